@@ -1,0 +1,58 @@
+"""What every command shares: one line per error, exit codes, and JSON as the last line.
+
+Commands write for people on stderr, through `console`; stdout carries one JSON object.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from hbcomp.errors import InputError
+
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+console = Console(stderr=True, highlight=False)
+
+Numbers = Mapping[str, Any]
+
+
+class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked for it
+    """The user stopped a command; the message says what is kept and how to go on."""
+
+
+def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
+    """Return `function` as a command: its numbers become the last line, its InputError one line."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        try:
+            numbers = function(*args, **kwargs)
+        except InputError as error:
+            _say("error", str(error))
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except KeyboardInterrupt:
+            _say("interrupted", "nothing half-written is left; the same command starts over")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except Interrupted as stop:
+            _say("interrupted", str(stop))
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        typer.echo(json.dumps(numbers, allow_nan=False))
+
+    return command
+
+
+def _say(kind: str, message: str) -> None:
+    # Not through rich: it would wrap the line, and an error must stay one line.
+    typer.echo(f"{kind}: {' '.join(message.split())}", err=True)
+
+
+def run(function: Callable[..., Numbers]) -> None:
+    """Run one command as a program of its own, as in `python -m hbcomp.cv`."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(guarded(function))
+    app()

@@ -1,0 +1,26 @@
+"""What the user did wrong, said in one sentence: every command prints it and exits with 2."""
+
+from collections.abc import Sequence
+
+MAX_SHOWN = 8
+
+
+class InputError(ValueError):
+    """Wrong input, found at the door: the message states the rule and what came instead.
+
+    A command prints it as one line and exits with code 2; any other exception is a bug of
+    hbcomp and keeps its traceback.
+    """
+
+    @classmethod
+    def of(cls, subject: object, problems: Sequence[str], *, n_more: int = 0) -> "InputError":
+        """Return one error about `subject` (a file, a section) that names every problem.
+
+        At most `MAX_SHOWN` problems are spelled out; the rest, and `n_more` that were counted
+        without being described, appear as a number.
+        """
+        shown = list(problems[:MAX_SHOWN])
+        n_hidden = len(problems) - len(shown) + n_more
+        if n_hidden:
+            shown.append(f"and {n_hidden} more")
+        return cls(f"{subject}: " + "; ".join(shown))
