@@ -1,0 +1,100 @@
+"""Which decision rule to ship: every candidate cross-fitted, the simplest unbeaten one chosen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from hbcomp.errors import InputError
+from hbcomp.scoring.decision import ArgMax, Clip, DecisionRule, Half, Raw
+from hbcomp.scoring.metrics import Score, abs_sum, row_costs, score_of
+from hbcomp.scoring.optimum import fit_clip, fit_clip_per_class
+from hbcomp.scoring.paired import paired_difference
+
+Fitter = Callable[[Float[np.ndarray, "n k"], Int[np.ndarray, " n"]], DecisionRule]
+
+
+def _fixed(rule: DecisionRule) -> Fitter:
+    return lambda _probs, _labels: rule
+
+
+# From simple to complex. Of the three rules without a parameter `half` comes first, because it
+# is optimal for calibrated probabilities, and `raw` last, because averaging nets softens the
+# test probabilities, which makes raw answers dearer on the test rows than out of fold.
+CANDIDATES: Mapping[str, Fitter] = {
+    "half": _fixed(Half()),
+    "argmax": _fixed(ArgMax()),
+    "raw": _fixed(Raw()),
+    "clip 0.1/0.9": _fixed(Clip(lo=0.1, hi=0.9)),  # the reference solution's rule
+    "tuned": fit_clip,
+    "tuned per class": fit_clip_per_class,
+}
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """One rule on out-of-fold probabilities: fitted on all rows, and scored both ways.
+
+    `costs` are cross-fitted: the rule that answers a row was fitted without the row's fold.
+    """
+
+    name: str
+    rule: DecisionRule
+    in_sample: Score
+    costs: Float64[np.ndarray, " n"]
+
+    @property
+    def cross_fitted(self) -> Score:
+        """The honest score: no row was answered by a rule that had seen it."""
+        return score_of(self.costs)
+
+
+def cross_fitted_costs(
+    fit: Fitter,
+    probs: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " n"],
+    fold_of_row: Int[np.ndarray, " n"],
+) -> Float64[np.ndarray, " n"]:
+    """Return each row's cost under the rule fitted on the other folds."""
+    costs = np.empty(len(labels))
+    for fold in np.unique(fold_of_row):
+        is_held_out = fold_of_row == fold
+        rule = fit(probs[~is_held_out], labels[~is_held_out])
+        answers = rule.apply(probs[is_held_out])
+        costs[is_held_out] = row_costs(answers, labels[is_held_out])
+    return costs
+
+
+def evaluate_rules(
+    probs: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " n"],
+    fold_of_row: Int[np.ndarray, " n"],
+) -> list[RuleResult]:
+    """Return every candidate with its in-sample and its cross-fitted score, simple ones first."""
+    results = []
+    for name, fit in CANDIDATES.items():
+        rule = fit(probs, labels)
+        in_sample = abs_sum(rule.apply(probs), labels)
+        costs = cross_fitted_costs(fit, probs, labels, fold_of_row)
+        results.append(RuleResult(name, rule, in_sample, costs))
+    return results
+
+
+def choose_rule(results: list[RuleResult], wanted: str = "auto") -> RuleResult:
+    """Return the simplest rule that no other beats cross-fitted beyond noise, or the wanted one."""
+    if wanted != "auto":
+        return next(result for result in results if result.name == wanted)
+    # There always is one: nothing beats the cheapest.
+    return next(
+        result
+        for result in results
+        if not any(paired_difference(result.costs, other.costs).is_worse for other in results)
+    )
+
+
+def check_rule_name(name: str) -> str:
+    """Return the name if a candidate has it (or it is `auto`), else say which names there are."""
+    if name != "auto" and name not in CANDIDATES:
+        raise InputError(f"rule must be auto or one of {', '.join(CANDIDATES)}, but got {name!r}")
+    return name

@@ -1,0 +1,110 @@
+"""Decision rules: from probabilities to the answers that are submitted.
+
+The score |answer - onehot| is linear in the answer, so a soft probability pays for its doubt.
+With calibrated q the best answer per element is 1 if q > 0.5 else 0.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Float, Float64
+from pydantic import Field, TypeAdapter, model_validator
+
+from hbcomp.config import Section
+from hbcomp.errors import InputError
+
+Probs = Float[np.ndarray, "n k"]
+Answers = Float64[np.ndarray, "n k"]
+
+
+class Raw(Section):
+    """The probabilities as they are."""
+
+    kind: Literal["raw"] = "raw"
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return the probabilities in double precision."""
+        return probs.astype(np.float64)
+
+
+class Half(Section):
+    """1 where the probability exceeds one half, 0 elsewhere; a row may be all zeros."""
+
+    kind: Literal["half"] = "half"
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return zeros and ones; an all-zero row costs 1, a wrong one-hot row 2."""
+        return (probs > 0.5).astype(np.float64)
+
+
+class ArgMax(Section):
+    """One-hot of the most probable class (the first of equals)."""
+
+    kind: Literal["argmax"] = "argmax"
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return one-hot rows."""
+        answers: Answers = np.eye(probs.shape[1])[probs.argmax(axis=1)]
+        return answers
+
+
+class Clip(Section):
+    """0 below `lo`, 1 above `hi`, and the probability itself on [lo, hi].
+
+    A threshold outside [0, 1] means none or all, e.g. `lo = 1.5` sets everything to 0.
+    """
+
+    kind: Literal["clip"] = "clip"
+    lo: float
+    hi: float
+
+    @model_validator(mode="after")
+    def _check(self) -> "Clip":
+        _check_order((self.lo,), (self.hi,))
+        return self
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return the clipped probabilities; rows no longer sum to 1."""
+        return _clip(probs, np.array(self.lo), np.array(self.hi))
+
+
+class ClipPerClass(Section):
+    """`Clip` with thresholds of its own for each class."""
+
+    kind: Literal["clip per class"] = "clip per class"
+    lo: tuple[float, ...]
+    hi: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClipPerClass":
+        if len(self.lo) != len(self.hi):
+            raise ValueError(
+                f"lo and hi must be as many, but got {len(self.lo)} and {len(self.hi)}"
+            )
+        _check_order(self.lo, self.hi)
+        return self
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return the clipped probabilities; refuses another number of classes."""
+        if probs.shape[1] != len(self.lo):
+            raise InputError(
+                f"a rule for {len(self.lo)} classes cannot answer for {probs.shape[1]} classes"
+            )
+        return _clip(probs, np.array(self.lo), np.array(self.hi))
+
+
+DecisionRule = Raw | Half | ArgMax | Clip | ClipPerClass
+RULE_ADAPTER: TypeAdapter[DecisionRule] = TypeAdapter(
+    Annotated[DecisionRule, Field(discriminator="kind")]
+)
+
+
+def _check_order(lows: tuple[float, ...], highs: tuple[float, ...]) -> None:
+    for lo, hi in zip(lows, highs, strict=True):
+        if not lo <= hi:
+            raise ValueError(f"lo <= hi must hold, but got (lo={lo}, hi={hi})")
+
+
+def _clip(probs: Probs, lo: np.ndarray, hi: np.ndarray) -> Answers:
+    wide = probs.astype(np.float64)
+    return np.where(wide < lo, 0.0, np.where(wide > hi, 1.0, wide))

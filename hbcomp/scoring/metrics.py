@@ -1,0 +1,112 @@
+"""The competition's score, abs-sum, and the usual measures beside it. Lower abs-sum is better."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, Int64
+
+ROWS_OF_THE_LEADERBOARD = 20_000  # testA of the first competition; public scores are sums over it
+
+
+@dataclass(frozen=True)
+class Score:
+    """A sum of per-row costs over `n_rows` rows; lower is better."""
+
+    total: float
+    n_rows: int
+
+    @property
+    def mean(self) -> float:
+        """Cost per row."""
+        return self.total / self.n_rows
+
+    @property
+    def per_20k(self) -> float:
+        """The sum scaled to 20,000 rows, comparable with public leaderboard scores."""
+        return self.mean * ROWS_OF_THE_LEADERBOARD
+
+    def to_json(self) -> dict[str, float]:
+        """Return sum, mean, per 20k and the number of rows under those names."""
+        return {
+            "sum": self.total,
+            "mean": self.mean,
+            "per_20k": self.per_20k,
+            "n_rows": self.n_rows,
+        }
+
+
+def row_costs(
+    answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    """Return what each row costs: sum over the classes of |answer - onehot|."""
+    wide = answers.astype(np.float64)
+    # |a - 0| everywhere, then the true class swaps |a| for |a - 1|: no one-hot matrix is built.
+    at_truth = wide[np.arange(len(labels)), labels]
+    costs: Float64[np.ndarray, " n"] = (
+        np.abs(wide).sum(axis=1) - np.abs(at_truth) + np.abs(at_truth - 1.0)
+    )
+    return costs
+
+
+def score_of(costs: Float64[np.ndarray, " n"]) -> Score:
+    """Return the score of rows with these costs."""
+    return Score(float(costs.sum()), len(costs))
+
+
+def abs_sum(answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> Score:
+    """Return the competition's score, sum over rows and classes of |answer - onehot|."""
+    return score_of(row_costs(answers, labels))
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """The part of the score that the rows of one true class pay."""
+
+    label: int
+    n_rows: int
+    total: float
+    mean: float
+    recall: float
+
+
+def abs_sum_by_class(
+    answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+) -> list[ClassScore]:
+    """Return the cost of each true class; the totals add up to the whole score.
+
+    Recall counts the rows whose largest answer is the true class.
+    """
+    costs = row_costs(answers, labels)
+    is_hit = answers.argmax(axis=1) == labels
+    rows = []
+    for label in range(answers.shape[1]):
+        of_class = labels == label
+        n_rows = int(of_class.sum())
+        total = float(costs[of_class].sum())
+        recall = float(is_hit[of_class].mean()) if n_rows else 0.0
+        rows.append(ClassScore(label, n_rows, total, total / max(n_rows, 1), recall))
+    return rows
+
+
+def confusion(
+    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+) -> Int64[np.ndarray, "k k"]:
+    """Return the counts of (true class, class of the largest probability); rows are the truth."""
+    n_classes = probs.shape[1]
+    cells = np.bincount(labels * n_classes + probs.argmax(axis=1), minlength=n_classes**2)
+    return cells.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def accuracy(probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
+    """Return the share of rows whose largest probability is the true class."""
+    return float((probs.argmax(axis=1) == labels).mean())
+
+
+def describe(answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> dict[str, object]:
+    """Return score, accuracy, per-class scores and confusion as plain JSON values."""
+    return {
+        **abs_sum(answers, labels).to_json(),
+        "accuracy": accuracy(answers, labels),
+        "by_class": [asdict(row) for row in abs_sum_by_class(answers, labels)],
+        "confusion": confusion(answers, labels).tolist(),
+    }
