@@ -1,0 +1,71 @@
+"""The net of the competition's reference solution (rank 137), to the last layer."""
+
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hbcomp.errors import InputError
+from hbcomp.nets.base import NetConfig
+
+NEGATIVE_SLOPE = 0.05
+MIN_TIMEPOINTS = 8  # three poolings by 2 must leave one timepoint
+
+
+class ReferenceConfig(NetConfig):
+    """Four convolutions and a fully connected head that holds 98 % of the parameters."""
+
+    is_compute_bound: ClassVar[bool] = True
+
+    name: Literal["reference"] = "reference"
+
+    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+        """Return the net; 26,827,716 parameters for 205 timepoints and 4 classes."""
+        return Reference(n_timepoints, n_classes)
+
+
+class Reference(nn.Module):
+    """Conv 64-128-256-256, flatten, 4096, 64, k; batch norm and LeakyReLU(0.05) throughout.
+
+    The convolutions keep the bias that batch norm makes useless: it is the reference's.
+    """
+
+    def __init__(self, n_timepoints: int, n_classes: int) -> None:
+        super().__init__()
+        if n_timepoints < MIN_TIMEPOINTS:
+            raise InputError(
+                f"net reference needs at least {MIN_TIMEPOINTS} timepoints, but got {n_timepoints}"
+            )
+        self.features = nn.Sequential(
+            *_convolution(1, 64, kernel=7),
+            nn.MaxPool1d(2),
+            *_convolution(64, 128, kernel=5),
+            nn.MaxPool1d(2),
+            *_convolution(128, 256, kernel=3),
+            *_convolution(256, 256, kernel=3),
+            nn.MaxPool1d(2),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+        )
+        self.head = nn.Sequential(
+            *_linear(256 * (n_timepoints // 8), 4096),
+            *_linear(4096, 64),
+            nn.Linear(64, n_classes),
+        )
+
+    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+        """Return logits."""
+        logits: Tensor = self.head(self.features(signals[:, None]))
+        return logits
+
+
+def _convolution(n_in: int, n_out: int, kernel: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2),
+        nn.BatchNorm1d(n_out),
+        nn.LeakyReLU(NEGATIVE_SLOPE),
+    )
+
+
+def _linear(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
+    return nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(NEGATIVE_SLOPE)

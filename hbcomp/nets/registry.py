@@ -1,0 +1,40 @@
+"""The nets by name. A new one is a file beside this and a line here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from hbcomp.errors import InputError
+from hbcomp.nets.base import NetConfig
+from hbcomp.nets.reference import ReferenceConfig
+from hbcomp.nets.resnet import ResNetConfig
+
+NETS: Mapping[str, type[NetConfig]] = {
+    "reference": ReferenceConfig,
+    "resnet": ResNetConfig,
+}
+
+
+def config_class(name: Any) -> type[NetConfig]:
+    """Return the configuration class of the net of that name."""
+    if name not in NETS:
+        raise InputError(f"net.name must be one of {', '.join(NETS)}, but got {name!r}")
+    return NETS[name]
+
+
+def build_net(config: NetConfig, n_timepoints: int, n_classes: int, seed: int) -> nn.Module:
+    """Return the net initialised from `seed` alone, on the CPU: the same weights on any device.
+
+    torch's layers draw their initial weights from the global generator and take no other, so
+    it is seeded here and put back as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return config.build(n_timepoints, n_classes)
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)

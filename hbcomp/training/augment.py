@@ -1,0 +1,53 @@
+"""Random changes of a batch of signals that keep their label."""
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Generator, Tensor
+
+from hbcomp.config import Section
+
+
+class AugmentConfig(Section):
+    """How strongly each change is applied; 0 switches it off."""
+
+    scale: float = Field(default=0.0, ge=0)  # standard deviation of the amplitude factor around 1
+    noise: float = Field(default=0.0, ge=0)  # standard deviation of the noise per sample
+    shift: int = Field(default=0, ge=0)  # largest shift in samples, either way
+
+    def draws(self) -> bool:
+        """Return whether anything is switched on."""
+        return bool(self.scale or self.noise or self.shift)
+
+
+def augment(
+    signals: Float[Tensor, "b t"], config: AugmentConfig, generator: Generator
+) -> Float[Tensor, "b t"]:
+    """Return the batch changed at random; the zero padding at a row's end stays exactly zero.
+
+    The order is shift, scale, noise. A shift moves a beat within its row and fills the gap with
+    zeros, so it can make or cut padding; scale and noise leave zeros alone.
+    """
+    if config.shift:
+        signals = _shift(signals, config.shift, generator)
+    is_signal = signals != 0
+    if config.scale:
+        factors = _normal(signals[:, :1], generator)
+        signals = signals * (1 + config.scale * factors)
+    if config.noise:
+        signals = signals + config.noise * _normal(signals, generator) * is_signal
+    return signals
+
+
+def _normal(like: Tensor, generator: Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _shift(signals: Tensor, largest: int, generator: Generator) -> Tensor:
+    n_beats, n_timepoints = signals.shape
+    steps = torch.randint(
+        -largest, largest + 1, (n_beats, 1), generator=generator, device=signals.device
+    )
+    source = torch.arange(n_timepoints, device=signals.device) - steps
+    is_inside = (source >= 0) & (source < n_timepoints)
+    return signals.gather(1, source.clamp(0, n_timepoints - 1)) * is_inside

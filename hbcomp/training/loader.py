@@ -1,0 +1,56 @@
+"""The beats on one device, once, and batches of positions into them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Beats:
+    """Signals and labels resident on one device; folds are index tensors into them."""
+
+    signals: Float32[Tensor, "n t"]
+    labels: Int64[Tensor, " n"]
+    n_classes: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the beats are."""
+        return self.signals.device
+
+
+def put_beats(
+    signals: Float32[np.ndarray, "n t"],
+    labels: Int64[np.ndarray, " n"],
+    device: str,
+) -> Beats:
+    """Copy the beats to the device."""
+    # torch.tensor copies: a tensor that shared a read-only array's memory could write to it.
+    return Beats(
+        signals=torch.tensor(signals, device=device),
+        labels=torch.tensor(labels, device=device),
+        n_classes=int(labels.max()) + 1,
+    )
+
+
+def n_batches(n_rows: int, batch_size: int) -> int:
+    """Return the number of steps of one epoch: whole batches only, at least one."""
+    return max(1, n_rows // batch_size)
+
+
+def batches(
+    train_idx: Int64[Tensor, " m"], batch_size: int, generator: Generator
+) -> Iterator[Int64[Tensor, " b"]]:
+    """Yield the positions of one epoch in random order, in batches of equal size.
+
+    What is left over after whole batches waits for another epoch's order: equal shapes are
+    faster, and a last batch of one row would break batch norm.
+    """
+    order = torch.randperm(len(train_idx), generator=generator, device=train_idx.device)
+    shuffled = train_idx[order]
+    for step in range(n_batches(len(train_idx), batch_size)):
+        yield shuffled[step * batch_size : (step + 1) * batch_size]

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from hbcomp.training.augment import AugmentConfig, augment
+
+
+@pytest.fixture
+def signals():
+    batch = torch.rand(200, 20, generator=torch.Generator().manual_seed(0)) + 0.1
+    batch[:, 15:] = 0
+    return batch
+
+
+def changed(signals, seed=0, **keys):
+    return augment(signals, AugmentConfig(**keys), torch.Generator().manual_seed(seed))
+
+
+def test_everything_is_off_by_default(signals):
+    assert not AugmentConfig().draws()
+    assert torch.equal(changed(signals), signals)
+
+
+def test_scale_multiplies_each_row_by_one_factor_of_the_stated_spread(signals):
+    factors = changed(signals, scale=0.1)[:, :15] / signals[:, :15]
+    torch.testing.assert_close(factors, factors[:, :1].expand(-1, 15))
+    assert 0.08 < factors[:, 0].std() < 0.12
+    assert abs(factors[:, 0].mean() - 1) < 0.03
+
+
+def test_noise_has_the_stated_spread_and_leaves_the_padding_zero(signals):
+    noisy = changed(signals, noise=0.05)
+    assert 0.045 < (noisy - signals)[:, :15].std() < 0.055
+    assert not noisy[:, 15:].any()
+
+
+def test_a_shift_moves_rows_by_whole_samples_within_the_limit(signals):
+    moved = changed(signals, shift=2)
+    seen = set()
+    for before, after in zip(signals, moved, strict=True):
+        padded = torch.nn.functional.pad(before, (2, 2))
+        # padded[2 - s : 22 - s] is the row moved s to the right
+        fits = [s for s in range(-2, 3) if torch.equal(padded[2 - s : 22 - s], after)]
+        assert fits
+        seen.update(fits)
+    assert seen == {-2, -1, 0, 1, 2}
+
+
+def test_the_same_generator_state_changes_the_same_way(signals):
+    keys = {"scale": 0.1, "noise": 0.01, "shift": 3}
+    assert torch.equal(changed(signals, **keys), changed(signals, **keys))
+    assert not torch.equal(changed(signals, **keys), changed(signals, seed=1, **keys))
+
+
+def test_the_batch_that_comes_in_is_left_alone(signals):
+    before = signals.clone()
+    changed(signals, scale=0.1, noise=0.01, shift=3)
+    assert torch.equal(signals, before)
