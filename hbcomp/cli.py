@@ -5,6 +5,7 @@ Commands write for people on stderr, through `console`; stdout carries one JSON 
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from hbcomp.errors import InputError
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-console = Console(stderr=True, highlight=False)
+# Wide where nobody reads it on a screen: a log's lines must not be broken at 80 columns.
+console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
 
 Numbers = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ class InputError(ValueError):
 
     @classmethod
     def of(cls, subject: object, problems: Sequence[str], *, n_more: int = 0) -> "InputError":
-        """Return one error about `subject` (a file, a section) that names every problem.
+        """Return one error about `subject` (a file; or nothing, "") that names every problem.
 
         At most `MAX_SHOWN` problems are spelled out; the rest, and `n_more` that were counted
         without being described, appear as a number.
@@ -23,4 +23,4 @@ class InputError(ValueError):
         n_hidden = len(problems) - len(shown) + n_more
         if n_hidden:
             shown.append(f"and {n_hidden} more")
-        return cls(f"{subject}: " + "; ".join(shown))
+        return cls(f"{subject}: " * bool(str(subject)) + "; ".join(shown))

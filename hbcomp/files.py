@@ -43,6 +43,8 @@ def write_text(path: Path, content: str) -> None:
 
 def sync(path: Path) -> None:
     """Force a file or a folder to the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders; its renames are journalled
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

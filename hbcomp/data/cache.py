@@ -1,0 +1,107 @@
+"""Parsed CSV files, kept under a hash of their bytes so that an entry is never stale.
+
+An entry that cannot be read, or whose content is not what was written, counts as missing.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import xxhash
+
+from hbcomp.data.dataset import Dataset
+from hbcomp.files import atomic_path
+
+# Part of every key: raise it when the reader's values or the layout of an entry change.
+VERSION = 1
+MAX_BYTES = 4 << 30  # assumed: some fifty files of 100,000 beats
+CHUNK_BYTES = 1 << 20
+DIGEST_BYTES = 16
+NAMES = ("ids", "signals", "labels", "groups")
+
+
+def folder() -> Path:
+    """Return the cache folder: `$HBCOMP_CACHE`, or the user's."""
+    named = os.environ.get("HBCOMP_CACHE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("hbcomp"))
+
+
+def key_of(path: Path, options: Mapping[str, Any]) -> str:
+    """Return the key of the file's present bytes, read with these options."""
+    start = xxhash.xxh3_128(json.dumps([VERSION, dict(options)], sort_keys=True).encode())
+    with path.open("rb", buffering=0) as file:
+        return _hash_rest(file, path.stat().st_size, start).hexdigest()
+
+
+def _hash_rest(file: FileIO, n_bytes: int, digest: xxhash.xxh3_128) -> xxhash.xxh3_128:
+    """Return the digest updated with the next `n_bytes` of the file, or all if there are fewer."""
+    # Read, not mapped: as fast, and the file's pages are not counted as this process's memory.
+    view = memoryview(bytearray(CHUNK_BYTES))
+    while n_bytes > 0 and (n_read := file.readinto(view[:n_bytes])):
+        digest.update(view[:n_read])
+        n_bytes -= n_read
+    return digest
+
+
+def load(key: str, source: str) -> Dataset | None:
+    """Return the entry as a data set of that source, or None where there is no whole one."""
+    path = _entry(key)
+    try:
+        with path.open("rb", buffering=0) as file:
+            arrays = _arrays(file)
+    except OSError:
+        return None
+    if arrays is None:
+        return None  # torn or damaged: the file is read again and this overwritten
+    with suppress(OSError):
+        os.utime(path)  # the time of the last use, for `prune`
+    return Dataset(**arrays, source=source)
+
+
+def _arrays(file: FileIO) -> dict[str, Any] | None:
+    """Return the arrays of an entry, or None if its checksum, the last bytes, does not fit."""
+    n_bytes = os.fstat(file.fileno()).st_size - DIGEST_BYTES
+    digest = _hash_rest(file, n_bytes, xxhash.xxh3_128())
+    if n_bytes <= 0 or digest.digest() != file.read(DIGEST_BYTES):
+        return None
+    file.seek(0)
+    arrays = {name: np.load(file, allow_pickle=False) for name in NAMES}
+    return {name: array if array.size else None for name, array in arrays.items()}
+
+
+def save(key: str, dataset: Dataset) -> None:
+    """Write the data set as an entry, then drop the oldest ones above the limit."""
+    with atomic_path(_entry(key)) as partial, partial.open("w+b", buffering=0) as file:
+        for name in NAMES:
+            array = getattr(dataset, name)
+            # A data set has no empty arrays, so an empty one can stand for None.
+            np.save(file, np.empty(0) if array is None else array, allow_pickle=False)
+        n_bytes = file.tell()
+        file.seek(0)
+        file.write(_hash_rest(file, n_bytes, xxhash.xxh3_128()).digest())
+    prune(MAX_BYTES)
+
+
+def prune(max_bytes: int) -> None:
+    """Drop the entries used longest ago until the rest fit into `max_bytes`."""
+    entries = []
+    for path in folder().glob("*.npys"):
+        with suppress(FileNotFoundError):  # another process prunes, too
+            status = path.stat()
+            entries.append((status.st_mtime_ns, status.st_size, path))
+    n_bytes = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if n_bytes <= max_bytes:
+            return
+        path.unlink(missing_ok=True)
+        n_bytes -= size
+
+
+def _entry(key: str) -> Path:
+    return folder() / f"{key}.npys"  # several .npy in a row, then their checksum

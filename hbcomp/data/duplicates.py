@@ -1,0 +1,120 @@
+"""Beats that occur more than once, exactly: what leaks between folds, train and test."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from jaxtyping import Int64
+
+from hbcomp.data.dataset import Dataset, listed
+from hbcomp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """How many rows repeat another one; None where there was nothing to compare."""
+
+    n_train: int
+    n_repeated: int
+    """Rows of train whose signal occurred in an earlier row of train."""
+    n_conflicting: int | None
+    """Rows of train whose signal occurs in train with another label as well."""
+    n_across_folds: int | None
+    """Rows of train whose signal is in another fold, too: their held-out score is too good."""
+    n_test: int | None
+    n_in_train: int | None
+    """Rows of test whose signal is in train."""
+    n_shared_ids: int | None
+    """Rows of test whose id is in train."""
+
+    def lines(self) -> list[str]:
+        """Return what was counted, one sentence each."""
+        return [sentence for _, sentence in self._counts()]
+
+    def warnings(self) -> list[str]:
+        """Return the sentences about counts that are not zero, as they should be."""
+        return [sentence for count, sentence in self._counts() if count]
+
+    def _counts(self) -> Iterator[tuple[int, str]]:
+        n_train, n_test = f"{self.n_train:,}", f"{self.n_test or 0:,}"
+        sentences = [
+            (self.n_repeated, f"of {n_train} training rows repeat the signal of another"),
+            (self.n_conflicting, "training rows share a signal but not the label"),
+            (self.n_across_folds, "training rows have a copy in another fold"),
+            (self.n_in_train, f"of {n_test} test rows have their signal in train"),
+            (self.n_shared_ids, f"of {n_test} test rows have their id in train"),
+        ]
+        for count, rest in sentences:
+            if count is not None:
+                yield count, f"{count:,} {rest}"
+
+
+def find_duplicates(
+    train: Dataset,
+    test: Dataset | None = None,
+    fold_of_row: Int64[np.ndarray, " n"] | None = None,
+) -> Duplicates:
+    """Return the counts of rows with equal samples; 0.0 and -0.0 are equal."""
+    hashes = _hashes(train)
+    n_distinct = len(set(hashes))
+    n_in_train = n_shared_ids = None
+    if test is not None:
+        n_in_train = _n_in(_hashes(test), hashes)
+        n_shared_ids = _n_in(test.ids.tolist(), train.ids.tolist())
+    return Duplicates(
+        n_train=train.n_rows,
+        n_repeated=train.n_rows - n_distinct,
+        n_conflicting=_n_disagreeing(hashes, train.labels),
+        n_across_folds=_n_disagreeing(hashes, fold_of_row),
+        n_test=None if test is None else test.n_rows,
+        n_in_train=n_in_train,
+        n_shared_ids=n_shared_ids,
+    )
+
+
+def check_pair(train: Dataset, test: Dataset) -> None:
+    """Raise an InputError unless the two can be train and test of one task.
+
+    An id in both is allowed where the signal is the same (`find_duplicates` counts it); with
+    another signal it names two different beats, and a submission would be ambiguous.
+    """
+    if train.n_timepoints != test.n_timepoints:
+        raise InputError(
+            f"{test.source}: signals have {test.n_timepoints} samples, but those of "
+            f"{train.source} have {train.n_timepoints}"
+        )
+    row_of_id = {row_id: row for row, row_id in enumerate(train.ids.tolist())}
+    differing = [
+        row_id
+        for row, row_id in enumerate(test.ids.tolist())
+        if row_id in row_of_id
+        and not np.array_equal(train.signals[row_of_id[row_id]], test.signals[row])
+    ]
+    if differing:
+        raise InputError(
+            f"{test.source}: an id means one beat, but these have another signal in "
+            f"{train.source}: {listed(differing, 'id')}"
+        )
+
+
+def _hashes(dataset: Dataset) -> list[bytes]:
+    # Adding 0 turns -0.0 into 0.0; 128 bits make a chance collision a matter of 1e-28.
+    rows = dataset.signals + np.float32(0)
+    return [xxhash.xxh3_128_digest(row.data) for row in rows]
+
+
+def _n_in(values: Iterable[object], known: Iterable[object]) -> int:
+    found = set(known)
+    return sum(value in found for value in values)
+
+
+def _n_disagreeing(hashes: list[bytes], marks: np.ndarray | None) -> int | None:
+    """Return how many rows have an equal signal under another mark."""
+    if marks is None:
+        return None
+    marks_of_hash: dict[bytes, set[int]] = {}
+    for key, mark in zip(hashes, marks.tolist(), strict=True):
+        marks_of_hash.setdefault(key, set()).add(mark)
+    torn = {key for key, found in marks_of_hash.items() if len(found) > 1}
+    return sum(key in torn for key in hashes)

@@ -1,0 +1,209 @@
+"""Which rows are held out together: stratified, with groups kept whole, or as the user says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import xxhash
+from jaxtyping import Int64
+from pydantic import Field, model_validator
+
+from hbcomp.config import Section
+from hbcomp.data.dataset import Dataset, listed
+from hbcomp.data.tables import read_values
+from hbcomp.errors import InputError
+
+MAX_SEED = 2**32 - 1  # what sklearn's random_state takes
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+class FoldsConfig(Section):
+    """How to split the rows: drawn anew for each seed, or read from a file.
+
+    `file` is a CSV of `id,fold` that decides everything, the number of folds included; more seeds
+    then only train more nets on the same split. `groups` is a CSV of `id,group` whose groups are
+    kept whole.
+    """
+
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    file: Path | None = None
+    groups: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "FoldsConfig":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be unique, but got {list(self.seeds)}")
+        if self.file is not None and self.groups is not None:
+            raise ValueError("`file` already decides the folds, so `groups` would be ignored")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """The fold that each row is held out in.
+
+    Notes
+    -----
+    Every row is in exactly one fold; no fold is empty.
+
+    """
+
+    fold_of_row: Int64[np.ndarray, " n"]
+    n_folds: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise InputError.of("folds", problems)
+        fold_of_row = self.fold_of_row.view()
+        fold_of_row.flags.writeable = False
+        object.__setattr__(self, "fold_of_row", fold_of_row)
+
+    def train_idx(self, fold: int) -> Int64[np.ndarray, " m"]:
+        """Return the rows to train on when `fold` is held out, ascending."""
+        self._check_fold(fold)
+        return np.flatnonzero(self.fold_of_row != fold).astype(np.int64)
+
+    def valid_idx(self, fold: int) -> Int64[np.ndarray, " m"]:
+        """Return the rows held out in `fold`, ascending."""
+        self._check_fold(fold)
+        return np.flatnonzero(self.fold_of_row == fold).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the split itself: equal folds, equal fingerprint, whatever the seed."""
+        digest = xxhash.xxh3_128(f"{self.n_folds};".encode())
+        digest.update(np.ascontiguousarray(self.fold_of_row).data)
+        return digest.hexdigest()
+
+    def _check_fold(self, fold: int) -> None:
+        if not 0 <= fold < self.n_folds:
+            raise InputError(f"the fold must be one of 0..{self.n_folds - 1}, but got {fold}")
+
+    def _problems(self) -> Iterator[str]:
+        if self.n_folds < 2:
+            yield f"there must be at least 2 folds, but got {self.n_folds}"
+            return
+        present = np.unique(self.fold_of_row)
+        if len(present) and not (present[0] >= 0 and present[-1] < self.n_folds):
+            yield f"folds must be 0..{self.n_folds - 1}, but found {present[0]}..{present[-1]}"
+        if empty := sorted(set(range(self.n_folds)) - set(present.tolist())):
+            yield f"no row is held out in {listed(empty, 'fold')}"
+
+
+def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
+    """Return the folds of a labelled data set.
+
+    Notes
+    -----
+    The same seed makes the same folds. Without groups or a file, the counts of a class in any two
+    folds differ by at most 1. No group is parted. Every training part has every class.
+
+    """
+    labels = dataset.known_labels
+    if config.file is not None:
+        folds = _from_file(config.file, dataset, seed)
+        _check_training_parts(folds, labels, str(config.file))
+        return folds
+    groups = _groups(config, dataset)
+    if groups is None:
+        fold_of_row = _stratified(config.n_folds, dataset, seed)
+    else:
+        fold_of_row = _grouped(config.n_folds, dataset, groups, seed)
+    folds = Folds(fold_of_row, config.n_folds, seed)
+    _check_training_parts(folds, labels, dataset.source)
+    return folds
+
+
+def _from_file(path: Path, dataset: Dataset, seed: int) -> Folds:
+    texts = read_values(path, "fold", dataset.ids)
+    wrong = sorted({text for text in texts if not (text.isascii() and text.strip().isdigit())})
+    if wrong:
+        raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(wrong[:8])}")
+    numbers = [int(text) for text in texts]
+    n_folds = max(numbers) + 1
+    present = set(numbers)
+    if n_folds < 2:
+        raise InputError(f"{path}: there must be at least 2 folds, but every row is in fold 0")
+    if len(present) < n_folds:
+        missing = next(fold for fold in range(n_folds) if fold not in present)
+        raise InputError(
+            f"{path}: folds must be 0..n-1 without a hole, but there is a fold "
+            f"{n_folds - 1} and no fold {missing}"
+        )
+    return Folds(np.array(numbers, dtype=np.int64), n_folds, seed)
+
+
+def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:
+    if config.groups is None:
+        return dataset.groups
+    if dataset.groups is not None:
+        raise InputError(
+            f"groups come from one place, but both a group column and the file "
+            f"{config.groups} are given"
+        )
+    return np.array(read_values(config.groups, "group", dataset.ids))
+
+
+def _stratified(n_folds: int, dataset: Dataset, seed: int) -> np.ndarray:
+    small = [f"class {i} has {n}" for i, n in enumerate(dataset.class_counts) if n < n_folds]
+    if small:
+        raise InputError(
+            f"{dataset.source}: each class needs at least {n_folds} rows for {n_folds} folds, "
+            f"but {', '.join(small)}"
+        )
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    return _fold_of_row(splitter.split(dataset.ids, dataset.known_labels), dataset.n_rows)
+
+
+def _grouped(n_folds: int, dataset: Dataset, groups: np.ndarray, seed: int) -> np.ndarray:
+    labels = dataset.known_labels
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise InputError(
+            f"{dataset.source}: {n_folds} folds need at least {n_folds} groups, but there are "
+            f"{n_groups}"
+        )
+    for label in range(dataset.n_classes):
+        if len(only := np.unique(groups[labels == label])) == 1:
+            raise InputError(
+                f"{dataset.source}: every class needs at least 2 groups, but all rows of class "
+                f"{label} are in group {only[0]}"
+            )
+    small = [n for n in dataset.class_counts if n < n_folds]
+    if small:
+        raise InputError(
+            f"{dataset.source}: each class needs at least {n_folds} rows for {n_folds} folds, "
+            f"but the smallest has {min(small)}"
+        )
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    return _fold_of_row(splitter.split(dataset.ids, labels, groups), dataset.n_rows)
+
+
+def _fold_of_row(splits: Iterator[tuple[np.ndarray, np.ndarray]], n_rows: int) -> np.ndarray:
+    fold_of_row = np.full(n_rows, -1, dtype=np.int64)
+    for fold, (_, valid_idx) in enumerate(splits):
+        fold_of_row[valid_idx] = fold
+    return fold_of_row
+
+
+def _check_training_parts(folds: Folds, labels: np.ndarray, source: str) -> None:
+    n_classes = int(labels.max()) + 1
+    problems = [
+        f"fold {fold} holds out every row of class {label}"
+        for fold in range(folds.n_folds)
+        for label in range(n_classes)
+        if not np.any((labels == label) & (folds.fold_of_row != fold))
+    ]
+    if problems:
+        raise InputError.of(f"{source}: a net must see every class", problems)

@@ -1,0 +1,114 @@
+"""Reading one file of beats: CSV (also gzipped) or parquet, fast where it is regular."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hbcomp.data import cache, csv_blocks, parquet
+from hbcomp.data.columns import find_columns
+from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.rows import Unusual, parse_rows
+from hbcomp.errors import InputError
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+# How each kind of file begins; a CSV file is known by not beginning like the others.
+MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b"}
+# Shorter reads, under about a second, need no bar.
+MIN_BYTES_FOR_BAR = 100_000_000  # assumed
+
+
+def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+    """Return the beats of a file, or raise one InputError that names all its problems.
+
+    With a column called `signal_column`, that holds the signals: comma-separated in CSV, a list
+    in parquet. Without, every column but id, label and group is a sample, in file order. Labels
+    and groups are read only where `labelled`; a test file may have such columns, unread.
+    """
+    try:
+        suffix = _suffix(path)
+        if suffix == ".parquet":
+            return _read_parquet(path, config, labelled=labelled)
+        return _read_csv(path, config, labelled=labelled)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def _suffix(path: Path) -> str:
+    """Return the kind of the file, which its name and its first bytes must agree on."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    suffix = next((known for known in SUFFIXES if path.name.endswith(known)), None)
+    if suffix is None:
+        raise InputError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
+    if not start:
+        raise InputError(f"{path}: the file is empty")
+    inside = next((known for known, magic in MAGIC.items() if start.startswith(magic)), ".csv")
+    if inside != suffix:
+        raise InputError(f"{path}: the name says {suffix}, but the content is {_called(inside)}")
+    return suffix
+
+
+def _called(kind: str) -> str:
+    return {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}[kind]
+
+
+def _read_parquet(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+    columns = find_columns(path, parquet.read_names(path), config, labelled=labelled)
+    table = parquet.read_table(path, columns)
+    try:
+        return parquet.read_fast(path, table, columns)
+    except Unusual:
+        return parse_rows(path, parquet.slow_rows(table, columns), columns)
+
+
+def _read_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+    options = config.model_dump(include={n for n in DataConfig.model_fields if "column" in n})
+    options |= {"labelled": labelled, "is_gzip": path.suffix == ".gz"}
+    key = cache.key_of(path, options)
+    dataset = cache.load(key, str(path))
+    if dataset is None:
+        dataset = _parse_csv(path, config, labelled=labelled)
+        # Hashed again: a file that changed while it was parsed must not enter under its old key.
+        if cache.key_of(path, options) == key:
+            _keep(key, dataset)
+    return dataset
+
+
+def _parse_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+    columns = find_columns(path, csv_blocks.read_header(path), config, labelled=labelled)
+    try:
+        with _progress(path) as report:
+            return csv_blocks.read_fast(path, columns, report)
+    except Unusual:
+        with _progress(path, "row by row") as report:
+            return parse_rows(path, csv_blocks.slow_rows(path, columns, report), columns)
+
+
+def _keep(key: str, dataset: Dataset) -> None:
+    from hbcomp.cli import console
+
+    try:
+        cache.save(key, dataset)
+    except OSError as error:
+        reason = f"{cache.folder()}: {error.strerror}"
+        console.print(f"warning: parsed beats are not kept for next time: {reason}", markup=False)
+
+
+@contextmanager
+def _progress(path: Path, how: str = "") -> Iterator[Callable[[int], None]]:
+    """Yield what moves a bar to a position in the file; without a terminal, print one line."""
+    from hbcomp.cli import console
+
+    n_bytes = path.stat().st_size
+    text = f"reading {path.name} {how}".strip()
+    if n_bytes < MIN_BYTES_FOR_BAR:
+        yield lambda _: None
+    elif not console.is_terminal:
+        console.print(f"{text} ({n_bytes / 1e6:.0f} MB)", markup=False)
+        yield lambda _: None
+    else:
+        from rich.progress import Progress
+
+        with Progress(console=console, transient=True) as bars:
+            task = bars.add_task(text, total=n_bytes)
+            yield lambda position: bars.update(task, completed=position)

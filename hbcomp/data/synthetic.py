@@ -1,0 +1,41 @@
+"""Beats made up for tests, and any beats as a CSV file of the competition's layout."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from hbcomp.data.dataset import Dataset
+from hbcomp.files import atomic_path
+
+
+def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
+    """Return `n` labelled beats that a tiny net can learn: the class is where the peak lies.
+
+    Class sizes differ by at most 1. Samples are in [0, 1], as in the competition.
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n, dtype=np.int64) % k)
+    centres = (labels + 0.5) / k + rng.normal(0, 0.1 / k, n)
+    times = (np.arange(t) + 0.5) / t
+    peaks = np.exp(-(((times - centres[:, None]) * 2 * k) ** 2))  # (n, t)
+    noisy = 0.9 * peaks + rng.uniform(0, 0.1, (n, t))
+    return Dataset(
+        ids=np.array([str(i) for i in range(n)]),
+        signals=noisy.astype(np.float32),
+        labels=labels,
+        source="made-up beats",
+    )
+
+
+def write_competition_csv(path: Path, dataset: Dataset) -> None:
+    """Write `id,heartbeat_signals[,label]` atomically; reading it back gives equal samples."""
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        is_labelled = dataset.labels is not None
+        rows.writerow(["id", "heartbeat_signals", *(["label"] if is_labelled else [])])
+        for i, row_id in enumerate(dataset.ids.tolist()):
+            # As float64, whose repr is what the competition's own file has.
+            signal = ",".join(map(repr, dataset.signals[i].astype(np.float64).tolist()))
+            label = [float(dataset.labels[i])] if dataset.labels is not None else []
+            rows.writerow([row_id, signal, *label])

@@ -1,0 +1,36 @@
+"""Known labels of test rows, kept apart from everything that trains or tunes."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from hbcomp.data.dataset import listed
+from hbcomp.data.rows import parse_label
+from hbcomp.data.sample import TRUTH
+from hbcomp.data.tables import read_values
+from hbcomp.errors import InputError
+
+
+def read_truth(
+    path: Path | None, ids: Shaped[np.ndarray, " n"], n_classes: int
+) -> Int64[np.ndarray, " n"]:
+    """Return the label of each id from an `id,label` CSV; without a path, the bundled sample's.
+
+    The file's ids must be exactly the given ones, and every label one of the `n_classes`.
+    """
+    source = path or TRUTH
+    texts = read_values(source, "label", ids)
+    problems, labels = [], np.zeros(len(texts), dtype=np.int64)
+    for row, text in enumerate(texts):
+        try:
+            labels[row] = parse_label(text)
+        except ValueError as error:
+            problems.append(f"id {ids[row]}: {error}")
+    too_large = np.flatnonzero(labels >= n_classes)
+    if len(too_large):
+        wrong = listed(ids[too_large].tolist(), "id")
+        problems.append(f"labels must be below {n_classes}, the classes answered, but not: {wrong}")
+    if problems:
+        raise InputError.of(source, problems)
+    return labels

@@ -1,0 +1,189 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hbcomp.data import cache, reader
+from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.reader import read_dataset
+from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.errors import InputError
+
+CONFIG = DataConfig()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "beats.csv"
+    write_competition_csv(path, make_beats())
+    return path
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the list of files that were parsed instead of found."""
+    found: list[Path] = []
+    parse = reader._parse_csv
+
+    def noted(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+        found.append(path)
+        return parse(path, config, labelled=labelled)
+
+    monkeypatch.setattr(reader, "_parse_csv", noted)
+    return found
+
+
+def read(path: Path) -> Dataset:
+    return read_dataset(path, CONFIG, labelled=True)
+
+
+def the_entry(folder: Path) -> Path:
+    (entry,) = folder.glob("*.npys")
+    return entry
+
+
+def test_the_second_read_gives_equal_data_without_parsing(path: Path, parsed: list[Path]) -> None:
+    first, second = read(path), read(path)
+    assert parsed == [path]
+    assert first.fingerprint == second.fingerprint
+    assert first.source == second.source == str(path)
+    assert not second.signals.flags.writeable
+
+
+def test_unlabelled_and_grouped_data_survive_the_cache(path: Path, parsed: list[Path]) -> None:
+    config = DataConfig(group_column="label", label_column="other")
+    beats = [read_dataset(path, config, labelled=False) for _ in range(2)]
+    assert beats[1].labels is None
+    assert beats[0].fingerprint == beats[1].fingerprint
+    assert len(parsed) == 1
+    path.write_text("id,s,label,g\na,1,0,x\nb,2,1,y\n")
+    grouped = [read_dataset(path, DataConfig(group_column="g"), labelled=True) for _ in range(2)]
+    assert grouped[1].groups is not None
+    assert grouped[1].groups.tolist() == ["x", "y"]
+    assert len(parsed) == 2
+
+
+def test_a_changed_file_of_the_same_size_and_time_is_read_anew(path: Path) -> None:
+    before, status = read(path), path.stat()
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b",0.0\n", b",9.0\n")
+        .replace(b",1.0\n", b",0.0\n")
+        .replace(b",9.0\n", b",1.0\n")
+    )
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    assert before.labels is not None
+    after = read(path)
+    assert after.labels is not None
+    assert not np.array_equal(before.labels, after.labels)
+
+
+def test_a_copy_of_the_file_is_found_under_its_own_name(path: Path, parsed: list[Path]) -> None:
+    read(path)
+    copy = path.with_name("copy.csv")
+    copy.write_bytes(path.read_bytes())
+    assert read(copy).source == str(copy)
+    assert parsed == [path]
+
+
+def test_other_reading_options_are_another_entry(path: Path, parsed: list[Path]) -> None:
+    read(path)
+    assert read_dataset(path, CONFIG, labelled=False).labels is None
+    with pytest.raises(InputError, match="no column 'class'"):
+        read_dataset(path, DataConfig(label_column="class"), labelled=True)
+    assert len(parsed) == 3
+
+
+def test_another_format_version_is_another_entry(
+    path: Path, parsed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(path)
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    read(path)
+    assert len(parsed) == 2
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-100]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:2000] + bytes([content[2000] ^ 1]) + content[2001:]
+
+
+def lengthen(content: bytes) -> bytes:
+    return content + b"\0"
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit, lengthen, lambda _: b"", lambda _: b"x" * 9])
+def test_a_torn_or_damaged_entry_is_noticed_and_rebuilt(
+    damage: object, path: Path, parsed: list[Path], cache_folder: Path
+) -> None:
+    expected = read(path).fingerprint
+    entry = the_entry(cache_folder)
+    whole = entry.read_bytes()
+    assert callable(damage)
+    entry.write_bytes(damage(whole))
+    assert read(path).fingerprint == expected
+    assert len(parsed) == 2
+    assert the_entry(cache_folder).read_bytes() == whole
+
+
+def test_a_file_that_changes_while_it_is_parsed_is_not_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
+) -> None:
+    parse = reader._parse_csv
+
+    def parse_and_change(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+        beats = parse(path, config, labelled=labelled)
+        path.write_bytes(path.read_bytes() + b"\n")
+        return beats
+
+    monkeypatch.setattr(reader, "_parse_csv", parse_and_change)
+    read(path)
+    assert not list(cache_folder.iterdir())
+
+
+def test_an_unwritable_cache_costs_a_warning_not_the_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HBCOMP_CACHE", str(path / "below a file"))
+    assert read(path).n_rows == 64
+    assert "warning: parsed beats are not kept for next time" in capsys.readouterr().err
+
+
+def test_writers_at_once_leave_one_whole_entry(path: Path, cache_folder: Path) -> None:
+    beats = make_beats(n=500)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: cache.save("key", beats), range(12)))
+    entry = cache.load("key", "anywhere")
+    assert entry is not None
+    assert entry.fingerprint == beats.fingerprint
+    assert [each.name for each in cache_folder.iterdir()] == ["key.npys"]
+
+
+def test_a_refused_file_leaves_nothing_in_the_cache(tmp_path: Path, cache_folder: Path) -> None:
+    path = tmp_path / "beats.csv"
+    path.write_text('id,heartbeat_signals,label\n0,"x",0\n')
+    with pytest.raises(InputError):
+        read(path)
+    assert not list(cache_folder.iterdir())
+
+
+def test_entries_used_longest_ago_go_first_when_there_are_too_many(cache_folder: Path) -> None:
+    for number, name in enumerate(("first", "second", "third")):
+        cache.save(name, make_beats())
+        os.utime(cache_folder / f"{name}.npys", (number, number))
+    n_bytes = (cache_folder / "first.npys").stat().st_size
+    assert cache.load("first", "data") is not None  # so it is used again
+    cache.prune(2 * n_bytes)
+    assert {each.stem for each in cache_folder.iterdir()} == {"first", "third"}
+
+
+def test_without_a_named_folder_the_users_own_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HBCOMP_CACHE")
+    assert cache.folder().name == "hbcomp"

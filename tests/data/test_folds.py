@@ -1,0 +1,196 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hbcomp.config import validate
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.folds import Folds, FoldsConfig, make_folds
+from hbcomp.data.synthetic import make_beats
+from hbcomp.errors import InputError
+
+BEATS = make_beats(n=8, t=4, k=2)
+
+
+def with_groups(beats: Dataset, groups: list[str]) -> Dataset:
+    return Dataset(beats.ids, beats.signals, beats.labels, np.array(groups), "train.csv")
+
+
+def write_rows(path: Path, column: str, values: list[Any], ids: list[str] | None = None) -> Path:
+    ids = BEATS.ids.tolist() if ids is None else ids
+    rows = [f"{row_id},{value}" for row_id, value in zip(ids, values, strict=True)]
+    path.write_text("\n".join([f"id,{column}", *rows]) + "\n")
+    return path
+
+
+@given(st.integers(2, 5), st.integers(20, 60), st.integers(2, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_every_row_is_held_out_once_and_class_counts_differ_by_at_most_1(
+    n_folds: int, n: int, k: int, seed: int
+) -> None:
+    beats = make_beats(n=n, t=2, k=k, seed=seed)
+    folds = make_folds(FoldsConfig(n_folds=n_folds), beats, seed)
+    held_out = np.concatenate([folds.valid_idx(fold) for fold in range(n_folds)])
+    assert sorted(held_out.tolist()) == list(range(n))
+    for fold in range(n_folds):
+        both = [*folds.valid_idx(fold), *folds.train_idx(fold)]
+        assert sorted(both) == list(range(n))
+    counts = [
+        np.bincount(beats.known_labels[folds.valid_idx(fold)], minlength=k)
+        for fold in range(n_folds)
+    ]
+    assert np.ptp(counts, axis=0).max() <= 1
+
+
+def test_the_same_seed_makes_the_same_folds_and_another_seed_others() -> None:
+    beats = make_beats()
+    first, again, other = (make_folds(FoldsConfig(), beats, seed) for seed in (3, 3, 4))
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("source", ["column", "file"])
+def test_groups_are_never_parted(source: str, tmp_path: Path) -> None:
+    beats = make_beats(n=60, t=2, k=3)
+    groups = [f"patient {i % 12}" for i in range(60)]
+    if source == "column":
+        folds = make_folds(FoldsConfig(n_folds=3), with_groups(beats, groups), 0)
+    else:
+        path = write_rows(tmp_path / "g.csv", "group", groups, beats.ids.tolist())
+        folds = make_folds(FoldsConfig(n_folds=3, groups=path), beats, 0)
+    parts = [{groups[i] for i in folds.valid_idx(fold)} for fold in range(3)]
+    assert sum(map(len, parts)) == 12
+    assert set.union(*parts) == set(groups)
+
+
+def test_a_users_own_folds_are_taken_by_id_whatever_the_order_and_seed(tmp_path: Path) -> None:
+    wanted = [0, 1, 2, 0, 1, 2, 0, 1]
+    ids = BEATS.ids.tolist()
+    path = write_rows(tmp_path / "folds.csv", "fold", wanted[::-1], ids[::-1])
+    config = FoldsConfig(n_folds=5, file=path)
+    folds = [make_folds(config, BEATS, seed) for seed in (0, 1)]
+    assert folds[0].fold_of_row.tolist() == wanted
+    assert folds[0].n_folds == 3
+    assert folds[0].fingerprint == folds[1].fingerprint
+
+
+IDS = [str(i) for i in range(8)]
+WRONG_FILES: dict[str, tuple[list[str], list[Any], str]] = {
+    "missing id": (IDS[:6], [0, 1] * 3, "no row for 2 ids: 6, 7 of the data"),
+    "unknown id": ([*IDS, "x"], [0, 1] * 4 + [0], "not in the data: id x"),
+    "doubled id": ([*IDS, "3"], [0, 1] * 4 + [0], "ids must be unique, but repeated: id 3"),
+    "text": (IDS, [0, 1] * 3 + [0, "a"], "folds must be 0, 1, 2, ..., but found a"),
+    "negative": (IDS, [0, 1] * 3 + [0, -1], "folds must be 0, 1, 2, ..., but found -1"),
+    "empty": (IDS, [0, 1] * 3 + [0, ""], "empty fold of id 7"),
+    "hole": (IDS, [0, 2] * 4, "there is a fold 2 and no fold 1"),
+    "one fold": (IDS, [0] * 8, "there must be at least 2 folds, but every row is in fold 0"),
+    "a class held out whole": (
+        IDS,
+        BEATS.known_labels.tolist(),
+        "a net must see every class: fold 0 holds out every row of class 0; fold 1 holds out",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_a_wrong_fold_file_is_refused_with_its_ids(case: str, tmp_path: Path) -> None:
+    ids, values, message = WRONG_FILES[case]
+    path = write_rows(tmp_path / "folds.csv", "fold", values, ids)
+    with pytest.raises(InputError) as caught:
+        make_folds(FoldsConfig(file=path), BEATS, 0)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"id,part\n0,1\n", "needs the columns 'id' and 'fold' once, but has ['id', 'part']"),
+        (b"id,fold\n0\n", "row 1 not as long as the header"),
+        (b"id,fold\n\xff,0\n", "not a CSV file in UTF-8"),
+    ],
+)
+def test_a_fold_file_that_is_no_table_is_refused(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "folds.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        make_folds(FoldsConfig(file=path), BEATS, 0)
+    assert message in str(caught.value)
+
+
+def test_a_missing_fold_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        make_folds(FoldsConfig(file=tmp_path / "no.csv"), BEATS, 0)
+
+
+def test_a_class_with_fewer_rows_than_folds_is_named_with_its_count() -> None:
+    with pytest.raises(InputError, match="at least 5 rows for 5 folds, but class 0 has 4, class 1"):
+        make_folds(FoldsConfig(), BEATS, 0)
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(InputError, match="3 folds need at least 3 groups, but there are 2"):
+        make_folds(FoldsConfig(n_folds=3), with_groups(BEATS, ["p", "q"] * 4), 0)
+
+
+def test_a_class_in_one_group_only_is_refused() -> None:
+    labels = BEATS.known_labels.tolist()
+    groups = ["p" if label else f"q{i}" for i, label in enumerate(labels)]
+    with pytest.raises(InputError, match="all rows of class 1 are in group p"):
+        make_folds(FoldsConfig(n_folds=3), with_groups(BEATS, groups), 0)
+
+
+def test_a_small_class_among_groups_is_refused() -> None:
+    groups = [f"g{i}" for i in range(8)]
+    with pytest.raises(InputError, match="at least 5 rows for 5 folds, but the smallest has 4"):
+        make_folds(FoldsConfig(), with_groups(BEATS, groups), 0)
+
+
+def test_groups_from_two_places_are_refused(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "g.csv", "group", ["p", "q"] * 4)
+    with pytest.raises(InputError, match="groups come from one place"):
+        make_folds(FoldsConfig(groups=path), with_groups(BEATS, ["p", "q"] * 4), 0)
+
+
+@pytest.mark.parametrize(
+    ("fold_of_row", "n_folds", "message"),
+    [
+        ([0, 1, 2], 2, "folds must be 0..1, but found 0..2"),
+        ([0, -1], 2, "folds must be 0..1, but found -1..0"),
+        ([0, 1, 1], 4, "no row is held out in 2 folds: 2, 3"),
+        ([0, 0], 1, "there must be at least 2 folds, but got 1"),
+    ],
+)
+def test_folds_that_break_their_guarantee_cannot_be_made(
+    fold_of_row: list[int], n_folds: int, message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Folds(np.array(fold_of_row), n_folds, 0)
+    assert message in str(caught.value)
+
+
+def test_a_fold_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the fold must be one of 0\.\.1, but got 2"):
+        Folds(np.array([0, 1]), 2, 0).valid_idx(2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"n_folds": 1}, "greater than or equal to 2"),
+        ({"seeds": []}, "at least 1 item"),
+        ({"seeds": [1, 1]}, "seeds must be unique, but got [1, 1]"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"file": "a.csv", "groups": "b.csv"}, "so `groups` would be ignored"),
+    ],
+)
+def test_a_wrong_folds_section_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        validate(FoldsConfig, values, "folds")
+    assert message in str(caught.value)

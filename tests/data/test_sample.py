@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hbcomp.data import Data, DataConfig, load_data, load_sample, make_beats
+from hbcomp.data.duplicates import find_duplicates
+from hbcomp.data.sample import BUNDLED
+from hbcomp.data.synthetic import write_competition_csv
+from hbcomp.data.truth import read_truth
+from hbcomp.errors import InputError
+
+
+def test_the_sample_has_the_competitions_shape_and_class_proportions() -> None:
+    train, test = load_sample()
+    assert train.signals.shape == (4000, 205)
+    assert test.signals.shape == (1000, 205)
+    assert train.class_counts.tolist() == [2576, 144, 569, 711]
+    assert np.bincount(read_truth(None, load_sample()[1].ids, 4)).tolist() == [644, 36, 142, 178]
+
+
+def test_no_signal_and_no_id_of_the_sample_is_in_both_parts() -> None:
+    found = find_duplicates(*load_sample())
+    assert (found.n_repeated, found.n_in_train, found.n_shared_ids) == (0, 0, 0)
+
+
+def test_the_samples_test_part_has_no_labels() -> None:
+    assert load_sample()[1].labels is None
+
+
+def test_the_sample_fits_into_3_megabytes_and_names_its_licence() -> None:
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 3e6
+    text = (BUNDLED / "ATTRIBUTION.md").read_text()
+    assert "MIT-BIH Arrhythmia Database" in text
+    assert "ODC-By 1.0" in text
+
+
+def test_without_files_the_sample_is_loaded() -> None:
+    data = load_data(DataConfig())
+    assert data.test is not None
+    assert (data.train.n_rows, data.test.n_rows) == (4000, 1000)
+
+
+def test_named_files_are_loaded_and_the_test_file_may_be_left_out(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    write_competition_csv(train, make_beats())
+    write_competition_csv(test, make_beats(n=20, seed=1))
+    assert load_data(DataConfig(train=train)).test is None
+    with pytest.raises(InputError, match="an id means one beat"):
+        load_data(DataConfig(train=train, test=test))
+    test.write_text(test.read_text().replace("\n", "\nt").removesuffix("t"))
+    data = load_data(DataConfig(train=train, test=test))
+    assert data.test is not None
+    assert data.test.n_rows == 20
+    assert data.test.labels is None
+
+
+def test_training_data_needs_labels() -> None:
+    with pytest.raises(InputError, match="labels are needed here"):
+        Data(load_sample()[1])
+
+
+def test_made_up_beats_are_balanced_and_repeatable() -> None:
+    beats = make_beats(n=64, t=32, k=4, seed=5)
+    assert beats.class_counts.tolist() == [16, 16, 16, 16]
+    assert beats.fingerprint == make_beats(n=64, t=32, k=4, seed=5).fingerprint
+    assert beats.fingerprint != make_beats(n=64, t=32, k=4, seed=6).fingerprint
+    assert beats.signals.min() >= 0
+    assert beats.signals.max() <= 1
+
+
+def test_made_up_beats_can_be_learnt_by_the_nearest_class_mean() -> None:
+    train, test = make_beats(n=200), make_beats(n=200, seed=1)
+    means = np.stack(
+        [train.signals[train.known_labels == label].mean(axis=0) for label in range(4)]
+    )
+    nearest = np.linalg.norm(test.signals[:, None] - means, axis=2).argmin(axis=1)
+    assert (nearest == test.known_labels).mean() > 0.95
+
+
+def test_importing_the_data_layer_imports_no_slow_library() -> None:
+    code = (
+        "import sys, hbcomp.data;"
+        "print([name for name in ('torch', 'pandas', 'pyarrow', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
