@@ -1,0 +1,55 @@
+"""The command `python -m hbcomp.eda`: a first look at a data set, as numbers and as a page."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+FOLDER = Path("experiments/eda")
+
+
+def eda(
+    data: Annotated[
+        Path | None, typer.Argument(help="A labelled CSV or parquet file; default: the sample.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="The test file that goes with it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: experiments/eda/<file>.")
+    ] = None,
+    id_column: Annotated[str, typer.Option(help="The id column.")] = "id",
+    signal_column: Annotated[str, typer.Option(help="The signal column.")] = "heartbeat_signals",
+    label_column: Annotated[str, typer.Option(help="The label column.")] = "label",
+) -> dict[str, Any]:
+    """Describe a data set: classes, lengths, values, duplicates, shift to test, example beats.
+
+    Prints tables and writes index.html and its pictures.
+
+    Example: python -m hbcomp.eda train.csv --test testA.csv
+    """
+    from hbcomp.config import validate
+    from hbcomp.data.dataset import DataConfig
+    from hbcomp.data.load import load_data
+    from hbcomp.overview import look_at
+
+    asked = {
+        "train": data,
+        "test": test,
+        "id_column": id_column,
+        "signal_column": signal_column,
+        "label_column": label_column,
+    }
+    given = {key: value for key, value in asked.items() if value is not None}
+    beats = load_data(validate(DataConfig, given, ""))
+    stem = data.name.split(".")[0] if data else "bundled"
+    return look_at(beats, out or FOLDER / stem, cli.console)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(eda)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Text, tables and pictures: on web pages of one file that fetch nothing, and on a terminal.
+
+The same sections give the same bytes, so a page changes only when what it shows does.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from hbcomp import files, pictures
+
+NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%| ± [\d.,]+)?|-|")
+PICTURE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs of prose, parted by blank lines."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+    title: str = ""
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs, in their order."""
+        return [part.strip() for part in re.split(r"\n\s*\n", self.text) if part.strip()]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; columns that hold nothing but numbers are set to the right."""
+
+    kind: ClassVar[str] = "table"
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows, 1):
+            if len(row) != len(self.header):
+                raise ValueError(
+                    f"table {self.title!r}: each row must have {len(self.header)} cells, as the "
+                    f"header has, but row {number} has {len(row)}"
+                )
+
+    @property
+    def is_numeric(self) -> list[bool]:
+        """Whether each column holds only numbers, per cents or dashes."""
+        if not self.rows:
+            return [False] * len(self.header)
+        columns = zip(*self.rows, strict=True)
+        return [all(NUMBER.fullmatch(str(cell)) for cell in column) for column in columns]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure under a name; `alt` says for those who cannot see it what the caption does not."""
+
+    kind: ClassVar[str] = "picture"
+    name: str
+    figure: Figure
+    caption: str
+    alt: str = ""
+
+    def __post_init__(self) -> None:
+        if not PICTURE_NAME.fullmatch(self.name):
+            raise ValueError(
+                "a picture's name must be lower-case letters and digits joined by '-' or '_', "
+                f"because it names a file, but got {self.name!r}"
+            )
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as PNG, drawn once for both the page and the folder."""
+        return pictures.to_png(self.figure)
+
+    @property
+    def encoded(self) -> str:
+        """The PNG as text."""
+        return base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def width(self) -> int:
+        """Pixels across, as the PNG's header says."""
+        return int.from_bytes(self.png[16:20], "big")
+
+    @property
+    def height(self) -> int:
+        """Pixels down, as the PNG's header says."""
+        return int.from_bytes(self.png[20:24], "big")
+
+
+Section = Text | Table | Picture
+
+
+def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """Return the page as HTML; whatever comes from data is escaped."""
+    environment = Environment(
+        loader=PackageLoader("hbcomp"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template("page.html.j2")
+    return template.render(title=title, subtitle=subtitle, sections=sections)
+
+
+def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
+    """Write the page to `path` atomically."""
+    files.write_text(path, render_page(title, subtitle, sections))
+
+
+def write_pictures(folder: Path, drawn: Iterable[Picture]) -> None:
+    """Write each picture to `folder/<name>.png` atomically."""
+    for picture in drawn:
+        files.write_bytes(folder / f"{picture.name}.png", picture.png)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a page's table on a terminal."""
+    shown = RichTable(
+        title=escape(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name, is_numeric in zip(table.header, table.is_numeric, strict=True):
+        shown.add_column(escape(name), justify="right" if is_numeric else "left")
+    for row in table.rows:
+        shown.add_row(*(escape(str(cell)) for cell in row))
+    console.print(shown)
