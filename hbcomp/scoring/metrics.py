@@ -23,7 +23,7 @@ class Score:
     @property
     def per_20k(self) -> float:
         """The sum scaled to 20,000 rows, comparable with public leaderboard scores."""
-        return self.mean * ROWS_OF_THE_LEADERBOARD
+        return self.total * ROWS_OF_THE_LEADERBOARD / self.n_rows
 
     def to_json(self) -> dict[str, float]:
         """Return sum, mean, per 20k and the number of rows under those names."""

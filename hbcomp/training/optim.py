@@ -1,16 +1,56 @@
 """Optimisers, learning-rate schedules and averaged weights."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from hbcomp.config import Section
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 FINAL_FRACTION = 1e-3  # of the peak, where one-cycle ends; at exactly 0 the last step is wasted
+
+
+class OneCycle(Section):
+    """Half a cosine up to the peak and half a cosine down to a thousandth of it.
+
+    Smith & Topin 2018, arXiv:1708.07120.
+    """
+
+    kind: Literal["one-cycle"] = "one-cycle"
+    warmup: float = Field(default=0.25, ge=0, lt=1)  # share of all steps
+
+    def factor(self, progress: float, step_share: float) -> float:
+        """Return the share of the peak at this progress; the first step is not at zero."""
+        if progress < self.warmup:
+            return _half_cosine((progress + step_share) / (self.warmup + step_share))
+        falling = _half_cosine((1 - progress) / (1 - self.warmup))
+        return FINAL_FRACTION + (1 - FINAL_FRACTION) * falling
+
+
+class Linear(Section):
+    """Straight up to the peak and straight down towards zero."""
+
+    kind: Literal["linear"] = "linear"
+    warmup: float = Field(default=0.25, ge=0, lt=1)  # share of all steps
+
+    def factor(self, progress: float, step_share: float) -> float:
+        """Return the share of the peak at this progress; no step is at zero."""
+        if progress < self.warmup:
+            return (progress + step_share) / (self.warmup + step_share)
+        return (1 - progress) / (1 - self.warmup)
+
+
+class StepDecay(Section):
+    """The peak, multiplied by `gamma` after every `every` epochs, as in the reference solution."""
+
+    kind: Literal["step"] = "step"
+    every: int = Field(default=100, ge=1)  # epochs
+    gamma: float = Field(default=0.5, gt=0, le=1)
 
 
 class TrainConfig(Section):
@@ -20,45 +60,20 @@ class TrainConfig(Section):
     batch_size: int = Field(default=256, ge=2)  # batch norm needs two rows
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: float = Field(default=4e-3, gt=0)  # the peak of the schedule
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
-    schedule: Literal["one-cycle", "linear", "step"] = "one-cycle"
-    warmup: float = Field(default=0.25, ge=0, lt=1)  # share of all steps (one-cycle, linear)
-    step_epochs: int = Field(default=100, ge=1)  # epochs between two decays (step)
-    step_gamma: float = Field(default=0.5, gt=0, le=1)  # factor of each decay (step)
+    schedule: OneCycle | Linear | StepDecay = Field(default=OneCycle(), discriminator="kind")
     ema_decay: float = Field(default=0.0, ge=0, lt=1)  # per step; 0 keeps the last weights
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _refuse_options_that_do_nothing(self) -> "TrainConfig":
-        unused = {
-            "step": {"warmup"},
-            "one-cycle": {"step_epochs", "step_gamma"},
-            "linear": {"step_epochs", "step_gamma"},
-        }[self.schedule] & self.model_fields_set
-        if unused:
-            raise ValueError(f"schedule {self.schedule!r} does not use {', '.join(sorted(unused))}")
-        return self
-
 
 def lr_at(config: TrainConfig, step: int, n_steps: int) -> float:
-    """Return the learning rate of one of `n_steps` steps, counted from 0.
-
-    one-cycle: half a cosine up to the peak and one down to a thousandth (Smith & Topin 2018,
-    arXiv:1708.07120); linear: straight up and straight down to zero; step: the peak times
-    gamma to the number of decays so far, as in the reference solution.
-    """
-    if config.schedule == "step":
+    """Return the learning rate of one of `n_steps` steps, counted from 0."""
+    schedule = config.schedule
+    if isinstance(schedule, StepDecay):
         epoch = step * config.n_epochs // n_steps
-        return config.lr * config.step_gamma ** (epoch // config.step_epochs)
-    n_warmup = config.warmup * n_steps
-    if step < n_warmup:
-        progress = (step + 1) / (n_warmup + 1)
-        rise = progress if config.schedule == "linear" else _half_cosine(progress)
-        return config.lr * rise
-    remaining = (n_steps - step) / (n_steps - n_warmup)
-    if config.schedule == "linear":
-        return config.lr * remaining
-    return config.lr * (FINAL_FRACTION + (1 - FINAL_FRACTION) * _half_cosine(remaining))
+        return config.lr * schedule.gamma ** (epoch // schedule.every)
+    return config.lr * schedule.factor(step / n_steps, 1 / n_steps)
 
 
 def _half_cosine(progress: float) -> float:
@@ -82,7 +97,7 @@ def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
             "weight_decay": 0.0,
         },
     ]
-    return kinds[config.optimizer](groups, lr=config.lr, fused=True)
+    return kinds[config.optimizer](groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

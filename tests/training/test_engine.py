@@ -11,7 +11,7 @@ from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 from hbcomp.training.engine import DivergedError, Recipe, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import batches, n_batches, put_beats
-from hbcomp.training.optim import TrainConfig
+from hbcomp.training.optim import StepDecay, TrainConfig
 
 CPU = Compute("cpu", "fp32", 1, "tests")
 TINY = ResNetConfig(widths=(4, 8))
@@ -46,7 +46,7 @@ def same_weights(first, second):
         recipe(ema_decay=0.9),
         recipe(augment=AugmentConfig(scale=0.1, noise=0.01, shift=2)),
         recipe(net=ResNetConfig(widths=(4, 8), dropout=0.5)),
-        recipe(optimizer="adam", schedule="step"),
+        recipe(optimizer="adam", schedule=StepDecay()),
     ],
     ids=["plain", "ema", "augment", "dropout", "adam-step"],
 )
@@ -98,7 +98,9 @@ def test_a_diverging_loss_names_the_epoch_and_the_remedy(beats):
 
 
 def test_the_reference_net_trains(beats):
-    probs = predict_probs(last_net(recipe(net=ReferenceConfig(), n_epochs=1), beats), beats.signals, CPU)
+    probs = predict_probs(
+        last_net(recipe(net=ReferenceConfig(), n_epochs=1), beats), beats.signals, CPU
+    )
     assert probs.shape == (48, 3)
 
 

@@ -1,0 +1,30 @@
+"""All commands under one name: `hbcomp cv` is `python -m hbcomp.cv`."""
+
+import typer
+
+from hbcomp import cli
+from hbcomp.check import check
+from hbcomp.cv import cv
+from hbcomp.eda import eda
+from hbcomp.predict import predict
+from hbcomp.score import score
+from hbcomp.thresholds import thresholds
+
+COMMANDS = (cv, eda, thresholds, predict, check, score)
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        help="From a competition's CSV files to a cross-validated, checked submission.",
+    )
+    for command in COMMANDS:
+        app.command()(cli.guarded(command))
+    app()
+
+
+if __name__ == "__main__":
+    main()

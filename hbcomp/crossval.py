@@ -1,0 +1,316 @@
+"""The cross-validation of an experiment: train what is missing, assemble, decide, write."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import Manager
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32
+from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
+from torch import Tensor
+
+import hbcomp
+from hbcomp.cli import console
+from hbcomp.data.duplicates import Duplicates, find_duplicates
+from hbcomp.data.folds import Folds, make_folds
+from hbcomp.data.load import Data, load_data
+from hbcomp.errors import InputError
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.predictions import FoldResult, Predictions, assemble
+from hbcomp.progress import Emit, FoldProgress, show_folds
+from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
+from hbcomp.scoring.decision import Half
+from hbcomp.scoring.metrics import abs_sum
+from hbcomp.training.device import Compute, choose_compute
+from hbcomp.training.engine import Epoch, Recipe, train_epochs
+from hbcomp.training.inference import predict_probs
+from hbcomp.training.loader import Beats, put_beats
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """One net to train: which rows, which seed, where, and which epochs to score."""
+
+    seed: int
+    fold: int
+    train_idx: np.ndarray
+    valid_idx: np.ndarray
+    recipe: Recipe
+    compute: Compute
+    scored_epochs: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Train and test beats on one device, for all folds that this process trains."""
+
+    beats: Beats
+    test_signals: Float32[Tensor, "m t"] | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished cross-validation: probabilities, every rule's scores, the chosen one."""
+
+    data: Data
+    duplicates: Duplicates
+    folds_of_seed: Mapping[int, Folds]
+    predictions: Predictions
+    rules: list[RuleResult]
+    chosen: RuleResult
+    compute: Compute
+    seconds: float
+    n_trained: int
+
+
+def cross_validate(
+    config: Config, run: RunFolder, *, n_jobs: int = 1, force: bool = False
+) -> Outcome:
+    """Train every fold of every seed that is not stored yet, and return what all of them say.
+
+    The caller holds the run's lock. Killed at any moment, the same call continues with the
+    first unfinished fold, and on a CPU the outcome has the same bits.
+    """
+    start = time.perf_counter()
+    data = load_data(config.data)
+    labels = data.train.known_labels
+    folds_of_seed = {
+        seed: make_folds(config.folds, data.train, seed) for seed in config.folds.seeds
+    }
+    first_split = next(iter(folds_of_seed.values())).fold_of_row
+    duplicates = find_duplicates(data.train, data.test, first_split)
+    for warning in duplicates.warnings():
+        console.print(f"warning: {warning}")
+    compute = _compute(config, run, n_jobs)
+    identity = {**config.identity(), **_fingerprints(data, folds_of_seed)}
+    folder.begin(run, identity, _about(compute), force=force)
+    tasks = list(_pending(config, run, folds_of_seed, compute))
+    _announce(run, compute, folds_of_seed, len(tasks))
+    if tasks:
+        _train(tasks, data, run, n_jobs, config.train.n_epochs)
+    predictions = assemble(
+        data.train,
+        data.test,
+        folds_of_seed,
+        [
+            folder.load_fold(run, seed, fold)
+            for seed, folds in folds_of_seed.items()
+            for fold in range(folds.n_folds)
+        ],
+    )
+    rules = evaluate_rules(predictions.oof_probs, labels, predictions.fold_of_row)
+    chosen = choose_rule(rules, config.decision.rule)
+    seconds = time.perf_counter() - start
+    return Outcome(
+        data,
+        duplicates,
+        folds_of_seed,
+        predictions,
+        rules,
+        chosen,
+        compute,
+        seconds,
+        n_trained=len(tasks),
+    )
+
+
+def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
+    compute = choose_compute(
+        config.compute, is_compute_bound=config.net.is_compute_bound, n_jobs=n_jobs
+    )
+    stored = folder.read_run(run)
+    if stored and config.compute.n_threads is None:
+        # Another number of threads adds in another order: a continued run keeps the first's.
+        compute = replace(compute, n_threads=stored["compute"]["n_threads"])
+    return compute
+
+
+def _fingerprints(data: Data, folds_of_seed: Mapping[int, Folds]) -> dict[str, str | None]:
+    return {
+        "train data": data.train.fingerprint,
+        "test data": data.test.fingerprint if data.test else None,
+        **{f"folds of seed {seed}": folds.fingerprint for seed, folds in folds_of_seed.items()},
+    }
+
+
+def _about(compute: Compute) -> dict[str, Any]:
+    return {
+        "hbcomp": hbcomp.__version__,
+        "torch": torch.__version__,
+        "compute": asdict(compute),
+    }
+
+
+def _pending(
+    config: Config, run: RunFolder, folds_of_seed: Mapping[int, Folds], compute: Compute
+) -> Iterator[FoldTask]:
+    for seed, folds in folds_of_seed.items():
+        for fold in range(folds.n_folds):
+            if not run.is_done(seed, fold):
+                yield FoldTask(
+                    seed=seed,
+                    fold=fold,
+                    train_idx=folds.train_idx(fold),
+                    valid_idx=folds.valid_idx(fold),
+                    recipe=config.recipe,
+                    compute=compute,
+                    scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
+                )
+
+
+def spread(n_epochs: int, n_scored: int) -> frozenset[int]:
+    """Return at most `n_scored` epochs, evenly spread over 1..n_epochs, the last one included."""
+    return frozenset(
+        np.linspace(n_epochs, 0, n_scored, endpoint=False).round().astype(int).tolist()
+    )
+
+
+def _announce(
+    run: RunFolder, compute: Compute, folds_of_seed: Mapping[int, Folds], n_pending: int
+) -> None:
+    n_folds = sum(folds.n_folds for folds in folds_of_seed.values())
+    stored = f", {n_folds - n_pending} already stored" if n_pending < n_folds else ""
+    console.print(
+        f"{run.name}: {n_folds} folds{stored}; on {compute.device} in {compute.precision}, "
+        f"{compute.n_threads} threads per fold ({compute.reason})"
+    )
+
+
+def _train(tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, n_epochs: int) -> None:
+    with show_folds(console, len(tasks), n_epochs) as emit:
+        if n_jobs == 1:
+            resident = put_on_device(data, tasks[0].compute.device)
+            for task in tasks:
+                train_fold(task, resident, run, emit)
+        else:
+            _train_in_workers(tasks, data, run, n_jobs, emit)
+
+
+def _train_in_workers(
+    tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, emit: Emit
+) -> None:
+    try:
+        with _relayed(emit) as relay:
+            Parallel(n_jobs=n_jobs, backend="loky")(
+                delayed(_train_fold_in_worker)(on_device(task, position), data, run, relay)
+                for position, task in enumerate(tasks)
+            )
+    finally:
+        # joblib would keep the workers, and the GPU memory they hold, for five more minutes.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@contextmanager
+def _relayed(emit: Emit) -> Iterator[Emit]:
+    """Yield a function that worker processes may call; a thread here passes the calls on."""
+    with Manager() as manager:
+        queue = manager.Queue()
+
+        def listen() -> None:
+            for event in iter(queue.get, None):
+                emit(event)
+
+        listener = Thread(target=listen)
+        listener.start()
+        try:
+            yield queue.put
+        finally:
+            queue.put(None)
+            listener.join()
+
+
+def on_device(task: FoldTask, position: int) -> FoldTask:
+    """Return the task with the GPU it gets when there are several: they are dealt out in turn."""
+    if task.compute.device != "cuda" or torch.cuda.device_count() < 2:
+        return task
+    device = f"cuda:{position % torch.cuda.device_count()}"
+    return replace(task, compute=replace(task.compute, device=device))
+
+
+def _train_fold_in_worker(task: FoldTask, data: Data, run: RunFolder, emit: Emit) -> None:
+    train_fold(task, put_on_device(data, task.compute.device), run, emit)
+
+
+def put_on_device(data: Data, device: str) -> Resident:
+    """Copy train and test beats to the device."""
+    beats = put_beats(data.train.signals, data.train.known_labels, device)
+    test_signals = torch.tensor(data.test.signals, device=device) if data.test else None
+    return Resident(beats, test_signals)
+
+
+def train_fold(task: FoldTask, resident: Resident, run: RunFolder, emit: Emit) -> None:
+    """Train one fold, predict its validation rows and the test rows, and store all of it."""
+    task.compute.enter()
+    with _explained(task):
+        result, last, history = _fit_and_predict(task, resident, emit)
+    folder.save_fold(run, result, last.net, history)
+    if torch.cuda.is_available():
+        del last
+        torch.cuda.empty_cache()  # or the next fold's net finds the memory still taken
+
+
+def _fit_and_predict(
+    task: FoldTask, resident: Resident, emit: Emit
+) -> tuple[FoldResult, Epoch, pd.DataFrame]:
+    beats, compute = resident.beats, task.compute
+    train_idx = torch.tensor(task.train_idx, device=beats.device)
+    valid_signals = beats.signals[torch.tensor(task.valid_idx, device=beats.device)]
+    valid_labels = beats.labels.cpu().numpy()[task.valid_idx]
+    rows = []
+    for epoch in train_epochs(task.recipe, beats, train_idx, (task.seed, task.fold), compute):
+        score = None
+        if epoch.epoch in task.scored_epochs:
+            valid_probs = predict_probs(epoch.net, valid_signals, compute)
+            score = abs_sum(Half().apply(valid_probs), valid_labels).per_20k
+        rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds))
+        n_epochs = task.recipe.train.n_epochs
+        emit(FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score))
+    test_probs = None
+    if resident.test_signals is not None:
+        test_probs = predict_probs(epoch.net, resident.test_signals, compute)
+    result = FoldResult(task.seed, task.fold, task.valid_idx, valid_probs, test_probs)
+    return result, epoch, pd.DataFrame(rows, columns=["epoch", "lr", "loss", "score", "seconds"])
+
+
+@contextmanager
+def _explained(task: FoldTask) -> Iterator[None]:
+    """Turn what a user can mend (no memory, a diverged loss) into an error naming the fold."""
+    where = f"seed {task.seed} fold {task.fold}"
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{where}: out of memory on {task.compute.device}; finished folds are kept; try a "
+            f"smaller train.batch_size (now {task.recipe.train.batch_size}) or fewer --jobs"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error)  # what torch's CPU allocator says
+
+
+def peak_memory_mib() -> float | None:
+    """Return the most memory this process or a worker has held, in MiB; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource  # which Windows does not have
+
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(kind).ru_maxrss for kind in kinds)
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,75 @@
+"""The command `python -m hbcomp.cv`: from CSV files to a cross-validated, checked submission."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+DEFAULT = "quickstart"  # the experiment on the bundled beats
+
+
+def cv(
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment: the name of a folder under experiments/.")
+    ] = DEFAULT,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.n_epochs=3."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="The file to answer; short for --set data.test=FILE.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Run as a new experiment of this name, keeping the old one.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Train this many folds at the same time.")] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete stored folds that were trained differently.")
+    ] = False,
+) -> dict[str, Any]:
+    """Cross-validate an experiment and write its submission, report and pictures.
+
+    Every finished fold is stored at once; the same command continues after a stop of any kind.
+
+    Examples: python -m hbcomp.cv
+
+    python -m hbcomp.cv resnet --train train.csv --test testA.csv --name mine
+    """
+    from hbcomp.experiment import folder  # these import torch, which --help need not wait for
+    from hbcomp.experiment.setup import prepare
+    from hbcomp.workflow import run
+
+    files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
+    config, run_folder = prepare(experiment, [*files, *(assignments or [])], name, force=force)
+    try:
+        with folder.locked(run_folder):
+            return run(config, run_folder, n_jobs=jobs, force=force)
+    except KeyboardInterrupt:
+        n_kept = len(run_folder.stored_folds())
+        command = shlex.join(["python", "-m", "hbcomp.cv", *_arguments()])
+        raise cli.Interrupted(
+            f"{n_kept} finished folds are kept; continue with: {command}"
+        ) from None
+
+
+def _arguments() -> list[str]:
+    # `hbcomp cv ARGUMENTS` and `python -m hbcomp.cv ARGUMENTS` differ by one word; --force would
+    # be wrong the second time, as the new folds are already there to be kept.
+    words = sys.argv[1:]
+    return [word for word in words[words[:1] == ["cv"] :] if word != "--force"]
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(cv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The configuration of an experiment: the sections of every layer in one frozen model."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SerializeAsAny, field_validator
+
+from hbcomp.config import Section, override, read_toml, validate
+from hbcomp.data.dataset import DataConfig
+from hbcomp.data.folds import FoldsConfig
+from hbcomp.nets.base import NetConfig
+from hbcomp.nets.registry import config_class
+from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.scoring.choice import check_rule_name
+from hbcomp.training.augment import AugmentConfig
+from hbcomp.training.device import ComputeConfig
+from hbcomp.training.engine import Recipe
+from hbcomp.training.optim import TrainConfig
+
+
+class DecisionConfig(Section):
+    """How probabilities become answers; `auto` takes the simplest rule that none beats."""
+
+    rule: str = "auto"
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, rule: str) -> str:
+        return check_rule_name(rule)
+
+
+class ReportConfig(Section):
+    """What is measured on the way, without influence on the result."""
+
+    # Epochs after which the validation rows are scored, evenly spread, the last one included.
+    # Scoring 20,000 rows costs about a tenth of training on 80,000.
+    n_scored_epochs: int = Field(default=5, ge=1)
+
+
+class Config(Section):
+    """Everything that was asked of an experiment."""
+
+    data: DataConfig = DataConfig()
+    folds: FoldsConfig = FoldsConfig()
+    net: SerializeAsAny[NetConfig] = ResNetConfig()
+    train: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
+    compute: ComputeConfig = ComputeConfig()
+    decision: DecisionConfig = DecisionConfig()
+    report: ReportConfig = ReportConfig()
+
+    @field_validator("net", mode="before")
+    @classmethod
+    def _net_of_its_name(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            kind = config_class(values.get("name", "resnet"))
+            return validate(kind, {"name": "resnet", **values}, source="")
+        return values
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part that training sees."""
+        return Recipe(self.net, self.train, self.augment)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the fold predictions depend on, with dotted keys.
+
+        Not the paths of the data, whose content has fingerprints; not the decision rule, which
+        comes after; not where it is computed, which moves only the last bits.
+        """
+        values = self.model_dump(mode="json", include={"folds", "net", "train", "augment"})
+        values["folds"] = {"seeds": values["folds"]["seeds"]}  # the rest is in their hashes
+        return {
+            f"{section}.{key}": value
+            for section, table in values.items()
+            for key, value in table.items()
+        }
+
+
+def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
+    """Return the configuration in a TOML file with `--set` assignments applied."""
+    return validate(Config, override(read_toml(path), assignments), path)

@@ -1,0 +1,230 @@
+"""The folder of a run: what is in it, who may write to it, and what of it can be kept.
+
+experiments/<name>/config.toml         what was asked
+experiments/<name>/run.toml            what the folds in it were trained with, to the data's bits
+experiments/<name>/folds/<seed>-<fold> one folder per finished fold, renamed into place whole
+experiments/<name>/predictions.npz     and oof.csv, test.csv, report.json, report.html, pictures/
+
+A file or folder that exists under its own name is complete.
+"""
+
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hbcomp.errors import InputError
+from hbcomp.files import sync, write_text
+from hbcomp.predictions import FoldResult
+
+ROOT = Path("experiments")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Identity = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one experiment."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """What was asked."""
+        return self.path / "config.toml"
+
+    @property
+    def run_file(self) -> Path:
+        """What the stored folds were trained with."""
+        return self.path / "run.toml"
+
+    @property
+    def folds_folder(self) -> Path:
+        """The parent of the finished folds."""
+        return self.path / "folds"
+
+    @property
+    def predictions_file(self) -> Path:
+        """The assembled probabilities."""
+        return self.path / "predictions.npz"
+
+    @property
+    def report_file(self) -> Path:
+        """What came out, as JSON."""
+        return self.path / "report.json"
+
+    def fold_folder(self, seed: int, fold: int) -> Path:
+        """The folder of one finished fold."""
+        return self.folds_folder / f"{seed}-{fold}"
+
+    def is_done(self, seed: int, fold: int) -> bool:
+        """Whether that fold is stored."""
+        return self.fold_folder(seed, fold).is_dir()
+
+    def stored_folds(self) -> list[Path]:
+        """Return the folders of the finished folds."""
+        return sorted(self.folds_folder.glob("[!.]*"))
+
+
+def find_run(name: str) -> RunFolder:
+    """Return the folder of the experiment of that name, `NAME` or `experiments/NAME`."""
+    short = name.removeprefix(f"{ROOT}/").rstrip("/")
+    if not NAME.fullmatch(short):
+        raise InputError(
+            f"an experiment's name must be letters, digits, '.', '_' and '-', but got {name!r}"
+        )
+    return RunFolder(ROOT / short)
+
+
+def known_runs() -> list[str]:
+    """Return the names of the experiments under the working directory."""
+    return sorted(path.parent.name for path in ROOT.glob("*/config.toml"))
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold the run for this process alone; a run that another process holds is an InputError.
+
+    The operating system drops the lock with the process, so a killed one leaves none behind.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.path / "run.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{run.path}: another process is working on this run") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any], *, force: bool) -> None:
+    """Make the folder ready for folds of this identity, keeping those it has.
+
+    Folds of another identity are refused with what changed; with `force` they are deleted.
+    """
+    stored = read_run(run)
+    changes = _changes(stored["identity"], identity) if stored else []
+    if changes and not force:
+        n_folds = len(run.stored_folds())
+        raise InputError(
+            f"{run.path} holds {n_folds} finished folds of something else: {'; '.join(changes)}; "
+            "--name NEW keeps both, --force deletes the old folds"
+        )
+    if changes:
+        _discard_folds(run)
+    for partial in run.folds_folder.glob(".*.partial"):  # of a killed process: we hold the lock
+        shutil.rmtree(partial)
+    if changes or not stored:
+        values = {**about, "identity": {key: _plain(value) for key, value in identity.items()}}
+        write_text(run.run_file, tomli_w.dumps(values))
+
+
+def _discard_folds(run: RunFolder) -> None:
+    # Renamed first: a crash while deleting must not leave half a fold under its name.
+    doomed = run.path / ".folds.partial"
+    shutil.rmtree(doomed, ignore_errors=True)
+    if run.folds_folder.exists():
+        run.folds_folder.rename(doomed)
+    run.run_file.unlink()
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def read_run(run: RunFolder) -> dict[str, Any] | None:
+    """Return what the stored folds were trained with, or None for a fresh folder."""
+    if not run.run_file.exists():
+        return None
+    try:
+        return tomllib.loads(run.run_file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{run.run_file}: not valid TOML: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    return "none" if value is None else value  # TOML has no null
+
+
+def _changes(stored: Identity, wanted: Identity) -> list[str]:
+    now = {key: _plain(value) for key, value in wanted.items()}
+    return [
+        f"{key} was {stored.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
+        for key in sorted({*stored, *now})
+        if stored.get(key) != now.get(key)
+    ]
+
+
+def save_fold(run: RunFolder, result: FoldResult, net: nn.Module, history: pd.DataFrame) -> None:
+    """Store a fold with its weights and its history; its folder appears complete or not at all."""
+    final = run.fold_folder(result.seed, result.fold)
+    run.folds_folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=run.folds_folder))
+    try:
+        arrays = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
+        if result.test_probs is not None:
+            arrays["test_probs"] = result.test_probs
+        np.savez(partial / "result.npz", allow_pickle=False, **arrays)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in net.state_dict().items()},
+            partial / "model.safetensors",
+        )
+        history.to_csv(partial / "history.csv", index=False, lineterminator="\n")
+        partial.chmod(0o755)
+        for path in (*partial.iterdir(), partial):
+            sync(path)
+        partial.rename(final)
+        sync(run.folds_folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def load_fold(run: RunFolder, seed: int, fold: int) -> FoldResult:
+    """Return a stored fold's predictions."""
+    path = run.fold_folder(seed, fold) / "result.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return FoldResult(
+                seed=seed,
+                fold=fold,
+                valid_idx=arrays["valid_idx"],
+                valid_probs=arrays["valid_probs"],
+                test_probs=arrays.get("test_probs"),
+            )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"{path}: not a fold's result: {error}; delete its folder") from error
+
+
+def load_history(run: RunFolder, seed: int, fold: int) -> pd.DataFrame:
+    """Return a stored fold's history, one row per epoch."""
+    return pd.read_csv(run.fold_folder(seed, fold) / "history.csv")
+
+
+def load_weights(run: RunFolder, seed: int, fold: int, net: nn.Module) -> nn.Module:
+    """Return the net with a stored fold's weights; any missing or left-over one is refused."""
+    path = run.fold_folder(seed, fold) / "model.safetensors"
+    try:
+        net.load_state_dict(load_file(path), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path}: not the weights of this run's net: {error}") from error
+    return net

@@ -1,0 +1,141 @@
+"""Out-of-fold and test probabilities, which always travel with their ids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import xxhash
+from jaxtyping import Float32, Float64, Int64, Shaped
+
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.folds import Folds
+from hbcomp.errors import InputError
+from hbcomp.files import atomic_path
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What one net, trained without one fold, says of that fold's rows and of the test rows."""
+
+    seed: int
+    fold: int
+    valid_idx: Int64[np.ndarray, " v"]
+    valid_probs: Float32[np.ndarray, "v k"]
+    test_probs: Float32[np.ndarray, "m k"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One out-of-fold probability row per train row and one averaged row per test row.
+
+    With several seeds both are means over the seeds. `fold_of_row` is the first seed's split,
+    by which rules are cross-fitted. Without a test file the test arrays are empty.
+    """
+
+    train_ids: Shaped[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"]
+    fold_of_row: Int64[np.ndarray, " n"]
+    oof_probs: Float64[np.ndarray, "n k"]
+    test_ids: Shaped[np.ndarray, " m"]
+    test_probs: Float64[np.ndarray, "m k"]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the out-of-fold probabilities and labels: what a study of them is bound to."""
+        digest = xxhash.xxh3_64(np.ascontiguousarray(self.oof_probs).view(np.uint8).data)
+        digest.update(np.ascontiguousarray(self.labels).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to one npz file, atomically."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Return the predictions of a finished run."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; has the run finished?") from None
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise InputError(f"{path}: not the predictions of a run: {error}") from error
+
+
+def assemble(
+    train: Dataset,
+    test: Dataset | None,
+    folds_of_seed: Mapping[int, Folds],
+    results: Sequence[FoldResult],
+) -> Predictions:
+    """Return the predictions of a complete set of fold results.
+
+    Every train row must be predicted exactly once per seed, and every result must cover the
+    rows of its fold; what is missing or double is an InputError. The sums run in the order of
+    (seed, fold), whatever order the folds finished in, so the bits do not depend on it.
+    """
+    ordered = sorted(results, key=lambda result: (result.seed, result.fold))
+    _check_complete(folds_of_seed, ordered)
+    oof = np.zeros((train.n_rows, train.n_classes))
+    sum_of_test = np.zeros((test.n_rows if test else 0, train.n_classes))
+    for result in ordered:
+        oof[result.valid_idx] += result.valid_probs
+        if result.test_probs is not None:
+            sum_of_test += result.test_probs
+    first = next(iter(folds_of_seed.values()))
+    return Predictions(
+        train_ids=train.ids,
+        labels=train.known_labels,
+        fold_of_row=first.fold_of_row,
+        oof_probs=oof / len(folds_of_seed),
+        test_ids=test.ids if test else train.ids[:0],
+        test_probs=sum_of_test / len(ordered),
+    )
+
+
+def mean_probs(parts: Sequence[Float32[np.ndarray, "m k"]]) -> Float64[np.ndarray, "m k"]:
+    """Return the mean of equally shaped probabilities, summed in the order given."""
+    total = np.zeros(parts[0].shape)
+    for part in parts:
+        total += part
+    return total / len(parts)
+
+
+def _check_complete(folds_of_seed: Mapping[int, Folds], results: Sequence[FoldResult]) -> None:
+    wanted = [
+        (seed, fold) for seed, folds in folds_of_seed.items() for fold in range(folds.n_folds)
+    ]
+    there = [(result.seed, result.fold) for result in results]
+    problems = [f"seed {s} fold {f} is missing" for s, f in wanted if (s, f) not in there]
+    problems += [f"seed {s} fold {f} is double" for s, f in set(there) if there.count((s, f)) > 1]
+    problems += [f"seed {s} fold {f} is unknown" for s, f in there if (s, f) not in wanted]
+    if not problems:
+        problems = [
+            f"seed {result.seed} fold {result.fold} holds other rows than its fold"
+            for result in results
+            if not np.array_equal(
+                result.valid_idx, folds_of_seed[result.seed].valid_idx(result.fold)
+            )
+        ]
+    if problems:
+        raise InputError.of("fold results", problems)
+
+
+def write_probs_csv(
+    path: Path,
+    ids: Shaped[np.ndarray, " n"],
+    probs: Float64[np.ndarray, "n k"],
+    labels: Int64[np.ndarray, " n"] | None = None,
+) -> None:
+    """Write `id[,label],prob_0,...` atomically, every float so that it reads back as itself."""
+    columns: dict[str, np.ndarray] = {"id": ids}
+    if labels is not None:
+        columns["label"] = labels
+    columns |= {f"prob_{label}": column for label, column in enumerate(probs.T)}
+    with atomic_path(path) as partial:
+        pd.DataFrame(columns).to_csv(partial, index=False, lineterminator="\n")

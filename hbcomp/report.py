@@ -1,0 +1,287 @@
+"""What came out of a run, as numbers (report.json), tables, pictures and a page."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+import hbcomp
+from hbcomp import pages, pictures
+from hbcomp.crossval import Outcome, peak_memory_mib
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.files import write_text
+from hbcomp.predictions import FoldResult
+from hbcomp.scoring import metrics
+from hbcomp.scoring.choice import CANDIDATES
+from hbcomp.scoring.decision import Clip
+from hbcomp.scoring.paired import paired_difference
+
+Summary = Mapping[str, Any]
+
+
+def summarise(outcome: Outcome, config: Config, run: RunFolder) -> Summary:
+    """Return everything that was measured, as plain JSON values; this is report.json."""
+    predictions, chosen = outcome.predictions, outcome.chosen
+    answers = chosen.rule.apply(predictions.oof_probs)
+    return {
+        "experiment": run.name,
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "data": _data_numbers(outcome),
+        "rules": [_rule_numbers(rule, chosen) for rule in outcome.rules],
+        "chosen": {"name": chosen.name, "rule": chosen.rule.model_dump(mode="json")},
+        "expected_per_20k": chosen.cross_fitted.per_20k,
+        "expected_standard_error": _standard_error(chosen.costs),
+        "accuracy": metrics.accuracy(predictions.oof_probs, predictions.labels),
+        "by_class": [asdict(row) for row in metrics.abs_sum_by_class(answers, predictions.labels)],
+        "confusion": metrics.confusion(predictions.oof_probs, predictions.labels).tolist(),
+        "folds": [_fold_numbers(outcome, run, result) for result in _results(outcome, run)],
+        "environment": _environment(outcome),
+    }
+
+
+def _data_numbers(outcome: Outcome) -> dict[str, Any]:
+    train, test = outcome.data.train, outcome.data.test
+    return {
+        "train": train.source,
+        "test": test.source if test else None,
+        "n_train": train.n_rows,
+        "n_test": test.n_rows if test else 0,
+        "n_timepoints": train.n_timepoints,
+        "n_classes": train.n_classes,
+        "duplicates": asdict(outcome.duplicates),
+        "fingerprint_train": train.fingerprint,
+        "fingerprint_test": test.fingerprint if test else None,
+    }
+
+
+def _rule_numbers(rule: Any, chosen: Any) -> dict[str, Any]:
+    against = paired_difference(rule.costs, chosen.costs)
+    return {
+        "name": rule.name,
+        "rule": rule.rule.model_dump(mode="json"),
+        "in_sample": rule.in_sample.to_json(),
+        "cross_fitted": rule.cross_fitted.to_json(),
+        "against_chosen_per_20k": against.per_20k,
+        "against_chosen_standard_error": against.standard_error,
+    }
+
+
+def _standard_error(costs: np.ndarray) -> float:
+    """Return the standard error of a score per 20k rows that comes from which rows were drawn."""
+    return float(costs.std(ddof=1) / len(costs) ** 0.5 * metrics.ROWS_OF_THE_LEADERBOARD)
+
+
+def _results(outcome: Outcome, run: RunFolder) -> list[FoldResult]:
+    return [
+        folder.load_fold(run, seed, fold)
+        for seed, folds in outcome.folds_of_seed.items()
+        for fold in range(folds.n_folds)
+    ]
+
+
+def _fold_numbers(outcome: Outcome, run: RunFolder, result: FoldResult) -> dict[str, Any]:
+    """Return one net's scores on its own held-out rows; fitted rules saw the other rows only."""
+    labels, oof = outcome.predictions.labels, outcome.predictions.oof_probs
+    is_other = np.ones(len(labels), dtype=bool)
+    is_other[result.valid_idx] = False
+    truth = labels[result.valid_idx]
+    scores = {}
+    for name, fit in CANDIDATES.items():
+        rule = fit(oof[is_other], labels[is_other])
+        scores[name] = metrics.abs_sum(rule.apply(result.valid_probs), truth).per_20k
+    history = folder.load_history(run, result.seed, result.fold)
+    return {
+        "seed": result.seed,
+        "fold": result.fold,
+        "n_rows": len(truth),
+        "per_20k": scores,
+        "accuracy": metrics.accuracy(result.valid_probs, truth),
+        "last_loss": float(history["loss"].iloc[-1]),
+        "train_seconds": float(history["seconds"].sum()),
+    }
+
+
+def _environment(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "hbcomp": hbcomp.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cpu": _cpu_name(),
+        "n_cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "compute": asdict(outcome.compute),
+        "seconds_of_this_call": outcome.seconds,
+        "n_folds_trained_by_this_call": outcome.n_trained,
+        "peak_memory_mib": peak_memory_mib(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows the name itself
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def print_tables(summary: Summary, console: Console) -> None:
+    """Print the rules side by side and the folds below each other."""
+    for table in (_rule_table(summary), _fold_table(summary)):
+        pages.print_table(table, console)
+    console.print(
+        f"answers by rule {summary['chosen']['name']!r}: expected "
+        f"{summary['expected_per_20k']:.1f} ± {summary['expected_standard_error']:.1f} per 20k "
+        "rows (out-of-fold, cross-fitted, ± one standard error of the row sample); "
+        f"accuracy {summary['accuracy']:.4f}"
+    )
+
+
+def _rule_table(summary: Summary) -> pages.Table:
+    title = (
+        f"Out-of-fold abs-sum per 20k rows by rule, {summary['data']['n_train']:,} rows "
+        "(lower is better)"
+    )
+    header = [
+        "rule",
+        "in-sample",
+        "cross-fitted",
+        "per row",
+        "against chosen",
+    ]
+    rows = [
+        [
+            f"{rule['name']} (chosen)"
+            if rule["name"] == summary["chosen"]["name"]
+            else rule["name"],
+            f"{rule['in_sample']['per_20k']:.1f}",
+            f"{rule['cross_fitted']['per_20k']:.1f}",
+            f"{rule['cross_fitted']['mean']:.5f}",
+            f"{rule['against_chosen_per_20k']:+.1f} ± {rule['against_chosen_standard_error']:.1f}",
+        ]
+        for rule in summary["rules"]
+    ]
+    return pages.Table(title, header, rows)
+
+
+def _fold_table(summary: Summary) -> pages.Table:
+    names = list(CANDIDATES)
+    header = ["fold", "rows", *names, "accuracy", "train s"]
+    rows = [
+        [
+            f"{fold['seed']}-{fold['fold']}",
+            f"{fold['n_rows']:,}",
+            *(f"{fold['per_20k'][name]:.0f}" for name in names),
+            f"{fold['accuracy']:.4f}",
+            f"{fold['train_seconds']:.0f}",
+        ]
+        for fold in summary["folds"]
+    ]
+    overall = [f"{rule['cross_fitted']['per_20k']:.0f}" for rule in summary["rules"]]
+    n_rows = f"{summary['data']['n_train']:,}"
+    seconds = f"{sum(fold['train_seconds'] for fold in summary['folds']):.0f}"
+    rows.append(["all", n_rows, *overall, f"{summary['accuracy']:.4f}", seconds])
+    title = "Each net on its held-out fold (seed-fold), abs-sum per 20k rows, cross-fitted"
+    return pages.Table(title, header, rows)
+
+
+def write_report(outcome: Outcome, summary: Summary, run: RunFolder) -> None:
+    """Write report.json, the pictures and report.html."""
+    drawn = _pictures(outcome, run)
+    pages.write_pictures(run.path / "pictures", drawn)
+    pages.write_page(
+        run.path / "report.html",
+        title=f"{run.name}: {summary['expected_per_20k']:.1f} per 20k",
+        subtitle=(
+            f"out-of-fold, cross-fitted, rule {summary['chosen']['name']}, "
+            f"{summary['data']['n_train']:,} rows, {len(summary['folds'])} nets"
+        ),
+        sections=[
+            _rule_table(summary),
+            _fold_table(summary),
+            _class_table(summary),
+            *drawn,
+            _provenance(summary),
+        ],
+    )
+    write_text(run.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _class_table(summary: Summary) -> pages.Table:
+    rows = [
+        [
+            str(row["label"]),
+            f"{row['n_rows']:,}",
+            f"{row['total']:.1f}",
+            f"{row['mean']:.5f}",
+            f"{row['recall']:.4f}",
+        ]
+        for row in summary["by_class"]
+    ]
+    header = ["class", "rows", "abs-sum", "per row", "recall"]
+    return pages.Table("By true class, under the chosen rule fitted on all rows", header, rows)
+
+
+def _provenance(summary: Summary) -> pages.Table:
+    sections = ("environment", "config", "data")
+    rows = [
+        [f"{section}.{key}", value if isinstance(value, str) else json.dumps(value)]
+        for section in sections
+        for key, value in summary[section].items()
+    ]
+    return pages.Table("Where it comes from", ["what", "value"], rows)
+
+
+def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
+    predictions, train = outcome.predictions, outcome.data.train
+    histories = {}
+    for seed, folds in outcome.folds_of_seed.items():
+        for fold in range(folds.n_folds):
+            history = folder.load_history(run, seed, fold)
+            histories[f"{seed}-{fold}"] = {
+                name: history[name].to_numpy(dtype=np.float64) for name in history.columns
+            }
+    points = {
+        rule.name: (rule.rule.lo, rule.rule.hi)
+        for rule in outcome.rules
+        if isinstance(rule.rule, Clip)
+    } | {"half": (0.5, 0.5)}
+    oof, labels = predictions.oof_probs, predictions.labels
+    test_probs = predictions.test_probs if outcome.data.test else None
+    costs = outcome.chosen.costs
+    return [
+        pages.Picture(
+            "curves",
+            pictures.training_curves(histories),
+            "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
+        ),
+        pages.Picture(
+            "confusion",
+            pictures.confusion(metrics.confusion(oof, labels)),
+            "Out-of-fold confusion: true classes in rows, most probable classes in columns.",
+        ),
+        pages.Picture(
+            "thresholds",
+            pictures.threshold_landscape(oof, labels, points),
+            "Out-of-fold cost of one threshold, and of clipping at two (in-sample).",
+        ),
+        pages.Picture(
+            "reliability",
+            pictures.reliability(oof, labels, test_probs),
+            "Are the probabilities frequencies? And how confident are the averaged test "
+            "probabilities beside the out-of-fold ones?",
+        ),
+        pages.Picture(
+            "costliest",
+            pictures.costliest_beats(train.signals, labels, oof, costs, train.ids),
+            "The beats that cost most, under the chosen rule, cross-fitted.",
+        ),
+    ]

@@ -1,0 +1,62 @@
+"""The command `python -m hbcomp.score`: what a submission costs, where the labels are known."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def score(
+    file: Annotated[Path, typer.Argument(help="The submission to score.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="CSV with id,label; default: the labels of the bundled test beats."),
+    ] = None,
+) -> dict[str, Any]:
+    """Score a submission: abs-sum (lower is better) as sum, per row and per 20k rows, by class.
+
+    The rows are matched by id; both files must have the same ids.
+
+    Example: python -m hbcomp.score submissions/quickstart.csv
+    """
+    from hbcomp.data.truth import read_truth
+    from hbcomp.scoring.metrics import describe
+    from hbcomp.submissions import read_submission
+
+    submission = read_submission(file)
+    labels = read_truth(truth, submission.ids, submission.answers.shape[1])
+    numbers = describe(submission.answers, labels)
+    _print(file, numbers)
+    return {"file": str(file), **numbers}
+
+
+def _print(file: Path, numbers: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{file}: what each true class costs", title_justify="left")
+    for name in ("class", "rows", "abs-sum", "per row", "recall"):
+        table.add_column(name, justify="right")
+    for row in numbers["by_class"]:
+        table.add_row(
+            str(row["label"]),
+            f"{row['n_rows']:,}",
+            f"{row['total']:.3f}",
+            f"{row['mean']:.5f}",
+            f"{row['recall']:.4f}",
+        )
+    cli.console.print(table)
+    cli.console.print(
+        f"abs-sum {numbers['sum']:.3f} over {numbers['n_rows']:,} rows = {numbers['mean']:.5f} "
+        f"per row = {numbers['per_20k']:.1f} per 20k; accuracy {numbers['accuracy']:.4f}"
+    )
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(score)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""An Optuna study of the two clipping thresholds, measured against their exact optimum."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import Progress
+
+from hbcomp import pages, pictures
+from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.predictions import Predictions
+from hbcomp.scoring.choice import cross_fitted_costs
+from hbcomp.scoring.decision import Clip
+from hbcomp.scoring.metrics import abs_sum, score_of
+from hbcomp.scoring.optimum import fit_clip
+
+
+def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) -> dict[str, Any]:
+    """Bring the run's threshold study to `n_trials` trials and compare it with the exact optimum.
+
+    Returns both rules, their in-sample scores and the regret, per 20k rows, and the exact rule's
+    cross-fitted score, which is the honest one. The study is bound to the predictions it scored:
+    its name carries their fingerprint, so a changed run gets a new one.
+    """
+    predictions = Predictions.load(run.predictions_file)
+    probs, labels = predictions.oof_probs, predictions.labels
+    with locked(run):
+        study = _open_study(run, f"thresholds-{predictions.fingerprint}", seed)
+        n_before = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+        _optimize(study, n_trials - n_before, _objective(probs, labels), console)
+    exact = fit_clip(probs, labels)
+    exact_score = abs_sum(exact.apply(probs), labels).per_20k
+    tuned = clip_of(study.best_params)
+    points = {"Optuna": (tuned.lo, tuned.hi), "exact": (exact.lo, exact.hi), "0.1/0.9": (0.1, 0.9)}
+    figure = pictures.threshold_landscape(probs, labels, points)
+    picture = pages.Picture("threshold-study", figure, "The study's best pair and the exact one.")
+    pages.write_pictures(run.path / "pictures", [picture])
+    honest = score_of(cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)).per_20k
+    numbers = {
+        "experiment": run.name,
+        "n_rows": len(labels),
+        "n_trials": max(n_before, n_trials),
+        "n_new_trials": max(0, n_trials - n_before),
+        "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample_per_20k": study.best_value},
+        "exact": {"lo": exact.lo, "hi": exact.hi, "in_sample_per_20k": exact_score},
+        "regret_per_20k": study.best_value - exact_score,
+        "exact_cross_fitted_per_20k": honest,
+        "study": str(_storage_file(run)),
+    }
+    _print(numbers, console)
+    return numbers
+
+
+def clip_of(params: dict[str, float]) -> Clip:
+    """Return the rule of a trial's parameters.
+
+    The study's space is a square, the threshold and how far the band around it opens, because
+    TPE models a fixed space; every pair lo <= hi in [0, 1] is a point of it.
+    """
+    threshold, opening = params["threshold"], params["opening"]
+    return Clip(lo=threshold * (1 - opening), hi=threshold + (1 - threshold) * opening)
+
+
+def _objective(
+    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+) -> Callable[[optuna.Trial], float]:
+    def objective(trial: optuna.Trial) -> float:
+        params = {name: trial.suggest_float(name, 0.0, 1.0) for name in ("threshold", "opening")}
+        return abs_sum(clip_of(params).apply(probs), labels).per_20k
+
+    return objective
+
+
+def _storage_file(run: RunFolder) -> Any:
+    return run.path / "studies.db"
+
+
+def _open_study(run: RunFolder, name: str, seed: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{_storage_file(run)}")
+    study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True)
+    # A continued study must not draw its first trials again, so the seed moves with the trials.
+    study.sampler = optuna.samplers.TPESampler(
+        seed=seed + len(study.trials), multivariate=True, constant_liar=False
+    )
+    return study
+
+
+def _optimize(
+    study: optuna.Study,
+    n_trials: int,
+    objective: Callable[[optuna.Trial], float],
+    console: Console,
+) -> None:
+    if n_trials <= 0:
+        return
+    if not study.trials:
+        # The reference's rule and the theory's: the study starts where people do.
+        study.enqueue_trial({"threshold": 0.5, "opening": 0.8})
+        study.enqueue_trial({"threshold": 0.5, "opening": 0.0})
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("trials", total=n_trials)
+        study.optimize(
+            objective,
+            n_trials=n_trials,
+            callbacks=[lambda _study, _trial: progress.advance(task)],
+        )
+
+
+def _print(numbers: dict[str, Any], console: Console) -> None:
+    for name in ("optuna", "exact"):
+        rule = numbers[name]
+        console.print(
+            f"{name:>6}: lo {rule['lo']:.4f} hi {rule['hi']:.4f}  "
+            f"{rule['in_sample_per_20k']:.2f} per 20k in-sample"
+        )
+    console.print(
+        f"regret of {numbers['n_trials']} trials: {numbers['regret_per_20k']:.2f} per 20k; "
+        f"the exact optimum cross-fitted: {numbers['exact_cross_fitted_per_20k']:.2f} per 20k "
+        f"({numbers['n_rows']:,} out-of-fold rows)"
+    )

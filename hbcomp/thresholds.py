@@ -1,0 +1,33 @@
+"""The command `python -m hbcomp.thresholds`: tune the clipping thresholds of a run with Optuna."""
+
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def thresholds(
+    run: Annotated[str, typer.Argument(help="A finished experiment.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
+) -> dict[str, Any]:
+    """Tune clip(lo, hi) on the out-of-fold probabilities, beside the exact optimum.
+
+    The study is stored in the run's folder and continues up to the total number of trials.
+
+    Example: python -m hbcomp.thresholds quickstart --trials 200
+    """
+    from hbcomp.experiment.folder import find_run
+    from hbcomp.threshold_study import tune_thresholds
+
+    return tune_thresholds(find_run(run), trials, seed, cli.console)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(thresholds)
+
+
+if __name__ == "__main__":
+    main()

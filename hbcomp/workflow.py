@@ -1,0 +1,60 @@
+"""The main job, in order: cross-validate, answer, check, write, report."""
+
+from pathlib import Path
+from typing import Any
+
+from hbcomp.cli import console
+from hbcomp.crossval import Outcome, cross_validate
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.predictions import write_probs_csv
+from hbcomp.report import print_tables, summarise, write_report
+from hbcomp.submissions import FOLDER, write_submission
+
+
+def run(config: Config, run: RunFolder, *, n_jobs: int, force: bool) -> dict[str, Any]:
+    """Run the main job in a locked folder and return the numbers of its last line."""
+    outcome = cross_validate(config, run, n_jobs=n_jobs, force=force)
+    _write_predictions(outcome, run)
+    submission = _submit(outcome, run)
+    summary = summarise(outcome, config, run)
+    write_report(outcome, summary, run)
+    print_tables(summary, console)
+    return {
+        "experiment": run.name,
+        "n_rows": outcome.data.train.n_rows,
+        "n_folds_trained": outcome.n_trained,
+        "rule": outcome.chosen.name,
+        "oof_per_20k": {
+            rule.name: {
+                "in_sample": round(rule.in_sample.per_20k, 3),
+                "cross_fitted": round(rule.cross_fitted.per_20k, 3),
+            }
+            for rule in outcome.rules
+        },
+        "accuracy": summary["accuracy"],
+        "seconds": round(outcome.seconds, 1),
+        "submission": str(submission) if submission else None,
+        "report": str(run.path / "report.html"),
+    }
+
+
+def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
+    predictions = outcome.predictions
+    predictions.save(run.predictions_file)
+    write_probs_csv(
+        run.path / "oof.csv", predictions.train_ids, predictions.oof_probs, predictions.labels
+    )
+    if outcome.data.test:
+        write_probs_csv(run.path / "test.csv", predictions.test_ids, predictions.test_probs)
+
+
+def _submit(outcome: Outcome, run: RunFolder) -> Path | None:
+    if not outcome.data.test:
+        return None
+    path = FOLDER / f"{run.name}.csv"
+    answers = outcome.chosen.rule.apply(outcome.predictions.test_probs)
+    aside = write_submission(path, outcome.predictions.test_ids, answers)
+    if aside:
+        console.print(f"the former {path} differed and is kept as {aside}")
+    return path

@@ -1,0 +1,146 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from hbcomp.errors import InputError
+from hbcomp.experiment import folder
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.predictions import FoldResult
+
+IDENTITY = {"train.lr": 0.1, "net.widths": [4, 8], "test data": None}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "a-run")
+
+
+def store_fold(run, seed=0, fold=0, test_probs=True):
+    generator = np.random.default_rng(fold)
+    result = FoldResult(
+        seed=seed,
+        fold=fold,
+        valid_idx=np.arange(3),
+        valid_probs=generator.random((3, 2)).astype(np.float32),
+        test_probs=generator.random((4, 2)).astype(np.float32) if test_probs else None,
+    )
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "score": [np.nan, 100.0]})
+    folder.save_fold(run, result, nn.Linear(2, 2), history)
+    return result
+
+
+@pytest.mark.parametrize("test_probs", [True, False])
+def test_a_fold_survives_the_disk(run, test_probs):
+    result = store_fold(run, test_probs=test_probs)
+    again = folder.load_fold(run, 0, 0)
+    for name, value in vars(result).items():
+        assert np.array_equal(value, getattr(again, name)), name
+    assert folder.load_history(run, 0, 0)["loss"].tolist() == [0.5, 0.25]
+    assert run.is_done(0, 0)
+    assert not run.is_done(0, 1)
+
+
+def test_weights_survive_the_disk_and_a_net_of_another_shape_is_refused(run):
+    store_fold(run)
+    net = folder.load_weights(run, 0, 0, nn.Linear(2, 2))
+    assert set(net.state_dict()) == {"weight", "bias"}
+    for wrong in (nn.Linear(2, 3), nn.Linear(2, 2, bias=False), nn.Sequential(nn.Linear(2, 2))):
+        with pytest.raises(InputError, match="not the weights of this run's net"):
+            folder.load_weights(run, 0, 0, wrong)
+
+
+@pytest.mark.parametrize("moment", ["np.savez", "save_file", "sync"])
+def test_a_fold_that_fails_while_being_written_is_not_there(run, monkeypatch, moment):
+    def fail(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"hbcomp.experiment.folder.{moment}", fail)
+    with pytest.raises(OSError, match="No space left"):
+        store_fold(run)
+    assert not run.is_done(0, 0)
+    assert list(run.folds_folder.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept_away(run):
+    folder.begin(run, IDENTITY, {}, force=False)
+    left = run.folds_folder / ".x.partial"
+    left.mkdir(parents=True)
+    (left / "result.npz").write_bytes(b"half")
+    folder.begin(run, IDENTITY, {}, force=False)
+    assert not left.exists()
+    assert run.stored_folds() == []
+
+
+def test_folds_of_the_same_identity_are_kept(run):
+    folder.begin(run, IDENTITY, {}, force=False)
+    store_fold(run)
+    folder.begin(run, dict(IDENTITY), {}, force=False)
+    assert run.is_done(0, 0)
+
+
+def test_folds_of_another_identity_are_refused_with_what_changed(run):
+    folder.begin(run, IDENTITY, {}, force=False)
+    store_fold(run)
+    changed = {**IDENTITY, "train.lr": 0.2, "test data": "abc"}
+    with pytest.raises(InputError) as error:
+        folder.begin(run, changed, {}, force=False)
+    assert "holds 1 finished folds of something else" in str(error.value)
+    assert "test data was 'none', now 'abc'; train.lr was 0.1, now 0.2" in str(error.value)
+    assert run.is_done(0, 0)
+
+
+def test_force_deletes_the_folds_of_another_identity(run):
+    folder.begin(run, IDENTITY, {}, force=False)
+    store_fold(run)
+    changed = {**IDENTITY, "train.lr": 0.2}
+    folder.begin(run, changed, {}, force=True)
+    assert not run.is_done(0, 0)
+    store_fold(run, fold=1)
+    folder.begin(run, changed, {}, force=False)
+    assert run.is_done(0, 1)
+
+
+def test_a_run_is_held_by_one_process_at_a_time(run):
+    with (
+        folder.locked(run),
+        pytest.raises(InputError, match="another process is working on this run"),
+        folder.locked(run),
+    ):
+        pass
+    with folder.locked(run):  # released again
+        pass
+
+
+@pytest.mark.parametrize("name", ["a", "experiments/a", "experiments/a/", "best-cpu", "x_1.2"])
+def test_a_run_is_found_by_its_name_or_its_folder(name):
+    short = name.removeprefix("experiments/").rstrip("/")
+    assert folder.find_run(name).path == folder.ROOT / short
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", "/etc", "", ".hidden", "a b", "experiments"])
+def test_a_name_cannot_leave_the_folder_of_experiments(name):
+    if name == "experiments":  # a plain name like any other
+        assert folder.find_run(name).path == folder.ROOT / name
+        return
+    with pytest.raises(InputError, match="an experiment's name must be letters, digits"):
+        folder.find_run(name)
+
+
+def test_a_torn_result_is_named_with_the_remedy(run):
+    store_fold(run)
+    path = run.fold_folder(0, 0) / "result.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(
+        InputError, match=r"result\.npz: not a fold's result: .*; delete its folder"
+    ):
+        folder.load_fold(run, 0, 0)
+
+
+def test_bits_of_channels_last_weights_survive(run):
+    net = nn.Conv2d(2, 3, (1, 5)).to(memory_format=torch.channels_last)
+    result = FoldResult(0, 0, np.arange(1), np.ones((1, 2), np.float32), None)
+    folder.save_fold(run, result, net, pd.DataFrame({"epoch": [1]}))
+    again = folder.load_weights(run, 0, 0, nn.Conv2d(2, 3, (1, 5)))
+    assert torch.equal(again.weight, net.weight)

@@ -1,0 +1,101 @@
+import pytest
+
+from hbcomp.errors import InputError
+from hbcomp.experiment.config import Config, read_config
+from hbcomp.experiment.setup import prepare
+from hbcomp.nets.reference import ReferenceConfig
+from hbcomp.training.optim import StepDecay
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_config(name, text):
+    from pathlib import Path
+
+    path = Path("experiments") / name / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def test_the_quickstart_needs_no_file():
+    config, run = prepare("quickstart", [], None)
+    assert config == Config()
+    assert run.name == "quickstart"
+
+
+def test_a_config_names_its_net_and_its_schedule():
+    path = write_config(
+        "ref",
+        '[net]\nname = "reference"\n[train]\nlr = 1e-4\n'
+        '[train.schedule]\nkind = "step"\nevery = 100\ngamma = 0.5\n',
+    )
+    config = read_config(path)
+    assert config.net == ReferenceConfig()
+    assert config.train.schedule == StepDecay(every=100, gamma=0.5)
+
+
+def test_an_unknown_experiment_lists_the_known_ones():
+    write_config("mine", "")
+    with pytest.raises(
+        InputError, match=r"nosuch/config.toml: no such experiment \(there are: mine\)"
+    ):
+        prepare("nosuch", [], None)
+
+
+def test_a_new_name_gets_the_changed_configuration_as_its_own():
+    write_config("base", "[train]\nn_epochs = 7\n")
+    config, run = prepare("base", ["train.lr=0.5", "net.dropout=0.1"], "new")
+    assert (config.train.n_epochs, config.train.lr) == (7, 0.5)
+    assert run.name == "new"
+    again, _ = prepare("new", [], None)
+    assert again == config
+
+
+def test_the_same_words_again_find_the_same_new_experiment():
+    write_config("base", "")
+    first, _ = prepare("base", ["train.lr=0.5"], "new")
+    second, _ = prepare("base", ["train.lr=0.5"], "new")
+    assert first == second
+
+
+def test_a_name_that_states_another_configuration_is_refused():
+    write_config("base", "")
+    prepare("base", ["train.lr=0.5"], "new")
+    with pytest.raises(InputError, match="already states another configuration"):
+        prepare("base", ["train.lr=0.25"], "new")
+    config, _ = prepare("base", ["train.lr=0.25"], "new", force=True)
+    assert prepare("new", [], None)[0] == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("net.name=restnet", "net.name must be one of reference, resnet, but got 'restnet'"),
+        ("net.widht=3", "net: unknown key widht, did you mean widths?"),
+        ("net.widths=[8, 4]", "net: widths must be positive and not fall, but got [8, 4]"),
+        ("net.kernel=4", "net: kernel must be odd, to keep the length, but got 4"),
+        ("train.schedule.kind=cosine", "train.schedule"),
+        ("decision.rule=hlaf", "rule must be auto or one of half, argmax"),
+        ("compute.device=gpu", "compute.device"),
+        ("folds.seeds=[1, 1]", "seeds must be unique"),
+        ("augment.scale=-1", "augment.scale: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(assignment, message):
+    with pytest.raises(InputError) as error:
+        prepare("quickstart", [assignment], None)
+    assert message in str(error.value)
+
+
+def test_the_identity_holds_what_trains_and_nothing_else():
+    def identity(*assignments):
+        return prepare("quickstart", list(assignments), None)[0].identity()
+
+    assert identity() == identity("decision.rule=raw", "compute.n_threads=1", "data.train=x.csv")
+    for assignment in ("train.lr=0.5", "net.dropout=0.5", "augment.noise=0.1", "folds.seeds=[5]"):
+        assert identity() != identity(assignment)

@@ -1,0 +1,232 @@
+"""The main job, end to end, on tiny data."""
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from commands import Strike, run_hbcomp
+
+from hbcomp.data.synthetic import make_beats, write_competition_csv
+
+TINY = [
+    "net.widths=[4,8]",
+    "net.hidden=8",
+    "train.n_epochs=2",
+    "train.batch_size=16",
+    "folds.n_folds=3",
+    "folds.seeds=[0,1]",
+    "compute.device=cpu",
+    "compute.n_threads=1",
+    "data.train=train.csv",
+    "data.test=test.csv",
+]
+N_FOLDS = 6
+
+
+def words_of(*words, settings=TINY):
+    return ["cv", *words, *[word for setting in settings for word in ("--set", setting)]]
+
+
+def call(*words, cwd, settings=TINY, strike=None):
+    return run_hbcomp(words_of(*words, settings=settings), cwd, strike)
+
+
+def last_json(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_data(folder):
+    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3))
+    test = make_beats(n=20, t=16, k=3, seed=1)
+    write_competition_csv(folder / "test.csv", _with_ids(test, [f"t{i}" for i in range(20)]))
+
+
+def _with_ids(dataset, ids):
+    return replace(dataset, ids=np.array(ids), labels=None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with an uninterrupted run in one process."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_data(folder)
+    done = call(cwd=folder)
+    last_json(done)
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def predictions(folder):
+    with np.load(folder / "experiments/quickstart/predictions.npz") as arrays:
+        return {name: arrays[name] for name in arrays}
+
+
+def assert_same_bits(folder, other):
+    ours, theirs = predictions(folder), predictions(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert np.array_equal(ours[name], theirs[name]), name
+    submission = "submissions/quickstart.csv"
+    assert (folder / submission).read_bytes() == (other / submission).read_bytes()
+
+
+def test_one_command_leaves_submission_report_pictures_and_weights(finished):
+    run = finished / "experiments/quickstart"
+    assert (finished / "submissions/quickstart.csv").read_text().count("\n") == 21
+    assert {"report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert len(list((run / "pictures").glob("*.png"))) == 5
+    folds = sorted(path.name for path in (run / "folds").iterdir())
+    assert folds == ["0-0", "0-1", "0-2", "1-0", "1-1", "1-2"]
+    for fold in folds:
+        assert {path.name for path in (run / "folds" / fold).iterdir()} == {
+            "result.npz",
+            "model.safetensors",
+            "history.csv",
+        }
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_the_last_line_holds_the_scores_of_every_rule(finished):
+    numbers = json.loads((finished / "stdout").read_text().splitlines()[-1])
+    assert numbers["n_folds_trained"] == N_FOLDS
+    assert set(numbers["oof_per_20k"]) == {
+        *["raw", "clip 0.1/0.9", "half", "argmax", "tuned", "tuned per class"]
+    }
+    assert len((finished / "stdout").read_text().splitlines()) == 1
+
+
+def test_the_reported_scores_are_those_of_the_stored_probabilities(finished):
+    report = json.loads((finished / "experiments/quickstart/report.json").read_text())
+    arrays = predictions(finished)
+    truth = np.eye(3)[arrays["labels"]]
+    raw = np.abs(arrays["oof_probs"] - truth).sum() / 60 * 20_000
+    half = np.abs((arrays["oof_probs"] > 0.5) - truth).sum() / 60 * 20_000
+    of_rule = {rule["name"]: rule["cross_fitted"]["per_20k"] for rule in report["rules"]}
+    assert of_rule["raw"] == pytest.approx(raw)
+    assert of_rule["half"] == pytest.approx(half)
+
+
+def test_the_report_tells_progress_in_plain_lines_without_a_terminal(finished):
+    lines = (finished / "stderr").read_text().splitlines()
+    assert any(line.startswith("seed 1 fold 2 epoch 2/2 loss") for line in lines)
+    assert any(line.startswith("quickstart: 6 folds; on cpu in fp32, 1 threads") for line in lines)
+
+
+def test_the_second_call_trains_nothing_and_changes_nothing(finished, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    assert last_json(call(cwd=folder))["n_folds_trained"] == 0
+    assert_same_bits(folder, finished)
+
+
+def test_folds_in_two_processes_give_the_bits_of_one(finished, tmp_path):
+    write_data(tmp_path)
+    assert last_json(call("--jobs", "2", cwd=tmp_path))["n_folds_trained"] == N_FOLDS
+    assert_same_bits(tmp_path, finished)
+
+
+def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one(
+    finished, tmp_path
+):
+    write_data(tmp_path)
+    moments = [
+        Strike("crossval", "predict_probs", is_after=True),  # in the middle of the first fold
+        Strike("experiment.folder", "sync", n=2),  # while the first fold's files are written
+        Strike("experiment.folder", "save_fold", n=2, is_after=True),  # between two folds
+        Strike("crossval", "assemble"),  # after the last fold
+        Strike("workflow", "write_submission"),  # before the submission
+    ]
+    n_done = []
+    for moment in moments:
+        assert call(cwd=tmp_path, strike=moment).returncode == -signal.SIGKILL
+        assert not (tmp_path / "submissions/quickstart.csv").exists()
+        n_done.append(len(list((tmp_path / "experiments/quickstart/folds").glob("[!.]*"))))
+    assert n_done == [0, 0, 2, 6, 6]
+    assert last_json(call(cwd=tmp_path))["n_folds_trained"] == 0
+    assert_same_bits(tmp_path, finished)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
+    write_data(tmp_path)
+    # Two jobs train in other processes; the parent is interrupted by what it shows of them.
+    strike = Strike("experiment.folder", "save_fold", n=2, is_after=True, signal=signal.SIGINT)
+    if jobs == "2":
+        strike = Strike("crossval", "on_device", n=6, is_after=True, signal=signal.SIGINT)
+    done = call("--jobs", jobs, cwd=tmp_path, strike=strike)
+    assert done.returncode == 130, done.stderr
+    message = done.stderr.splitlines()[-1]
+    n_kept = int(message.removeprefix("interrupted: ").split()[0])
+    assert n_kept == len(list((tmp_path / "experiments/quickstart/folds").glob("[!.]*")))
+    assert "finished folds are kept; continue with: python -m hbcomp.cv" in message
+    assert "--set 'net.widths=[4,8]'" in message
+    assert "Traceback" not in done.stderr
+    assert last_json(call(cwd=tmp_path))["n_folds_trained"] == N_FOLDS - n_kept
+
+
+def test_predict_gives_the_very_bytes_of_the_run(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    words = ["predict", "quickstart", "--data", "test.csv", "--out", "again.csv"]
+    assert last_json(run_hbcomp(words, folder))["n_nets"] == N_FOLDS
+    written = (finished / "submissions/quickstart.csv").read_bytes()
+    assert (folder / "again.csv").read_bytes() == written
+
+
+def test_predict_refuses_rows_of_another_length(finished, tmp_path):
+    short = _with_ids(make_beats(n=6, t=9), list("abcdef"))
+    write_competition_csv(tmp_path / "short.csv", short)
+    done = run_hbcomp(["predict", "quickstart", "--data", str(tmp_path / "short.csv")], finished)
+    assert done.returncode == 2
+    assert "trained on 16 samples per row, but got 9" in done.stderr
+
+
+def test_a_changed_configuration_is_refused_in_one_line_with_exit_code_2(finished):
+    done = call("--set", "train.lr=0.5", cwd=finished)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "train.lr was 0.004, now 0.5" in line
+
+
+def test_labels_of_the_held_out_fold_do_not_influence_its_net(tmp_path, finished):
+    # Fold 0 of seed 0 is held out: other labels there must leave its net's test rows as they are.
+    # The fold file keeps the split itself from following the labels.
+    arrays = predictions(finished)
+    in_fold_0 = arrays["fold_of_row"] == 0
+    (tmp_path / "folds.csv").write_text(
+        "id,fold\n" + "".join(f"{i},{f}\n" for i, f in enumerate(arrays["fold_of_row"]))
+    )
+    beats = make_beats(n=60, t=16, k=3)
+    swapped = beats.labels.copy()
+    swapped[in_fold_0] = np.roll(swapped[in_fold_0], 1)
+    results = []
+    for name, labels in (("true", beats.labels), ("swapped", swapped)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_data(folder)
+        write_competition_csv(folder / "train.csv", replace(beats, labels=labels))
+        settings = [*TINY, "folds.file=../folds.csv"]
+        last_json(call(settings=[s for s in settings if "n_folds" not in s], cwd=folder))
+        with np.load(folder / "experiments/quickstart/folds/0-0/result.npz") as result:
+            results.append(result["test_probs"])
+    assert np.array_equal(*results)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
+def test_an_error_leaves_no_files(tmp_path):
+    write_data(tmp_path)
+    text = (tmp_path / "train.csv").read_text().replace("0.", "x.", 1)
+    (tmp_path / "train.csv").write_text(text)
+    done = call(cwd=tmp_path)
+    assert done.returncode == 2
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"run.lock"}
+    assert left == {"train.csv", "test.csv"}
