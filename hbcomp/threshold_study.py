@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hbcomp import pages, pictures
+from hbcomp.cli import Interrupted
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.predictions import Predictions
 from hbcomp.scoring.choice import cross_fitted_costs
@@ -29,8 +30,12 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
     probs, labels = predictions.oof_probs, predictions.labels
     with locked(run):
         study = _open_study(run, f"thresholds-{predictions.fingerprint}", seed)
-        n_before = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-        _optimize(study, n_trials - n_before, _objective(probs, labels), console)
+        n_before = _n_complete(study)
+        try:
+            _optimize(study, n_trials - n_before, _objective(probs, labels), console)
+        except KeyboardInterrupt:
+            message = f"{_n_complete(study)} trials are kept; the same command continues"
+            raise Interrupted(message) from None
     exact = fit_clip(probs, labels)
     exact_score = abs_sum(exact.apply(probs), labels).per_20k
     tuned = clip_of(study.best_params)
@@ -62,6 +67,10 @@ def clip_of(params: dict[str, float]) -> Clip:
     """
     threshold, opening = params["threshold"], params["opening"]
     return Clip(lo=threshold * (1 - opening), hi=threshold + (1 - threshold) * opening)
+
+
+def _n_complete(study: optuna.Study) -> int:
+    return len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
 
 
 def _objective(

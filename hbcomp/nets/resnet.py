@@ -25,11 +25,12 @@ Features = Float[Tensor, "b c 1 s"]
 
 
 class ResNetConfig(NetConfig):
-    """One residual block per width; every one but the first halves the time axis."""
+    """One residual block per width, each with the stride of its first convolution."""
 
     name: Literal["resnet"] = "resnet"
-    widths: tuple[int, ...] = Field(default=(32, 48, 64, 96), min_length=1)
-    kernel: int = Field(default=5, ge=1)
+    widths: tuple[int, ...] = Field(default=(32, 64, 96), min_length=1)
+    strides: tuple[int, ...] = (2, 2, 2)
+    kernel: int = Field(default=3, ge=1)
     hidden: int = Field(default=256, ge=1)  # units of the head's hidden layer
     dropout: float = Field(default=0.0, ge=0, lt=1)  # before the last layer
 
@@ -39,6 +40,11 @@ class ResNetConfig(NetConfig):
             raise ValueError(f"kernel must be odd, to keep the length, but got {self.kernel}")
         if list(self.widths) != sorted(self.widths) or self.widths[0] < 1:
             raise ValueError(f"widths must be positive and not fall, but got {list(self.widths)}")
+        if len(self.strides) != len(self.widths) or min(self.strides) < 1:
+            raise ValueError(
+                f"strides must be positive, one for each of {len(self.widths)} widths, "
+                f"but got {list(self.strides)}"
+            )
         return self
 
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
@@ -57,15 +63,16 @@ class ResNet(nn.Module):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )
-        strides = [1] + [2] * (len(widths) - 1)
         self.blocks = nn.Sequential(
             *[
                 Block(n_in, n_out, config.kernel, stride)
-                for n_in, n_out, stride in zip(widths[:1] + widths, widths, strides, strict=False)
+                for n_in, n_out, stride in zip(
+                    widths[:1] + widths, widths, config.strides, strict=False
+                )
             ]
         )
         length = n_timepoints
-        for stride in (2, *strides):
+        for stride in (2, *config.strides):
             length = -(-length // stride)  # rounded up
         self.head = nn.Sequential(
             nn.Linear((length + 2) * widths[-1], config.hidden, bias=False),

@@ -1,0 +1,175 @@
+"""What all commands share, and the light ones: check, score and thresholds."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from commands import Strike, run_hbcomp
+
+from hbcomp.data.sample import TRUTH
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.predictions import Predictions
+from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.optimum import fit_clip
+from hbcomp.threshold_study import clip_of
+
+COMMANDS = ["cv", "eda", "thresholds", "predict", "check", "score"]
+
+
+def last_json(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def truth():
+    with TRUTH.open(newline="") as file:
+        return [(row["id"], int(row["label"])) for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def perfect(tmp_path, truth):
+    """A submission for the bundled test beats with every answer right."""
+    path = tmp_path / "perfect.csv"
+    rows = [",".join([beat_id, *("01"[k == label] for k in range(4))]) for beat_id, label in truth]
+    path.write_text("\n".join(["id,label_0,label_1,label_2,label_3", *rows, ""]))
+    return path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(tmp_path, name):
+    done = run_hbcomp([name, "--help"], tmp_path)
+    assert done.returncode == 0
+    assert f"python -m hbcomp.{name}" in done.stdout
+    assert "Example" in done.stdout
+
+
+def test_the_program_without_a_command_lists_them(tmp_path):
+    done = run_hbcomp([], tmp_path)
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "absent.csv"], "absent.csv: No such file or directory"),
+        (["score", "absent.csv"], "absent.csv: No such file or directory"),
+        (["cv", "absent"], "absent/config.toml: no such experiment"),
+        (["cv", "a/b"], "an experiment's name must be letters"),
+        (["cv", "--set", "train.lr"], "--set must look like section.key=value"),
+        (["cv", "--train", "absent.csv"], "absent.csv: No such file or directory"),
+        (["cv", "--test", "absent.csv"], "`test` needs `train`"),
+        (["predict", "absent"], "report.json: no such file; has the run finished?"),
+        (["thresholds", "absent"], "predictions.npz: no such file; has the run finished?"),
+        (["eda", "absent.csv"], "absent.csv: No such file or directory"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, words, message):
+    done = run_hbcomp(words, tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_check_accepts_a_perfect_file_and_score_gives_it_zero(tmp_path, perfect):
+    assert last_json(run_hbcomp(["check", str(perfect)], tmp_path))["accepted"] is True
+    numbers = last_json(run_hbcomp(["score", str(perfect)], tmp_path))
+    assert (numbers["sum"], numbers["n_rows"], numbers["accuracy"]) == (0.0, 1000, 1.0)
+
+
+def test_score_matches_rows_by_id_where_check_insists_on_their_order(tmp_path, perfect):
+    header, *rows = perfect.read_text().splitlines()
+    perfect.write_text("\n".join([header, *rows[::-1]]))
+    assert last_json(run_hbcomp(["score", str(perfect)], tmp_path))["sum"] == 0.0
+    done = run_hbcomp(["check", str(perfect)], tmp_path)
+    assert done.returncode == 2
+    assert "the ids must be in the test file's order" in done.stderr
+
+
+def test_score_takes_a_truth_of_ones_own(tmp_path):
+    (tmp_path / "s.csv").write_text("id,label_0,label_1\na,1,0\nb,0.5,0.5\n")
+    (tmp_path / "truth.csv").write_text("id,label\nb,1\na,0\n")
+    numbers = last_json(run_hbcomp(["score", "s.csv", "--truth", "truth.csv"], tmp_path))
+    assert (numbers["sum"], numbers["per_20k"]) == (1.0, 10_000.0)
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ("id,label\na,0\n", "no row for id b of the data"),
+        ("id,label\na,0\nb,2\n", "labels must be below 2, the classes answered, but not: id b"),
+        ("id,label\na,0\nb,x\n", "id b: the label must be one of 0, 1, 2, ..., but is 'x'"),
+    ],
+)
+def test_a_truth_that_does_not_fit_is_refused(tmp_path, truth, message):
+    (tmp_path / "s.csv").write_text("id,label_0,label_1\na,1,0\nb,0.5,0.5\n")
+    (tmp_path / "truth.csv").write_text(truth)
+    done = run_hbcomp(["score", "s.csv", "--truth", "truth.csv"], tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run's predictions, without the nets."""
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet([0.3] * 3, 400)
+    labels = (rng.random((400, 1)) > probs.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    folder = RunFolder(tmp_path / "experiments" / "tiny")
+    Predictions(
+        train_ids=np.arange(400).astype(str),
+        labels=labels,
+        fold_of_row=np.arange(400) % 4,
+        oof_probs=probs,
+        test_ids=np.array([], dtype=np.str_),
+        test_probs=np.zeros((0, 3)),
+    ).save(folder.predictions_file)
+    return folder
+
+
+def test_the_threshold_study_never_beats_the_exact_optimum(run, tmp_path):
+    numbers = last_json(run_hbcomp(["thresholds", "tiny", "--trials", "12"], tmp_path))
+    predictions = Predictions.load(run.predictions_file)
+    exact = fit_clip(predictions.oof_probs, predictions.labels)
+    best = abs_sum(exact.apply(predictions.oof_probs), predictions.labels).per_20k
+    assert numbers["exact"]["in_sample_per_20k"] == pytest.approx(best)
+    assert numbers["regret_per_20k"] >= 0
+    assert (run.path / "pictures" / "threshold-study.png").exists()
+
+
+def test_trials_count_in_total_and_the_study_continues(run, tmp_path):
+    def new_trials(n):
+        return last_json(run_hbcomp(["thresholds", "tiny", "--trials", n], tmp_path))[
+            "n_new_trials"
+        ]
+
+    assert [new_trials(n) for n in ("5", "8", "8", "3")] == [5, 3, 0, 0]
+
+
+def test_the_same_seed_gives_the_same_study(run, tmp_path):
+    words = ["thresholds", "tiny", "--trials", "6", "--seed", "3"]
+    first = last_json(run_hbcomp(words, tmp_path))["optuna"]
+    (run.path / "studies.db").unlink()
+    assert last_json(run_hbcomp(words, tmp_path))["optuna"] == first
+
+
+def test_an_interrupted_study_keeps_its_trials(run, tmp_path):
+    import signal
+
+    strike = Strike("threshold_study", "clip_of", n=4, signal=signal.SIGINT)
+    done = run_hbcomp(["thresholds", "tiny", "--trials", "9"], tmp_path, strike)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1].startswith("interrupted: 3 trials are kept")
+    again = last_json(run_hbcomp(["thresholds", "tiny", "--trials", "9"], tmp_path))
+    assert again["n_new_trials"] == 6
+
+
+@pytest.mark.parametrize(
+    ("threshold", "opening", "lo", "hi"),
+    [(0.5, 0.0, 0.5, 0.5), (0.5, 0.8, 0.1, 0.9), (0.3, 1.0, 0.0, 1.0), (0.0, 0.2, 0.0, 0.2)],
+)
+def test_the_study_reaches_every_pair_of_thresholds(threshold, opening, lo, hi):
+    rule = clip_of({"threshold": threshold, "opening": opening})
+    assert (rule.lo, rule.hi) == (pytest.approx(lo), pytest.approx(hi))
