@@ -1,7 +1,6 @@
 """The cross-validation of an experiment: train what is missing, assemble, decide, write."""
 
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -59,31 +58,54 @@ class Resident:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A finished cross-validation: probabilities, every rule's scores, the chosen one."""
+class Material:
+    """What a cross-validation works on: beats, the folds of every seed, and exact duplicates."""
 
     data: Data
-    duplicates: Duplicates
     folds_of_seed: Mapping[int, Folds]
+    duplicates: Duplicates
+
+    @property
+    def fold_keys(self) -> list[tuple[int, int]]:
+        """Every (seed, fold), in order."""
+        return [
+            (seed, fold)
+            for seed, folds in self.folds_of_seed.items()
+            for fold in range(folds.n_folds)
+        ]
+
+    @property
+    def fingerprints(self) -> dict[str, str | None]:
+        """Hashes of the beats and of the folds: what stored folds are bound to."""
+        return {
+            "train data": self.data.train.fingerprint,
+            "test data": self.data.test.fingerprint if self.data.test else None,
+            **{
+                f"{folder.SEED_KEY}{seed}": folds.fingerprint
+                for seed, folds in self.folds_of_seed.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished cross-validation: every fold, their probabilities, every rule, the chosen one."""
+
+    material: Material
+    results: list[FoldResult]
     predictions: Predictions
     rules: list[RuleResult]
     chosen: RuleResult
     compute: Compute
-    seconds: float
     n_trained: int
 
 
-def cross_validate(
-    config: Config, run: RunFolder, *, n_jobs: int = 1, force: bool = False
-) -> Outcome:
-    """Train every fold of every seed that is not stored yet, and return what all of them say.
+def load_material(config: Config) -> Material:
+    """Return the checked beats and folds; whatever is wrong with them is found here.
 
-    The caller holds the run's lock. Killed at any moment, the same call continues with the
-    first unfinished fold, and on a CPU the outcome has the same bits.
+    Duplicates are no error, but they flatter the score, so they are said.
     """
-    start = time.perf_counter()
     data = load_data(config.data)
-    labels = data.train.known_labels
     folds_of_seed = {
         seed: make_folds(config.folds, data.train, seed) for seed in config.folds.seeds
     }
@@ -91,37 +113,31 @@ def cross_validate(
     duplicates = find_duplicates(data.train, data.test, first_split)
     for warning in duplicates.warnings():
         console.print(f"warning: {warning}")
+    return Material(data, folds_of_seed, duplicates)
+
+
+def cross_validate(
+    config: Config, material: Material, run: RunFolder, *, n_jobs: int = 1, force: bool = False
+) -> Outcome:
+    """Train every fold of every seed that is not stored yet, and return what all of them say.
+
+    The caller holds the run's lock. Killed at any moment, the same call continues with the
+    first unfinished fold, and on a CPU the outcome has the same bits.
+    """
+    identity = {**config.identity(), **material.fingerprints}
+    folder.admit(run, identity, force=force)
     compute = _compute(config, run, n_jobs)
-    identity = {**config.identity(), **_fingerprints(data, folds_of_seed)}
-    folder.begin(run, identity, _about(compute), force=force)
-    tasks = list(_pending(config, run, folds_of_seed, compute))
-    _announce(run, compute, folds_of_seed, len(tasks))
+    folder.begin(run, identity, _about(compute))
+    tasks = list(_pending(config, run, material, compute))
+    _announce(run, compute, len(material.fold_keys), len(tasks))
     if tasks:
-        _train(tasks, data, run, n_jobs, config.train.n_epochs)
-    predictions = assemble(
-        data.train,
-        data.test,
-        folds_of_seed,
-        [
-            folder.load_fold(run, seed, fold)
-            for seed, folds in folds_of_seed.items()
-            for fold in range(folds.n_folds)
-        ],
-    )
-    rules = evaluate_rules(predictions.oof_probs, labels, predictions.fold_of_row)
+        _train(tasks, material.data, run, n_jobs)
+    results = [folder.load_fold(run, seed, fold) for seed, fold in material.fold_keys]
+    data = material.data
+    predictions = assemble(data.train, data.test, material.folds_of_seed, results)
+    rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_rule(rules, config.decision.rule)
-    seconds = time.perf_counter() - start
-    return Outcome(
-        data,
-        duplicates,
-        folds_of_seed,
-        predictions,
-        rules,
-        chosen,
-        compute,
-        seconds,
-        n_trained=len(tasks),
-    )
+    return Outcome(material, results, predictions, rules, chosen, compute, n_trained=len(tasks))
 
 
 def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
@@ -135,14 +151,6 @@ def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
     return compute
 
 
-def _fingerprints(data: Data, folds_of_seed: Mapping[int, Folds]) -> dict[str, str | None]:
-    return {
-        "train data": data.train.fingerprint,
-        "test data": data.test.fingerprint if data.test else None,
-        **{f"folds of seed {seed}": folds.fingerprint for seed, folds in folds_of_seed.items()},
-    }
-
-
 def _about(compute: Compute) -> dict[str, Any]:
     return {
         "hbcomp": hbcomp.__version__,
@@ -152,33 +160,29 @@ def _about(compute: Compute) -> dict[str, Any]:
 
 
 def _pending(
-    config: Config, run: RunFolder, folds_of_seed: Mapping[int, Folds], compute: Compute
+    config: Config, run: RunFolder, material: Material, compute: Compute
 ) -> Iterator[FoldTask]:
-    for seed, folds in folds_of_seed.items():
-        for fold in range(folds.n_folds):
-            if not run.is_done(seed, fold):
-                yield FoldTask(
-                    seed=seed,
-                    fold=fold,
-                    train_idx=folds.train_idx(fold),
-                    valid_idx=folds.valid_idx(fold),
-                    recipe=config.recipe,
-                    compute=compute,
-                    scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
-                )
+    for seed, fold in material.fold_keys:
+        if not run.is_done(seed, fold):
+            folds = material.folds_of_seed[seed]
+            yield FoldTask(
+                seed=seed,
+                fold=fold,
+                train_idx=folds.train_idx(fold),
+                valid_idx=folds.valid_idx(fold),
+                recipe=config.recipe,
+                compute=compute,
+                scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
+            )
 
 
 def spread(n_epochs: int, n_scored: int) -> frozenset[int]:
     """Return at most `n_scored` epochs, evenly spread over 1..n_epochs, the last one included."""
-    return frozenset(
-        np.linspace(n_epochs, 0, n_scored, endpoint=False).round().astype(int).tolist()
-    )
+    n_scored = min(n_scored, n_epochs)
+    return frozenset(-(-n_epochs * part // n_scored) for part in range(1, n_scored + 1))
 
 
-def _announce(
-    run: RunFolder, compute: Compute, folds_of_seed: Mapping[int, Folds], n_pending: int
-) -> None:
-    n_folds = sum(folds.n_folds for folds in folds_of_seed.values())
+def _announce(run: RunFolder, compute: Compute, n_folds: int, n_pending: int) -> None:
     stored = f", {n_folds - n_pending} already stored" if n_pending < n_folds else ""
     console.print(
         f"{run.name}: {n_folds} folds{stored}; on {compute.device} in {compute.precision}, "
@@ -186,8 +190,8 @@ def _announce(
     )
 
 
-def _train(tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, n_epochs: int) -> None:
-    with show_folds(console, len(tasks), n_epochs) as emit:
+def _train(tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int) -> None:
+    with show_folds(console, len(tasks), tasks[0].recipe.train.n_epochs) as emit:
         if n_jobs == 1:
             resident = put_on_device(data, tasks[0].compute.device)
             for task in tasks:

@@ -42,17 +42,15 @@ def cv(
 
     python -m hbcomp.cv resnet --train train.csv --test testA.csv --name mine
     """
-    from hbcomp.experiment import folder  # these import torch, which --help need not wait for
-    from hbcomp.experiment.setup import prepare
+    from hbcomp.experiment.setup import prepare  # torch comes with it: --help need not wait
     from hbcomp.workflow import run
 
     files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
-    config, run_folder = prepare(experiment, [*files, *(assignments or [])], name, force=force)
+    config, folder = prepare(experiment, [*files, *(assignments or [])], name)
     try:
-        with folder.locked(run_folder):
-            return run(config, run_folder, n_jobs=jobs, force=force)
+        return run(config, folder, is_named=name is not None, n_jobs=jobs, force=force)
     except KeyboardInterrupt:
-        n_kept = len(run_folder.stored_folds())
+        n_kept = len(folder.stored_folds())
         command = shlex.join(["python", "-m", "hbcomp.cv", *_arguments()])
         raise cli.Interrupted(
             f"{n_kept} finished folds are kept; continue with: {command}"

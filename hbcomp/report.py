@@ -28,7 +28,7 @@ from hbcomp.scoring.paired import paired_difference
 Summary = Mapping[str, Any]
 
 
-def summarise(outcome: Outcome, config: Config, run: RunFolder) -> Summary:
+def summarise(outcome: Outcome, config: Config, run: RunFolder, seconds: float) -> Summary:
     """Return everything that was measured, as plain JSON values; this is report.json."""
     predictions, chosen = outcome.predictions, outcome.chosen
     answers = chosen.rule.apply(predictions.oof_probs)
@@ -43,13 +43,13 @@ def summarise(outcome: Outcome, config: Config, run: RunFolder) -> Summary:
         "accuracy": metrics.accuracy(predictions.oof_probs, predictions.labels),
         "by_class": [asdict(row) for row in metrics.abs_sum_by_class(answers, predictions.labels)],
         "confusion": metrics.confusion(predictions.oof_probs, predictions.labels).tolist(),
-        "folds": [_fold_numbers(outcome, run, result) for result in _results(outcome, run)],
-        "environment": _environment(outcome),
+        "folds": [_fold_numbers(outcome, run, result) for result in outcome.results],
+        "environment": _environment(outcome, seconds),
     }
 
 
 def _data_numbers(outcome: Outcome) -> dict[str, Any]:
-    train, test = outcome.data.train, outcome.data.test
+    train, test = outcome.material.data.train, outcome.material.data.test
     return {
         "train": train.source,
         "test": test.source if test else None,
@@ -57,7 +57,7 @@ def _data_numbers(outcome: Outcome) -> dict[str, Any]:
         "n_test": test.n_rows if test else 0,
         "n_timepoints": train.n_timepoints,
         "n_classes": train.n_classes,
-        "duplicates": asdict(outcome.duplicates),
+        "duplicates": asdict(outcome.material.duplicates),
         "fingerprint_train": train.fingerprint,
         "fingerprint_test": test.fingerprint if test else None,
     }
@@ -78,14 +78,6 @@ def _rule_numbers(rule: Any, chosen: Any) -> dict[str, Any]:
 def _standard_error(costs: np.ndarray) -> float:
     """Return the standard error of a score per 20k rows that comes from which rows were drawn."""
     return float(costs.std(ddof=1) / len(costs) ** 0.5 * metrics.ROWS_OF_THE_LEADERBOARD)
-
-
-def _results(outcome: Outcome, run: RunFolder) -> list[FoldResult]:
-    return [
-        folder.load_fold(run, seed, fold)
-        for seed, folds in outcome.folds_of_seed.items()
-        for fold in range(folds.n_folds)
-    ]
 
 
 def _fold_numbers(outcome: Outcome, run: RunFolder, result: FoldResult) -> dict[str, Any]:
@@ -110,7 +102,7 @@ def _fold_numbers(outcome: Outcome, run: RunFolder, result: FoldResult) -> dict[
     }
 
 
-def _environment(outcome: Outcome) -> dict[str, Any]:
+def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
     return {
         "hbcomp": hbcomp.__version__,
         "python": platform.python_version(),
@@ -120,7 +112,7 @@ def _environment(outcome: Outcome) -> dict[str, Any]:
         "n_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "compute": asdict(outcome.compute),
-        "seconds_of_this_call": outcome.seconds,
+        "seconds_of_this_call": seconds,
         "n_folds_trained_by_this_call": outcome.n_trained,
         "peak_memory_mib": peak_memory_mib(),
     }
@@ -241,21 +233,20 @@ def _provenance(summary: Summary) -> pages.Table:
 
 
 def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
-    predictions, train = outcome.predictions, outcome.data.train
+    predictions, train = outcome.predictions, outcome.material.data.train
     histories = {}
-    for seed, folds in outcome.folds_of_seed.items():
-        for fold in range(folds.n_folds):
-            history = folder.load_history(run, seed, fold)
-            histories[f"{seed}-{fold}"] = {
-                name: history[name].to_numpy(dtype=np.float64) for name in history.columns
-            }
+    for seed, fold in outcome.material.fold_keys:
+        history = folder.load_history(run, seed, fold)
+        histories[f"{seed}-{fold}"] = {
+            name: history[name].to_numpy(dtype=np.float64) for name in history.columns
+        }
     points = {
         rule.name: (rule.rule.lo, rule.rule.hi)
         for rule in outcome.rules
         if isinstance(rule.rule, Clip)
     } | {"half": (0.5, 0.5)}
     oof, labels = predictions.oof_probs, predictions.labels
-    test_probs = predictions.test_probs if outcome.data.test else None
+    test_probs = predictions.test_probs if outcome.material.data.test else None
     costs = outcome.chosen.costs
     return [
         pages.Picture(

@@ -1,28 +1,41 @@
 """The main job, in order: cross-validate, answer, check, write, report."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 from hbcomp.cli import console
-from hbcomp.crossval import Outcome, cross_validate
+from hbcomp.crossval import Outcome, cross_validate, load_material
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.experiment.setup import state_config
 from hbcomp.predictions import write_probs_csv
 from hbcomp.report import print_tables, summarise, write_report
 from hbcomp.submissions import FOLDER, write_submission
 
 
-def run(config: Config, run: RunFolder, *, n_jobs: int, force: bool) -> dict[str, Any]:
-    """Run the main job in a locked folder and return the numbers of its last line."""
-    outcome = cross_validate(config, run, n_jobs=n_jobs, force=force)
-    _write_predictions(outcome, run)
-    submission = _submit(outcome, run)
-    summary = summarise(outcome, config, run)
-    write_report(outcome, summary, run)
+def run(
+    config: Config, run: RunFolder, *, is_named: bool, n_jobs: int, force: bool
+) -> dict[str, Any]:
+    """Run the main job and return the numbers of its last line.
+
+    Configuration, beats and folds are checked before anything is written.
+    """
+    start = time.perf_counter()
+    material = load_material(config)
+    with locked(run):
+        if is_named:
+            state_config(config, run, force=force)
+        outcome = cross_validate(config, material, run, n_jobs=n_jobs, force=force)
+        _write_predictions(outcome, run)
+        submission = _submit(outcome, run)
+        seconds = time.perf_counter() - start
+        summary = summarise(outcome, config, run, seconds)
+        write_report(outcome, summary, run)
     print_tables(summary, console)
     return {
         "experiment": run.name,
-        "n_rows": outcome.data.train.n_rows,
+        "n_rows": outcome.material.data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
         "oof_per_20k": {
@@ -33,7 +46,7 @@ def run(config: Config, run: RunFolder, *, n_jobs: int, force: bool) -> dict[str
             for rule in outcome.rules
         },
         "accuracy": summary["accuracy"],
-        "seconds": round(outcome.seconds, 1),
+        "seconds": round(seconds, 1),
         "submission": str(submission) if submission else None,
         "report": str(run.path / "report.html"),
     }
@@ -45,12 +58,12 @@ def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
     write_probs_csv(
         run.path / "oof.csv", predictions.train_ids, predictions.oof_probs, predictions.labels
     )
-    if outcome.data.test:
+    if outcome.material.data.test:
         write_probs_csv(run.path / "test.csv", predictions.test_ids, predictions.test_probs)
 
 
 def _submit(outcome: Outcome, run: RunFolder) -> Path | None:
-    if not outcome.data.test:
+    if not outcome.material.data.test:
         return None
     path = FOLDER / f"{run.name}.csv"
     answers = outcome.chosen.rule.apply(outcome.predictions.test_probs)

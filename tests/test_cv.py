@@ -228,5 +228,4 @@ def test_an_error_leaves_no_files(tmp_path):
     (tmp_path / "train.csv").write_text(text)
     done = call(cwd=tmp_path)
     assert done.returncode == 2
-    left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"run.lock"}
-    assert left == {"train.csv", "test.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"train.csv", "test.csv"}

@@ -66,11 +66,11 @@ class Config(Section):
     def identity(self) -> dict[str, Any]:
         """Return what the fold predictions depend on, with dotted keys.
 
-        Not the paths of the data, whose content has fingerprints; not the decision rule, which
+        Not the paths of the data and not the folds, which have fingerprints of their own; not the
+        decision rule, which
         comes after; not where it is computed, which moves only the last bits.
         """
-        values = self.model_dump(mode="json", include={"folds", "net", "train", "augment"})
-        values["folds"] = {"seeds": values["folds"]["seeds"]}  # the rest is in their hashes
+        values = self.model_dump(mode="json", include={"net", "train", "augment"})
         return {
             f"{section}.{key}": value
             for section, table in values.items()

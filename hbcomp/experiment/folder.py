@@ -32,6 +32,7 @@ from hbcomp.files import sync, write_text
 from hbcomp.predictions import FoldResult
 
 ROOT = Path("experiments")
+SEED_KEY = "folds of seed "  # what the fingerprint of a seed's folds is called in an identity
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Identity = Mapping[str, Any]
@@ -119,26 +120,34 @@ def locked(run: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any], *, force: bool) -> None:
-    """Make the folder ready for folds of this identity, keeping those it has.
+def admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
+    """Let a run continue if its stored folds, if any, are of this identity.
 
-    Folds of another identity are refused with what changed; with `force` they are deleted.
+    Folds of another identity are refused with what changed; with `force` they are deleted. What a
+    killed process left half-written is swept away; the caller holds the lock.
     """
     stored = read_run(run)
     changes = _changes(stored["identity"], identity) if stored else []
     if changes and not force:
-        n_folds = len(run.stored_folds())
         raise InputError(
-            f"{run.path} holds {n_folds} finished folds of something else: {'; '.join(changes)}; "
-            "--name NEW keeps both, --force deletes the old folds"
+            f"{run.path} holds {len(run.stored_folds())} finished folds of something else: "
+            f"{'; '.join(changes)}; --name NEW keeps both, --force deletes the old folds"
         )
     if changes:
         _discard_folds(run)
-    for partial in run.folds_folder.glob(".*.partial"):  # of a killed process: we hold the lock
+    for partial in run.folds_folder.glob(".*.partial"):
         shutil.rmtree(partial)
-    if changes or not stored:
-        values = {**about, "identity": {key: _plain(value) for key, value in identity.items()}}
-        write_text(run.run_file, tomli_w.dumps(values))
+
+
+def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
+    """Write down what the run's folds are trained with, beside what is already written.
+
+    A run may gain seeds: each brings a fingerprint of its own folds.
+    """
+    stored = read_run(run) or {**about, "identity": {}}
+    known = stored["identity"] | {key: _plain(value) for key, value in identity.items()}
+    if known != stored["identity"]:
+        write_text(run.run_file, tomli_w.dumps({**stored, "identity": known}))
 
 
 def _discard_folds(run: RunFolder) -> None:
@@ -170,8 +179,13 @@ def _changes(stored: Identity, wanted: Identity) -> list[str]:
     return [
         f"{key} was {stored.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
         for key in sorted({*stored, *now})
-        if stored.get(key) != now.get(key)
+        if stored.get(key) != now.get(key) and not _is_of_one_side(key, stored, now)
     ]
+
+
+def _is_of_one_side(key: str, stored: Identity, now: Identity) -> bool:
+    # A seed that only one of the two has takes nothing from the folds of the others.
+    return key.startswith(SEED_KEY) and not (key in stored and key in now)
 
 
 def save_fold(run: RunFolder, result: FoldResult, net: nn.Module, history: pd.DataFrame) -> None:

@@ -10,28 +10,32 @@ from hbcomp.files import write_text
 
 
 def prepare(
-    experiment: str, assignments: Sequence[str], name: str | None, *, force: bool = False
+    experiment: str, assignments: Sequence[str], name: str | None
 ) -> tuple[Config, RunFolder]:
     """Return the configuration of `experiment`, changed by `assignments`, and its run's folder.
 
-    With `name` the run gets a folder of its own, whose config.toml states the changed
-    configuration; one that states another is refused unless `force` is set.
+    With `name` the run gets a folder of its own. Nothing is written.
     """
     source = find_run(experiment)
     config = _read(source, assignments)
-    if name is None:
-        return config, source
-    target = find_run(name)
-    text = to_toml(config)
-    if target.config_file.exists():
-        stated = validate(Config, read_toml(target.config_file), target.config_file)
-        if stated != config and not force:
+    return config, source if name is None else find_run(name)
+
+
+def state_config(config: Config, run: RunFolder, *, force: bool) -> None:
+    """Make the config.toml of a newly named run state its configuration.
+
+    One that states another is refused, unless `force` is set. Both are compared as values, so a
+    file that was edited by hand without changing them keeps its comments.
+    """
+    if run.config_file.exists():
+        if validate(Config, read_toml(run.config_file), run.config_file) == config:
+            return
+        if not force:
             raise InputError(
-                f"{target.config_file} already states another configuration; "
+                f"{run.config_file} already states another configuration; "
                 "choose another --name, or replace it with --force"
             )
-    write_text(target.config_file, text)
-    return config, target
+    write_text(run.config_file, to_toml(config))
 
 
 def _read(source: RunFolder, assignments: Sequence[str]) -> Config:

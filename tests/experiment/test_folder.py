@@ -63,42 +63,59 @@ def test_a_fold_that_fails_while_being_written_is_not_there(run, monkeypatch, mo
     assert list(run.folds_folder.iterdir()) == []
 
 
+def begin(run, identity, *, force=False):
+    folder.admit(run, identity, force=force)
+    folder.begin(run, identity, {"hbcomp": "0"})
+
+
 def test_what_a_killed_process_left_is_swept_away(run):
-    folder.begin(run, IDENTITY, {}, force=False)
+    begin(run, IDENTITY)
     left = run.folds_folder / ".x.partial"
     left.mkdir(parents=True)
     (left / "result.npz").write_bytes(b"half")
-    folder.begin(run, IDENTITY, {}, force=False)
+    begin(run, IDENTITY)
     assert not left.exists()
     assert run.stored_folds() == []
 
 
 def test_folds_of_the_same_identity_are_kept(run):
-    folder.begin(run, IDENTITY, {}, force=False)
+    begin(run, IDENTITY)
     store_fold(run)
-    folder.begin(run, dict(IDENTITY), {}, force=False)
+    before = run.run_file.read_text()
+    begin(run, dict(IDENTITY))
     assert run.is_done(0, 0)
+    assert run.run_file.read_text() == before
 
 
 def test_folds_of_another_identity_are_refused_with_what_changed(run):
-    folder.begin(run, IDENTITY, {}, force=False)
+    begin(run, IDENTITY)
     store_fold(run)
-    changed = {**IDENTITY, "train.lr": 0.2, "test data": "abc"}
     with pytest.raises(InputError) as error:
-        folder.begin(run, changed, {}, force=False)
+        begin(run, {**IDENTITY, "train.lr": 0.2, "test data": "abc"})
     assert "holds 1 finished folds of something else" in str(error.value)
     assert "test data was 'none', now 'abc'; train.lr was 0.1, now 0.2" in str(error.value)
     assert run.is_done(0, 0)
 
 
+def test_a_run_may_gain_and_lose_seeds(run):
+    one = {**IDENTITY, "folds of seed 0": "aa"}
+    begin(run, one)
+    store_fold(run)
+    begin(run, {**one, "folds of seed 1": "bb"})
+    begin(run, {**IDENTITY, "folds of seed 1": "bb"})
+    assert run.is_done(0, 0)
+    with pytest.raises(InputError, match="folds of seed 0 was 'aa', now 'cc'"):
+        begin(run, {**IDENTITY, "folds of seed 0": "cc"})
+
+
 def test_force_deletes_the_folds_of_another_identity(run):
-    folder.begin(run, IDENTITY, {}, force=False)
+    begin(run, IDENTITY)
     store_fold(run)
     changed = {**IDENTITY, "train.lr": 0.2}
-    folder.begin(run, changed, {}, force=True)
+    begin(run, changed, force=True)
     assert not run.is_done(0, 0)
     store_fold(run, fold=1)
-    folder.begin(run, changed, {}, force=False)
+    begin(run, changed)
     assert run.is_done(0, 1)
 
 

@@ -2,7 +2,8 @@ import pytest
 
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config, read_config
-from hbcomp.experiment.setup import prepare
+from hbcomp.experiment.folder import find_run
+from hbcomp.experiment.setup import prepare, state_config
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.training.optim import StepDecay
 
@@ -47,28 +48,39 @@ def test_an_unknown_experiment_lists_the_known_ones():
         prepare("nosuch", [], None)
 
 
+def named(base, assignments, name, *, force=False):
+    config, run = prepare(base, assignments, name)
+    state_config(config, run, force=force)
+    return config
+
+
+def test_preparing_writes_nothing(here):
+    prepare("quickstart", ["train.lr=0.5"], "new")
+    assert list(here.iterdir()) == []
+
+
 def test_a_new_name_gets_the_changed_configuration_as_its_own():
     write_config("base", "[train]\nn_epochs = 7\n")
-    config, run = prepare("base", ["train.lr=0.5", "net.dropout=0.1"], "new")
+    config = named("base", ["train.lr=0.5", "net.dropout=0.1"], "new")
     assert (config.train.n_epochs, config.train.lr) == (7, 0.5)
-    assert run.name == "new"
-    again, _ = prepare("new", [], None)
-    assert again == config
+    assert prepare("new", [], None)[0] == config
 
 
-def test_the_same_words_again_find_the_same_new_experiment():
+def test_the_same_words_again_keep_a_file_that_says_the_same():
     write_config("base", "")
-    first, _ = prepare("base", ["train.lr=0.5"], "new")
-    second, _ = prepare("base", ["train.lr=0.5"], "new")
-    assert first == second
+    named("base", ["train.lr=0.5"], "new")
+    path = find_run("new").config_file
+    path.write_text("# my comment\n" + path.read_text())
+    named("base", ["train.lr=0.5"], "new")
+    assert path.read_text().startswith("# my comment")
 
 
 def test_a_name_that_states_another_configuration_is_refused():
     write_config("base", "")
-    prepare("base", ["train.lr=0.5"], "new")
+    named("base", ["train.lr=0.5"], "new")
     with pytest.raises(InputError, match="already states another configuration"):
-        prepare("base", ["train.lr=0.25"], "new")
-    config, _ = prepare("base", ["train.lr=0.25"], "new", force=True)
+        named("base", ["train.lr=0.25"], "new")
+    config = named("base", ["train.lr=0.25"], "new", force=True)
     assert prepare("new", [], None)[0] == config
 
 
@@ -96,6 +108,6 @@ def test_the_identity_holds_what_trains_and_nothing_else():
     def identity(*assignments):
         return prepare("quickstart", list(assignments), None)[0].identity()
 
-    assert identity() == identity("decision.rule=raw", "compute.n_threads=1", "data.train=x.csv")
-    for assignment in ("train.lr=0.5", "net.dropout=0.5", "augment.noise=0.1", "folds.seeds=[5]"):
+    assert identity() == identity("decision.rule=raw", "folds.seeds=[5]", "data.train=x.csv")
+    for assignment in ("train.lr=0.5", "net.dropout=0.5", "augment.noise=0.1"):
         assert identity() != identity(assignment)

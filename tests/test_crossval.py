@@ -1,0 +1,95 @@
+"""The parts of the fold loop that an end-to-end run does not reach."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hbcomp import crossval
+from hbcomp.crossval import FoldTask, Resident, on_device, spread, train_fold
+from hbcomp.data.synthetic import make_beats
+from hbcomp.errors import InputError
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.training.device import Compute
+from hbcomp.training.loader import put_beats
+
+CPU = Compute("cpu", "fp32", 1, "tests")
+
+
+@pytest.fixture
+def task():
+    rows = np.arange(40)
+    return FoldTask(0, 3, rows[8:], rows[:8], Config().recipe, CPU, frozenset({1}))
+
+
+@pytest.fixture
+def resident():
+    beats = make_beats(n=40, t=16)
+    return Resident(put_beats(beats.signals, beats.known_labels, "cpu"), None)
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "n_scored", "expected"),
+    [
+        (1, 5, {1}),
+        (3, 5, {1, 2, 3}),
+        (10, 5, {2, 4, 6, 8, 10}),
+        (10, 1, {10}),
+        (500, 5, {100, 200, 300, 400, 500}),
+    ],
+)
+def test_scored_epochs_are_evenly_spread_and_end_with_the_last(n_epochs, n_scored, expected):
+    assert spread(n_epochs, n_scored) == expected
+
+
+@pytest.mark.parametrize("n_epochs", range(1, 40))
+def test_no_epoch_before_the_first_is_scored(n_epochs):
+    for n_scored in range(1, 12):
+        epochs = spread(n_epochs, n_scored)
+        assert min(epochs) >= 1
+        assert max(epochs) == n_epochs
+        assert len(epochs) <= n_scored
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task, resident, error):
+    def fail(*_args):
+        raise error
+
+    monkeypatch.setattr(crossval, "train_epochs", fail)
+    with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
+        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, resident):
+    def fail(*_args):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(crossval, "train_epochs", fail)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+
+
+def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, resident):
+    resident.beats.signals[:] = float("nan")
+    with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
+        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_gpus_are_dealt_out_in_turn(monkeypatch, task):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    on_cuda = replace(task, compute=replace(CPU, device="cuda"))
+    devices = [on_device(on_cuda, position).compute.device for position in range(5)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
+    assert on_device(task, 1).compute.device == "cpu"
