@@ -14,6 +14,7 @@ from hbcomp.data.synthetic import make_beats, write_competition_csv
 
 TINY = [
     "net.widths=[4,8]",
+    "net.strides=[2,2]",
     "net.hidden=8",
     "train.n_epochs=2",
     "train.batch_size=16",

@@ -48,7 +48,7 @@ class ResNetConfig(NetConfig):
         return self
 
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
-        """Return the net; 513,732 parameters for 205 timepoints and 4 classes."""
+        """Return the net; 442,116 parameters for 205 timepoints and 4 classes."""
         return ResNet(self, n_timepoints, n_classes)
 
 

@@ -38,13 +38,18 @@ class Compute:
         )
 
     def enter(self) -> None:
-        """Set the process up for this choice: the number of threads and flushing of denormals.
+        """Set the process up for this choice.
 
-        Denormal floats, which decaying Adam moments become, cost a CPU up to a hundred cycles
-        each; they are zero for every purpose here.
+        cuDNN must not pick kernels that add in a random order: the same seed shall give the same
+        bits. Denormal floats, which decaying Adam moments become, can cost a CPU a hundred cycles
+        each and are zero for every purpose here.
         """
         torch.set_num_threads(self.n_threads)
         torch.set_flush_denormal(True)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        if self.device.startswith("cuda:"):
+            torch.cuda.set_device(self.device)
 
 
 def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int = 1) -> Compute:

@@ -118,9 +118,15 @@ def _streams(seed: Sequence[int]) -> list[int]:
 
 @contextmanager
 def _global_generator_seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the global generators and put them back afterwards: nn.Dropout takes no other."""
-    is_gpu = device.type != "cpu"
-    devices = [device] if is_gpu else []
-    with torch.random.fork_rng(devices, device_type=device.type if is_gpu else "cuda"):
-        torch.manual_seed(seed)
+    """Seed the device's global generator and put it back afterwards: nn.Dropout takes no other."""
+    # Not torch.random.fork_rng, which knows no mps.
+    module = torch.random if device.type == "cpu" else torch.get_device_module(device)
+    state = module.get_rng_state()
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        module.manual_seed(seed)
+    try:
         yield
+    finally:
+        module.set_rng_state(state)

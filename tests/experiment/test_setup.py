@@ -90,6 +90,7 @@ def test_a_name_that_states_another_configuration_is_refused():
         ("net.name=restnet", "net.name must be one of reference, resnet, but got 'restnet'"),
         ("net.widht=3", "net: unknown key widht, did you mean widths?"),
         ("net.widths=[8, 4]", "net: widths must be positive and not fall, but got [8, 4]"),
+        ("net.strides=[2]", "strides must be positive, one for each of 3 widths, but got [2]"),
         ("net.kernel=4", "net: kernel must be odd, to keep the length, but got 4"),
         ("train.schedule.kind=cosine", "train.schedule"),
         ("decision.rule=hlaf", "rule must be auto or one of half, argmax"),

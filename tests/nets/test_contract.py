@@ -129,6 +129,16 @@ def test_an_unknown_net_lists_the_known_ones():
         config_class("restnet")
 
 
+def test_the_default_resnet_has_442116_parameters_at_the_competitions_size():
+    assert count_parameters(build_net(ResNetConfig(), 205, 4, seed=0)) == 442116
+
+
+@pytest.mark.parametrize("t", [1, 2, 3, 7, 8, 9, 187])
+def test_the_resnet_takes_signals_of_any_length(t):
+    net = build_net(ResNetConfig(widths=(4, 6, 8)), t, 2, seed=0)
+    assert net(torch.rand(3, t)).shape == (3, 2)
+
+
 def test_the_mask_ends_with_the_last_nonzero_sample():
     signals = torch.tensor([[0.0, 1.0, 0.0, 2.0, 0.0, 0.0], [0.0] * 6])
     masked = with_mask(signals)

@@ -14,7 +14,7 @@ from hbcomp.training.loader import batches, n_batches, put_beats
 from hbcomp.training.optim import StepDecay, TrainConfig
 
 CPU = Compute("cpu", "fp32", 1, "tests")
-TINY = ResNetConfig(widths=(4, 8))
+TINY = ResNetConfig(widths=(4, 8), strides=(1, 2))
 
 
 def recipe(net=TINY, augment=None, **train):
@@ -45,7 +45,7 @@ def same_weights(first, second):
         recipe(),
         recipe(ema_decay=0.9),
         recipe(augment=AugmentConfig(scale=0.1, noise=0.01, shift=2)),
-        recipe(net=ResNetConfig(widths=(4, 8), dropout=0.5)),
+        recipe(net=TINY.model_copy(update={"dropout": 0.5})),
         recipe(optimizer="adam", schedule=StepDecay()),
     ],
     ids=["plain", "ema", "augment", "dropout", "adam-step"],
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits(a_recipe, beats):
 
 
 def test_the_global_generator_is_neither_used_nor_moved(beats):
-    a_recipe = recipe(net=ResNetConfig(widths=(4, 8), dropout=0.5))
+    a_recipe = recipe(net=TINY.model_copy(update={"dropout": 0.5}))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         before = torch.get_rng_state()
