@@ -3,6 +3,7 @@
 Commands write for people on stderr, through `console`; stdout carries one JSON object.
 """
 
+import errno
 import functools
 import json
 import sys
@@ -17,8 +18,22 @@ from hbcomp.errors import InputError
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-# Wide where nobody reads it on a screen: a log's lines must not be broken at 80 columns.
-console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+# What a path or a disk can be that is for the user to mend, and no bug of ours.
+USERS_TO_MEND = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+# No markup: brackets in a file name are not for rich to read. Wide where nobody reads it on a
+# screen: a log's lines must not be broken at 80 columns.
+console = Console(
+    stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else 160
+)
 
 Numbers = Mapping[str, Any]
 
@@ -36,6 +51,12 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
             numbers = function(*args, **kwargs)
         except InputError as error:
             _say("error", str(error))
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except OSError as error:
+            if error.errno not in USERS_TO_MEND:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            _say("error", f"{where}{error.strerror}")
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except KeyboardInterrupt:
             _say("interrupted", "nothing half-written is left; the same command starts over")

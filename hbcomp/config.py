@@ -3,12 +3,13 @@
 The models themselves live beside what they configure; this module knows none of them.
 """
 
+import copy
 import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -51,7 +52,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
     The right side is read as a TOML value; a bare word is a string. Whether the key exists and
     the value fits is for the model to say.
     """
-    changed: Values = json.loads(json.dumps(values))
+    changed: Values = copy.deepcopy(dict(values))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         names = key.strip().split(".")
@@ -85,10 +86,10 @@ def validate(model: type[Model], values: Mapping[str, Any], source: object) -> M
 
 
 def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
-    path = [str(part) for part in detail["loc"]]
+    path, siblings = _locate(model, detail["loc"])
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(path[-1], _sibling_names(model, path), n=1)
+        close = difflib.get_close_matches(path[-1], siblings, n=1)
         hint = f", did you mean {'.'.join([*path[:-1], close[0]])}?" if close else ""
         return f"unknown key {key}{hint}"
     message = detail["msg"].removeprefix("Value error, ")
@@ -97,11 +98,31 @@ def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
     return f"{key}: {message}, but got {detail['input']!r}"
 
 
-def _sibling_names(model: type[BaseModel], path: list[str]) -> list[str]:
-    for name in path[:-1]:
-        field = model.model_fields.get(name)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+def _locate(
+    model: type[BaseModel] | None, location: tuple[int | str, ...]
+) -> tuple[list[str], list[str]]:
+    """Return the keys a user types to get to `location`, and the keys beside the last one.
+
+    Where a section is one of several kinds, pydantic puts the kind into the location.
+    """
+    path: list[str] = []
+    kinds: dict[str, type[BaseModel]] = {}
+    siblings: list[str] = []
+    for part in location:
+        if part in kinds:
+            model, kinds = kinds[str(part)], {}
+            continue
+        siblings = list(model.model_fields) if model else []
+        field = model.model_fields.get(str(part)) if model else None
+        model, kinds = _sections(field.annotation if field else None)
+        path.append(str(part))
+    return path, siblings
+
+
+def _sections(annotation: Any) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    """Return the section that a key holds, or the sections it may hold by their kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, {}
+    members = [member for member in get_args(annotation) if isinstance(member, type)]
+    sections = [member for member in members if issubclass(member, BaseModel)]
+    return None, {str(member.model_fields["kind"].default): member for member in sections}

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import Manager
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from jaxtyping import Float32
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import Tensor
 
 import hbcomp
@@ -25,13 +24,14 @@ from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.nets.registry import build_net
 from hbcomp.predictions import FoldResult, Predictions, assemble
-from hbcomp.progress import Emit, FoldProgress, show_folds
+from hbcomp.progress import Emit, FoldProgress, Relay, relayed, show_folds
 from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.training.device import Compute, choose_compute
-from hbcomp.training.engine import Epoch, Recipe, train_epochs
+from hbcomp.training.device import Compute, choose_compute, n_cores
+from hbcomp.training.engine import DivergedError, Epoch, Recipe, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, put_beats
 
@@ -47,6 +47,7 @@ class FoldTask:
     recipe: Recipe
     compute: Compute
     scored_epochs: frozenset[int]
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Outcome:
 
 
 def load_material(config: Config) -> Material:
-    """Return the checked beats and folds; whatever is wrong with them is found here.
+    """Return the checked beats and folds; whatever is wrong with them or the net is found here.
 
     Duplicates are no error, but they flatter the score, so they are said.
     """
@@ -113,6 +114,9 @@ def load_material(config: Config) -> Material:
     duplicates = find_duplicates(data.train, data.test, first_split)
     for warning in duplicates.warnings():
         console.print(f"warning: {warning}")
+    # Tried now, because nothing may be written for a net or a device that cannot be had.
+    build_net(config.net, data.train.n_timepoints, data.train.n_classes, seed=0)
+    choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     return Material(data, folds_of_seed, duplicates)
 
 
@@ -128,11 +132,17 @@ def cross_validate(
     folder.admit(run, identity, force=force)
     compute = _compute(config, run, n_jobs)
     folder.begin(run, identity, _about(compute))
-    tasks = list(_pending(config, run, material, compute))
+    identity_of_seed = {
+        seed: folder.fold_identity(identity, seed) for seed in material.folds_of_seed
+    }
+    tasks = list(_pending(config, run, material, compute, identity_of_seed))
     _announce(run, compute, len(material.fold_keys), len(tasks))
     if tasks:
         _train(tasks, material.data, run, n_jobs)
-    results = [folder.load_fold(run, seed, fold) for seed, fold in material.fold_keys]
+    results = [
+        folder.load_fold(run, identity_of_seed[seed], seed, fold)
+        for seed, fold in material.fold_keys
+    ]
     data = material.data
     predictions = assemble(data.train, data.test, material.folds_of_seed, results)
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
@@ -141,13 +151,28 @@ def cross_validate(
 
 
 def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
-    compute = choose_compute(
-        config.compute, is_compute_bound=config.net.is_compute_bound, n_jobs=n_jobs
-    )
+    """Return where to train: a continued run goes on as it began, unless told otherwise."""
+    asked, bound = config.compute, config.net.is_compute_bound
+    compute = choose_compute(asked, is_compute_bound=bound, n_jobs=n_jobs)
     stored = folder.read_run(run)
-    if stored and config.compute.n_threads is None:
-        # Another number of threads adds in another order: a continued run keeps the first's.
-        compute = replace(compute, n_threads=stored["compute"]["n_threads"])
+    if not stored:
+        return compute
+    first = Compute(**stored["compute"])
+    wish = asked.model_copy(
+        update={
+            "device": first.device if asked.device == "auto" else asked.device,
+            "precision": first.precision if asked.precision == "auto" else asked.precision,
+            "n_threads": asked.n_threads or first.n_threads,
+        }
+    )
+    compute = choose_compute(wish, is_compute_bound=bound)
+    changes = [
+        f"{key} {getattr(first, key)} before, {getattr(compute, key)} now"
+        for key in ("device", "precision", "n_threads")
+        if getattr(first, key) != getattr(compute, key)
+    ]
+    if changes:
+        console.print(f"warning: the last bits of new folds will differ: {'; '.join(changes)}")
     return compute
 
 
@@ -160,7 +185,11 @@ def _about(compute: Compute) -> dict[str, Any]:
 
 
 def _pending(
-    config: Config, run: RunFolder, material: Material, compute: Compute
+    config: Config,
+    run: RunFolder,
+    material: Material,
+    compute: Compute,
+    identity_of_seed: Mapping[int, str],
 ) -> Iterator[FoldTask]:
     for seed, fold in material.fold_keys:
         if not run.is_done(seed, fold):
@@ -173,6 +202,7 @@ def _pending(
                 recipe=config.recipe,
                 compute=compute,
                 scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
+                identity=identity_of_seed[seed],
             )
 
 
@@ -190,13 +220,23 @@ def _announce(run: RunFolder, compute: Compute, n_folds: int, n_pending: int) ->
     )
 
 
+def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
+    if n_jobs * compute.n_threads > n_cores():
+        console.print(
+            f"warning: {n_jobs} jobs of {compute.n_threads} threads share {n_cores()} cores and "
+            "will be slow; --set compute.n_threads=N gives each fewer"
+        )
+
+
 def _train(tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int) -> None:
     with show_folds(console, len(tasks), tasks[0].recipe.train.n_epochs) as emit:
         if n_jobs == 1:
-            resident = put_on_device(data, tasks[0].compute.device)
+            with explained(tasks[0]):
+                resident = put_on_device(data, tasks[0].compute.device)
             for task in tasks:
                 train_fold(task, resident, run, emit)
         else:
+            _warn_of_crowding(n_jobs, tasks[0].compute)
             _train_in_workers(tasks, data, run, n_jobs, emit)
 
 
@@ -204,33 +244,19 @@ def _train_in_workers(
     tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, emit: Emit
 ) -> None:
     try:
-        with _relayed(emit) as relay:
+        with relayed(emit) as relay:
             Parallel(n_jobs=n_jobs, backend="loky")(
                 delayed(_train_fold_in_worker)(on_device(task, position), data, run, relay)
                 for position, task in enumerate(tasks)
             )
+    except TerminatedWorkerError as error:
+        raise InputError(
+            "a worker process was killed, probably for lack of memory; finished folds are kept; "
+            f"try fewer --jobs (now {n_jobs})"
+        ) from error
     finally:
         # joblib would keep the workers, and the GPU memory they hold, for five more minutes.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
-
-
-@contextmanager
-def _relayed(emit: Emit) -> Iterator[Emit]:
-    """Yield a function that worker processes may call; a thread here passes the calls on."""
-    with Manager() as manager:
-        queue = manager.Queue()
-
-        def listen() -> None:
-            for event in iter(queue.get, None):
-                emit(event)
-
-        listener = Thread(target=listen)
-        listener.start()
-        try:
-            yield queue.put
-        finally:
-            queue.put(None)
-            listener.join()
 
 
 def on_device(task: FoldTask, position: int) -> FoldTask:
@@ -241,8 +267,11 @@ def on_device(task: FoldTask, position: int) -> FoldTask:
     return replace(task, compute=replace(task.compute, device=device))
 
 
-def _train_fold_in_worker(task: FoldTask, data: Data, run: RunFolder, emit: Emit) -> None:
-    train_fold(task, put_on_device(data, task.compute.device), run, emit)
+def _train_fold_in_worker(task: FoldTask, data: Data, run: RunFolder, relay: Relay) -> None:
+    relay.check_owner()
+    with explained(task):
+        resident = put_on_device(data, task.compute.device)
+    train_fold(task, resident, run, relay.emit)
 
 
 def put_on_device(data: Data, device: str) -> Resident:
@@ -255,9 +284,9 @@ def put_on_device(data: Data, device: str) -> Resident:
 def train_fold(task: FoldTask, resident: Resident, run: RunFolder, emit: Emit) -> None:
     """Train one fold, predict its validation rows and the test rows, and store all of it."""
     task.compute.enter()
-    with _explained(task):
+    with explained(task):
         result, last, history = _fit_and_predict(task, resident, emit)
-    folder.save_fold(run, result, last.net, history)
+    folder.save_fold(run, task.identity, result, last.net, history)
     if torch.cuda.is_available():
         del last
         torch.cuda.empty_cache()  # or the next fold's net finds the memory still taken
@@ -282,12 +311,15 @@ def _fit_and_predict(
     test_probs = None
     if resident.test_signals is not None:
         test_probs = predict_probs(epoch.net, resident.test_signals, compute)
+    for probs in (valid_probs, test_probs):
+        if probs is not None and not np.isfinite(probs).all():
+            raise DivergedError("the net's probabilities must be finite; try a smaller train.lr")
     result = FoldResult(task.seed, task.fold, task.valid_idx, valid_probs, test_probs)
     return result, epoch, pd.DataFrame(rows, columns=["epoch", "lr", "loss", "score", "seconds"])
 
 
 @contextmanager
-def _explained(task: FoldTask) -> Iterator[None]:
+def explained(task: FoldTask) -> Iterator[None]:
     """Turn what a user can mend (no memory, a diverged loss) into an error naming the fold."""
     where = f"seed {task.seed} fold {task.fold}"
     try:
@@ -306,7 +338,9 @@ def _explained(task: FoldTask) -> Iterator[None]:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return "can't allocate memory" in str(error)  # what torch's CPU allocator says
+    # What torch's CPU allocator, its MPS one and cuBLAS say.
+    texts = ("can't allocate memory", "out of memory", "cublas_status_alloc_failed")
+    return any(text in str(error).lower() for text in texts)
 
 
 def peak_memory_mib() -> float | None:

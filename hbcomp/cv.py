@@ -46,11 +46,11 @@ def cv(
     from hbcomp.workflow import run
 
     files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
-    config, folder = prepare(experiment, [*files, *(assignments or [])], name)
+    asked = prepare(experiment, [*files, *(assignments or [])], name)
     try:
-        return run(config, folder, is_named=name is not None, n_jobs=jobs, force=force)
+        return run(asked, n_jobs=jobs, force=force)
     except KeyboardInterrupt:
-        n_kept = len(folder.stored_folds())
+        n_kept = len(asked.run.stored_folds())
         command = shlex.join(["python", "-m", "hbcomp.cv", *_arguments()])
         raise cli.Interrupted(
             f"{n_kept} finished folds are kept; continue with: {command}"

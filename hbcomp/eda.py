@@ -31,6 +31,7 @@ def eda(
     from hbcomp.config import validate
     from hbcomp.data.dataset import DataConfig
     from hbcomp.data.load import load_data
+    from hbcomp.files import stem
     from hbcomp.overview import look_at
 
     asked = {
@@ -42,8 +43,8 @@ def eda(
     }
     given = {key: value for key, value in asked.items() if value is not None}
     beats = load_data(validate(DataConfig, given, ""))
-    stem = data.name.split(".")[0] if data else "bundled"
-    return look_at(beats, out or FOLDER / stem, cli.console)
+    name = stem(data) if data else "bundled"
+    return look_at(beats, out or FOLDER / name, cli.console)
 
 
 def main() -> None:

@@ -45,8 +45,14 @@ def sync(path: Path) -> None:
     """Force a file or a folder to the disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows opens no folders; its renames are journalled
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without any of its endings: `train` for `data/train.csv.gz`."""
+    return path.name.split(".")[0]

@@ -15,8 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text as Styled
 
 from hbcomp import files, pictures
 
@@ -132,16 +132,15 @@ def write_pictures(folder: Path, drawn: Iterable[Picture]) -> None:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a page's table on a terminal."""
+    """Print a page's table on a terminal; nothing in it is read as markup."""
     shown = RichTable(
-        title=escape(table.title),
+        title=Styled(table.title, style="bold"),
         title_justify="left",
-        title_style="bold",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     for name, is_numeric in zip(table.header, table.is_numeric, strict=True):
-        shown.add_column(escape(name), justify="right" if is_numeric else "left")
+        shown.add_column(Styled(name), justify="right" if is_numeric else "left")
     for row in table.rows:
-        shown.add_row(*(escape(str(cell)) for cell in row))
+        shown.add_row(*(Styled(str(cell)) for cell in row))
     console.print(shown)

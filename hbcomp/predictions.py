@@ -82,11 +82,9 @@ def assemble(
     ordered = sorted(results, key=lambda result: (result.seed, result.fold))
     _check_complete(folds_of_seed, ordered)
     oof = np.zeros((train.n_rows, train.n_classes))
-    sum_of_test = np.zeros((test.n_rows if test else 0, train.n_classes))
     for result in ordered:
         oof[result.valid_idx] += result.valid_probs
-        if result.test_probs is not None:
-            sum_of_test += result.test_probs
+    of_test = [result.test_probs for result in ordered if result.test_probs is not None]
     first = next(iter(folds_of_seed.values()))
     return Predictions(
         train_ids=train.ids,
@@ -94,7 +92,7 @@ def assemble(
         fold_of_row=first.fold_of_row,
         oof_probs=oof / len(folds_of_seed),
         test_ids=test.ids if test else train.ids[:0],
-        test_probs=sum_of_test / len(ordered),
+        test_probs=mean_probs(of_test) if test else np.zeros((0, train.n_classes)),
     )
 
 

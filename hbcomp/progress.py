@@ -1,9 +1,14 @@
 """What a person sees while folds train: bars on a terminal, plain lines elsewhere."""
 
+import json
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event, Thread
 
 from rich.console import Console
 from rich.progress import (
@@ -27,11 +32,6 @@ class FoldProgress:
     n_epochs: int
     loss: float
     score: float | None
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the fold has been trained to its end."""
-        return self.epoch == self.n_epochs
 
 
 Emit = Callable[[FoldProgress], None]
@@ -103,3 +103,54 @@ class _LineDisplay:
             f"loss {event.loss:.4f} score {event.score:.1f} per 20k, "
             f"{elapsed:.0f} s, {left:.0f} s left"
         )
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The `emit` of a process whose folds train in others; it can be sent to them.
+
+    Events go through a file that all workers append to: no socket, and no process that could
+    outlive its owner.
+    """
+
+    path: Path
+    owner: int
+
+    def check_owner(self) -> None:
+        """Raise where the owner is gone: nobody waits for this fold, and another may train it."""
+        if os.name != "nt" and os.getppid() != self.owner:
+            raise RuntimeError("the process that asked for this fold is gone")
+
+    def emit(self, event: FoldProgress) -> None:
+        """Append an event; one write call, so that lines of several workers do not mix."""
+        self.check_owner()
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(event)) + "\n")
+
+
+@contextmanager
+def relayed(emit: Emit) -> Iterator[Relay]:
+    """Yield a relay for worker processes; a thread here passes its events on to `emit`."""
+    with tempfile.TemporaryDirectory(prefix="hbcomp-") as name:
+        relay = Relay(Path(name) / "events", os.getpid())
+        relay.path.touch()
+        is_over = Event()
+        follower = Thread(target=_follow, args=(relay.path, emit, is_over))
+        follower.start()
+        try:
+            yield relay
+        finally:
+            is_over.set()
+            follower.join()
+
+
+def _follow(path: Path, emit: Emit, is_over: Event) -> None:
+    with path.open() as file:
+        rest = ""
+        while True:
+            was_over = is_over.wait(0.1)  # seconds between two looks
+            *lines, rest = (rest + file.read()).split("\n")
+            for line in lines:
+                emit(FoldProgress(**json.loads(line)))
+            if was_over:
+                return

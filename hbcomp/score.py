@@ -33,9 +33,12 @@ def score(
 
 
 def _print(file: Path, numbers: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{file}: what each true class costs", title_justify="left")
+    title = Text(f"{file}: what each true class costs", style="bold")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("class", "rows", "abs-sum", "per row", "recall"):
         table.add_column(name, justify="right")
     for row in numbers["by_class"]:

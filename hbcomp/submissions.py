@@ -63,7 +63,7 @@ def _set_aside(path: Path, content: bytes) -> Path | None:
         return None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     aside = path.with_name(f"{path.stem}.{digest[:8]}{path.suffix}")
-    path.rename(aside)
+    path.replace(aside)
     return aside
 
 

@@ -24,12 +24,13 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
 
     Returns both rules, their in-sample scores and the regret, per 20k rows, and the exact rule's
     cross-fitted score, which is the honest one. The study is bound to the predictions it scored:
-    its name carries their fingerprint, so a changed run gets a new one.
+    its name carries their fingerprint
+    and the seed, so a changed run or another seed gets a new one.
     """
     predictions = Predictions.load(run.predictions_file)
     probs, labels = predictions.oof_probs, predictions.labels
     with locked(run):
-        study = _open_study(run, f"thresholds-{predictions.fingerprint}", seed)
+        study = _open_study(run, f"thresholds-{predictions.fingerprint}-{seed}", seed)
         n_before = _n_complete(study)
         try:
             _optimize(study, n_trials - n_before, _objective(probs, labels), console)

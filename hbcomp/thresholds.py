@@ -10,7 +10,9 @@ from hbcomp import cli
 def thresholds(
     run: Annotated[str, typer.Argument(help="A finished experiment.")],
     trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
+    ] = 0,
 ) -> dict[str, Any]:
     """Tune clip(lo, hi) on the out-of-fold probabilities, beside the exact optimum.
 

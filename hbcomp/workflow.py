@@ -6,26 +6,23 @@ from typing import Any
 
 from hbcomp.cli import console
 from hbcomp.crossval import Outcome, cross_validate, load_material
-from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, locked
-from hbcomp.experiment.setup import state_config
+from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.predictions import write_probs_csv
 from hbcomp.report import print_tables, summarise, write_report
 from hbcomp.submissions import FOLDER, write_submission
 
 
-def run(
-    config: Config, run: RunFolder, *, is_named: bool, n_jobs: int, force: bool
-) -> dict[str, Any]:
+def run(asked: Asked, *, n_jobs: int, force: bool) -> dict[str, Any]:
     """Run the main job and return the numbers of its last line.
 
     Configuration, beats and folds are checked before anything is written.
     """
     start = time.perf_counter()
+    config, run = asked.config, asked.run
     material = load_material(config)
     with locked(run):
-        if is_named:
-            state_config(config, run, force=force)
+        state_config(asked, force=force)
         outcome = cross_validate(config, material, run, n_jobs=n_jobs, force=force)
         _write_predictions(outcome, run)
         submission = _submit(outcome, run)

@@ -60,6 +60,9 @@ def test_the_program_without_a_command_lists_them(tmp_path):
         (["cv", "--set", "train.lr"], "--set must look like section.key=value"),
         (["cv", "--train", "absent.csv"], "absent.csv: No such file or directory"),
         (["cv", "--test", "absent.csv"], "`test` needs `train`"),
+        (["cv", "--set", "compute.device=cuda:7"], "compute.device: 'cuda:7' was asked for"),
+        (["cv", "--set", "train.schedule.warmpu=1"], "unknown key train.schedule.warmpu, did you"),
+        (["cv", "--set", "data.group_column=x"], "the bundled sample would ignore group_column"),
         (["predict", "absent"], "report.json: no such file; has the run finished?"),
         (["thresholds", "absent"], "predictions.npz: no such file; has the run finished?"),
         (["eda", "absent.csv"], "absent.csv: No such file or directory"),
@@ -71,6 +74,29 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, words, message):
     assert (done.returncode, done.stdout) == (2, "")
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    done = run_hbcomp(["eda", "--out", "file/page"], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_brackets_in_a_file_name_are_only_brackets(tmp_path, perfect):
+    path = tmp_path / "sub[b].csv"
+    path.write_text(perfect.read_text())
+    done = run_hbcomp(["check", path.name], tmp_path)
+    assert "sub[b].csv: 1,000 rows" in done.stderr
+    assert "sub[b].csv" in run_hbcomp(["score", path.name], tmp_path).stderr
+
+
+def test_score_refuses_doubled_ids(tmp_path):
+    (tmp_path / "s.csv").write_text("id,label_0,label_1\na,1,0\na,1,0\nb,0,1\n")
+    (tmp_path / "truth.csv").write_text("id,label\nb,1\na,0\n")
+    done = run_hbcomp(["score", "s.csv", "--truth", "truth.csv"], tmp_path)
+    assert (done.returncode, "doubled in the answers: id a" in done.stderr) == (2, True)
 
 
 def test_check_accepts_a_perfect_file_and_score_gives_it_zero(tmp_path, perfect):

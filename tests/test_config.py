@@ -1,4 +1,6 @@
+from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field
@@ -13,7 +15,18 @@ class Inner(Section):
     file: Path | None = None
 
 
+class Round(Section):
+    kind: Literal["round"] = "round"
+    radius: float = 1.0
+
+
+class Square(Section):
+    kind: Literal["square"] = "square"
+    side: float = 1.0
+
+
 class Outer(Section):
+    shape: Round | Square = Field(default=Round(), discriminator="kind")
     inner: Inner = Inner()
     rate: float = 0.5
 
@@ -53,6 +66,11 @@ def test_set_leaves_the_values_it_was_given_alone():
         ({"inner": {"width": "3"}}, "inner.width: Input should be a valid integer, but got '3'"),
         ({"inner": {"width": 0}}, "inner.width: Input should be greater than or equal to 1"),
         ({"rate": True}, "rate: Input should be a valid number, but got True"),
+        (
+            {"shape": {"kind": "square", "sdie": 1}},
+            "here: unknown key shape.sdie, did you mean shape.side?",
+        ),
+        ({"shape": {"kind": "round", "radius": "x"}}, "shape.radius: Input should be a valid"),
         ({"inner": 3}, "inner: Input should be an object"),
     ],
 )
@@ -94,3 +112,8 @@ def test_an_error_shows_the_first_problems_and_counts_the_rest():
     problems = [f"problem {number}" for number in range(MAX_SHOWN + 3)]
     error = InputError.of("file.csv", problems, n_more=10)
     assert str(error) == "file.csv: " + "; ".join(problems[:MAX_SHOWN]) + "; and 13 more"
+
+
+def test_a_toml_date_is_refused_like_any_wrong_value():
+    with pytest.raises(InputError, match="rate: Input should be a valid number"):
+        validate(Outer, override({"rate": date(2026, 1, 1)}, []), "here")

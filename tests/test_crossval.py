@@ -1,5 +1,6 @@
 """The parts of the fold loop that an end-to-end run does not reach."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hbcomp.data.synthetic import make_beats
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.progress import FoldProgress, Relay, relayed
 from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_beats
 
@@ -21,7 +23,8 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 @pytest.fixture
 def task():
     rows = np.arange(40)
-    return FoldTask(0, 3, rows[8:], rows[:8], Config().recipe, CPU, frozenset({1}))
+    scored = frozenset({Config().train.n_epochs})
+    return FoldTask(0, 3, rows[8:], rows[:8], Config().recipe, CPU, scored, "identity")
 
 
 @pytest.fixture
@@ -93,3 +96,31 @@ def test_several_gpus_are_dealt_out_in_turn(monkeypatch, task):
     devices = [on_device(on_cuda, position).compute.device for position in range(5)]
     assert devices == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
     assert on_device(task, 1).compute.device == "cpu"
+
+
+def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, resident):
+    def nan_probs(_net, signals, _compute):
+        return np.full((len(signals), 4), np.nan, dtype=np.float32)
+
+    monkeypatch.setattr(crossval, "predict_probs", nan_probs)
+    with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
+        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_stops_when_its_owner_is_gone(tmp_path):
+    relay = Relay(tmp_path / "events", owner=os.getppid())
+    relay.check_owner()
+    with pytest.raises(RuntimeError, match="the process that asked for this fold is gone"):
+        replace(relay, owner=-1).emit(FoldProgress(0, 0, 1, 2, 0.5, None))
+    assert not relay.path.exists()
+
+
+def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
+    monkeypatch.setattr(os, "getppid", os.getpid)  # here the owner emits by itself
+    events = [FoldProgress(0, 1, epoch, 9, 0.5, epoch / 3) for epoch in range(1, 10)]
+    seen = []
+    with relayed(seen.append) as relay:
+        for event in events:
+            relay.emit(event)
+    assert seen == events

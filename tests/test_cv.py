@@ -156,6 +156,17 @@ def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_killed_with_two_workers_the_same_command_continues_beside_what_is_left_of_them(
+    finished, tmp_path
+):
+    write_data(tmp_path)
+    # The parent dies at the second event; its workers find out at their next one.
+    strike = Strike("progress", "FoldProgress", n=2)
+    assert call("--jobs", "2", cwd=tmp_path, strike=strike).returncode == -signal.SIGKILL
+    last_json(call("--jobs", "2", cwd=tmp_path))
+    assert_same_bits(tmp_path, finished)
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     write_data(tmp_path)

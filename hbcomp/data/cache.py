@@ -5,6 +5,7 @@ An entry that cannot be read, or whose content is not what was written, counts a
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
@@ -22,6 +23,7 @@ from hbcomp.files import atomic_path
 VERSION = 1
 MAX_BYTES = 4 << 30  # assumed: some fifty files of 100,000 beats
 CHUNK_BYTES = 1 << 20
+SECONDS_UNTIL_ABANDONED = 24 * 3600
 DIGEST_BYTES = 16
 NAMES = ("ids", "signals", "labels", "groups")
 
@@ -90,6 +92,10 @@ def save(key: str, dataset: Dataset) -> None:
 
 def prune(max_bytes: int) -> None:
     """Drop the entries used longest ago until the rest fit into `max_bytes`."""
+    for path in folder().glob(".*.partial"):  # of a process killed while writing
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > SECONDS_UNTIL_ABANDONED:
+                path.unlink()
     entries = []
     for path in folder().glob("*.npys"):
         with suppress(FileNotFoundError):  # another process prunes, too

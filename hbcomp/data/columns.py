@@ -11,6 +11,9 @@ from hbcomp.errors import MAX_SHOWN, InputError
 # pandas writes an unnamed index under this name; it is no sample.
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 
+# What it writes and reads as the name of a column without one.
+UNNAMED = re.compile(r"(Unnamed: \d+)?")
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -58,6 +61,8 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         if (name == config.signal_column if is_list else name not in special)
         and not INDEX_COLUMN.fullmatch(name)
     )
+    if any(UNNAMED.fullmatch(names[position]) for position in samples):
+        problems.append("a column without a name would be read as a sample; is it an index?")
     if not samples:
         problems.append(f"no column {config.signal_column!r} and none that could be a sample")
     if problems:

@@ -108,6 +108,10 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
     """
     labels = dataset.known_labels
     if config.file is not None:
+        if dataset.groups is not None:
+            raise InputError(
+                f"{config.file}: the file decides the folds, so data.group_column would be ignored"
+            )
         folds = _from_file(config.file, dataset, seed)
         _check_training_parts(folds, labels, str(config.file))
         return folds

@@ -1,11 +1,14 @@
 """The one way from a configuration to beats: the named files, or the bundled sample."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import check_pair
-from hbcomp.data.reader import read_dataset
+from hbcomp.data.reader import read_dataset, sample_names
 from hbcomp.data.sample import load_sample
+from hbcomp.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,4 +31,20 @@ def load_data(config: DataConfig) -> Data:
     train = read_dataset(config.train, config, labelled=True)
     if config.test is None:
         return Data(train)
-    return Data(train, read_dataset(config.test, config, labelled=False))
+    test = read_dataset(config.test, config, labelled=False)
+    _check_names(config.train, config.test, config)
+    return Data(train, test)
+
+
+def _check_names(train: Path, test: Path, config: DataConfig) -> None:
+    """Refuse wide files whose sample columns differ: they are matched by position."""
+    names = sample_names(train, config, labelled=True)
+    others = sample_names(test, config, labelled=False)
+    if names is None or others is None or names == others:
+        return
+    pairs = enumerate(zip_longest(names, others), start=1)
+    at, (wanted, found) = next((at, pair) for at, pair in pairs if len({*pair}) > 1)
+    raise InputError(
+        f"{test}: the sample columns must be those of {train} in their order, but number {at} "
+        f"is {found!r} instead of {wanted!r}"
+    )

@@ -33,6 +33,17 @@ def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
+def sample_names(path: Path, config: DataConfig, *, labelled: bool) -> list[str] | None:
+    """Return the names of the sample columns of a wide file, or None where one column holds all.
+
+    Only the header is read; the file must be one that `read_dataset` accepts.
+    """
+    is_parquet = _suffix(path) == ".parquet"
+    names = parquet.read_names(path) if is_parquet else csv_blocks.read_header(path)
+    columns = find_columns(path, names, config, labelled=labelled)
+    return None if columns.is_list else [names[position] for position in columns.samples]
+
+
 def _suffix(path: Path) -> str:
     """Return the kind of the file, which its name and its first bytes must agree on."""
     with path.open("rb") as file:

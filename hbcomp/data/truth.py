@@ -1,5 +1,6 @@
 """Known labels of test rows, kept apart from everything that trains or tunes."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ def read_truth(
     The file's ids must be exactly the given ones, and every label one of the `n_classes`.
     """
     source = path or TRUTH
+    if doubled := [row_id for row_id, count in Counter(ids.tolist()).items() if count > 1]:
+        raise InputError(
+            f"a row is scored once, but doubled in the answers: {listed(doubled, 'id')}"
+        )
     texts = read_values(source, "label", ids)
     problems, labels = [], np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):

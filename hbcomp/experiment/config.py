@@ -67,8 +67,7 @@ class Config(Section):
         """Return what the fold predictions depend on, with dotted keys.
 
         Not the paths of the data and not the folds, which have fingerprints of their own; not the
-        decision rule, which
-        comes after; not where it is computed, which moves only the last bits.
+        decision rule, which comes after; not where and how precisely it is computed.
         """
         values = self.model_dump(mode="json", include={"net", "train", "augment"})
         return {

@@ -8,6 +8,7 @@ experiments/<name>/predictions.npz     and oof.csv, test.csv, report.json, repor
 A file or folder that exists under its own name is complete.
 """
 
+import json
 import re
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 import tomli_w
+import xxhash
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -133,6 +135,7 @@ def admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
             f"{run.path} holds {len(run.stored_folds())} finished folds of something else: "
             f"{'; '.join(changes)}; --name NEW keeps both, --force deletes the old folds"
         )
+    shutil.rmtree(_doomed(run), ignore_errors=True)
     if changes:
         _discard_folds(run)
     for partial in run.folds_folder.glob(".*.partial"):
@@ -151,13 +154,26 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
 
 
 def _discard_folds(run: RunFolder) -> None:
-    # Renamed first: a crash while deleting must not leave half a fold under its name.
-    doomed = run.path / ".folds.partial"
-    shutil.rmtree(doomed, ignore_errors=True)
+    # The report first: without it nothing combines the old rule with new weights. Then the folds
+    # under another name: a crash while deleting must not leave half a fold under its own.
+    outputs = ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv")
+    for name in outputs:
+        (run.path / name).unlink(missing_ok=True)
     if run.folds_folder.exists():
-        run.folds_folder.rename(doomed)
+        run.folds_folder.rename(_doomed(run))
     run.run_file.unlink()
-    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(_doomed(run), ignore_errors=True)
+
+
+def _doomed(run: RunFolder) -> Path:
+    return run.path / ".folds.partial"
+
+
+def fold_identity(identity: Identity, seed: int) -> str:
+    """Return a hash of what the folds of one seed are trained with."""
+    others = {key for key in identity if key.startswith(SEED_KEY)} - {f"{SEED_KEY}{seed}"}
+    own = {key: _plain(value) for key, value in identity.items() if key not in others}
+    return xxhash.xxh3_128_hexdigest(json.dumps(own, sort_keys=True).encode())
 
 
 def read_run(run: RunFolder) -> dict[str, Any] | None:
@@ -188,8 +204,13 @@ def _is_of_one_side(key: str, stored: Identity, now: Identity) -> bool:
     return key.startswith(SEED_KEY) and not (key in stored and key in now)
 
 
-def save_fold(run: RunFolder, result: FoldResult, net: nn.Module, history: pd.DataFrame) -> None:
-    """Store a fold with its weights and its history; its folder appears complete or not at all."""
+def save_fold(
+    run: RunFolder, identity: str, result: FoldResult, net: nn.Module, history: pd.DataFrame
+) -> None:
+    """Store a fold with its weights and its history; its folder appears complete or not at all.
+
+    `identity` is that of `fold_identity`; a fold that is already stored stays.
+    """
     final = run.fold_folder(result.seed, result.fold)
     run.folds_folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=run.folds_folder))
@@ -197,7 +218,7 @@ def save_fold(run: RunFolder, result: FoldResult, net: nn.Module, history: pd.Da
         arrays = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
         if result.test_probs is not None:
             arrays["test_probs"] = result.test_probs
-        np.savez(partial / "result.npz", allow_pickle=False, **arrays)
+        np.savez(partial / "result.npz", allow_pickle=False, identity=np.array(identity), **arrays)
         save_file(
             {name: tensor.contiguous() for name, tensor in net.state_dict().items()},
             partial / "model.safetensors",
@@ -206,19 +227,20 @@ def save_fold(run: RunFolder, result: FoldResult, net: nn.Module, history: pd.Da
         partial.chmod(0o755)
         for path in (*partial.iterdir(), partial):
             sync(path)
-        partial.rename(final)
-        sync(run.folds_folder)
-    except BaseException:
+        if not final.exists():
+            partial.rename(final)
+            sync(run.folds_folder)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
-def load_fold(run: RunFolder, seed: int, fold: int) -> FoldResult:
-    """Return a stored fold's predictions."""
+def load_fold(run: RunFolder, identity: str, seed: int, fold: int) -> FoldResult:
+    """Return a stored fold's predictions; one of another identity is refused."""
     path = run.fold_folder(seed, fold) / "result.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return FoldResult(
+            stored = str(arrays["identity"])
+            result = FoldResult(
                 seed=seed,
                 fold=fold,
                 valid_idx=arrays["valid_idx"],
@@ -227,6 +249,11 @@ def load_fold(run: RunFolder, seed: int, fold: int) -> FoldResult:
             )
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{path}: not a fold's result: {error}; delete its folder") from error
+    if stored != identity:
+        raise InputError(
+            f"{path}: trained with another configuration or on other data; delete its folder"
+        )
+    return result
 
 
 def load_history(run: RunFolder, seed: int, fold: int) -> pd.DataFrame:

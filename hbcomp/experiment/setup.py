@@ -1,51 +1,76 @@
 """From the words of a command to a checked configuration and the folder it runs in."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import hbcomp
 from hbcomp.config import override, read_toml, to_toml, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run, known_runs
 from hbcomp.files import write_text
 
+PACKAGE = Path(hbcomp.__file__).parent
+# The presets: inside an installed package, beside it in a clone.
+INSTALLED, BESIDE = PACKAGE / "presets", PACKAGE.parent / "experiments"
 
-def prepare(
-    experiment: str, assignments: Sequence[str], name: str | None
-) -> tuple[Config, RunFolder]:
-    """Return the configuration of `experiment`, changed by `assignments`, and its run's folder.
 
-    With `name` the run gets a folder of its own. Nothing is written.
+@dataclass(frozen=True)
+class Asked:
+    """What a command asked for: the configuration, the folder, and what its config.toml must say.
+
+    `statement` is None where the folder's own config.toml was read, which then stays as it is.
+    """
+
+    config: Config
+    run: RunFolder
+    statement: str | None
+
+
+def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> Asked:
+    """Return what `experiment`, changed by `assignments`, asks for; nothing is written.
+
+    With `name` the run gets a folder of its own. A preset that has no folder here gets one.
     """
     source = find_run(experiment)
-    config = _read(source, assignments)
-    return config, source if name is None else find_run(name)
+    file = _config_file(source)
+    config = validate(Config, override(read_toml(file), assignments), file)
+    if name is not None:
+        return Asked(config, find_run(name), to_toml(config))
+    is_own = file == source.config_file
+    return Asked(config, source, None if is_own else file.read_text(encoding="utf-8"))
 
 
-def state_config(config: Config, run: RunFolder, *, force: bool) -> None:
-    """Make the config.toml of a newly named run state its configuration.
+def state_config(asked: Asked, *, force: bool) -> None:
+    """Make the config.toml of a new run say what was asked.
 
-    One that states another is refused, unless `force` is set. Both are compared as values, so a
-    file that was edited by hand without changing them keeps its comments.
+    One that says something else is refused, unless `force` is set. Values are compared, so a file
+    that was edited by hand without changing them keeps its comments.
     """
-    if run.config_file.exists():
-        if validate(Config, read_toml(run.config_file), run.config_file) == config:
+    path = asked.run.config_file
+    if asked.statement is None:
+        return
+    if path.exists():
+        if validate(Config, read_toml(path), path) == asked.config:
             return
         if not force:
             raise InputError(
-                f"{run.config_file} already states another configuration; "
+                f"{path} already states another configuration; "
                 "choose another --name, or replace it with --force"
             )
-    write_text(run.config_file, to_toml(config))
+    write_text(path, asked.statement)
 
 
-def _read(source: RunFolder, assignments: Sequence[str]) -> Config:
-    # The quickstart is the configuration with every default, so it needs no file.
-    is_default = source.name == "quickstart" and not source.config_file.exists()
-    if not is_default and not source.config_file.exists():
-        known = ", ".join(known_runs()) or "none here"
-        raise InputError(
-            f"{source.config_file}: no such experiment (there are: {known}); "
-            "start one from another with `cv OTHER --name NEW`"
-        )
-    values = {} if is_default else read_toml(source.config_file)
-    return validate(Config, override(values, assignments), source.config_file)
+def _config_file(source: RunFolder) -> Path:
+    name = source.name
+    for path in (source.config_file, INSTALLED / f"{name}.toml", BESIDE / name / "config.toml"):
+        if path.exists():
+            return path
+    presets = {path.stem for path in INSTALLED.glob("*.toml")}
+    presets |= {path.parent.name for path in BESIDE.glob("*/config.toml")}
+    raise InputError(
+        f"{source.config_file}: no such experiment (there are: "
+        f"{', '.join(sorted({*known_runs(), *presets}))}); "
+        "start one from another with `cv OTHER --name NEW`"
+    )

@@ -74,10 +74,10 @@ def abs_sum_by_class(
 ) -> list[ClassScore]:
     """Return the cost of each true class; the totals add up to the whole score.
 
-    Recall counts the rows whose largest answer is the true class.
+    Recall is the share of a class's rows that are called it; see `called_class`.
     """
     costs = row_costs(answers, labels)
-    is_hit = answers.argmax(axis=1) == labels
+    is_hit = called_class(answers) == labels
     rows = []
     for label in range(answers.shape[1]):
         of_class = labels == label
@@ -88,18 +88,27 @@ def abs_sum_by_class(
     return rows
 
 
+def called_class(answers: Float[np.ndarray, "n k"]) -> Int64[np.ndarray, " n"]:
+    """Return the class of the largest answer of each row, and -1 for an all-zero row."""
+    return np.where(answers.any(axis=1), answers.argmax(axis=1), -1).astype(np.int64)
+
+
 def confusion(
-    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+    answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> Int64[np.ndarray, "k k"]:
-    """Return the counts of (true class, class of the largest probability); rows are the truth."""
-    n_classes = probs.shape[1]
-    cells = np.bincount(labels * n_classes + probs.argmax(axis=1), minlength=n_classes**2)
-    return cells.reshape(n_classes, n_classes).astype(np.int64)
+    """Return the counts of (true class, called class); rows are the truth.
+
+    All-zero rows are called nothing and counted nowhere.
+    """
+    n_classes = answers.shape[1]
+    called = called_class(answers)
+    cells = (labels * n_classes + called)[called >= 0]
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.int64)
 
 
-def accuracy(probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
-    """Return the share of rows whose largest probability is the true class."""
-    return float((probs.argmax(axis=1) == labels).mean())
+def accuracy(answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
+    """Return the share of rows that are called their true class."""
+    return float((called_class(answers) == labels).mean())
 
 
 def describe(answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Is one column of answers better than another, on the same rows, beyond chance?"""
+"""Is one column of answers worse than another, on the same rows, beyond chance?"""
 
 from dataclasses import dataclass
 
@@ -22,11 +22,6 @@ class Difference:
     def is_worse(self) -> bool:
         """The first costs more, by more than chance explains."""
         return self.per_20k > N_ERRORS_BEYOND_NOISE * self.standard_error
-
-    @property
-    def is_better(self) -> bool:
-        """The first costs less, by more than chance explains."""
-        return -self.per_20k > N_ERRORS_BEYOND_NOISE * self.standard_error
 
 
 def paired_difference(

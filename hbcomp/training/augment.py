@@ -15,10 +15,6 @@ class AugmentConfig(Section):
     noise: float = Field(default=0.0, ge=0)  # standard deviation of the noise per sample
     shift: int = Field(default=0, ge=0)  # largest shift in samples, either way
 
-    def draws(self) -> bool:
-        """Return whether anything is switched on."""
-        return bool(self.scale or self.noise or self.shift)
-
 
 def augment(
     signals: Float[Tensor, "b t"], config: AugmentConfig, generator: Generator

@@ -14,7 +14,7 @@ BATCH_SIZE = 1024  # measured in cv on 2 CPU cores: larger batches leave the cac
 def predict_probs(
     net: nn.Module, signals: Float32[Tensor, "n t"], compute: Compute
 ) -> Float32[np.ndarray, "n k"]:
-    """Return the softmax of the net's logits, computed in eval mode and in fp32.
+    """Return the softmax, in fp32, of the logits the net computes in eval mode.
 
     The net is left in eval mode. The batch size is fixed, because on some hardware another one
     changes the last bits.

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,11 @@ def test_a_wrong_folds_section_is_refused(values: dict[str, Any], message: str) 
     with pytest.raises(InputError) as caught:
         validate(FoldsConfig, values, "folds")
     assert message in str(caught.value)
+
+
+def test_a_file_of_folds_beside_groups_is_refused(tmp_path):
+    beats = make_beats(n=20, k=2)
+    grouped = replace(beats, groups=np.array(["a", "b"] * 10))
+    (tmp_path / "folds.csv").write_text("id,fold\n")
+    with pytest.raises(InputError, match=r"data\.group_column would be ignored"):
+        make_folds(FoldsConfig(file=tmp_path / "folds.csv"), grouped, 0)

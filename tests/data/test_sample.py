@@ -87,3 +87,30 @@ def test_importing_the_data_layer_imports_no_slow_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_wide_files_with_other_sample_columns_are_refused(tmp_path):
+    (tmp_path / "train.csv").write_text("id,a,b,label\n1,0,1,0\n2,1,0,1\n")
+    (tmp_path / "test.csv").write_text("id,b,a\n3,0,1\n")
+    config = DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv")
+    with pytest.raises(InputError, match=r"number 1 is 'b' instead of 'a'"):
+        load_data(config)
+
+
+def test_wide_files_with_the_same_sample_columns_are_read(tmp_path):
+    (tmp_path / "train.csv").write_text("a,label,b,id\n0,0,1,1\n1,1,0,2\n")
+    (tmp_path / "test.csv").write_text("id,a,b\n3,0,1\n")
+    data = load_data(DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv"))
+    assert data.test.signals.tolist() == [[0.0, 1.0]]
+
+
+def test_an_index_written_by_pandas_is_not_taken_for_a_sample(tmp_path):
+    (tmp_path / "train.csv").write_text(",id,a,label\n0,1,0.5,0\n1,2,0.5,1\n")
+    with pytest.raises(InputError, match="a column without a name would be read as a sample"):
+        load_data(DataConfig(train=tmp_path / "train.csv"))
+
+
+@pytest.mark.parametrize("key", ["id_column", "signal_column", "label_column", "group_column"])
+def test_the_sample_refuses_column_names_it_would_ignore(key):
+    with pytest.raises(ValueError, match=f"the bundled sample would ignore {key}; name `train`"):
+        DataConfig(**{key: "other"})

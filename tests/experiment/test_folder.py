@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,14 +29,14 @@ def store_fold(run, seed=0, fold=0, test_probs=True):
         test_probs=generator.random((4, 2)).astype(np.float32) if test_probs else None,
     )
     history = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "score": [np.nan, 100.0]})
-    folder.save_fold(run, result, nn.Linear(2, 2), history)
+    folder.save_fold(run, "identity", result, nn.Linear(2, 2), history)
     return result
 
 
 @pytest.mark.parametrize("test_probs", [True, False])
 def test_a_fold_survives_the_disk(run, test_probs):
     result = store_fold(run, test_probs=test_probs)
-    again = folder.load_fold(run, 0, 0)
+    again = folder.load_fold(run, "identity", 0, 0)
     for name, value in vars(result).items():
         assert np.array_equal(value, getattr(again, name)), name
     assert folder.load_history(run, 0, 0)["loss"].tolist() == [0.5, 0.25]
@@ -152,12 +154,46 @@ def test_a_torn_result_is_named_with_the_remedy(run):
     with pytest.raises(
         InputError, match=r"result\.npz: not a fold's result: .*; delete its folder"
     ):
-        folder.load_fold(run, 0, 0)
+        folder.load_fold(run, "identity", 0, 0)
 
 
 def test_bits_of_channels_last_weights_survive(run):
     net = nn.Conv2d(2, 3, (1, 5)).to(memory_format=torch.channels_last)
     result = FoldResult(0, 0, np.arange(1), np.ones((1, 2), np.float32), None)
-    folder.save_fold(run, result, net, pd.DataFrame({"epoch": [1]}))
+    folder.save_fold(run, "identity", result, net, pd.DataFrame({"epoch": [1]}))
     again = folder.load_weights(run, 0, 0, nn.Conv2d(2, 3, (1, 5)))
     assert torch.equal(again.weight, net.weight)
+
+
+def test_a_fold_that_another_configuration_trained_is_refused(run):
+    store_fold(run)
+    with pytest.raises(InputError, match=r"result\.npz: trained with another configuration"):
+        folder.load_fold(run, "another", 0, 0)
+
+
+def test_a_fold_that_is_already_stored_stays(run):
+    first = store_fold(run)
+    result = replace(first, valid_probs=first.valid_probs + 1)
+    folder.save_fold(run, "identity", result, nn.Linear(2, 2), pd.DataFrame({"epoch": [1]}))
+    again = folder.load_fold(run, "identity", 0, 0)
+    assert np.array_equal(again.valid_probs, first.valid_probs)
+    assert [path.name for path in run.folds_folder.iterdir()] == ["0-0"]
+
+
+def test_the_identity_of_a_fold_is_that_of_its_seed():
+    one = {**IDENTITY, "folds of seed 0": "aa"}
+    two = {**one, "folds of seed 1": "bb"}
+    assert folder.fold_identity(one, 0) == folder.fold_identity(two, 0)
+    assert folder.fold_identity(two, 0) != folder.fold_identity(two, 1)
+    assert folder.fold_identity(one, 0) != folder.fold_identity({**one, "train.lr": 0.2}, 0)
+
+
+def test_forced_new_folds_leave_no_report_of_the_old_ones(run):
+    begin(run, IDENTITY)
+    store_fold(run)
+    outputs = ["report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"]
+    for name in outputs:
+        (run.path / name).touch()
+    (run.path / "config.toml").touch()
+    begin(run, {**IDENTITY, "train.lr": 0.2}, force=True)
+    assert {path.name for path in run.path.iterdir()} == {"config.toml", "run.toml"}

@@ -1,7 +1,7 @@
 import pytest
 
 from hbcomp.errors import InputError
-from hbcomp.experiment.config import Config, read_config
+from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.setup import prepare, state_config
 from hbcomp.nets.reference import ReferenceConfig
@@ -23,10 +23,13 @@ def write_config(name, text):
     return path
 
 
-def test_the_quickstart_needs_no_file():
-    config, run = prepare("quickstart", [], None)
-    assert config == Config()
-    assert run.name == "quickstart"
+@pytest.mark.parametrize("name", ["quickstart", "reference", "resnet"])
+def test_a_preset_needs_no_file_here_and_is_stated_when_it_runs(name):
+    asked = prepare(name, [], None)
+    assert not asked.run.path.exists()
+    state_config(asked, force=False)
+    assert read_config(asked.run.config_file) == asked.config
+    assert prepare(name, [], None).statement is None
 
 
 def test_a_config_names_its_net_and_its_schedule():
@@ -43,15 +46,16 @@ def test_a_config_names_its_net_and_its_schedule():
 def test_an_unknown_experiment_lists_the_known_ones():
     write_config("mine", "")
     with pytest.raises(
-        InputError, match=r"nosuch/config.toml: no such experiment \(there are: mine\)"
+        InputError,
+        match=r"nosuch/config.toml: no such experiment \(there are: mine, quickstart, ref",
     ):
         prepare("nosuch", [], None)
 
 
 def named(base, assignments, name, *, force=False):
-    config, run = prepare(base, assignments, name)
-    state_config(config, run, force=force)
-    return config
+    asked = prepare(base, assignments, name)
+    state_config(asked, force=force)
+    return asked.config
 
 
 def test_preparing_writes_nothing(here):
@@ -63,7 +67,7 @@ def test_a_new_name_gets_the_changed_configuration_as_its_own():
     write_config("base", "[train]\nn_epochs = 7\n")
     config = named("base", ["train.lr=0.5", "net.dropout=0.1"], "new")
     assert (config.train.n_epochs, config.train.lr) == (7, 0.5)
-    assert prepare("new", [], None)[0] == config
+    assert prepare("new", [], None).config == config
 
 
 def test_the_same_words_again_keep_a_file_that_says_the_same():
@@ -81,7 +85,7 @@ def test_a_name_that_states_another_configuration_is_refused():
     with pytest.raises(InputError, match="already states another configuration"):
         named("base", ["train.lr=0.25"], "new")
     config = named("base", ["train.lr=0.25"], "new", force=True)
-    assert prepare("new", [], None)[0] == config
+    assert prepare("new", [], None).config == config
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_a_wrong_key_or_value_is_named(assignment, message):
 
 def test_the_identity_holds_what_trains_and_nothing_else():
     def identity(*assignments):
-        return prepare("quickstart", list(assignments), None)[0].identity()
+        return prepare("quickstart", list(assignments), None).config.identity()
 
     assert identity() == identity("decision.rule=raw", "folds.seeds=[5]", "data.train=x.csv")
     for assignment in ("train.lr=0.5", "net.dropout=0.5", "augment.noise=0.1"):

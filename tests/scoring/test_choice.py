@@ -75,7 +75,6 @@ def test_the_paired_difference_of_equal_costs_is_nothing():
     difference = paired_difference(costs, costs)
     assert (difference.per_20k, difference.standard_error) == (0.0, 0.0)
     assert not difference.is_worse
-    assert not difference.is_better
 
 
 def test_the_paired_difference_is_scipys_paired_t():
@@ -86,7 +85,8 @@ def test_the_paired_difference_is_scipys_paired_t():
     difference = paired_difference(first, second)
     t = difference.per_20k / difference.standard_error
     assert t == pytest.approx(ttest_rel(first, second).statistic)
-    assert difference.is_better
+    assert not difference.is_worse
+    assert paired_difference(second, first).is_worse
 
 
 def test_one_row_gives_no_standard_error():

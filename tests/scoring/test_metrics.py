@@ -99,3 +99,10 @@ def test_describe_is_plain_json(rng):
 
     numbers = describe(rng.random((20, 4)), rng.integers(0, 4, 20))
     assert json.loads(json.dumps(numbers)) == numbers
+
+
+def test_an_all_zero_row_is_called_nothing():
+    answers, labels = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([0, 0])
+    assert accuracy(answers, labels) == 0.5
+    assert abs_sum_by_class(answers, labels)[0].recall == 0.5
+    assert confusion(answers, labels).tolist() == [[1, 0], [0, 0]]
