@@ -62,7 +62,10 @@ def test_the_program_without_a_command_lists_them(tmp_path):
         (["cv", "--test", "absent.csv"], "`test` needs `train`"),
         (["cv", "--set", "compute.device=cuda:7"], "compute.device: 'cuda:7' was asked for"),
         (["cv", "--set", "train.schedule.warmpu=1"], "unknown key train.schedule.warmpu, did you"),
-        (["cv", "--set", "data.group_column=x"], "the bundled sample would ignore group_column"),
+        (
+            ["cv", "--set", "data.group_column=x"],
+            "the bundled sample would ignore data.group_column",
+        ),
         (["predict", "absent"], "report.json: no such file; has the run finished?"),
         (["thresholds", "absent"], "predictions.npz: no such file; has the run finished?"),
         (["eda", "absent.csv"], "absent.csv: No such file or directory"),

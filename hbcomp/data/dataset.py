@@ -14,8 +14,6 @@ from pydantic import model_validator
 from hbcomp.config import Section
 from hbcomp.errors import MAX_SHOWN, InputError
 
-COLUMN_KEYS = {"id_column", "signal_column", "label_column", "group_column"}
-
 
 class DataConfig(Section):
     """Which files to read and what their columns are called; without files, the bundled sample."""
@@ -31,19 +29,11 @@ class DataConfig(Section):
     def _check(self) -> "DataConfig":
         if self.test is not None and self.train is None:
             raise ValueError("`test` needs `train`; leave both out for the bundled sample")
-        changed = sorted(self.model_fields_set & COLUMN_KEYS) if self.train is None else []
-        changed = [key for key in changed if getattr(self, key) != _default(key)]
-        if changed:
-            raise ValueError(f"the bundled sample would ignore {', '.join(changed)}; name `train`")
         names = [self.id_column, self.signal_column, self.label_column, self.group_column]
         given = [name for name in names if name is not None]
         if len(set(given)) < len(given):
             raise ValueError(f"the columns must have different names, but got {given}")
         return self
-
-
-def _default(key: str) -> Any:
-    return DataConfig.model_fields[key].default
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,9 @@ class Data:
 def load_data(config: DataConfig) -> Data:
     """Return the data of the named files, or the bundled sample where none is named."""
     if config.train is None:
+        ignored = [key for key in DataConfig.model_fields if getattr(config, key) != _default(key)]
+        if ignored:
+            raise InputError(f"the bundled sample would ignore data.{', data.'.join(ignored)}")
         return Data(*load_sample())
     train = read_dataset(config.train, config, labelled=True)
     if config.test is None:
@@ -34,6 +37,10 @@ def load_data(config: DataConfig) -> Data:
     test = read_dataset(config.test, config, labelled=False)
     _check_names(config.train, config.test, config)
     return Data(train, test)
+
+
+def _default(key: str) -> object:
+    return DataConfig.model_fields[key].default
 
 
 def _check_names(train: Path, test: Path, config: DataConfig) -> None:

@@ -112,5 +112,5 @@ def test_an_index_written_by_pandas_is_not_taken_for_a_sample(tmp_path):
 
 @pytest.mark.parametrize("key", ["id_column", "signal_column", "label_column", "group_column"])
 def test_the_sample_refuses_column_names_it_would_ignore(key):
-    with pytest.raises(ValueError, match=f"the bundled sample would ignore {key}; name `train`"):
-        DataConfig(**{key: "other"})
+    with pytest.raises(InputError, match=f"the bundled sample would ignore data.{key}"):
+        load_data(DataConfig(**{key: "other"}))
