@@ -30,7 +30,7 @@ from hbcomp.progress import Emit, FoldProgress, Relay, relayed, show_folds
 from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.training.device import Compute, choose_compute, n_cores
+from hbcomp.training.device import Compute, choose_compute, device_exists, n_cores
 from hbcomp.training.engine import DivergedError, Epoch, Recipe, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, put_beats
@@ -158,9 +158,10 @@ def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
     if not stored:
         return compute
     first = Compute(**stored["compute"])
+    is_auto = asked.device == "auto"
     wish = asked.model_copy(
         update={
-            "device": first.device if asked.device == "auto" else asked.device,
+            "device": first.device if is_auto and device_exists(first.device) else asked.device,
             "precision": first.precision if asked.precision == "auto" else asked.precision,
             "n_threads": asked.n_threads or first.n_threads,
         }

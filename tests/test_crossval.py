@@ -1,7 +1,7 @@
 """The parts of the fold loop that an end-to-end run does not reach."""
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,11 @@ from hbcomp import crossval
 from hbcomp.crossval import FoldTask, Resident, on_device, spread, train_fold
 from hbcomp.data.synthetic import make_beats
 from hbcomp.errors import InputError
+from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.progress import FoldProgress, Relay, relayed
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, ComputeConfig
 from hbcomp.training.loader import put_beats
 
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -124,3 +125,34 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
         for event in events:
             relay.emit(event)
     assert seen == events
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that began on a GPU this machine lacks, with three threads."""
+    run = RunFolder(tmp_path)
+    first = Compute("cuda:63", "fp32", 3, "tests")
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    return run
+
+
+def continued(run, **keys):
+    config = Config(compute=ComputeConfig(**keys))
+    return crossval._compute(config, run, n_jobs=1)
+
+
+def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begun, capsys):
+    assert continued(begun).n_threads == 3
+    assert continued(begun).device in {"cpu", "cuda", "mps"}
+    assert "device cuda:63 before" in capsys.readouterr().err
+
+
+def test_a_continued_run_does_what_it_is_told(begun):
+    compute = continued(begun, device="cpu", n_threads=1, precision="bf16")
+    assert (compute.device, compute.n_threads, compute.precision) == ("cpu", 1, "bf16")
+
+
+def test_a_fresh_run_divides_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
+    compute = crossval._compute(Config(), RunFolder(tmp_path), n_jobs=4)
+    assert compute.n_threads == 2

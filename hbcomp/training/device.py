@@ -69,6 +69,14 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def device_exists(name: str) -> bool:
+    """Return whether torch finds the device of that name."""
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        return int(index or 0) < torch.cuda.device_count()
+    return kind == "cpu" or torch.backends.mps.is_available()
+
+
 def _choose_device(wanted: str) -> tuple[str, str]:
     if wanted == "auto":
         if torch.cuda.is_available():
@@ -76,11 +84,7 @@ def _choose_device(wanted: str) -> tuple[str, str]:
         if torch.backends.mps.is_available():
             return "mps", "an Apple GPU is there"
         return "cpu", "no GPU was found"
-    kind, _, index = wanted.partition(":")
-    n_devices = {"cpu": 1, "mps": int(torch.backends.mps.is_available())}.get(
-        kind, torch.cuda.device_count()
-    )
-    if int(index or 0) >= n_devices:
+    if not device_exists(wanted):
         raise InputError(
             f"compute.device: {wanted!r} was asked for, but torch finds no such device"
         )
