@@ -174,7 +174,8 @@ def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
     ]
     if changes:
         console.print(f"warning: the last bits of new folds will differ: {'; '.join(changes)}")
-    return compute
+        return compute
+    return replace(compute, reason="as this run began")
 
 
 def _about(compute: Compute) -> dict[str, Any]:

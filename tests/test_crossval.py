@@ -147,6 +147,13 @@ def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begu
     assert "device cuda:63 before" in capsys.readouterr().err
 
 
+def test_a_run_that_continues_as_it_began_says_so(tmp_path, capsys):
+    run = RunFolder(tmp_path)
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
+    assert continued(run) == replace(CPU, reason="as this run began")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_continued_run_does_what_it_is_told(begun):
     compute = continued(begun, device="cpu", n_threads=1, precision="bf16")
     assert (compute.device, compute.n_threads, compute.precision) == ("cpu", 1, "bf16")
