@@ -67,7 +67,7 @@ class ResNet(nn.Module):
             *[
                 Block(n_in, n_out, config.kernel, stride)
                 for n_in, n_out, stride in zip(
-                    widths[:1] + widths, widths, config.strides, strict=False
+                    (widths[0], *widths[:-1]), widths, config.strides, strict=True
                 )
             ]
         )

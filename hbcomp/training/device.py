@@ -102,7 +102,7 @@ def _choose_precision(wanted: str, device: str, is_compute_bound: bool) -> tuple
         return "fp32", "fp32, as this GPU lacks bf16"
     if device == "cpu" and is_compute_bound and _cpu_has_bf16():
         return "bf16", "bf16, which this CPU computes and this net gains from"
-    # Measured on a CPU without the instructions: bf16 takes 1.9-2.9 times as long as fp32.
+    # Measured on a CPU without the instructions: bf16 training takes 1.5-2.9 times as long.
     return "fp32", f"fp32, as bf16 does not pay for this net on this {device}"
 
 
