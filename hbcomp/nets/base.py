@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from hbcomp.config import Section
@@ -23,3 +24,20 @@ class NetConfig(Section):
     @abstractmethod
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
         """Return a freshly initialised net, drawing from torch's global generator."""
+
+
+def convolution(
+    n_in: int, n_out: int, kernel: int, *, stride: int = 1, has_bias: bool = False
+) -> nn.Conv2d:
+    """Return a one-dimensional convolution, written as a two-dimensional one of height 1.
+
+    torch has channels-last kernels for those only, which are 1.3 to 1.6 times as fast on a CPU
+    for most layers of 32 to 128 channels (measured, experiments/LOG.md). A bias before batch norm
+    is left out: its true gradient is zero, and Adam makes drift of the rounding noise.
+    """
+    return nn.Conv2d(n_in, n_out, (1, kernel), (1, stride), (0, kernel // 2), bias=has_bias)
+
+
+def as_channels_last(net: nn.Module) -> nn.Module:
+    """Return the net with its convolution weights laid out for channels-last input."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

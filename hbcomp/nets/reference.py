@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hbcomp.errors import InputError
-from hbcomp.nets.base import NetConfig
+from hbcomp.nets.base import NetConfig, as_channels_last, convolution
 
 NEGATIVE_SLOPE = 0.05
 MIN_TIMEPOINTS = 8  # three poolings by 2 must leave one timepoint
@@ -21,7 +21,7 @@ class ReferenceConfig(NetConfig):
 
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
         """Return the net; 26,827,716 parameters for 205 timepoints and 4 classes."""
-        return Reference(n_timepoints, n_classes)
+        return as_channels_last(Reference(n_timepoints, n_classes))
 
 
 class Reference(nn.Module):
@@ -38,12 +38,12 @@ class Reference(nn.Module):
             )
         self.features = nn.Sequential(
             *_convolution(1, 64, kernel=7),
-            nn.MaxPool1d(2),
+            nn.MaxPool2d((1, 2)),
             *_convolution(64, 128, kernel=5),
-            nn.MaxPool1d(2),
+            nn.MaxPool2d((1, 2)),
             *_convolution(128, 256, kernel=3),
             *_convolution(256, 256, kernel=3),
-            nn.MaxPool1d(2),
+            nn.MaxPool2d((1, 2)),
             nn.Dropout(0.2),
             nn.Flatten(),
         )
@@ -55,17 +55,17 @@ class Reference(nn.Module):
 
     def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        logits: Tensor = self.head(self.features(signals[:, None]))
+        logits: Tensor = self.head(self.features(signals[:, None, None]))  # (b, 1, 1, t)
         return logits
 
 
 def _convolution(n_in: int, n_out: int, kernel: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2),
-        nn.BatchNorm1d(n_out),
-        nn.LeakyReLU(NEGATIVE_SLOPE),
+        convolution(n_in, n_out, kernel, has_bias=True),
+        nn.BatchNorm2d(n_out),
+        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
 
 
 def _linear(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
-    return nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(NEGATIVE_SLOPE)
+    return nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)

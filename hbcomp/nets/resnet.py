@@ -3,8 +3,7 @@
 After He et al. 2016 (arXiv:1512.03385) and Wang et al. 2017 (arXiv:1611.06455), who applied it to
 signals. What differs, and why (measured in experiments/LOG.md):
 
-- The convolutions are two-dimensional with height 1 and channels last in memory, because torch
-  has channels-last kernels on a CPU for those only.
+- The convolutions are two-dimensional with height 1 and channels last in memory (`convolution`).
 - The head sees the flattened features beside their mean and maximum. All beats begin at the same
   point of the cycle, so where something happens says what it is.
 - A shortcut that changes shape averages neighbours and pads channels with zeros: no parameters,
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig
+from hbcomp.nets.base import NetConfig, as_channels_last, convolution
 
 Features = Float[Tensor, "b c 1 s"]
 
@@ -49,7 +48,7 @@ class ResNetConfig(NetConfig):
 
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
         """Return the net; 442,116 parameters for 205 timepoints and 4 classes."""
-        return ResNet(self, n_timepoints, n_classes)
+        return as_channels_last(ResNet(self, n_timepoints, n_classes))
 
 
 class ResNet(nn.Module):
@@ -59,7 +58,7 @@ class ResNet(nn.Module):
         super().__init__()
         widths = config.widths
         self.stem = nn.Sequential(
-            _convolution(2, widths[0], kernel=7, stride=2),
+            convolution(2, widths[0], kernel=7, stride=2),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )
@@ -81,7 +80,6 @@ class ResNet(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, n_classes),
         )
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
@@ -102,9 +100,9 @@ class Block(nn.Module):
         super().__init__()
         self.stride = stride
         self.n_new = n_out - n_in
-        self.conv1 = _convolution(n_in, n_out, kernel, stride)
+        self.conv1 = convolution(n_in, n_out, kernel, stride=stride)
         self.norm1 = nn.BatchNorm2d(n_out)
-        self.conv2 = _convolution(n_out, n_out, kernel)
+        self.conv2 = convolution(n_out, n_out, kernel)
         self.norm2 = nn.BatchNorm2d(n_out)
         nn.init.zeros_(self.norm2.weight)
 
@@ -118,11 +116,6 @@ class Block(nn.Module):
         if self.stride > 1:
             features = F.avg_pool2d(features, (1, self.stride), ceil_mode=True)
         return F.pad(features, (0, 0, 0, 0, 0, self.n_new)) if self.n_new else features
-
-
-def _convolution(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    # No bias before batch norm: its true gradient is zero and Adam makes drift of the noise.
-    return nn.Conv2d(n_in, n_out, (1, kernel), (1, stride), (0, kernel // 2), bias=False)
 
 
 def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
