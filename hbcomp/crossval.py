@@ -1,7 +1,7 @@
 """The cross-validation of an experiment: train what is missing, assemble, decide, write."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,9 +13,10 @@ from jaxtyping import Float32
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from torch import Tensor
+from torch import Tensor, nn
 
 import hbcomp
+from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.cli import console
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.folds import Folds, make_folds
@@ -30,10 +31,12 @@ from hbcomp.progress import Emit, FoldProgress, Relay, relayed, show_folds
 from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.training.device import Compute, choose_compute, device_exists, n_cores
-from hbcomp.training.engine import DivergedError, Epoch, Recipe, train_epochs
+from hbcomp.stopwatch import Stopwatch
+from hbcomp.training.device import Compute, choose_compute, n_cores
+from hbcomp.training.engine import DivergedError, Epoch, train_epochs
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import Beats, put_beats
+from hbcomp.training.loader import Beats, n_batches, put_beats
+from hbcomp.training.state import Member, Recipe
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Outcome:
     predictions: Predictions
     rules: list[RuleResult]
     chosen: RuleResult
-    compute: Compute
+    how: Arrangement
     n_trained: int
 
 
@@ -121,7 +124,13 @@ def load_material(config: Config) -> Material:
 
 
 def cross_validate(
-    config: Config, material: Material, run: RunFolder, *, n_jobs: int = 1, force: bool = False
+    config: Config,
+    material: Material,
+    run: RunFolder,
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return what all of them say.
 
@@ -130,15 +139,29 @@ def cross_validate(
     """
     identity = {**config.identity(), **material.fingerprints}
     folder.admit(run, identity, force=force)
-    compute = _compute(config, run, n_jobs)
-    folder.begin(run, identity, _about(compute))
+    pending = [key for key in material.fold_keys if not run.is_done(*key)]
+    with watch.phase("arrange"):
+        how = _arrange(config, material, run, pending, n_jobs)
+    folder.begin(run, identity, _about(how.compute))
     identity_of_seed = {
         seed: folder.fold_identity(identity, seed) for seed in material.folds_of_seed
     }
-    tasks = list(_pending(config, run, material, compute, identity_of_seed))
-    _announce(run, compute, len(material.fold_keys), len(tasks))
+    tasks = [_task(config, material, key, how.compute, identity_of_seed[key[0]]) for key in pending]
+    _announce(run, how, len(material.fold_keys), len(tasks))
     if tasks:
-        _train(tasks, material.data, run, n_jobs)
+        _train(tasks, material.data, run, how.n_jobs, watch)
+    with watch.phase("decide"):
+        return _outcome(config, material, run, identity_of_seed, how, len(tasks))
+
+
+def _outcome(
+    config: Config,
+    material: Material,
+    run: RunFolder,
+    identity_of_seed: Mapping[int, str],
+    how: Arrangement,
+    n_trained: int,
+) -> Outcome:
     results = [
         folder.load_fold(run, identity_of_seed[seed], seed, fold)
         for seed, fold in material.fold_keys
@@ -147,35 +170,7 @@ def cross_validate(
     predictions = assemble(data.train, data.test, material.folds_of_seed, results)
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_rule(rules, config.decision.rule)
-    return Outcome(material, results, predictions, rules, chosen, compute, n_trained=len(tasks))
-
-
-def _compute(config: Config, run: RunFolder, n_jobs: int) -> Compute:
-    """Return where to train: a continued run goes on as it began, unless told otherwise."""
-    asked, bound = config.compute, config.net.is_compute_bound
-    compute = choose_compute(asked, is_compute_bound=bound, n_jobs=n_jobs)
-    stored = folder.read_run(run)
-    if not stored:
-        return compute
-    first = Compute(**stored["compute"])
-    is_auto = asked.device == "auto"
-    wish = asked.model_copy(
-        update={
-            "device": first.device if is_auto and device_exists(first.device) else asked.device,
-            "precision": first.precision if asked.precision == "auto" else asked.precision,
-            "n_threads": asked.n_threads or first.n_threads,
-        }
-    )
-    compute = choose_compute(wish, is_compute_bound=bound)
-    changes = [
-        f"{key} {getattr(first, key)} before, {getattr(compute, key)} now"
-        for key in ("device", "precision", "n_threads")
-        if getattr(first, key) != getattr(compute, key)
-    ]
-    if changes:
-        console.print(f"warning: the last bits of new folds will differ: {'; '.join(changes)}")
-        return compute
-    return replace(compute, reason="as this run began")
+    return Outcome(material, results, predictions, rules, chosen, how, n_trained)
 
 
 def _about(compute: Compute) -> dict[str, Any]:
@@ -186,26 +181,41 @@ def _about(compute: Compute) -> dict[str, Any]:
     }
 
 
-def _pending(
+def _arrange(
     config: Config,
-    run: RunFolder,
     material: Material,
-    compute: Compute,
-    identity_of_seed: Mapping[int, str],
-) -> Iterator[FoldTask]:
-    for seed, fold in material.fold_keys:
-        if not run.is_done(seed, fold):
-            folds = material.folds_of_seed[seed]
-            yield FoldTask(
-                seed=seed,
-                fold=fold,
-                train_idx=folds.train_idx(fold),
-                valid_idx=folds.valid_idx(fold),
-                recipe=config.recipe,
-                compute=compute,
-                scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
-                identity=identity_of_seed[seed],
-            )
+    run: RunFolder,
+    pending: Sequence[tuple[int, int]],
+    n_jobs: int | None,
+) -> Arrangement:
+    train = material.data.train
+    asked = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
+    beats = put_beats(train.signals, train.known_labels, asked.device)
+    members = [
+        Member(
+            torch.tensor(material.folds_of_seed[seed].train_idx(fold), device=beats.device),
+            (seed, fold),
+        )
+        for seed, fold in pending
+    ]
+    return arrange(config, run, beats, members, n_jobs)
+
+
+def _task(
+    config: Config, material: Material, key: tuple[int, int], compute: Compute, identity: str
+) -> FoldTask:
+    seed, fold = key
+    folds = material.folds_of_seed[seed]
+    return FoldTask(
+        seed=seed,
+        fold=fold,
+        train_idx=folds.train_idx(fold),
+        valid_idx=folds.valid_idx(fold),
+        recipe=config.recipe,
+        compute=compute,
+        scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
+        identity=identity,
+    )
 
 
 def spread(n_epochs: int, n_scored: int) -> frozenset[int]:
@@ -214,11 +224,13 @@ def spread(n_epochs: int, n_scored: int) -> frozenset[int]:
     return frozenset(-(-n_epochs * part // n_scored) for part in range(1, n_scored + 1))
 
 
-def _announce(run: RunFolder, compute: Compute, n_folds: int, n_pending: int) -> None:
+def _announce(run: RunFolder, how: Arrangement, n_folds: int, n_pending: int) -> None:
+    compute = how.compute
     stored = f", {n_folds - n_pending} already stored" if n_pending < n_folds else ""
+    at_once = f", {how.n_jobs} jobs at once" if how.n_jobs > 1 else ""
     console.print(
         f"{run.name}: {n_folds} folds{stored}; on {compute.device} in {compute.precision}, "
-        f"{compute.n_threads} threads per fold ({compute.reason})"
+        f"{compute.n_threads} threads per fold{at_once} ({compute.reason})"
     )
 
 
@@ -230,26 +242,51 @@ def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
         )
 
 
-def _train(tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int) -> None:
+def _train(
+    tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, watch: Stopwatch
+) -> None:
+    groups = list(together(tasks))
     with show_folds(console, len(tasks), tasks[0].recipe.train.n_epochs) as emit:
         if n_jobs == 1:
-            with explained(tasks[0]):
+            with explained(tasks), watch.phase("transfer"):
                 resident = put_on_device(data, tasks[0].compute.device)
-            for task in tasks:
-                train_fold(task, resident, run, emit)
+            for group in groups:
+                train_folds(group, resident, run, emit, watch)
         else:
             _warn_of_crowding(n_jobs, tasks[0].compute)
-            _train_in_workers(tasks, data, run, n_jobs, emit)
+            _train_in_workers(groups, data, run, n_jobs, emit, watch)
+
+
+def together(tasks: Sequence[FoldTask]) -> Iterator[list[FoldTask]]:
+    """Yield neighbours that train at the same time; a stack needs equally many steps."""
+    group: list[FoldTask] = []
+    for task in tasks:
+        is_full = len(group) == task.compute.n_together
+        if group and (is_full or (task.compute.layout == "stacked" and not _fit(group[0], task))):
+            yield group
+            group = []
+        group.append(task)
+    yield group
+
+
+def _fit(first: FoldTask, second: FoldTask) -> bool:
+    size = first.recipe.train.batch_size
+    return n_batches(len(first.train_idx), size) == n_batches(len(second.train_idx), size)
 
 
 def _train_in_workers(
-    tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, emit: Emit
+    groups: list[list[FoldTask]],
+    data: Data,
+    run: RunFolder,
+    n_jobs: int,
+    emit: Emit,
+    watch: Stopwatch,
 ) -> None:
     try:
         with relayed(emit) as relay:
-            Parallel(n_jobs=n_jobs, backend="loky")(
-                delayed(_train_fold_in_worker)(on_device(task, position), data, run, relay)
-                for position, task in enumerate(tasks)
+            spent = Parallel(n_jobs=n_jobs, backend="loky")(
+                delayed(_train_folds_in_worker)(on_device(group, position), data, run, relay)
+                for position, group in enumerate(groups)
             )
     except TerminatedWorkerError as error:
         raise InputError(
@@ -259,21 +296,27 @@ def _train_in_workers(
     finally:
         # joblib would keep the workers, and the GPU memory they hold, for five more minutes.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    for seconds in spent:
+        watch.add(seconds)
 
 
-def on_device(task: FoldTask, position: int) -> FoldTask:
-    """Return the task with the GPU it gets when there are several: they are dealt out in turn."""
-    if task.compute.device != "cuda" or torch.cuda.device_count() < 2:
-        return task
+def on_device(group: list[FoldTask], position: int) -> list[FoldTask]:
+    """Return the tasks with the GPU they get when there are several: dealt out in turn."""
+    if group[0].compute.device != "cuda" or torch.cuda.device_count() < 2:
+        return group
     device = f"cuda:{position % torch.cuda.device_count()}"
-    return replace(task, compute=replace(task.compute, device=device))
+    return [replace(task, compute=replace(task.compute, device=device)) for task in group]
 
 
-def _train_fold_in_worker(task: FoldTask, data: Data, run: RunFolder, relay: Relay) -> None:
+def _train_folds_in_worker(
+    group: list[FoldTask], data: Data, run: RunFolder, relay: Relay
+) -> dict[str, float]:
     relay.check_owner()
-    with explained(task):
-        resident = put_on_device(data, task.compute.device)
-    train_fold(task, resident, run, relay.emit)
+    watch = Stopwatch()
+    with explained(group), watch.phase("transfer"):
+        resident = put_on_device(data, group[0].compute.device)
+    train_folds(group, resident, run, relay.emit, watch)
+    return watch.seconds
 
 
 def put_on_device(data: Data, device: str) -> Resident:
@@ -283,58 +326,104 @@ def put_on_device(data: Data, device: str) -> Resident:
     return Resident(beats, test_signals)
 
 
-def train_fold(task: FoldTask, resident: Resident, run: RunFolder, emit: Emit) -> None:
-    """Train one fold, predict its validation rows and the test rows, and store all of it."""
-    task.compute.enter()
-    with explained(task):
-        result, last, history = _fit_and_predict(task, resident, emit)
-    folder.save_fold(run, task.identity, result, last.net, history)
+def train_folds(
+    group: Sequence[FoldTask], resident: Resident, run: RunFolder, emit: Emit, watch: Stopwatch
+) -> None:
+    """Train folds at the same time, predict their validation and test rows, and store all of it."""
+    group[0].compute.enter()
+    with explained(group):
+        fits = [_Fit(task, resident) for task in group]
+        _train_and_score(fits, resident, emit, watch)
+        results = [_result(fit, resident, watch) for fit in fits]
+    with watch.phase("write"):
+        for fit, result in zip(fits, results, strict=True):
+            task = fit.task
+            folder.save_fold(run, task.identity, result, fit.net, fit.history())
     if torch.cuda.is_available():
-        del last
-        torch.cuda.empty_cache()  # or the next fold's net finds the memory still taken
+        del fits
+        torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
 
 
-def _fit_and_predict(
-    task: FoldTask, resident: Resident, emit: Emit
-) -> tuple[FoldResult, Epoch, pd.DataFrame]:
-    beats, compute = resident.beats, task.compute
-    train_idx = torch.tensor(task.train_idx, device=beats.device)
-    valid_signals = beats.signals[torch.tensor(task.valid_idx, device=beats.device)]
-    valid_labels = beats.labels.cpu().numpy()[task.valid_idx]
-    rows = []
-    for epoch in train_epochs(task.recipe, beats, train_idx, (task.seed, task.fold), compute):
-        score = None
-        if epoch.epoch in task.scored_epochs:
-            valid_probs = predict_probs(epoch.net, valid_signals, compute)
-            score = abs_sum(Half().apply(valid_probs), valid_labels).per_20k
-        rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds))
+class _Fit:
+    """A fold in training: its rows on the device, and what its epochs said so far."""
+
+    def __init__(self, task: FoldTask, resident: Resident) -> None:
+        beats = resident.beats
+        self.task = task
+        self.member = Member(
+            torch.tensor(task.train_idx, device=beats.device), (task.seed, task.fold)
+        )
+        self.valid_signals = beats.signals[torch.tensor(task.valid_idx, device=beats.device)]
+        self.valid_labels = beats.labels.cpu().numpy()[task.valid_idx]
+        self.valid_probs: np.ndarray | None = None
+        self.net: nn.Module
+        self.rows: list[tuple[Any, ...]] = []
+
+    def score(self, epoch: Epoch) -> float | None:
+        """Return the abs-sum per 20k under rule half, if this epoch is one to score."""
+        self.net = epoch.net
+        if epoch.epoch not in self.task.scored_epochs:
+            return None
+        self.valid_probs = predict_probs(epoch.net, self.valid_signals, self.task.compute)
+        return abs_sum(Half().apply(self.valid_probs), self.valid_labels).per_20k
+
+    def record(self, epoch: Epoch, score: float | None) -> FoldProgress:
+        """Keep what an epoch said, and return what a person wants to see of it."""
+        self.rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds))
+        task = self.task
         n_epochs = task.recipe.train.n_epochs
-        emit(FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score))
-    test_probs = None
+        return FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score)
+
+    def history(self) -> pd.DataFrame:
+        """Return one row per epoch."""
+        return pd.DataFrame(self.rows, columns=["epoch", "lr", "loss", "score", "seconds"])
+
+
+def _train_and_score(
+    fits: Sequence[_Fit], resident: Resident, emit: Emit, watch: Stopwatch
+) -> None:
+    task = fits[0].task
+    members = [fit.member for fit in fits]
+    for epochs in train_epochs(task.recipe, resident.beats, members, task.compute):
+        for fit, epoch in zip(fits, epochs, strict=True):
+            watch.add({"train": epoch.seconds, "compile": epoch.seconds_preparing})
+            with watch.phase("validate"):
+                score = fit.score(epoch)
+            emit(fit.record(epoch, score))
+
+
+def _result(fit: _Fit, resident: Resident, watch: Stopwatch) -> FoldResult:
+    task, test_probs = fit.task, None
     if resident.test_signals is not None:
-        test_probs = predict_probs(epoch.net, resident.test_signals, compute)
-    for probs in (valid_probs, test_probs):
+        with watch.phase("predict"):
+            test_probs = predict_probs(fit.net, resident.test_signals, task.compute)
+    assert fit.valid_probs is not None  # the last epoch is always scored
+    for probs in (fit.valid_probs, test_probs):
         if probs is not None and not np.isfinite(probs).all():
             raise DivergedError("the net's probabilities must be finite; try a smaller train.lr")
-    result = FoldResult(task.seed, task.fold, task.valid_idx, valid_probs, test_probs)
-    return result, epoch, pd.DataFrame(rows, columns=["epoch", "lr", "loss", "score", "seconds"])
+    return FoldResult(task.seed, task.fold, task.valid_idx, fit.valid_probs, test_probs)
 
 
 @contextmanager
-def explained(task: FoldTask) -> Iterator[None]:
+def explained(group: Sequence[FoldTask]) -> Iterator[None]:
     """Turn what a user can mend (no memory, a diverged loss) into an error naming the fold."""
-    where = f"seed {task.seed} fold {task.fold}"
     try:
         yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+    except DivergedError as error:
+        raise InputError(f"{_name(group[error.position : error.position + 1])}: {error}") from error
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
+        compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
+        fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
         raise InputError(
-            f"{where}: out of memory on {task.compute.device}; finished folds are kept; try a "
-            f"smaller train.batch_size (now {task.recipe.train.batch_size}) or fewer --jobs"
+            f"{_name(group)}: out of memory on {compute.device}; finished folds are kept; try a "
+            f"smaller train.batch_size (now {batch_size}) or fewer {fewer}"
         ) from error
+
+
+def _name(group: Sequence[FoldTask]) -> str:
+    return ", ".join(f"seed {task.seed} fold {task.fold}" for task in group)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp import cli
+from hbcomp.stopwatch import Stopwatch
 
 DEFAULT = "quickstart"  # the experiment on the bundled beats
 
@@ -29,9 +30,15 @@ def cv(
     name: Annotated[
         str | None, typer.Option(help="Run as a new experiment of this name, keeping the old one.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Train this many folds at the same time.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete stored folds that were trained differently.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of this call went.")
     ] = False,
 ) -> dict[str, Any]:
     """Cross-validate an experiment and write its submission, report and pictures.
@@ -42,13 +49,15 @@ def cv(
 
     python -m hbcomp.cv resnet --train train.csv --test testA.csv --name mine
     """
-    from hbcomp.experiment.setup import prepare  # torch comes with it: --help need not wait
-    from hbcomp.workflow import run
+    watch = Stopwatch()
+    with watch.phase("import"):  # torch comes with these: --help need not wait
+        from hbcomp.experiment.setup import prepare
+        from hbcomp.workflow import run
 
     files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
     asked = prepare(experiment, [*files, *(assignments or [])], name)
     try:
-        return run(asked, n_jobs=jobs, force=force)
+        return run(asked, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
         n_kept = len(asked.run.stored_folds())
         command = shlex.join(["python", "-m", "hbcomp.cv", *_arguments()])

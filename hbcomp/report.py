@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,13 @@ from hbcomp.scoring.paired import paired_difference
 Summary = Mapping[str, Any]
 
 
-def summarise(outcome: Outcome, config: Config, run: RunFolder, seconds: float) -> Summary:
+def summarise(
+    outcome: Outcome,
+    config: Config,
+    run: RunFolder,
+    seconds: float,
+    seconds_by_phase: Mapping[str, float],
+) -> Summary:
     """Return everything that was measured, as plain JSON values; this is report.json."""
     predictions, chosen = outcome.predictions, outcome.chosen
     answers = chosen.rule.apply(predictions.oof_probs)
@@ -45,6 +51,7 @@ def summarise(outcome: Outcome, config: Config, run: RunFolder, seconds: float) 
         "confusion": metrics.confusion(predictions.oof_probs, predictions.labels).tolist(),
         "folds": [_fold_numbers(outcome, run, result) for result in outcome.results],
         "environment": _environment(outcome, seconds),
+        "seconds_by_phase": dict(seconds_by_phase),
     }
 
 
@@ -111,7 +118,8 @@ def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "n_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "compute": asdict(outcome.compute),
+        "compute": asdict(outcome.how.compute),
+        "n_jobs": outcome.how.n_jobs,
         "seconds_of_this_call": seconds,
         "n_folds_trained_by_this_call": outcome.n_trained,
         "peak_memory_mib": peak_memory_mib(),
@@ -185,10 +193,20 @@ def _fold_table(summary: Summary) -> pages.Table:
     return pages.Table(title, header, rows)
 
 
-def write_report(outcome: Outcome, summary: Summary, run: RunFolder) -> None:
-    """Write report.json, the pictures and report.html."""
-    drawn = _pictures(outcome, run)
-    pages.write_pictures(run.path / "pictures", drawn)
+def profile_table(summary: Summary) -> pages.Table:
+    """Return where the time of the call went; folds that were stored already took none."""
+    environment, by_phase = summary["environment"], summary["seconds_by_phase"]
+    n_jobs, total = environment["n_jobs"], environment["seconds_of_this_call"]
+    rows = [[name, f"{seconds:.2f}"] for name, seconds in by_phase.items()]
+    if n_jobs == 1:
+        rows.append(["other", f"{total - sum(by_phase.values()):.2f}"])
+    rows.append(["this call", f"{total:.2f}"])
+    summed = f", summed over {n_jobs} processes" if n_jobs > 1 else ""
+    return pages.Table(f"Seconds by phase{summed}", ["phase", "seconds"], rows)
+
+
+def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolder) -> None:
+    """Write report.html, then report.json."""
     pages.write_page(
         run.path / "report.html",
         title=f"{run.name}: {summary['expected_per_20k']:.1f} per 20k",
@@ -201,6 +219,7 @@ def write_report(outcome: Outcome, summary: Summary, run: RunFolder) -> None:
             _fold_table(summary),
             _class_table(summary),
             *drawn,
+            profile_table(summary),
             _provenance(summary),
         ],
     )
@@ -230,6 +249,13 @@ def _provenance(summary: Summary) -> pages.Table:
         for key, value in summary[section].items()
     ]
     return pages.Table("Where it comes from", ["what", "value"], rows)
+
+
+def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
+    """Write the report's pictures as files and return them."""
+    drawn = _pictures(outcome, run)
+    pages.write_pictures(run.path / "pictures", drawn)
+    return drawn
 
 
 def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:

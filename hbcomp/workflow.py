@@ -1,6 +1,5 @@
 """The main job, in order: cross-validate, answer, check, write, report."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,28 +7,37 @@ from hbcomp.cli import console
 from hbcomp.crossval import Outcome, cross_validate, load_material
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.pages import print_table
 from hbcomp.predictions import write_probs_csv
-from hbcomp.report import print_tables, summarise, write_report
+from hbcomp.report import draw, print_tables, profile_table, summarise, write_report
+from hbcomp.stopwatch import Stopwatch
 from hbcomp.submissions import FOLDER, write_submission
 
 
-def run(asked: Asked, *, n_jobs: int, force: bool) -> dict[str, Any]:
+def run(
+    asked: Asked, watch: Stopwatch, *, n_jobs: int | None, force: bool, has_profile: bool
+) -> dict[str, Any]:
     """Run the main job and return the numbers of its last line.
 
     Configuration, beats and folds are checked before anything is written.
     """
-    start = time.perf_counter()
     config, run = asked.config, asked.run
-    material = load_material(config)
+    with watch.phase("read"):
+        material = load_material(config)
     with locked(run):
         state_config(asked, force=force)
-        outcome = cross_validate(config, material, run, n_jobs=n_jobs, force=force)
-        _write_predictions(outcome, run)
-        submission = _submit(outcome, run)
-        seconds = time.perf_counter() - start
-        summary = summarise(outcome, config, run, seconds)
-        write_report(outcome, summary, run)
+        outcome = cross_validate(config, material, run, watch, n_jobs=n_jobs, force=force)
+        with watch.phase("write"):
+            _write_predictions(outcome, run)
+            submission = _submit(outcome, run)
+        with watch.phase("draw"):
+            drawn = draw(outcome, run)
+        seconds = watch.total()
+        summary = summarise(outcome, config, run, seconds, watch.seconds)
+        write_report(summary, drawn, run)
     print_tables(summary, console)
+    if has_profile:
+        print_table(profile_table(summary), console)
     return {
         "experiment": run.name,
         "n_rows": outcome.material.data.train.n_rows,
@@ -44,6 +52,7 @@ def run(asked: Asked, *, n_jobs: int, force: bool) -> dict[str, Any]:
         },
         "accuracy": summary["accuracy"],
         "seconds": round(seconds, 1),
+        "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},
         "submission": str(submission) if submission else None,
         "report": str(run.path / "report.html"),
     }

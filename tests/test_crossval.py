@@ -1,21 +1,21 @@
 """The parts of the fold loop that an end-to-end run does not reach."""
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from hbcomp import crossval
-from hbcomp.crossval import FoldTask, Resident, on_device, spread, train_fold
+from hbcomp.crossval import FoldTask, Resident, on_device, spread, together, train_folds
 from hbcomp.data.synthetic import make_beats
 from hbcomp.errors import InputError
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.progress import FoldProgress, Relay, relayed
-from hbcomp.training.device import Compute, ComputeConfig
+from hbcomp.stopwatch import Stopwatch
+from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_beats
 
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -71,7 +71,7 @@ def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task
 
     monkeypatch.setattr(crossval, "train_epochs", fail)
     with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
-        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,22 +81,22 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, resident
 
     monkeypatch.setattr(crossval, "train_epochs", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
 
 
 def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, resident):
     resident.beats.signals[:] = float("nan")
     with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
-        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_several_gpus_are_dealt_out_in_turn(monkeypatch, task):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     on_cuda = replace(task, compute=replace(CPU, device="cuda"))
-    devices = [on_device(on_cuda, position).compute.device for position in range(5)]
+    devices = [on_device([on_cuda], position)[0].compute.device for position in range(5)]
     assert devices == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
-    assert on_device(task, 1).compute.device == "cpu"
+    assert on_device([task], 1)[0].compute.device == "cpu"
 
 
 def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, resident):
@@ -105,7 +105,7 @@ def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, tas
 
     monkeypatch.setattr(crossval, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
-        train_fold(task, resident, RunFolder(tmp_path), lambda _: None)
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,39 +127,37 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
     assert seen == events
 
 
-@pytest.fixture
-def begun(tmp_path):
-    """A run that began on a GPU this machine lacks, with three threads."""
-    run = RunFolder(tmp_path)
-    first = Compute("cuda:63", "fp32", 3, "tests")
-    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
-    return run
+@pytest.mark.parametrize(
+    ("n_together", "layout", "expected"),
+    [
+        (1, "streams", [[0], [1], [2], [3], [4]]),
+        (2, "streams", [[0, 1], [2, 3], [4]]),
+        (9, "streams", [[0, 1, 2, 3, 4]]),
+        (9, "stacked", [[0, 1, 2], [3, 4]]),  # fold 3 and 4 have a batch less
+        (2, "stacked", [[0, 1], [2], [3, 4]]),
+    ],
+)
+def test_folds_train_together_where_they_may(task, n_together, layout, expected):
+    compute = replace(CPU, n_together=n_together, layout=layout)
+    size = task.recipe.train.batch_size
+    n_rows = [2 * size, 2 * size, 2 * size + 1, 2 * size - 1, size]
+    tasks = [
+        replace(task, fold=fold, compute=compute, train_idx=np.arange(n))
+        for fold, n in enumerate(n_rows)
+    ]
+    assert [[each.fold for each in group] for group in together(tasks)] == expected
 
 
-def continued(run, **keys):
-    config = Config(compute=ComputeConfig(**keys))
-    return crossval._compute(config, run, n_jobs=1)
-
-
-def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begun, capsys):
-    assert continued(begun).n_threads == 3
-    assert continued(begun).device in {"cpu", "cuda", "mps"}
-    assert "device cuda:63 before" in capsys.readouterr().err
-
-
-def test_a_run_that_continues_as_it_began_says_so(tmp_path, capsys):
-    run = RunFolder(tmp_path)
-    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
-    assert continued(run) == replace(CPU, reason="as this run began")
-    assert capsys.readouterr().err == ""
-
-
-def test_a_continued_run_does_what_it_is_told(begun):
-    compute = continued(begun, device="cpu", n_threads=1, precision="bf16")
-    assert (compute.device, compute.n_threads, compute.precision) == ("cpu", 1, "bf16")
-
-
-def test_a_fresh_run_divides_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
-    compute = crossval._compute(Config(), RunFolder(tmp_path), n_jobs=4)
-    assert compute.n_threads == 2
+@pytest.mark.parametrize("layout", ["streams", "stacked"])
+def test_folds_trained_together_are_all_stored(tmp_path, task, resident, layout):
+    compute = replace(CPU, n_together=2, layout=layout)
+    recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
+    tasks = [
+        replace(task, fold=fold, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))
+        for fold in (0, 1)
+    ]
+    run, watch, events = RunFolder(tmp_path), Stopwatch(), []
+    train_folds(tasks, resident, run, events.append, watch)
+    assert [run.is_done(0, fold) for fold in (0, 1, 2)] == [True, True, False]
+    assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
+    assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))

@@ -128,6 +128,20 @@ def test_the_second_call_trains_nothing_and_changes_nothing(finished, tmp_path):
     assert_same_bits(folder, finished)
 
 
+def test_profile_says_where_the_time_of_this_call_went(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    trained = json.loads((folder / "stdout").read_text())["seconds_by_phase"]
+    assert min(trained[name] for name in ("compile", "train", "draw")) > 0
+    assert "Seconds by phase" not in (folder / "stderr").read_text()
+    done = call("--profile", cwd=folder)
+    numbers = last_json(done)
+    assert numbers["seconds_by_phase"]["train"] == 0  # all folds were stored
+    assert sum(numbers["seconds_by_phase"].values()) <= numbers["seconds"] + 0.1
+    assert "Seconds by phase" in done.stderr
+    assert "Seconds by phase" in (folder / "experiments/quickstart/report.html").read_text()
+
+
 def test_folds_in_two_processes_give_the_bits_of_one(finished, tmp_path):
     write_data(tmp_path)
     assert last_json(call("--jobs", "2", cwd=tmp_path))["n_folds_trained"] == N_FOLDS

@@ -15,8 +15,8 @@ from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig
-from hbcomp.training.engine import Recipe
 from hbcomp.training.optim import TrainConfig
+from hbcomp.training.state import Recipe
 
 
 class DecisionConfig(Section):

@@ -10,15 +10,23 @@ from pydantic import Field
 from hbcomp.config import Section
 from hbcomp.errors import InputError
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
+Engine = Literal["eager", "graph", "compile"]
+Layout = Literal["streams", "stacked"]
 
 
 class ComputeConfig(Section):
-    """Device, threads and precision. They decide the last bits of a result, not its meaning."""
+    """How to compute. It decides speed and the last bits of a result, not its meaning."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     n_threads: int | None = Field(default=None, ge=1)  # CPU threads per fold; None: share the cores
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
+    # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
+    engine: Literal["auto", "eager", "graph", "compile"] = "auto"
+    # Nets in training at the same time in one process, and how. auto: measured on a CUDA GPU.
+    n_together: int | None = Field(default=None, ge=1)
+    layout: Literal["auto", "streams", "stacked"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -29,25 +37,37 @@ class Compute:
     precision: Precision
     n_threads: int
     reason: str
+    engine: Engine = "eager"
+    n_together: int = 1
+    layout: Layout = "streams"
 
     @property
     def autocast(self) -> torch.autocast:
-        """A context in which matrix products run in the chosen precision."""
+        """A context in which matrix products run in the chosen precision.
+
+        Without its cache of cast weights, which a captured step must not read from.
+        """
         return torch.autocast(
-            torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16"
+            torch.device(self.device).type,
+            torch.bfloat16,
+            enabled=self.precision == "bf16",
+            cache_enabled=False,
         )
 
     def enter(self) -> None:
         """Set the process up for this choice.
 
         cuDNN must not pick kernels that add in a random order: the same seed shall give the same
-        bits. Denormal floats, which decaying Adam moments become, can cost a CPU a hundred cycles
-        each and are zero for every purpose here.
+        bits. cuDNN would take tf32 for fp32 by itself. Denormal floats, which decaying Adam
+        moments become, can cost a CPU a hundred cycles each and are zero for every purpose here.
         """
         torch.set_num_threads(self.n_threads)
         torch.set_flush_denormal(True)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
+        products = "tf32" if self.precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = products
+        torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
         if self.device.startswith("cuda:"):
             torch.cuda.set_device(self.device)
 
@@ -60,13 +80,26 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int
     """
     device, why_device = _choose_device(config.device)
     precision, why_precision = _choose_precision(config.precision, device, is_compute_bound)
-    n_threads = config.n_threads or max(1, n_cores() // n_jobs)
-    return Compute(device, precision, n_threads, f"{why_device}; {why_precision}")
+    return Compute(
+        device=device,
+        precision=precision,
+        n_threads=config.n_threads or max(1, n_cores() // n_jobs),
+        reason=f"{why_device}; {why_precision}",
+        engine=_choose_engine(config.engine, device),
+        n_together=config.n_together or 1,
+        layout="streams" if config.layout == "auto" else config.layout,
+    )
 
 
 def n_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that was sent to it; a CPU always has."""
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
 
 
 def device_exists(name: str) -> bool:
@@ -96,6 +129,9 @@ def _choose_precision(wanted: str, device: str, is_compute_bound: bool) -> tuple
         return "fp32", "fp32 asked for"
     if wanted == "bf16":
         return "bf16", "bf16 asked for"
+    if wanted == "tf32":
+        _need_cuda("compute.precision tf32", device)
+        return "tf32", "tf32 asked for"
     if device.startswith("cuda"):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", "bf16, which this GPU computes"
@@ -104,6 +140,20 @@ def _choose_precision(wanted: str, device: str, is_compute_bound: bool) -> tuple
         return "bf16", "bf16, which this CPU computes and this net gains from"
     # Measured on a CPU without the instructions: bf16 training takes 1.5-2.9 times as long.
     return "fp32", f"fp32, as bf16 does not pay for this net on this {device}"
+
+
+def _choose_engine(wanted: str, device: str) -> Engine:
+    if wanted == "auto":
+        return "graph" if device.startswith("cuda") else "eager"
+    if wanted == "graph":
+        _need_cuda("compute.engine graph", device)
+        return "graph"
+    return "compile" if wanted == "compile" else "eager"
+
+
+def _need_cuda(what: str, device: str) -> None:
+    if not device.startswith("cuda"):
+        raise InputError(f"{what} needs a CUDA GPU, but the device is {device}")
 
 
 def _cpu_has_bf16() -> bool:

@@ -1,6 +1,5 @@
 """The beats on one device, once, and batches of positions into them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,15 +41,15 @@ def n_batches(n_rows: int, batch_size: int) -> int:
     return max(1, n_rows // batch_size)
 
 
-def batches(
+def draw_order(
     train_idx: Int64[Tensor, " m"], batch_size: int, generator: Generator
-) -> Iterator[Int64[Tensor, " b"]]:
-    """Yield the positions of one epoch in random order, in batches of equal size.
+) -> Int64[Tensor, "s b"]:
+    """Return the positions of one epoch in random order, a row for each batch of equal size.
 
     What is left over after whole batches waits for another epoch's order: equal shapes are
-    faster, and a last batch of one row would break batch norm.
+    faster, and a last batch of one row would break batch norm. Fewer rows than a batch make one
+    batch of all.
     """
     order = torch.randperm(len(train_idx), generator=generator, device=train_idx.device)
-    shuffled = train_idx[order]
-    for step in range(n_batches(len(train_idx), batch_size)):
-        yield shuffled[step * batch_size : (step + 1) * batch_size]
+    n_steps, size = n_batches(len(train_idx), batch_size), min(batch_size, len(train_idx))
+    return train_idx[order[: n_steps * size]].view(n_steps, size)

@@ -1,12 +1,15 @@
 """Optimisers, learning-rate schedules and averaged weights."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 from pydantic import Field
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from hbcomp.config import Section
 
@@ -80,42 +83,64 @@ def _half_cosine(progress: float) -> float:
     return (1 - math.cos(math.pi * progress)) / 2
 
 
-def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimiser; norms and biases, which are vectors, have no weight decay."""
+def lr_table(config: TrainConfig, n_steps: int) -> Float32[np.ndarray, "e s"]:
+    """Return the learning rate of every step of every epoch of `n_steps` steps."""
+    total = n_steps * config.n_epochs
+    rates = [lr_at(config, step, total) for step in range(total)]
+    return np.array(rates, dtype=np.float32).reshape(config.n_epochs, n_steps)
+
+
+def ema_table(config: TrainConfig, n_steps: int) -> Float32[np.ndarray, "e s"]:
+    """Return how far the average moves towards the weights at every step of every epoch.
+
+    All the way at first, and by `1 - ema_decay` after about `10 / (1 - ema_decay)` steps: the
+    average forgets the random start soon enough even in a short run.
+    """
+    count = np.arange(n_steps * config.n_epochs)
+    share = 1 - np.minimum(config.ema_decay, (1 + count) / (10 + count))
+    share[0] = 1
+    return share.astype(np.float32).reshape(config.n_epochs, n_steps)
+
+
+def make_optimizer(
+    decayed: Sequence[Tensor], free: Sequence[Tensor], lr: Tensor, config: TrainConfig
+) -> torch.optim.Optimizer:
+    """Return the optimiser of tensors with and without weight decay, which reads `lr` as it steps.
+
+    The rate is a tensor on the device, so that a captured step can change it.
+    """
     kinds: dict[str, type[torch.optim.AdamW | torch.optim.Adam]] = {
         "adamw": torch.optim.AdamW,
         "adam": torch.optim.Adam,
     }
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim > 1],
-            "weight_decay": config.weight_decay,
-        },
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim <= 1],
-            "weight_decay": 0.0,
-        },
+        {"params": list(decayed), "weight_decay": config.weight_decay},
+        {"params": list(free), "weight_decay": 0.0},
     ]
-    return kinds[config.optimizer](groups, lr=config.lr, betas=config.betas, fused=True)
+    return kinds[config.optimizer](
+        groups, lr=lr, betas=config.betas, fused=True, capturable=lr.is_cuda
+    )
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def has_decay(parameter: Tensor) -> bool:
+    """Return whether weight decay applies: not to norms and biases, which are vectors."""
+    return parameter.ndim > 1
 
 
-def averaged_weights(net: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of the net that follows it as an exponential moving average, buffers too.
+@dataclass(frozen=True)
+class Average:
+    """Tensors that follow others as an exponential moving average.
 
-    The decay starts small and reaches `decay` after about `10 / (1 - decay)` steps, so the
-    average forgets the random start soon enough even in a short run.
+    Not torch's AveragedModel, which reads its step counter from the device, once per tensor and
+    step: the host would wait for the GPU every time.
     """
 
-    def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
-        count = float(n_averaged)
-        weight = 1 - min(decay, (1 + count) / (10 + count))
-        return averaged + (current - averaged) * weight
+    sources: list[Tensor]
+    targets: list[Tensor]
 
-    return AveragedModel(net, avg_fn=average, use_buffers=True)
+    @torch.no_grad()
+    def update(self, share: Tensor) -> None:
+        """Move every target by `share`, a scalar on the device, towards its source."""
+        change = torch._foreach_sub(self.sources, self.targets)
+        torch._foreach_mul_(change, share)
+        torch._foreach_add_(self.targets, change)

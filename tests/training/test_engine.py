@@ -3,15 +3,15 @@ import pytest
 import torch
 
 from hbcomp.data.synthetic import make_beats
-from hbcomp.errors import InputError
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
-from hbcomp.training.device import Compute, ComputeConfig, choose_compute
-from hbcomp.training.engine import DivergedError, Recipe, train_epochs
+from hbcomp.training.device import Compute
+from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import batches, n_batches, put_beats
+from hbcomp.training.loader import draw_order, n_batches, put_beats
 from hbcomp.training.optim import StepDecay, TrainConfig
+from hbcomp.training.state import Member, Recipe
 
 CPU = Compute("cpu", "fp32", 1, "tests")
 TINY = ResNetConfig(widths=(4, 8), strides=(1, 2))
@@ -29,9 +29,14 @@ def beats():
 
 
 def last_net(a_recipe, beats, train_idx=None, seed=(0, 0)):
-    rows = torch.arange(len(beats.labels)) if train_idx is None else train_idx
-    *_, last = train_epochs(a_recipe, beats, rows, seed, CPU)
+    *_, last = epochs_alone(a_recipe, beats, train_idx, seed)
     return last.net
+
+
+def epochs_alone(a_recipe, beats, train_idx=None, seed=(0, 0), compute=CPU):
+    rows = torch.arange(len(beats.labels)) if train_idx is None else train_idx
+    for (epoch,) in train_epochs(a_recipe, beats, [Member(rows, seed)], compute):
+        yield epoch
 
 
 def same_weights(first, second):
@@ -78,14 +83,14 @@ def test_rows_outside_train_idx_do_not_influence_the_training(beats):
 def test_predicting_between_epochs_does_not_influence_the_training(beats, ema_decay):
     a_recipe = recipe(ema_decay=ema_decay, n_epochs=3)
     watched = None
-    for epoch in train_epochs(a_recipe, beats, torch.arange(48), (0, 0), CPU):
+    for epoch in epochs_alone(a_recipe, beats):
         predict_probs(epoch.net, beats.signals, CPU)
         watched = epoch.net
     assert same_weights(watched, last_net(a_recipe, beats))
 
 
 def test_the_loss_falls_and_the_epochs_are_counted(beats):
-    epochs = list(train_epochs(recipe(n_epochs=15), beats, torch.arange(48), (0, 0), CPU))
+    epochs = list(epochs_alone(recipe(n_epochs=15), beats))
     assert [epoch.epoch for epoch in epochs] == list(range(1, 16))
     assert epochs[-1].loss < epochs[0].loss / 2
     assert all(epoch.seconds > 0 for epoch in epochs)
@@ -105,10 +110,9 @@ def test_the_reference_net_trains(beats):
 
 
 def test_bf16_training_stays_close_to_fp32(beats):
-    rows = torch.arange(48)
-    *_, full = train_epochs(recipe(), beats, rows, (0, 0), CPU)
+    *_, full = epochs_alone(recipe(), beats)
     half = Compute("cpu", "bf16", 1, "tests")
-    *_, short = train_epochs(recipe(), beats, rows, (0, 0), half)
+    *_, short = epochs_alone(recipe(), beats, compute=half)
     assert short.loss == pytest.approx(full.loss, rel=0.1)
     probs = predict_probs(short.net, beats.signals, half)
     assert probs.dtype == np.float32
@@ -125,7 +129,7 @@ def test_prediction_equals_one_softmax_over_all_rows(beats, monkeypatch):
 
 def test_an_epoch_takes_every_row_at_most_once_in_whole_batches():
     rows = torch.arange(100, 130)
-    taken = list(batches(rows, 8, torch.Generator().manual_seed(0)))
+    taken = list(draw_order(rows, 8, torch.Generator().manual_seed(0)))
     assert [len(batch) for batch in taken] == [8] * n_batches(30, 8)
     seen = torch.cat(taken).tolist()
     assert len(set(seen)) == len(seen) == 24
@@ -133,7 +137,7 @@ def test_an_epoch_takes_every_row_at_most_once_in_whole_batches():
 
 
 def test_fewer_rows_than_a_batch_make_one_batch_of_all():
-    (batch,) = batches(torch.arange(5), 8, torch.Generator().manual_seed(0))
+    (batch,) = draw_order(torch.arange(5), 8, torch.Generator().manual_seed(0))
     assert sorted(batch.tolist()) == [0, 1, 2, 3, 4]
 
 
@@ -142,37 +146,3 @@ def test_beats_on_the_device_do_not_share_memory_with_the_data_set():
     before = dataset.signals.copy()
     put_beats(dataset.signals, dataset.known_labels, "cpu").signals.zero_()
     np.testing.assert_array_equal(dataset.signals, before)
-
-
-def test_the_device_is_chosen_with_a_reason():
-    compute = choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False, n_jobs=1)
-    assert (compute.device, compute.precision) == ("cpu", "fp32")
-    assert compute.reason == "asked for; fp32, as bf16 does not pay for this net on this cpu"
-
-
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_a_cpu_computes_bf16_only_with_the_instructions_and_a_net_that_gains(monkeypatch, has_bf16):
-    monkeypatch.setattr("hbcomp.training.device._cpu_has_bf16", lambda: has_bf16)
-    for bound in (True, False):
-        chosen = choose_compute(ComputeConfig(device="cpu"), is_compute_bound=bound)
-        assert chosen.precision == ("bf16" if has_bf16 and bound else "fp32")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_named_precision_is_taken(precision):
-    config = ComputeConfig(device="cpu", precision=precision)
-    assert choose_compute(config, is_compute_bound=False).precision == precision
-
-
-def test_threads_are_shared_among_the_jobs(monkeypatch):
-    monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
-    for n_jobs, expected in [(1, 8), (2, 4), (5, 1), (16, 1)]:
-        config = ComputeConfig(device="cpu")
-        assert choose_compute(config, is_compute_bound=False, n_jobs=n_jobs).n_threads == expected
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-@pytest.mark.parametrize("device", ["cuda", "cuda:3"])
-def test_a_missing_gpu_that_was_named_is_an_error(device):
-    with pytest.raises(InputError, match=f"'{device}' was asked for, but torch finds no such"):
-        choose_compute(ComputeConfig(device=device), is_compute_bound=False)

@@ -1,19 +1,21 @@
-import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
 
 from hbcomp.training.optim import (
+    Average,
     Linear,
     OneCycle,
     StepDecay,
     TrainConfig,
-    averaged_weights,
+    ema_table,
+    has_decay,
     lr_at,
-    make_optimizer,
+    lr_table,
 )
 
 
@@ -73,29 +75,36 @@ def test_a_schedule_refuses_the_options_of_another(schedule):
 
 def test_norms_and_biases_have_no_weight_decay():
     net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.Flatten(), nn.Linear(4, 2))
-    decayed, free = make_optimizer(net, TrainConfig(weight_decay=0.1)).param_groups
-    assert decayed["weight_decay"] == 0.1
-    assert free["weight_decay"] == 0.0
-    assert {p.ndim for p in free["params"]} == {1}
-    assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))
+    decays = {name: has_decay(parameter) for name, parameter in net.named_parameters()}
+    assert {name for name, each in decays.items() if each} == {"0.weight", "3.weight"}
 
 
-def test_the_average_follows_the_weights_and_the_buffers():
-    net = nn.BatchNorm1d(2)
-    average = averaged_weights(net, decay=0.9)
-    expected_weight, expected_mean = None, None
+def test_the_table_of_rates_is_the_schedule_epoch_by_epoch():
+    config = TrainConfig(n_epochs=3, lr=0.1)
+    table = lr_table(config, n_steps=4)
+    assert table.shape == (3, 4)
+    np.testing.assert_allclose(table.ravel(), [lr_at(config, step, 12) for step in range(12)])
+
+
+def test_the_average_starts_at_the_weights_and_slows_down_to_its_decay():
+    shares = ema_table(TrainConfig(n_epochs=2, ema_decay=0.9), n_steps=200).ravel()
+    assert shares[0] == 1
+    assert (np.diff(shares) <= 0).all()
+    assert shares[-1] == pytest.approx(0.1)
+
+
+def test_an_average_is_torchs_own_at_a_constant_decay():
     generator = torch.Generator().manual_seed(0)
-    for step in range(30):
+    net = nn.Linear(2, 2)
+    theirs = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    )
+    ours = Average(list(net.parameters()), [p.detach().clone() for p in net.parameters()])
+    for step in range(5):
         with torch.no_grad():
-            net.weight.copy_(torch.rand(2, generator=generator))
-        net(torch.rand(8, 2, generator=generator))
-        average.update_parameters(net)
-        share = 0.0 if step == 0 else min(0.9, (1 + step) / (10 + step))
-        if step == 0:
-            expected_weight, expected_mean = net.weight.detach().clone(), net.running_mean.clone()
-        else:
-            expected_weight = share * expected_weight + (1 - share) * net.weight.detach()
-            expected_mean = share * expected_mean + (1 - share) * net.running_mean
-    torch.testing.assert_close(average.module.weight.detach(), expected_weight)
-    torch.testing.assert_close(average.module.running_mean, expected_mean)
-    assert not math.isnan(average.module.num_batches_tracked.item())
+            for parameter in net.parameters():
+                parameter.copy_(torch.rand(parameter.shape, generator=generator))
+        theirs.update_parameters(net)
+        ours.update(torch.tensor(1.0 if step == 0 else 0.1))
+    for own, expected in zip(ours.targets, theirs.module.parameters(), strict=True):
+        torch.testing.assert_close(own, expected.detach())

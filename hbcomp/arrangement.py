@@ -1,0 +1,112 @@
+"""How a run's folds share the machine: device, precision, threads, and how many at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from hbcomp.cli import console
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.training.device import (
+    Compute,
+    ComputeConfig,
+    choose_compute,
+    device_exists,
+    n_cores,
+)
+from hbcomp.training.loader import Beats
+from hbcomp.training.pilot import Work, choose_n_jobs, choose_together
+from hbcomp.training.state import Member
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where and how each net trains, and in how many processes at once."""
+
+    compute: Compute
+    n_jobs: int
+
+
+def arrange(
+    config: Config, run: RunFolder, beats: Beats, members: Sequence[Member], n_jobs: int | None
+) -> Arrangement:
+    """Return the arrangement for the nets that are still to train.
+
+    What is asked for is taken; what is left open is as the run began, or, for a fresh run,
+    measured with a few steps of the net itself. `n_jobs` None leaves the number of processes
+    open; with `compute.n_threads` named it is then 1.
+    """
+    stored = folder.read_run(run)
+    if stored:
+        compute = _continued(config, Compute(**stored["compute"]))
+        return Arrangement(compute, n_jobs or _open_jobs(config.compute, compute, len(members)))
+    bound = config.net.is_compute_bound
+    compute = choose_compute(config.compute, is_compute_bound=bound, n_jobs=n_jobs or 1)
+    if compute.device == "cpu":
+        return _on_cpu(config, compute, beats, members, n_jobs)
+    n_jobs = n_jobs or _open_jobs(config.compute, compute, len(members))
+    if _may_measure_together(config.compute, compute, len(members), n_jobs):
+        compute = choose_together(config.recipe, beats, members, compute, config.compute.layout)
+    return Arrangement(compute, n_jobs)
+
+
+def _on_cpu(
+    config: Config,
+    compute: Compute,
+    beats: Beats,
+    members: Sequence[Member],
+    n_jobs: int | None,
+) -> Arrangement:
+    if n_jobs or config.compute.n_threads or not members:
+        return Arrangement(compute, n_jobs or 1)
+    n_steps = members[0].n_steps(config.train.batch_size) * config.train.n_epochs
+    work = Work(len(members), n_steps)
+    n_jobs = choose_n_jobs(config.recipe, beats, members[0], compute, work)
+    compute = replace(compute, n_threads=max(1, n_cores() // n_jobs))
+    return Arrangement(compute, n_jobs)
+
+
+def _may_measure_together(asked: ComputeConfig, compute: Compute, n_nets: int, n_jobs: int) -> bool:
+    # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
+    n_gpus = torch.cuda.device_count() if compute.device.startswith("cuda") else 0
+    return asked.n_together is None and n_jobs <= n_gpus < n_nets
+
+
+def _open_jobs(asked: ComputeConfig, compute: Compute, n_nets: int) -> int:
+    """Return how many processes fill the machine, each with its own device or threads."""
+    if compute.device == "cpu" and asked.n_threads:
+        room = 1  # who names threads may want the other cores for something else
+    elif compute.device == "cpu":
+        room = n_cores() // compute.n_threads
+    elif compute.device == "cuda":
+        room = torch.cuda.device_count()
+    else:
+        room = 1
+    return max(1, min(room, n_nets))
+
+
+def _continued(config: Config, first: Compute) -> Compute:
+    """Return where a continued run trains: as it began, unless told otherwise."""
+    asked = config.compute
+    is_auto = asked.device == "auto"
+    wish = asked.model_copy(
+        update={
+            "device": first.device if is_auto and device_exists(first.device) else asked.device,
+            "precision": first.precision if asked.precision == "auto" else asked.precision,
+            "n_threads": asked.n_threads or first.n_threads,
+            "n_together": asked.n_together or first.n_together,
+            "layout": first.layout if asked.layout == "auto" else asked.layout,
+        }
+    )
+    compute = choose_compute(wish, is_compute_bound=config.net.is_compute_bound)
+    changes = [
+        f"{key} {getattr(first, key)} before, {getattr(compute, key)} now"
+        for key in ("device", "precision", "n_threads", "engine", "layout")
+        if getattr(first, key) != getattr(compute, key)
+    ]
+    if changes:
+        console.print(f"warning: the last bits of new folds will differ: {'; '.join(changes)}")
+        return compute
+    return replace(compute, reason="as this run began")

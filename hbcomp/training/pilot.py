@@ -1,0 +1,161 @@
+"""How fast a few steps run on this machine, and which arrangement of the folds that speaks for."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from hbcomp.training.device import Compute, Layout, n_cores, synchronize
+from hbcomp.training.engine import Lane, make_lanes, take_step
+from hbcomp.training.loader import Beats
+from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import N_EAGER_STEPS
+
+Together = tuple[int, Layout]  # nets in training at the same time, and how
+
+MIN_SECONDS = 0.3  # of measured steps; assumed: enough to rank arrangements that differ by 10 %
+MIN_LOOKS = 3
+N_STEPS_PER_LOOK = 20
+# Measured on 2 cores: two processes of one thread each ran at 0.86 to 1.0 of one such alone.
+CROWDING = 0.9
+WORKER_SECONDS = 6.0  # measured: a worker's imports, and the beats to it
+MIN_GAIN = 1.1  # an arrangement must promise more than this to be taken for the simpler one
+MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for predictions and fragmentation
+MOST_TOGETHER = 16  # assumed: beyond it a GPU is full
+
+
+def seconds_per_step(
+    recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
+) -> float:
+    """Return the median time of a step of all members at once, after warm-up, synchronised."""
+    compute.enter()
+    lanes = make_lanes(recipe, beats, members, compute)
+    n_steps = min(lane.state.n_steps for lane in lanes)
+    is_cpu = beats.device.type == "cpu"
+    _timed(lanes, 1 if is_cpu else N_EAGER_STEPS + 1, n_steps, beats.device)
+    # A GPU gets many steps before it is asked how far it is, as in an epoch.
+    n_per_look = 1 if is_cpu else N_STEPS_PER_LOOK
+    seconds: list[float] = []
+    while len(seconds) < MIN_LOOKS or sum(seconds) < MIN_SECONDS:
+        seconds.append(_timed(lanes, n_per_look, n_steps, beats.device))
+    return sorted(seconds)[len(seconds) // 2] / n_per_look
+
+
+def _timed(lanes: Sequence[Lane], n_taken: int, n_steps: int, device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    for step in range(n_taken):
+        if step % n_steps == 0:
+            _rewind(lanes)
+        take_step(lanes, step % n_steps)
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def _rewind(lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        lane.steps.begin(lane.state, 1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a run has to train: nets, and the steps of each."""
+
+    n_nets: int
+    n_steps: int
+
+
+def choose_n_jobs(
+    recipe: Recipe, beats: Beats, member: Member, compute: Compute, work: Work
+) -> int:
+    """Return how many folds to train at the same time in processes of a CPU, by measurement.
+
+    One fold after the other on all cores, or as many at once as there are cores or folds, each
+    with its share of them: the threads of one small net wait for each other, but a last
+    round may leave cores idle.
+    """
+    n_jobs = min(n_cores(), work.n_nets)
+    if n_jobs == 1:
+        return 1
+    crowd = replace(compute, n_threads=n_cores() // n_jobs)
+    alone = replace(compute, n_threads=n_cores())
+    return fewest_seconds(
+        work,
+        n_jobs,
+        seconds_alone=seconds_per_step(recipe, beats, [member], alone),
+        seconds_in_crowd=seconds_per_step(recipe, beats, [member], crowd),
+    )
+
+
+def fewest_seconds(
+    work: Work, n_jobs: int, *, seconds_alone: float, seconds_in_crowd: float
+) -> int:
+    """Return 1 or `n_jobs`, whichever should finish first, from the seconds of a step."""
+    in_sequence = work.n_nets * work.n_steps * seconds_alone
+    rounds = math.ceil(work.n_nets / n_jobs)
+    in_parallel = rounds * work.n_steps * seconds_in_crowd / CROWDING + WORKER_SECONDS
+    return n_jobs if in_parallel * MIN_GAIN < in_sequence else 1
+
+
+def choose_together(
+    recipe: Recipe,
+    beats: Beats,
+    members: Sequence[Member],
+    compute: Compute,
+    layout: Literal["auto", "streams", "stacked"] = "auto",
+) -> Compute:
+    """Return how to train several nets at once on a GPU: alone, in streams or stacked.
+
+    Every arrangement, or the one asked for, trains a few steps, and the one with the most rows
+    per second is taken. The nets take at most `MEMORY_SHARE` of the free memory, going by what one
+    alone took. Not measured on a GPU yet.
+    """
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    alone = replace(compute, n_together=1, layout="streams")
+    seconds: dict[Together, float] = {
+        (1, "streams"): seconds_per_step(recipe, beats, members[:1], alone)
+    }
+    bytes_of_one = torch.cuda.max_memory_allocated() - before
+    torch.cuda.empty_cache()
+    n_most = most_together(len(members), bytes_of_one, torch.cuda.mem_get_info()[0])
+    for kind in _layouts(layout, recipe, members[:n_most]):
+        several = replace(compute, n_together=n_most, layout=kind)
+        # Another arrangement may need more than n times the memory of one net.
+        with suppress(torch.OutOfMemoryError):
+            seconds[n_most, kind] = seconds_per_step(recipe, beats, members[:n_most], several)
+        torch.cuda.empty_cache()
+    (n_together, chosen), gain = fastest(seconds)
+    return replace(
+        compute,
+        n_together=n_together,
+        layout=chosen,
+        reason=f"{compute.reason}; {n_together} at once ({chosen}), measured {gain:.1f}x one alone",
+    )
+
+
+def _layouts(layout: str, recipe: Recipe, members: Sequence[Member]) -> list[Layout]:
+    n_steps = {member.n_steps(recipe.train.batch_size) for member in members}
+    possible: list[Layout] = ["streams", "stacked"] if len(n_steps) == 1 else ["streams"]
+    return [kind for kind in possible if layout in ("auto", kind) and len(members) > 1]
+
+
+def most_together(n_members: int, bytes_of_one: int, bytes_free: int) -> int:
+    """Return how many nets fit at the same time, at least 1."""
+    fitting = int(bytes_free * MEMORY_SHARE) // max(1, bytes_of_one)
+    return max(1, min(n_members, MOST_TOGETHER, fitting))
+
+
+def fastest(seconds: Mapping[Together, float]) -> tuple[Together, float]:
+    """Return the arrangement with the most steps per second, and how many times those of one.
+
+    One net alone, unless another gains more than `MIN_GAIN`.
+    """
+    alone: Together = (1, "streams")
+    gains = {key: key[0] * seconds[alone] / each for key, each in seconds.items()}
+    best = max(gains, key=lambda key: gains[key])
+    return (best, gains[best]) if gains[best] > MIN_GAIN else (alone, 1.0)

@@ -1,0 +1,111 @@
+"""How the folds of a run share the machine, without a run."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from hbcomp import arrangement
+from hbcomp.arrangement import Arrangement, arrange
+from hbcomp.data.synthetic import make_beats
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.training.device import Compute, ComputeConfig
+from hbcomp.training.loader import put_beats
+from hbcomp.training.state import Member
+
+CPU = Compute("cpu", "fp32", 1, "tests")
+
+
+@pytest.fixture
+def beats():
+    dataset = make_beats(n=40, t=16)
+    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that began on a GPU this machine lacks, with three threads."""
+    run = RunFolder(tmp_path)
+    first = Compute("cuda:63", "fp32", 3, "tests")
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    return run
+
+
+def arranged(run, beats, n_nets=5, n_jobs=None, **keys):
+    members = [Member(torch.arange(32), (0, fold)) for fold in range(n_nets)]
+    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, n_jobs)
+
+
+def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begun, beats, capsys):
+    compute = arranged(begun, beats).compute
+    assert compute.n_threads == 3
+    assert compute.device in {"cpu", "cuda", "mps"}
+    assert "device cuda:63 before" in capsys.readouterr().err
+
+
+def test_a_run_that_continues_as_it_began_says_so(tmp_path, beats, capsys, monkeypatch):
+    monkeypatch.setattr(arrangement, "n_cores", lambda: 4)
+    run = RunFolder(tmp_path)
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
+    how = arranged(run, beats, device="cpu")
+    assert how == Arrangement(replace(CPU, reason="as this run began"), n_jobs=4)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_continued_run_does_what_it_is_told(begun, beats):
+    how = arranged(begun, beats, n_jobs=3, device="cpu", n_threads=1, precision="bf16")
+    compute = how.compute
+    assert (compute.device, compute.n_threads, compute.precision) == ("cpu", 1, "bf16")
+    assert how.n_jobs == 3
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "n_threads", "expected"),
+    [(None, 3, (1, 3)), (2, None, (2, 4)), (2, 3, (2, 3))],
+)
+def test_jobs_and_threads_that_are_named_are_taken(
+    tmp_path, beats, monkeypatch, n_jobs, n_threads, expected
+):
+    monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
+    how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu", n_threads=n_threads)
+    assert (how.n_jobs, how.compute.n_threads) == expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [((9.0, 10.0), (5, 1)), ((2.0, 10.0), (1, 6))])
+def test_open_jobs_and_threads_are_what_was_measured_to_be_faster(
+    tmp_path, beats, monkeypatch, seconds, expected
+):
+    for module in ("hbcomp.arrangement", "hbcomp.training.pilot"):
+        monkeypatch.setattr(f"{module}.n_cores", lambda: 6)
+    alone, in_crowd = seconds  # of a step, on 6 threads and on 1
+
+    def fake(_recipe, _beats, _members, compute):
+        return alone if compute.n_threads == 6 else in_crowd
+
+    monkeypatch.setattr("hbcomp.training.pilot.seconds_per_step", fake)
+    how = arranged(RunFolder(tmp_path), beats, device="cpu")
+    assert (how.n_jobs, how.compute.n_threads) == expected
+
+
+def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
+    tmp_path, beats, monkeypatch
+):
+    on_gpu = replace(CPU, device="cuda", engine="graph")
+    monkeypatch.setattr(arrangement, "choose_compute", lambda *_, **__: on_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    asked = []
+
+    def fake(_recipe, _beats, members, compute, layout):
+        asked.append((len(members), layout))
+        return replace(compute, n_together=5, layout="stacked")
+
+    monkeypatch.setattr(arrangement, "choose_together", fake)
+    how = arranged(RunFolder(tmp_path), beats)
+    assert (how.n_jobs, how.compute.n_together, how.compute.layout) == (1, 5, "stacked")
+    assert asked == [(5, "auto")]
+    # Named by the user, or several processes on the GPU: nothing is measured.
+    arranged(RunFolder(tmp_path), beats, n_together=2)
+    arranged(RunFolder(tmp_path), beats, n_jobs=3)
+    assert len(asked) == 1
