@@ -3,6 +3,7 @@
 import typer
 
 from hbcomp import cli
+from hbcomp.bench import bench
 from hbcomp.check import check
 from hbcomp.cv import cv
 from hbcomp.eda import eda
@@ -10,7 +11,7 @@ from hbcomp.predict import predict
 from hbcomp.score import score
 from hbcomp.thresholds import thresholds
 
-COMMANDS = (cv, eda, thresholds, predict, check, score)
+COMMANDS = (cv, eda, thresholds, predict, check, score, bench)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import write_text
+from hbcomp.machine import processor
 from hbcomp.predictions import FoldResult
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
@@ -115,7 +115,7 @@ def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "cpu": _cpu_name(),
+        "cpu": processor(),
         "n_cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "compute": asdict(outcome.how.compute),
@@ -124,13 +124,6 @@ def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "n_folds_trained_by_this_call": outcome.n_trained,
         "peak_memory_mib": peak_memory_mib(),
     }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows the name itself
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def print_tables(summary: Summary, console: Console) -> None:

@@ -20,17 +20,22 @@ LAYERS = {
     "pictures": 0,
     "pages": 0,
     "progress": 0,
+    "stopwatch": 0,
     "data": 1,
     "predictions": 1,
     "training": 2,
     "experiment": 3,
     "submissions": 3,
+    "arrangement": 4,
     "crossval": 4,
+    "machine": 3,
     "report": 4,
     "workflow": 4,
     "overview": 4,
     "application": 4,
     "threshold_study": 4,
+    "benchmarks": 4,
+    "bench": 4,
     "cv": 4,
     "eda": 4,
     "predict": 4,
@@ -108,7 +113,7 @@ def test_training_touches_no_files():
 
 
 def test_no_command_imports_another():
-    commands = {"cv", "eda", "predict", "score", "check", "thresholds"}
+    commands = {"cv", "eda", "predict", "score", "check", "thresholds", "bench"}
     for path, name in module_names():
         if name != "__main__":
             assert not own_imports(path) & (commands - {name}), name

@@ -30,6 +30,9 @@ def read_table(path: Path, columns: Columns) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Arrow's own pool keeps what it frees: 100,000 beats (78 MiB) took 541 MiB at most and kept
+    # 454; from the system they take 313 and keep 165, Arrow's code included (measured).
+    pa.set_memory_pool(pa.system_memory_pool())
     try:
         # Without the file's path, or a folder called `label=1` would become a column.
         table = pq.ParquetFile(path).read([columns.names[i] for i in columns.used])
@@ -121,7 +124,8 @@ def _signals(table: Any, columns: Columns) -> np.ndarray:
     else:
         signals = np.column_stack([np.from_dlpack(column.combine_chunks()) for column in chosen])
     with np.errstate(over="ignore"):  # the data set refuses the infinity
-        return np.ascontiguousarray(signals, dtype=np.float32)
+        # A copy, so that Arrow's memory can be given back.
+        return np.array(signals, dtype=np.float32, order="C")
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ N_STEPS_PER_LOOK = 20
 # Measured on 2 cores: two processes of one thread each ran at 0.86 to 1.0 of one such alone.
 CROWDING = 0.9
 WORKER_SECONDS = 6.0  # measured: a worker's imports, and the beats to it
-MIN_GAIN = 1.1  # an arrangement must promise more than this to be taken for the simpler one
+MIN_GAIN = 1.1  # what an arrangement must promise over the one that is safer
 MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for predictions and fragmentation
 MOST_TOGETHER = 16  # assumed: beyond it a GPU is full
 
@@ -98,7 +98,9 @@ def fewest_seconds(
     in_sequence = work.n_nets * work.n_steps * seconds_alone
     rounds = math.ceil(work.n_nets / n_jobs)
     in_parallel = rounds * work.n_steps * seconds_in_crowd / CROWDING + WORKER_SECONDS
-    return n_jobs if in_parallel * MIN_GAIN < in_sequence else 1
+    # Parallel where it is close: two threads beside another busy process wait for each other and
+    # were measured to lose nine tenths of their speed, a process of one thread loses a half.
+    return 1 if in_sequence * MIN_GAIN < in_parallel else n_jobs
 
 
 def choose_together(

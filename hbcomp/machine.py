@@ -1,0 +1,43 @@
+"""What numbers depend on: hardware, versions and the day. No host names and no paths."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import hbcomp
+from hbcomp.training.device import n_cores
+
+
+def machine() -> dict[str, Any]:
+    """Return what measured numbers depend on, as plain values."""
+    has_gpu = torch.cuda.is_available()
+    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": processor(),
+        "n_cores": n_cores(),
+        "memory_gib": round(n_bytes / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "gpu_memory_gib": round(torch.cuda.mem_get_info()[1] / 2**30, 1) if has_gpu else None,
+        "system": sys.platform,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "hbcomp": hbcomp.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        # Above about 0.5 something else was running, and threads waited for it.
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor, which on Linux only one file tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
