@@ -10,8 +10,9 @@ from hbcomp.eda import eda
 from hbcomp.predict import predict
 from hbcomp.score import score
 from hbcomp.thresholds import thresholds
+from hbcomp.tune import tune
 
-COMMANDS = (cv, eda, thresholds, predict, check, score, bench)
+COMMANDS = (cv, tune, eda, thresholds, predict, check, score, bench)
 
 
 def main() -> None:

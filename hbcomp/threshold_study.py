@@ -60,6 +60,35 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
     return numbers
 
 
+def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any] | None:
+    """Return the best of the run's threshold studies of these predictions beside the exact optimum.
+
+    Scores per 20k rows; None where no study of these predictions has a trial.
+    """
+    if not _storage_file(run).exists():
+        return None
+    storage = optuna.storages.RDBStorage(f"sqlite:///{_storage_file(run)}")
+    studies = [
+        optuna.load_study(study_name=name, storage=storage)
+        for name in optuna.get_all_study_names(storage)
+        if name.startswith(f"thresholds-{predictions.fingerprint}-")
+    ]
+    scored = [study for study in studies if _n_complete(study)]
+    if not scored:
+        return None
+    best = min(scored, key=lambda study: study.best_value)
+    probs, labels = predictions.oof_probs, predictions.labels
+    exact = abs_sum(fit_clip(probs, labels).apply(probs), labels).per_20k
+    honest = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
+    return {
+        "n_trials": _n_complete(best),
+        "optuna": best.best_value,
+        "exact": exact,
+        "regret": best.best_value - exact,
+        "exact_cross_fitted": score_of(honest).per_20k,
+    }
+
+
 def clip_of(params: dict[str, float]) -> Clip:
     """Return the rule of a trial's parameters.
 

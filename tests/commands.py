@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -20,8 +22,10 @@ SERVER.set_forkserver_preload(
         "hbcomp.application",
         "hbcomp.overview",
         "hbcomp.threshold_study",
+        "hbcomp.tuning.workflow",
         "hbcomp.__main__",
         "sklearn.model_selection",
+        "torch._dynamo",  # the first training step imports it
         "pyarrow.parquet",
         "pandas",
     ]
@@ -30,13 +34,17 @@ SERVER.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Strike:
-    """A signal that the command sends itself at the n-th call of a function of hbcomp."""
+    """A signal that the command sends itself at the n-th call of a function of hbcomp.
+
+    With `is_in_worker` one of the worker processes of `hbcomp tune` sends it to itself instead.
+    """
 
     module: str
     function: str
     n: int = 1
     is_after: bool = False
     signal: int = signal.SIGKILL
+    is_in_worker: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,21 +56,40 @@ class Done:
     stderr: str
 
 
-def run_hbcomp(words: Sequence[str], cwd: Path, strike: Strike | None = None) -> Done:
+def run_hbcomp(
+    words: Sequence[str],
+    cwd: Path,
+    strike: Strike | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Done:
     """Run `hbcomp WORDS` in the folder `cwd` and wait for its end."""
+    return start_hbcomp(words, cwd, strike, prepare)()
+
+
+def start_hbcomp(
+    words: Sequence[str],
+    cwd: Path,
+    strike: Strike | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Callable[[], Done]:
+    """Start `hbcomp WORDS` in the folder `cwd` after `prepare()`; calling the result waits."""
     streams = [cwd / ".stdout", cwd / ".stderr"]
     process = SERVER.Process(
-        target=_child, args=(list(words), cwd, streams, strike, dict(os.environ))
+        target=_child, args=(list(words), cwd, streams, strike, prepare, dict(os.environ))
     )
     process.start()
-    process.join()
-    texts = [stream.read_text() for stream in streams]
-    for stream in streams:
-        stream.unlink()
-    return Done(process.exitcode or 0, *texts)
+
+    def wait() -> Done:
+        process.join()
+        texts = [stream.read_text() for stream in streams]
+        for stream in streams:
+            stream.unlink()
+        return Done(process.exitcode or 0, *texts)
+
+    return wait
 
 
-def _child(words, cwd, streams, strike, environment):
+def _child(words, cwd, streams, strike, prepare, environment):
     os.environ.update(environment)
     os.chdir(cwd)
     for number, stream in enumerate(streams, start=1):
@@ -70,10 +97,26 @@ def _child(words, cwd, streams, strike, environment):
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     sys.argv = ["hbcomp", *words]
-    if strike:
-        module = import_module(f"hbcomp.{strike.module}")
-        setattr(module, strike.function, _striking(getattr(module, strike.function), strike))
+    if prepare:
+        prepare()
+    if strike and strike.is_in_worker:
+        # Workers are fresh processes: the strike travels with the work they are given.
+        import_module("hbcomp.tuning.search").work = partial(_work, strike, cwd / ".struck")
+    elif strike:
+        _arm(strike)
     import_module("hbcomp.__main__").main()
+
+
+def _arm(strike):
+    module = import_module(f"hbcomp.{strike.module}")
+    setattr(module, strike.function, _striking(getattr(module, strike.function), strike))
+
+
+def _work(strike, marker, job, seat):
+    with suppress(FileExistsError):
+        marker.touch(exist_ok=False)  # so only one of them strikes
+        _arm(strike)
+    return import_module("hbcomp.tuning.search").work(job, seat)
 
 
 def _striking(function, strike):

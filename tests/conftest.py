@@ -1,12 +1,23 @@
 """What every test gets: checked shapes and types, and a cache folder of its own."""
 
+import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+# One thread a process, before torch is imported: tests run beside each other, and two threads of
+# a tiny net wait for a core ten times longer than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Before the first import of hbcomp: from here on each call checks its annotations.
 install_import_hook("hbcomp", "beartype.beartype")
+
+
+# A test beside others may take long for reasons of its own; none is gated on seconds.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,7 @@ LAYERS = {
     "arrangement": 4,
     "crossval": 4,
     "machine": 3,
+    "tuning": 4,
     "report": 4,
     "workflow": 4,
     "overview": 4,
@@ -37,6 +38,7 @@ LAYERS = {
     "benchmarks": 4,
     "bench": 4,
     "cv": 4,
+    "tune": 4,
     "eda": 4,
     "predict": 4,
     "score": 4,
@@ -113,7 +115,7 @@ def test_training_touches_no_files():
 
 
 def test_no_command_imports_another():
-    commands = {"cv", "eda", "predict", "score", "check", "thresholds", "bench"}
+    commands = {"cv", "tune", "eda", "predict", "score", "check", "thresholds", "bench"}
     for path, name in module_names():
         if name != "__main__":
             assert not own_imports(path) & (commands - {name}), name

@@ -14,7 +14,7 @@ from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.optimum import fit_clip
 from hbcomp.threshold_study import clip_of
 
-COMMANDS = ["cv", "eda", "thresholds", "predict", "check", "score", "bench"]
+COMMANDS = ["cv", "tune", "eda", "thresholds", "predict", "check", "score", "bench"]
 
 
 def last_json(done):

@@ -62,6 +62,20 @@ def state_config(asked: Asked, *, force: bool) -> None:
     write_text(path, asked.statement)
 
 
+def space_file(run: RunFolder) -> Path:
+    """Return the search space beside an experiment, or that of the preset of its name."""
+    name = run.name
+    known = (
+        run.path / "space.toml",
+        INSTALLED / "spaces" / f"{name}.toml",
+        BESIDE / name / "space.toml",
+    )
+    for path in known:
+        if path.exists():
+            return path
+    raise InputError(f"{known[0]}: no such file; name a search space with --space FILE")
+
+
 def _config_file(source: RunFolder) -> Path:
     name = source.name
     for path in (source.config_file, INSTALLED / f"{name}.toml", BESIDE / name / "config.toml"):

@@ -54,7 +54,7 @@ def launched(events):
 
 @pytest.fixture
 def compute():
-    chosen = choose_compute(ComputeConfig(precision="fp32"), is_compute_bound=False)
+    chosen = choose_compute(ComputeConfig(precision="fp32", n_threads=1), is_compute_bound=False)
     chosen.enter()
     return chosen
 

@@ -1,0 +1,100 @@
+"""The command `python -m hbcomp.tune`: search the hyperparameters of an experiment with Optuna."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def tune(
+    experiment: Annotated[
+        str, typer.Argument(help="The experiment to improve: a folder under experiments/.")
+    ] = "quickstart",
+    space: Annotated[
+        Path | None,
+        typer.Option(help="The search space.  [default: space.toml beside the experiment]"),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 30,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds after which no trial begins.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a trial at a time.")] = 1,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
+    ] = None,
+    rule: Annotated[
+        str, typer.Option(help="The fixed rule that trials are scored by: half or argmax.")
+    ] = "half",
+    best: Annotated[
+        int, typer.Option(min=0, help="Best trials to train again on fresh seeds; 0 for none.")
+    ] = 3,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train only the first folds of each trial.  [default: all]"),
+    ] = None,
+    looks: Annotated[
+        int, typer.Option(min=0, max=5, help="Looks within each fold at which a trial may end.")
+    ] = 0,
+    alpha: Annotated[
+        float,
+        typer.Option(min=0.001, max=0.499, help="Chance of stopping a trial as good as the best."),
+    ] = 0.05,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Of the sampler, the folds and the nets.")
+    ] = 0,
+    name: Annotated[str, typer.Option(help="The study, if there shall be several.")] = "tune",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="A database for several machines, e.g. postgresql+psycopg://..."
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start a new version of the study with nothing.")
+    ] = False,
+) -> dict[str, Any]:
+    """Search an experiment's hyperparameters, stop lost trials early, confirm the best ones.
+
+    Trials are scored by cross-validation under a fixed rule. Every finished trial is kept; the
+    same command continues. The winner on fresh seeds becomes an experiment for `hbcomp cv`.
+
+    Examples: python -m hbcomp.tune quickstart --trials 30 --jobs 2
+
+    python -m hbcomp.tune resnet --train train.csv --space my.toml --timeout 7200
+    """
+    from hbcomp.experiment.setup import prepare, space_file
+    from hbcomp.tuning.space import read_space
+    from hbcomp.tuning.workflow import Wish, run
+
+    files = [f"data.train={train}"] * bool(train)
+    asked = prepare(experiment, [*files, *(assignments or [])], None)
+    wish = Wish(
+        n_trials=trials,
+        timeout=timeout,
+        n_jobs=jobs,
+        url=storage,
+        name=name,
+        rule=rule,
+        seed=seed,
+        n_epoch_looks=looks,
+        alpha=alpha,
+        n_folds=folds,
+        n_best=best,
+        is_fresh=fresh,
+    )
+    return run(asked, read_space(space or space_file(asked.run)), wish)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(tune)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""The best trials once more, on fresh folds and seeds: what of a search's gain is real.
+
+The best of many trials is partly the luckiest. So the best few and the base experiment are trained
+again on a fresh seed, which picks the winner; a second fresh seed, on which nothing was picked,
+measures the winner against the base.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hbcomp.cli import console
+from hbcomp.data.folds import make_folds
+from hbcomp.experiment.config import Config
+from hbcomp.scoring.metrics import score_of
+from hbcomp.scoring.paired import Difference, paired_difference
+from hbcomp.tuning.crew import Seat, crew
+from hbcomp.tuning.trial import RULES, Costs, Ground, fold_costs, pack, resident, unpack
+
+BASE = "base"
+PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody's search seeds lie there
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one configuration on a fresh seed."""
+
+    ground: Ground
+    name: str
+    config: Config
+    seed: int
+    fold: int
+
+    @property
+    def key(self) -> str:
+        """The user attribute of the study that keeps its costs."""
+        return f"fresh {self.name} seed {self.seed} fold {self.fold}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that was trained again: its score in the search and on the fresh seed, per 20k."""
+
+    number: int
+    search: float
+    fresh: float
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What the fresh seeds said; all per 20k rows under the study's rule.
+
+    `winner_fresh`, `base_fresh` and `difference` (winner minus base, paired on the same rows) are
+    of the seed that picked nothing.
+    """
+
+    seeds: tuple[int, int]
+    n_rows: int
+    candidates: list[Candidate]
+    base_search: float | None
+    base_fresh_picking: float
+    winner: FrozenTrial
+    winner_fresh: float
+    base_fresh: float
+    difference: Difference
+
+
+def work(job: FoldJob, seat: Seat) -> str:
+    """Return the packed costs of the job's held-out rows."""
+    ground = job.ground
+    here = resident(ground.base.data, ground.fingerprint, seat.compute.device)
+    folds = make_folds(job.config.folds, here.train, job.seed)
+    *_, costs = fold_costs(
+        job.config, here.beats, folds, job.fold, RULES[ground.rule], seat.compute
+    )
+    return pack(costs)
+
+
+def confirm(
+    study: optuna.Study, ground: Ground, n_folds: int, seats: Sequence[Seat], n_best: int
+) -> Confirmed | None:
+    """Train the best `n_best` trials and the base on fresh seeds, as far as that is not stored.
+
+    None where no trial but the base is complete.
+    """
+    best = best_trials(study, n_best, ground.space.base_values(ground.base))
+    if not best:
+        return None
+    pick, measure = ground.seed + PICK, ground.seed + MEASURE
+    configs = {BASE: ground.base} | {_name(trial): _config(trial, ground) for trial in best}
+    _train(study, ground, configs, pick, n_folds, seats)
+    costs = {name: _costs(study, name, pick, n_folds) for name in configs}
+    winner = min(best, key=lambda trial: costs[_name(trial)].sum())
+    finalists = {name: configs[name] for name in (BASE, _name(winner))}
+    _train(study, ground, finalists, measure, n_folds, seats)
+    ours, theirs = (_costs(study, name, measure, n_folds) for name in (_name(winner), BASE))
+    return Confirmed(
+        seeds=(pick, measure),
+        n_rows=len(ours),
+        candidates=[
+            Candidate(trial.number, _value(trial), score_of(costs[_name(trial)]).per_20k)
+            for trial in best
+        ],
+        base_search=_search_score_of_base(study, ground),
+        base_fresh_picking=score_of(costs[BASE]).per_20k,
+        winner=winner,
+        winner_fresh=score_of(ours).per_20k,
+        base_fresh=score_of(theirs).per_20k,
+        difference=paired_difference(ours, theirs),
+    )
+
+
+def best_trials(
+    study: optuna.Study, n_best: int, base: Mapping[str, Any] | None
+) -> list[FrozenTrial]:
+    """Return the best complete trials with different parameters, none of them the base's."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    distinct: dict[str, FrozenTrial] = {}
+    for trial in sorted(complete, key=lambda trial: (_value(trial), trial.number)):
+        if trial.params != base:
+            distinct.setdefault(repr(sorted(trial.params.items())), trial)
+    return list(distinct.values())[:n_best]
+
+
+def _train(
+    study: optuna.Study,
+    ground: Ground,
+    configs: Mapping[str, Config],
+    seed: int,
+    n_folds: int,
+    seats: Sequence[Seat],
+) -> None:
+    stored = study.user_attrs
+    jobs = [
+        job
+        for name, config in configs.items()
+        for fold in range(n_folds)
+        if (job := FoldJob(ground, name, config, seed, fold)).key not in stored
+    ]
+    while jobs:
+        with crew(seats, work) as workers:
+            for done in workers.done(iter(jobs)):
+                if not done.has_died:
+                    # Stored at once: a killed command trains no fold twice.
+                    study.set_user_attr(done.job.key, done.result)
+                    jobs.remove(done.job)
+                    _tell(done.job, done.result, len(jobs))
+
+
+def _tell(job: FoldJob, costs: str, n_left: int) -> None:
+    console.print(
+        f"{job.name} on fresh seed {job.seed} fold {job.fold}: "
+        f"{score_of(unpack(costs)).per_20k:.1f} per 20k, {n_left} folds left"
+    )
+
+
+def _costs(study: optuna.Study, name: str, seed: int, n_folds: int) -> Costs:
+    stored = study.user_attrs
+    prefix = f"fresh {name} seed {seed} fold "
+    return np.concatenate([unpack(stored[f"{prefix}{fold}"]) for fold in range(n_folds)])
+
+
+def _name(trial: FrozenTrial) -> str:
+    return f"trial {trial.number}"
+
+
+def _config(trial: FrozenTrial, ground: Ground) -> Config:
+    return ground.space.apply(ground.base, ground.space.values_of(trial.params))
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None  # a complete trial has one
+    return trial.value
+
+
+def _search_score_of_base(study: optuna.Study, ground: Ground) -> float | None:
+    """Return what the base scored as a trial of the study, if it was one."""
+    own = ground.space.base_values(ground.base)
+    values = [trial.value for trial in _complete(study) if trial.params == own]
+    return values[0] if values else None
+
+
+def _complete(study: optuna.Study) -> Iterator[FrozenTrial]:
+    yield from study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def to_json(confirmed: Confirmed) -> dict[str, Any]:
+    """Return the numbers as plain values."""
+    difference = confirmed.difference
+    return {
+        "seeds": list(confirmed.seeds),
+        "n_rows": confirmed.n_rows,
+        "base": {"search": confirmed.base_search, "fresh": confirmed.base_fresh_picking},
+        "candidates": [
+            {"trial": each.number, "search": each.search, "fresh": each.fresh}
+            for each in confirmed.candidates
+        ],
+        "winner": {
+            "trial": confirmed.winner.number,
+            "fresh": confirmed.winner_fresh,
+            "base": confirmed.base_fresh,
+            "difference": difference.per_20k,
+            "standard_error": difference.standard_error,
+        },
+    }

@@ -1,0 +1,187 @@
+"""The search: trials handed out one by one until there are as many as were asked for."""
+
+import time
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from hbcomp.cli import console
+from hbcomp.errors import InputError
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.tuning.crew import Seat, crew
+from hbcomp.tuning.storage import join_study, n_finished, open_storage
+from hbcomp.tuning.trial import (
+    DIVERGED,
+    STOPPED,
+    WORKER,
+    Ground,
+    incumbent,
+    resident,
+    run_trial,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is kept, as each worker needs it."""
+
+    url: str | None
+    run: RunFolder
+    study_name: str
+    n_workers: int
+
+    def join(self, seed: int) -> optuna.Study:
+        """Return the study."""
+        storage = open_storage(self.url, self.run)
+        return join_study(storage, self.study_name, seed, n_workers=self.n_workers)
+
+
+@lru_cache(maxsize=1)
+def _joined(place: Place, seed: int) -> optuna.Study:
+    return place.join(seed)
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial to run; `worker` marks it in the study."""
+
+    ground: Ground
+    place: Place
+    worker: str
+
+
+def work(job: TrialJob, seat: Seat) -> None:
+    """Run one trial of the study."""
+    ground = job.ground
+    here = resident(ground.base.data, ground.fingerprint, seat.compute.device)
+    study = _joined(job.place, ground.seed)
+    with writable():
+        study.optimize(
+            lambda trial: run_trial(trial, ground, here, seat.compute, job.worker), n_trials=1
+        )
+
+
+@contextmanager
+def writable() -> Iterator[None]:
+    """Say in one line why a study cannot be written any more: a full disk, a lost server."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        driver = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        reason = str(getattr(driver, "orig", None) or driver).partition("\n")[0]
+        raise InputError(
+            f"the study cannot be written: {reason}; finished trials are kept, and the same "
+            "command continues once that is mended"
+        ) from error
+
+
+def search(
+    study: optuna.Study,
+    ground: Ground,
+    place: Place,
+    seats: Sequence[Seat],
+    n_trials: int,
+    timeout: float | None,
+) -> None:
+    """Bring the study to `n_trials` finished trials of its own, or as far as `timeout` seconds go.
+
+    No trial begins after the timeout; those that run then are finished. A trial whose worker is
+    killed is queued again at once, with its parameters. Trials that run on other machines count;
+    two machines that begin one at the same moment may both take the last.
+    """
+    start, told = time.monotonic(), _told(study)
+    running: set[str] = set()
+
+    def jobs() -> Iterator[TrialJob]:
+        # Counted anew each time: other machines may work on the same study.
+        while _n_begun(study, running) < n_trials and (
+            timeout is None or time.monotonic() - start < timeout
+        ):
+            job = TrialJob(ground, place, uuid.uuid4().hex)
+            running.add(job.worker)
+            yield job
+
+    try:
+        with crew(seats, work) as workers:
+            has_more = True
+            # A round ends early by as many trials as died in it.
+            while has_more and n_finished(study) < n_trials:
+                has_more = False
+                for done in workers.done(jobs()):
+                    has_more = True
+                    running.remove(done.job.worker)
+                    if done.has_died:
+                        console.print("a worker was killed; its trial is queued again")
+                        retry(study, {done.job.worker})
+                    _tell(study, told, n_trials)
+    except KeyboardInterrupt:
+        retry(study, running)
+        raise
+    if n_others := _n_begun(study, running) - n_finished(study):
+        console.print(f"{n_others} trials are still running in other processes")
+
+
+def _n_begun(study: optuna.Study, running: Collection[str]) -> int:
+    """Return how many trials are finished or run: ours by their jobs, others' by the study."""
+    others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    n_others = sum(trial.user_attrs.get(WORKER) not in (None, *running) for trial in others)
+    return n_finished(study) + len(running) + n_others
+
+
+def retry(study: optuna.Study, workers: Collection[str] | None = None) -> None:
+    """Queue what dead workers left unfinished, with its parameters; of all workers if None.
+
+    Optuna itself fails the trial of a process that is interrupted, but does not queue it again.
+    """
+    storage = study._storage
+    assert isinstance(storage, RDBStorage | optuna.storages._CachedStorage)
+    callback = storage.get_heartbeat_stale_trial_callback()
+    states = (TrialState.RUNNING,) if workers is None else (TrialState.RUNNING, TrialState.FAIL)
+    for trial in study.get_trials(deepcopy=False, states=states):
+        if workers is None or trial.user_attrs.get(WORKER) in workers:
+            if trial.state == TrialState.RUNNING:
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            if callback:
+                callback(study, trial)
+
+
+def _told(study: optuna.Study) -> set[int]:
+    return {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+
+
+def _tell(study: optuna.Study, told: set[int], n_trials: int) -> None:
+    """Print a line for each trial that ended since the last look."""
+    trials = study.get_trials(deepcopy=False)
+    best = incumbent(trials)
+    for trial in trials:
+        if trial.state.is_finished() and trial.number not in told:
+            told.add(trial.number)
+            console.print(f"{n_finished(study)}/{n_trials} {line_of(trial, best)}")
+
+
+def line_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
+    """Return what a person wants to know of a trial that ended."""
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    so_far = f", best {best.value:.1f} (trial {best.number})" if best else ""
+    return f"trial {trial.number}: {_outcome(trial)}, {seconds:.0f} s{so_far}"
+
+
+def _outcome(trial: FrozenTrial) -> str:
+    if trial.state == TrialState.COMPLETE:
+        return f"{trial.value:.1f} per 20k"
+    if stopped := trial.user_attrs.get(STOPPED):
+        return (
+            f"stopped after {stopped['n_rows']:,} rows, {stopped['per_20k']:+.0f} against trial "
+            f"{stopped['incumbent']} with {stopped['boundary']:.0f} allowed"
+        )
+    if diverged := trial.user_attrs.get(DIVERGED):
+        return f"diverged: {diverged}"
+    return "failed"

@@ -1,0 +1,276 @@
+"""Where studies are kept, and which of them may be continued.
+
+A study is bound to its search space and to what its trials were measured on. Under another space
+it gets a successor, `NAME v2`, that takes over the trials which still fit; nothing is ever removed
+or rewritten.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import StudySummary
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from hbcomp.errors import InputError
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.tuning.space import Space
+
+# Seconds. Assumed: a beat is one short write, and a trial takes minutes, so two minutes of silence
+# cost little; four missed beats are a dead process, not a slow one.
+HEARTBEAT_INTERVAL = 30
+GRACE_PERIOD = 120
+# Assumed: a preempted machine is bad luck twice at most; a trial that dies a third time is itself
+# the cause, for example by its memory.
+MAX_RETRIES = 2
+# Seconds that SQLite waits for another process's lock; its default of 5 can pass on a busy disk.
+# Assumed, below the grace period, so that a beat that waits is not taken for a missed one.
+BUSY_TIMEOUT = 60
+# Optuna's default: trials drawn at random before its model is trusted.
+N_STARTUP_TRIALS = 10
+
+BOUND_TO = "bound_to"  # user attribute of a study: its version, space and binding
+WARM_START = "warm_start"  # user attribute of a trial: the study and number it was taken from
+
+
+def open_storage(url: str | None, run: RunFolder) -> RDBStorage:
+    """Return the database of a run's studies: `studies.db` in its folder, or another by its URL.
+
+    The first opening makes the tables: open it once before several workers do. One that cannot be
+    opened is an InputError without its password.
+    """
+    # What a failed trial means is for the command to say.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if url is None:
+        run.path.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{run.path / 'studies.db'}"
+    place = _place(url)
+    is_sqlite = place.get_backend_name() == "sqlite"
+    if is_sqlite and place.database in (None, "", ":memory:"):
+        raise InputError(f"{place}: a study in memory would be lost; name a file, sqlite:///FILE")
+    # A server may drop a connection during a long trial; asking first finds out and reconnects.
+    options = {"connect_args": {"timeout": BUSY_TIMEOUT}} if is_sqlite else {"pool_pre_ping": True}
+    try:
+        with _experimental():
+            return RDBStorage(
+                url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_INTERVAL,
+                grace_period=GRACE_PERIOD,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
+            )
+    except ImportError as error:
+        reason = f"needs a database driver that is not installed: {error.__cause__ or error}"
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"cannot be used for studies: {_first_line(error)}"
+    # Without its options: they may hold a password too.
+    raise InputError(f"{place.set(query={})}: {_without_password(reason, place)}")
+
+
+def open_study(
+    storage: RDBStorage,
+    name: str,
+    space: Space,
+    binding: Mapping[str, str],
+    seed: int,
+    *,
+    n_workers: int = 1,
+    is_fresh: bool = False,
+) -> optuna.Study:
+    """Return the study of that name for this space and binding, continued or new.
+
+    The newest version of both is continued. Under another space a new version takes over the
+    finished trials that fit from the newest one of the same binding. Under another binding it is
+    refused with what changed; with `is_fresh` a new version starts with nothing.
+    """
+    versions = [] if is_fresh else _versions(storage, name)
+    asked = {"space": space.fingerprint, "binding": dict(binding)}
+    for version in versions:
+        if version.user_attrs[BOUND_TO].items() >= asked.items():
+            return join_study(storage, version.study_name, seed, n_workers=n_workers)
+    related = [each for each in versions if each.user_attrs[BOUND_TO]["binding"] == dict(binding)]
+    if versions and not related:
+        changes = _changes(versions[0].user_attrs[BOUND_TO]["binding"], binding)
+        raise InputError(
+            f"study {versions[0].study_name!r} was measured on something else: "
+            f"{'; '.join(changes)}; --name another study, or --fresh starts a new version"
+        )
+    study_name = _add_version(storage, name, space, asked, related)
+    return join_study(storage, study_name, seed, n_workers=n_workers)
+
+
+def join_study(storage: RDBStorage, study_name: str, seed: int, *, n_workers: int) -> optuna.Study:
+    """Return a study that `open_study` opened, as each of `n_workers` workers needs it."""
+    study = optuna.load_study(
+        study_name=study_name, storage=storage, pruner=optuna.pruners.NopPruner()
+    )
+    version = study.user_attrs[BOUND_TO]["version"]
+    study.sampler = StudySampler((seed, version), is_parallel=n_workers > 1)
+    return study
+
+
+def n_finished(study: optuna.Study) -> int:
+    """Return how many of the study's own trials ended, complete or pruned."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sum(WARM_START not in trial.user_attrs for trial in finished)
+
+
+def reap(study: optuna.Study) -> None:
+    """Fail the trials of processes that died, and queue each once more with its parameters.
+
+    A process counts as dead after `GRACE_PERIOD` seconds without a sign of life. `study.optimize`
+    does this before each trial too.
+    """
+    with _experimental():
+        optuna.storages.fail_stale_trials(study)
+
+
+class StudySampler(optuna.samplers.BaseSampler):
+    """TPE whose random stream is made anew for each trial from the seed and the trial's number.
+
+    So a study that was stopped and continued suggests what an uninterrupted one does, and workers
+    draw from different streams without knowing of each other. Not for threads sharing a study.
+    """
+
+    def __init__(self, seed: Sequence[int], *, is_parallel: bool) -> None:
+        self._seed = seed
+        self._is_parallel = is_parallel
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Make the sampler of this trial."""
+        words = np.random.SeedSequence([*self._seed, trial.number]).generate_state(1)
+        with _experimental():
+            self._tpe = optuna.samplers.TPESampler(
+                seed=int(words[0]),
+                n_startup_trials=N_STARTUP_TRIALS,
+                # Learning rate, batch and epochs depend on each other.
+                multivariate=True,
+                # Conditional paths stay in the joint model of the trials that have them.
+                group=True,
+                # With one worker nothing runs while it draws, and a dead trial is no bad one.
+                constant_liar=self._is_parallel,
+            )
+        self._tpe.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return what the trial's sampler draws together."""
+        return self._tpe.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the parameters that are drawn together."""
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Return a parameter that is drawn alone."""
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _place(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # Nothing of it is shown: without knowing its parts, any may be the password.
+        raise InputError(
+            "--storage must be a database URL like sqlite:///studies.db or "
+            "postgresql+psycopg://user:password@host/database"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
+def _without_password(message: str, place: URL) -> str:
+    return message.replace(str(place.password), "***") if place.password else message
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Use a part of Optuna that may still change; the tests of this module would notice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _version_names(storage: RDBStorage, name: str) -> dict[int, StudySummary]:
+    """Return the studies that are versions of `name`, by number, whoever made them."""
+    pattern = re.compile(rf"{re.escape(name)}(?: v(\d+))?")
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    matches = [(pattern.fullmatch(each.study_name), each) for each in summaries]
+    return {int(match[1] or 1): each for match, each in matches if match}
+
+
+def _versions(storage: RDBStorage, name: str) -> list[StudySummary]:
+    """Return the versions of a study, the newest first; a half-made one does not count."""
+    numbered = sorted(_version_names(storage, name).items(), reverse=True)
+    return [each for _, each in numbered if BOUND_TO in each.user_attrs]
+
+
+def _changes(stored: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    return [
+        f"{key} was {stored.get(key, 'absent')!r}, now {wanted.get(key, 'absent')!r}"
+        for key in sorted({*stored, *wanted})
+        if stored.get(key) != wanted.get(key)
+    ]
+
+
+def _add_version(
+    storage: RDBStorage,
+    name: str,
+    space: Space,
+    asked: Mapping[str, Any],
+    related: Sequence[StudySummary],
+) -> str:
+    """Make the next version of a study, with the trials of the newest related one; return its name.
+
+    It counts from its last write on, so one whose process died on the way is passed over.
+    """
+    number = max(_version_names(storage, name), default=0) + 1
+    study_name = name if number == 1 else f"{name} v{number}"
+    try:
+        study = optuna.create_study(storage=storage, study_name=study_name, direction="minimize")
+    except DuplicatedStudyError:
+        raise InputError(
+            f"another process is opening study {study_name!r}; give the command again"
+        ) from None
+    for older in related[:1]:
+        _take_over(optuna.load_study(study_name=older.study_name, storage=storage), study, space)
+    study.set_user_attr(BOUND_TO, {"version": number, **asked})
+    return study_name
+
+
+def _take_over(older: optuna.Study, study: optuna.Study, space: Space) -> None:
+    """Add the complete trials that fit, each marked with where it was measured first.
+
+    Pruned ones are left: what they were compared with is not in the new study.
+    """
+    for trial in older.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if space.fits(trial.params):
+            origin = {"study": older.study_name, "trial": trial.number}
+            study.add_trial(
+                optuna.trial.create_trial(
+                    value=trial.value,
+                    params=trial.params,
+                    distributions=space.distributions_of(trial.params),
+                    user_attrs={WARM_START: origin, **trial.user_attrs},
+                )
+            )
