@@ -1,6 +1,8 @@
 """What every test gets: checked shapes and types, and a cache folder of its own."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -26,3 +28,11 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HBCOMP_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _subnormal_floats() -> Iterator[None]:
+    """Take back what training sets for its process: other tests need every float."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
