@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -48,7 +49,8 @@ def arrange(
         return _on_cpu(config, compute, beats, members, n_jobs)
     n_jobs = n_jobs or _open_jobs(config.compute, compute, len(members))
     if _may_measure_together(config.compute, compute, len(members), n_jobs):
-        compute = choose_together(config.recipe, beats, members, compute, config.compute.layout)
+        share = members[: -(-len(members) // n_jobs)]  # what one GPU of several gets
+        compute = choose_together(config.recipe, beats, share, compute, config.compute.layout)
     return Arrangement(compute, n_jobs)
 
 
@@ -70,7 +72,7 @@ def _on_cpu(
 
 def _may_measure_together(asked: ComputeConfig, compute: Compute, n_nets: int, n_jobs: int) -> bool:
     # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
-    n_gpus = torch.cuda.device_count() if compute.device.startswith("cuda") else 0
+    n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
     return asked.n_together is None and n_jobs <= n_gpus < n_nets
 
 
@@ -98,15 +100,27 @@ def _continued(config: Config, first: Compute) -> Compute:
             "n_threads": asked.n_threads or first.n_threads,
             "n_together": asked.n_together or first.n_together,
             "layout": first.layout if asked.layout == "auto" else asked.layout,
+            "engine": _engine(asked, first),
         }
     )
     compute = choose_compute(wish, is_compute_bound=config.net.is_compute_bound)
     changes = [
         f"{key} {getattr(first, key)} before, {getattr(compute, key)} now"
-        for key in ("device", "precision", "n_threads", "engine", "layout")
+        for key in ("device", "precision", "n_threads", "engine", "layout", *_of_stack(first))
         if getattr(first, key) != getattr(compute, key)
     ]
     if changes:
         console.print(f"warning: the last bits of new folds will differ: {'; '.join(changes)}")
         return compute
     return replace(compute, reason="as this run began")
+
+
+def _engine(asked: ComputeConfig, first: Compute) -> Literal["auto", "eager", "graph", "compile"]:
+    """Return the engine a run began with, unless another is asked for or its GPU is gone."""
+    is_gone = first.engine == "graph" and not device_exists(first.device)
+    return asked.engine if asked.engine != "auto" or is_gone else first.engine
+
+
+def _of_stack(first: Compute) -> tuple[str, ...]:
+    # Another number of nets in a stack rounds differently and draws other dropout masks.
+    return ("n_together",) if first.layout == "stacked" else ()

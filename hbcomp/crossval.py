@@ -135,7 +135,8 @@ def cross_validate(
     """Train every fold of every seed that is not stored yet, and return what all of them say.
 
     The caller holds the run's lock. Killed at any moment, the same call continues with the
-    first unfinished fold, and on a CPU the outcome has the same bits.
+    folds that are not stored, and on a CPU the outcome has the same bits; a stack of another
+    size rounds differently, which is said.
     """
     identity = {**config.identity(), **material.fingerprints}
     folder.admit(run, identity, force=force)
@@ -271,7 +272,11 @@ def together(tasks: Sequence[FoldTask]) -> Iterator[list[FoldTask]]:
 
 def _fit(first: FoldTask, second: FoldTask) -> bool:
     size = first.recipe.train.batch_size
-    return n_batches(len(first.train_idx), size) == n_batches(len(second.train_idx), size)
+    shapes = [
+        (n_batches(len(task.train_idx), size), min(size, len(task.train_idx)))
+        for task in (first, second)
+    ]
+    return shapes[0] == shapes[1]
 
 
 def _train_in_workers(
@@ -334,7 +339,7 @@ def train_folds(
     with explained(group):
         fits = [_Fit(task, resident) for task in group]
         _train_and_score(fits, resident, emit, watch)
-        results = [_result(fit, resident, watch) for fit in fits]
+        results = [_result(fit, resident, watch, position) for position, fit in enumerate(fits)]
     with watch.phase("write"):
         for fit, result in zip(fits, results, strict=True):
             task = fit.task
@@ -392,7 +397,7 @@ def _train_and_score(
             emit(fit.record(epoch, score))
 
 
-def _result(fit: _Fit, resident: Resident, watch: Stopwatch) -> FoldResult:
+def _result(fit: _Fit, resident: Resident, watch: Stopwatch, position: int) -> FoldResult:
     task, test_probs = fit.task, None
     if resident.test_signals is not None:
         with watch.phase("predict"):
@@ -400,7 +405,9 @@ def _result(fit: _Fit, resident: Resident, watch: Stopwatch) -> FoldResult:
     assert fit.valid_probs is not None  # the last epoch is always scored
     for probs in (fit.valid_probs, test_probs):
         if probs is not None and not np.isfinite(probs).all():
-            raise DivergedError("the net's probabilities must be finite; try a smaller train.lr")
+            raise DivergedError(
+                "the net's probabilities must be finite; try a smaller train.lr", position
+            )
     return FoldResult(task.seed, task.fold, task.valid_idx, fit.valid_probs, test_probs)
 
 

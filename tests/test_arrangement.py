@@ -8,6 +8,7 @@ import torch
 from hbcomp import arrangement
 from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.data.synthetic import make_beats
+from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -109,3 +110,18 @@ def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
     arranged(RunFolder(tmp_path), beats, n_together=2)
     arranged(RunFolder(tmp_path), beats, n_jobs=3)
     assert len(asked) == 1
+
+
+def test_a_continued_run_keeps_its_engine_unless_told_otherwise(tmp_path, beats, capsys):
+    run = RunFolder(tmp_path)
+    first = replace(CPU, engine="compile")
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    assert arranged(run, beats, device="cpu").compute.engine == "compile"
+    assert capsys.readouterr().err == ""
+    assert arranged(run, beats, device="cpu", engine="eager").compute.engine == "eager"
+    assert "engine compile before, eager now" in capsys.readouterr().err
+
+
+def test_a_stack_is_not_compiled(tmp_path, beats):
+    with pytest.raises(InputError, match="compile does not reach nets"):
+        arranged(RunFolder(tmp_path), beats, device="cpu", engine="compile", layout="stacked")

@@ -133,7 +133,7 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
         (1, "streams", [[0], [1], [2], [3], [4]]),
         (2, "streams", [[0, 1], [2, 3], [4]]),
         (9, "streams", [[0, 1, 2, 3, 4]]),
-        (9, "stacked", [[0, 1, 2], [3, 4]]),  # fold 3 and 4 have a batch less
+        (9, "stacked", [[0, 1, 2], [3, 4]]),  # folds 3 and 4 have a batch less
         (2, "stacked", [[0, 1], [2], [3, 4]]),
     ],
 )

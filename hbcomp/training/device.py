@@ -80,6 +80,8 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int
     """
     device, why_device = _choose_device(config.device)
     precision, why_precision = _choose_precision(config.precision, device, is_compute_bound)
+    if config.engine == "compile" and config.layout == "stacked":
+        raise InputError("compute.engine compile does not reach nets in compute.layout stacked")
     return Compute(
         device=device,
         precision=precision,

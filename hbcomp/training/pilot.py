@@ -116,6 +116,7 @@ def choose_together(
     per second is taken. The nets take at most `MEMORY_SHARE` of the free memory, going by what one
     alone took. Not measured on a GPU yet.
     """
+    compute.enter()  # first: what follows asks about the device that this sets
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     alone = replace(compute, n_together=1, layout="streams")
@@ -125,7 +126,7 @@ def choose_together(
     bytes_of_one = torch.cuda.max_memory_allocated() - before
     torch.cuda.empty_cache()
     n_most = most_together(len(members), bytes_of_one, torch.cuda.mem_get_info()[0])
-    for kind in _layouts(layout, recipe, members[:n_most]):
+    for kind in _layouts(layout, recipe, members[:n_most], compute):
         several = replace(compute, n_together=n_most, layout=kind)
         # Another arrangement may need more than n times the memory of one net.
         with suppress(torch.OutOfMemoryError):
@@ -140,9 +141,12 @@ def choose_together(
     )
 
 
-def _layouts(layout: str, recipe: Recipe, members: Sequence[Member]) -> list[Layout]:
-    n_steps = {member.n_steps(recipe.train.batch_size) for member in members}
-    possible: list[Layout] = ["streams", "stacked"] if len(n_steps) == 1 else ["streams"]
+def _layouts(
+    layout: str, recipe: Recipe, members: Sequence[Member], compute: Compute
+) -> list[Layout]:
+    shapes = {member.shape(recipe.train.batch_size) for member in members}
+    can_stack = len(shapes) == 1 and compute.engine != "compile"
+    possible: list[Layout] = ["streams", "stacked"] if can_stack else ["streams"]
     return [kind for kind in possible if layout in ("auto", kind) and len(members) > 1]
 
 

@@ -45,6 +45,10 @@ class Member:
         """Return the number of steps of an epoch."""
         return n_batches(len(self.train_idx), batch_size)
 
+    def shape(self, batch_size: int) -> tuple[int, int]:
+        """Return the steps of an epoch and the rows of each; equal ones can be stacked."""
+        return self.n_steps(batch_size), min(batch_size, len(self.train_idx))
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -112,10 +116,10 @@ def make_state(
 ) -> TrainState:
     """Return the state before the first step; several members are stacked into one net.
 
-    The members of a stack must have equally many steps in an epoch.
+    The members of a stack must have equally many steps in an epoch, of equally many rows.
     """
     device, config = beats.device, recipe.train
-    n_steps, *others = {member.n_steps(config.batch_size) for member in members}
+    (n_steps, size), *others = {member.shape(config.batch_size) for member in members}
     assert not others, "members of a stack differ in steps"
     seeds = [_seeds(member.seed) for member in members]
     nets = [
@@ -127,7 +131,6 @@ def make_state(
     if config.ema_decay:
         predictors, average = _averaged(weights)
     lr = torch.zeros((), device=device)
-    size = min(config.batch_size, len(members[0].train_idx))
     return TrainState(
         members=members,
         weights=weights,

@@ -143,3 +143,8 @@ def test_a_stack_of_unequal_steps_is_a_bug(beats):
     members = [Member(train_idx, (0, 0)) for train_idx in rows]
     with pytest.raises(AssertionError, match="members of a stack differ in steps"):
         make_state(recipe(), beats, members, CPU)
+
+
+def test_batches_of_all_rows_stack_only_where_they_are_equally_long():
+    shapes = [Member(torch.arange(n), (0, 0)).shape(256) for n in (100, 101, 256, 600)]
+    assert shapes == [(1, 100), (1, 101), (1, 256), (2, 256)]
