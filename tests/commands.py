@@ -103,33 +103,38 @@ def _child(words, cwd, streams, strike, prepare, environment):
         # Workers are fresh processes: the strike travels with the work they are given.
         import_module("hbcomp.tuning.search").work = partial(_work, strike, cwd / ".struck")
     elif strike:
-        _arm(strike)
+        _arm(strike, os.kill)
     import_module("hbcomp.__main__").main()
 
 
-def _arm(strike):
+def _arm(strike, kill):
     module = import_module(f"hbcomp.{strike.module}")
-    setattr(module, strike.function, _striking(getattr(module, strike.function), strike))
+    setattr(module, strike.function, _striking(getattr(module, strike.function), strike, kill))
 
 
 def _work(strike, marker, job, seat):
-    with suppress(FileExistsError):
-        marker.touch(exist_ok=False)  # so only one of them strikes
-        _arm(strike)
-    return import_module("hbcomp.tuning.search").work(job, seat)
+    def kill_first(pid, number):
+        with suppress(FileExistsError):
+            marker.touch(exist_ok=False)  # so only one of them strikes, whoever comes first
+            os.kill(pid, number)
+
+    module = import_module("hbcomp.tuning.search")
+    if not marker.exists():
+        _arm(strike, kill_first)
+    return module.work(job, seat)
 
 
-def _striking(function, strike):
+def _striking(function, strike, kill):
     n_calls = 0
 
     def wrapper(*args, **kwargs):
         nonlocal n_calls
         n_calls += 1
         if n_calls == strike.n and not strike.is_after:
-            os.kill(os.getpid(), strike.signal)
+            kill(os.getpid(), strike.signal)
         result = function(*args, **kwargs)
         if n_calls == strike.n and strike.is_after:
-            os.kill(os.getpid(), strike.signal)
+            kill(os.getpid(), strike.signal)
         return result
 
     return wrapper

@@ -144,7 +144,7 @@ def _train(
     while jobs:
         with crew(seats, work) as workers:
             for done in workers.done(iter(jobs)):
-                if not done.has_died:
+                if done.death is None:
                     # Stored at once: a killed command trains no fold twice.
                     study.set_user_attr(done.job.key, done.result)
                     jobs.remove(done.job)

@@ -1,6 +1,7 @@
 """Worker processes, each on a seat of its own: one that dies takes nobody with it."""
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +24,11 @@ POLL_SECONDS = 0.5  # a worker may outlive its owner by so much; a look takes mi
 
 @dataclass(frozen=True)
 class Done(Generic[Job]):
-    """A job and what it returned; `has_died` where its worker was killed on the way."""
+    """A job and what it returned; `death` says how its worker ended where it did on the way."""
 
     job: Job
     result: Any = None
-    has_died: bool = False
+    death: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Crew(Generic[Job]):
                             f"(now {len(self._seats)})"
                         ) from error
                     self._dismiss(seat)
-                    yield Done(job, has_died=True)
+                    yield Done(job, death=_death(error))
                 else:
                     self._n_deaths = 0
                     yield Done(job, result)
@@ -108,6 +109,12 @@ class Crew(Generic[Job]):
         for seat in self._seats:
             if seat.number in self._pools:
                 self._dismiss(seat)
+
+
+def _death(error: BrokenProcessPool) -> str:
+    """Return how a worker ended, e.g. `SIGKILL(-9)`; loky tells it in its message only."""
+    exit_codes = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
+    return exit_codes[1] if exit_codes else str(error).partition("\n")[0]
 
 
 def _follow(owner: int) -> None:

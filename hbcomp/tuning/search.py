@@ -118,8 +118,8 @@ def search(
                 for done in workers.done(jobs()):
                     has_more = True
                     running.remove(done.job.worker)
-                    if done.has_died:
-                        console.print("a worker was killed; its trial is queued again")
+                    if done.death is not None:
+                        console.print(f"a worker died ({done.death}); its trial is queued again")
                         retry(study, {done.job.worker})
                     _tell(study, told, n_trials)
     except KeyboardInterrupt:

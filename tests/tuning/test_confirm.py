@@ -187,7 +187,7 @@ def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, ground, train
         def done(jobs):
             for each in type(crew).done(crew, jobs):
                 has_died = next(n_deaths, False)
-                yield Done(each.job, has_died=True) if has_died else each
+                yield Done(each.job, death="SIGKILL(-9)") if has_died else each
 
         class Mortal:
             def __enter__(self):

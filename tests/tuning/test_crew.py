@@ -68,7 +68,7 @@ def test_two_seats_do_every_job_once_and_take_the_next_only_when_one_is_free(two
         found.append(done)
     assert taken == list(range(7))
     assert sorted(done.job for done in found) == taken
-    assert not any(done.has_died for done in found)
+    assert not any(done.death for done in found)
     assert all(done.result[0] == done.job for done in found)
     # Each seat has one process, and it is not this one.
     of_seat = {done.result[1:] for done in found}
@@ -80,8 +80,8 @@ def test_a_killed_worker_takes_only_its_job_with_it_and_a_new_one_sits_down(two)
     assert len(list(two.done(iter(["e", "f"])))) == 2  # now both seats are taken
     before = {pid for pool in two._pools.values() for pid in pool._processes}
     found = list(two.done(iter(["a", "die", "b", "c", "d"])))
-    assert [done.job for done in found if done.has_died] == ["die"]
-    assert sorted(done.job for done in found if not done.has_died) == list("abcd")
+    assert [done.job for done in found if done.death] == ["die"]
+    assert sorted(done.job for done in found if not done.death) == list("abcd")
     after = {pid for pool in two._pools.values() for pid in pool._processes}
     assert len(before & after) == 1, "the other worker lives on"
 
@@ -115,7 +115,7 @@ def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
     found = []
     with crew(seats(2), work) as workers, pytest.raises(InputError) as error:
         found.extend(workers.done(iter(deaths)))
-    assert found == [Done("die", has_died=True)] * (MAX_DEATHS - 1)
+    assert found == [Done("die", death="gone")] * (MAX_DEATHS - 1)
     assert str(error.value) == (
         "5 workers in a row were killed, probably for lack of memory; what was finished is kept; "
         "try fewer --jobs (now 2)"

@@ -251,10 +251,10 @@ def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_a
     strike = Strike("tuning.trial", "score_of", is_in_worker=True)
     done = search_only(tmp_path, 4, "--jobs", "2", strike=strike)
     assert last_json(done)["n_trials"] == 4
-    assert "a worker was killed; its trial is queued again" in done.stderr
+    assert "a worker died (SIGKILL(-9)); its trial is queued again" in done.stderr
     trials = trials_of(tmp_path)
     assert len(outcomes(trials)) == 4
-    assert [trial.number for trial in trials] == list(range(5))
+    assert [trial.number for trial in trials] == list(range(5)), done.stderr
     assert assert_retried(trials) == 1
 
 
@@ -450,7 +450,7 @@ def search_with(study, monkeypatch):
                     trial, has_died = begin(study, job.worker), dies(n_done)
                     if not has_died:
                         study.tell(trial, 1.0)
-                    yield Done(job, has_died=has_died)
+                    yield Done(job, death="SIGKILL(-9)" if has_died else None)
 
         monkeypatch.setattr(searching, "crew", lambda *_: nullcontext(Workers()))
         ground = Ground(Config(), "", Space({}, ""), "half", 0)
@@ -464,7 +464,7 @@ def test_what_died_last_is_run_again_by_the_same_call(study, search_with, capsys
     search_with(1, lambda _: next(n_deaths, False))
     assert states_of(study) == ["FAIL", "FAIL", "COMPLETE"]
     assert len({trial.params["train.lr"] for trial in study.trials}) == 1
-    assert capsys.readouterr().err.count("a worker was killed; its trial is queued again") == 2
+    assert capsys.readouterr().err.count("a worker died (SIGKILL(-9)); its trial is queued again") == 2
 
 
 @pytest.mark.parametrize("is_wrapped", [True, False])
