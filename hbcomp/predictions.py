@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,7 +33,9 @@ class Predictions:
     """One out-of-fold probability row per train row and one averaged row per test row.
 
     With several seeds both are means over the seeds. `fold_of_row` is the first seed's split,
-    by which rules are cross-fitted. Without a test file the test arrays are empty.
+    by which rules are cross-fitted. Without a test file the test arrays and its fingerprint are
+    empty. The fingerprints are those of the beats, ids and labels included: equal ones mean the
+    same rows in the same order.
     """
 
     train_ids: Shaped[np.ndarray, " n"]
@@ -41,6 +44,8 @@ class Predictions:
     oof_probs: Float64[np.ndarray, "n k"]
     test_ids: Shaped[np.ndarray, " m"]
     test_probs: Float64[np.ndarray, "m k"]
+    train_fingerprint: str
+    test_fingerprint: str
 
     @property
     def fingerprint(self) -> str:
@@ -60,11 +65,39 @@ class Predictions:
         """Return the predictions of a finished run."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+                stored = {field.name: arrays[field.name] for field in fields(cls)}
+                return cls(**{name: _text(array) for name, array in stored.items()})
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; has the run finished?") from None
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: not the predictions of a run: {error}") from error
+
+
+def _text(array: np.ndarray) -> Any:
+    """Return the text in an array without axes, and any other array as it is."""
+    return array if array.ndim else str(array)
+
+
+def check_aligned(members: Mapping[str, Predictions]) -> None:
+    """Refuse members that do not speak of the same train and test rows, naming each that differs.
+
+    The first member is what the others are compared with.
+    """
+    (first, reference), *others = members.items()
+    problems = [
+        f"{name} was made on other {kind} beats than {first}"
+        for name, each in others
+        for kind in ("train", "test")
+        if getattr(each, f"{kind}_fingerprint") != getattr(reference, f"{kind}_fingerprint")
+    ]
+    if problems:
+        raise InputError.of("members must have the same rows in the same order", problems)
+
+
+def have_same_folds(members: Mapping[str, Predictions]) -> bool:
+    """Return whether all members were cross-validated over the same (first) split."""
+    first, *others = (each.fold_of_row for each in members.values())
+    return all(np.array_equal(first, other) for other in others)
 
 
 def assemble(
@@ -93,6 +126,8 @@ def assemble(
         oof_probs=oof / len(folds_of_seed),
         test_ids=test.ids if test else train.ids[:0],
         test_probs=mean_probs(of_test) if test else np.zeros((0, train.n_classes)),
+        train_fingerprint=train.fingerprint,
+        test_fingerprint=test.fingerprint if test else "",
     )
 
 

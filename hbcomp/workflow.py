@@ -9,7 +9,7 @@ from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.pages import print_table
 from hbcomp.predictions import write_probs_csv
-from hbcomp.report import draw, print_tables, profile_table, summarise, write_report
+from hbcomp.run_report import draw, print_tables, profile_table, summarise, write_report
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.submissions import FOLDER, write_submission
 

@@ -30,7 +30,7 @@ LAYERS = {
     "crossval": 4,
     "machine": 3,
     "tuning": 4,
-    "report": 4,
+    "run_report": 4,
     "workflow": 4,
     "overview": 4,
     "application": 4,

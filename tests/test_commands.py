@@ -154,6 +154,8 @@ def run(tmp_path):
         oof_probs=probs,
         test_ids=np.array([], dtype=np.str_),
         test_probs=np.zeros((0, 3)),
+        train_fingerprint="beats",
+        test_fingerprint="",
     ).save(folder.predictions_file)
     return folder
 

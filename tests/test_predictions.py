@@ -1,5 +1,6 @@
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,15 @@ import pytest
 from hbcomp.data.folds import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats
 from hbcomp.errors import InputError
-from hbcomp.predictions import FoldResult, Predictions, assemble, mean_probs, write_probs_csv
+from hbcomp.predictions import (
+    FoldResult,
+    Predictions,
+    assemble,
+    check_aligned,
+    have_same_folds,
+    mean_probs,
+    write_probs_csv,
+)
 
 SEEDS = (0, 7)
 
@@ -103,8 +112,6 @@ def test_an_incomplete_set_of_results_is_refused(train, test, folds_of_seed, cha
 
 
 def _renamed(result, seed=None, fold=None):
-    from dataclasses import replace
-
     return replace(
         result,
         seed=result.seed if seed is None else seed,
@@ -119,6 +126,29 @@ def test_predictions_survive_the_disk(tmp_path, train, test, folds_of_seed):
     for name, array in vars(predictions).items():
         assert np.array_equal(array, getattr(again, name)), name
     assert again.fingerprint == predictions.fingerprint
+
+
+def test_members_of_other_rows_are_refused_with_who_differs_where(train, test, folds_of_seed):
+    results = random_results(folds_of_seed)
+    predictions = assemble(train, test, folds_of_seed, results)
+    others = {
+        "b": replace(predictions, train_fingerprint="x"),
+        "c": replace(predictions, train_fingerprint="x", test_fingerprint=""),
+    }
+    check_aligned({"a": predictions, "same": predictions})
+    with pytest.raises(InputError) as error:
+        check_aligned({"a": predictions, **others})
+    assert str(error.value) == (
+        "members must have the same rows in the same order: b was made on other train beats than "
+        "a; c was made on other train beats than a; c was made on other test beats than a"
+    )
+
+
+def test_folds_are_the_same_when_every_row_is(train, test, folds_of_seed):
+    predictions = assemble(train, test, folds_of_seed, random_results(folds_of_seed))
+    moved = replace(predictions, fold_of_row=predictions.fold_of_row[::-1])
+    assert have_same_folds({"a": predictions, "b": replace(predictions)})
+    assert not have_same_folds({"a": predictions, "b": predictions, "c": moved})
 
 
 @pytest.mark.parametrize(

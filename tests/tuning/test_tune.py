@@ -464,7 +464,8 @@ def test_what_died_last_is_run_again_by_the_same_call(study, search_with, capsys
     search_with(1, lambda _: next(n_deaths, False))
     assert states_of(study) == ["FAIL", "FAIL", "COMPLETE"]
     assert len({trial.params["train.lr"] for trial in study.trials}) == 1
-    assert capsys.readouterr().err.count("a worker died (SIGKILL(-9)); its trial is queued again") == 2
+    told = "a worker died (SIGKILL(-9)); its trial is queued again"
+    assert capsys.readouterr().err.count(told) == 2
 
 
 @pytest.mark.parametrize("is_wrapped", [True, False])
