@@ -20,12 +20,10 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import write_text
 from hbcomp.machine import processor
 from hbcomp.predictions import FoldResult
+from hbcomp.scorecard import Summary, class_table, data_numbers, expectation, rule_table, scorecard
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
 from hbcomp.scoring.decision import Clip
-from hbcomp.scoring.paired import paired_difference
-
-Summary = Mapping[str, Any]
 
 
 def summarise(
@@ -36,55 +34,19 @@ def summarise(
     seconds_by_phase: Mapping[str, float],
 ) -> Summary:
     """Return everything that was measured, as plain JSON values; this is report.json."""
-    predictions, chosen = outcome.predictions, outcome.chosen
-    answers = chosen.rule.apply(predictions.oof_probs)
     return {
         "experiment": run.name,
+        "kind": "run",
         "config": config.model_dump(mode="json", exclude_none=True),
-        "data": _data_numbers(outcome),
-        "rules": [_rule_numbers(rule, chosen) for rule in outcome.rules],
-        "chosen": {"name": chosen.name, "rule": chosen.rule.model_dump(mode="json")},
-        "expected_per_20k": chosen.cross_fitted.per_20k,
-        "expected_standard_error": _standard_error(chosen.costs),
-        "accuracy": metrics.accuracy(predictions.oof_probs, predictions.labels),
-        "by_class": [asdict(row) for row in metrics.abs_sum_by_class(answers, predictions.labels)],
-        "confusion": metrics.confusion(predictions.oof_probs, predictions.labels).tolist(),
+        "data": {
+            **data_numbers(outcome.material.data),
+            "duplicates": asdict(outcome.material.duplicates),
+        },
+        **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
         "folds": [_fold_numbers(outcome, run, result) for result in outcome.results],
         "environment": _environment(outcome, seconds),
         "seconds_by_phase": dict(seconds_by_phase),
     }
-
-
-def _data_numbers(outcome: Outcome) -> dict[str, Any]:
-    train, test = outcome.material.data.train, outcome.material.data.test
-    return {
-        "train": train.source,
-        "test": test.source if test else None,
-        "n_train": train.n_rows,
-        "n_test": test.n_rows if test else 0,
-        "n_timepoints": train.n_timepoints,
-        "n_classes": train.n_classes,
-        "duplicates": asdict(outcome.material.duplicates),
-        "fingerprint_train": train.fingerprint,
-        "fingerprint_test": test.fingerprint if test else None,
-    }
-
-
-def _rule_numbers(rule: Any, chosen: Any) -> dict[str, Any]:
-    against = paired_difference(rule.costs, chosen.costs)
-    return {
-        "name": rule.name,
-        "rule": rule.rule.model_dump(mode="json"),
-        "in_sample": rule.in_sample.to_json(),
-        "cross_fitted": rule.cross_fitted.to_json(),
-        "against_chosen_per_20k": against.per_20k,
-        "against_chosen_standard_error": against.standard_error,
-    }
-
-
-def _standard_error(costs: np.ndarray) -> float:
-    """Return the standard error of a score per 20k rows that comes from which rows were drawn."""
-    return float(costs.std(ddof=1) / len(costs) ** 0.5 * metrics.ROWS_OF_THE_LEADERBOARD)
 
 
 def _fold_numbers(outcome: Outcome, run: RunFolder, result: FoldResult) -> dict[str, Any]:
@@ -128,41 +90,9 @@ def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
 
 def print_tables(summary: Summary, console: Console) -> None:
     """Print the rules side by side and the folds below each other."""
-    for table in (_rule_table(summary), _fold_table(summary)):
+    for table in (rule_table(summary), _fold_table(summary)):
         pages.print_table(table, console)
-    console.print(
-        f"answers by rule {summary['chosen']['name']!r}: expected "
-        f"{summary['expected_per_20k']:.1f} ± {summary['expected_standard_error']:.1f} per 20k "
-        "rows (out-of-fold, cross-fitted, ± one standard error of the row sample); "
-        f"accuracy {summary['accuracy']:.4f}"
-    )
-
-
-def _rule_table(summary: Summary) -> pages.Table:
-    title = (
-        f"Out-of-fold abs-sum per 20k rows by rule, {summary['data']['n_train']:,} rows "
-        "(lower is better)"
-    )
-    header = [
-        "rule",
-        "in-sample",
-        "cross-fitted",
-        "per row",
-        "against chosen",
-    ]
-    rows = [
-        [
-            f"{rule['name']} (chosen)"
-            if rule["name"] == summary["chosen"]["name"]
-            else rule["name"],
-            f"{rule['in_sample']['per_20k']:.1f}",
-            f"{rule['cross_fitted']['per_20k']:.1f}",
-            f"{rule['cross_fitted']['mean']:.5f}",
-            f"{rule['against_chosen_per_20k']:+.1f} ± {rule['against_chosen_standard_error']:.1f}",
-        ]
-        for rule in summary["rules"]
-    ]
-    return pages.Table(title, header, rows)
+    console.print(expectation(summary))
 
 
 def _fold_table(summary: Summary) -> pages.Table:
@@ -208,30 +138,15 @@ def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolde
             f"{summary['data']['n_train']:,} rows, {len(summary['folds'])} nets"
         ),
         sections=[
-            _rule_table(summary),
+            rule_table(summary),
             _fold_table(summary),
-            _class_table(summary),
+            class_table(summary),
             *drawn,
             profile_table(summary),
             _provenance(summary),
         ],
     )
     write_text(run.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-
-
-def _class_table(summary: Summary) -> pages.Table:
-    rows = [
-        [
-            str(row["label"]),
-            f"{row['n_rows']:,}",
-            f"{row['total']:.1f}",
-            f"{row['mean']:.5f}",
-            f"{row['recall']:.4f}",
-        ]
-        for row in summary["by_class"]
-    ]
-    header = ["class", "rows", "abs-sum", "per row", "recall"]
-    return pages.Table("By true class, under the chosen rule fitted on all rows", header, rows)
 
 
 def _provenance(summary: Summary) -> pages.Table:

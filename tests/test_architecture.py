@@ -30,6 +30,7 @@ LAYERS = {
     "crossval": 4,
     "machine": 3,
     "tuning": 4,
+    "scorecard": 4,
     "run_report": 4,
     "workflow": 4,
     "overview": 4,
