@@ -32,7 +32,7 @@ from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
 from hbcomp.stopwatch import Stopwatch
-from hbcomp.training.device import Compute, choose_compute, n_cores
+from hbcomp.training.device import Compute, choose_compute, is_out_of_memory, n_cores
 from hbcomp.training.engine import DivergedError, Epoch, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, n_batches, put_beats
@@ -419,7 +419,7 @@ def explained(group: Sequence[FoldTask]) -> Iterator[None]:
     except DivergedError as error:
         raise InputError(f"{_name(group[error.position : error.position + 1])}: {error}") from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
         fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
@@ -431,14 +431,6 @@ def explained(group: Sequence[FoldTask]) -> Iterator[None]:
 
 def _name(group: Sequence[FoldTask]) -> str:
     return ", ".join(f"seed {task.seed} fold {task.fold}" for task in group)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # What torch's CPU allocator, its MPS one and cuBLAS say.
-    texts = ("can't allocate memory", "out of memory", "cublas_status_alloc_failed")
-    return any(text in str(error).lower() for text in texts)
 
 
 def peak_memory_mib() -> float | None:

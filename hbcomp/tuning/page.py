@@ -39,7 +39,7 @@ def tables(summary: Summary) -> list[Table]:
     """Return the best trials and the confirmed candidates; a table without rows is left out."""
     found = [_best_table(summary)]
     if summary["confirmed"]:
-        found.append(_confirmed_table(summary["confirmed"]))
+        found.append(_confirmed_table(summary["confirmed"], summary["n_rows"]))
     return [table for table in found if table.rows]
 
 
@@ -126,7 +126,7 @@ def _best_table(summary: Summary) -> Table:
     return Table(title, header, rows, "In-sample for the selection: expect more on fresh seeds.")
 
 
-def _confirmed_table(confirmed: Summary) -> Table:
+def _confirmed_table(confirmed: Summary, n_searched: int) -> Table:
     measured = [("base", confirmed["base"])]
     measured += [(f"trial {each['trial']}", each) for each in confirmed["candidates"]]
     rows = [
@@ -139,13 +139,16 @@ def _confirmed_table(confirmed: Summary) -> Table:
         for name, each in measured
     ]
     title = f"Best trials on fresh seed {confirmed['seeds'][0]}, {confirmed['n_rows']:,} rows"
-    note = "The best of many was lucky too: on a fresh seed most fall back. It picks the winner."
+    note = (
+        "The best of many was lucky too: on a fresh seed most fall back. It picks the winner. The "
+        f"search scored {n_searched:,} rows, so a little of the change is other rows."
+    )
     return Table(title, ["", "search", "fresh", "change"], rows, note)
 
 
 def _stopped_tables(summary: Summary) -> list[Table]:
     """Return the table of what was stopped, the closest decisions first, if anything was."""
-    stopped = [each for each in summary["trials"] if each["state"] == "pruned" or each["diverged"]]
+    stopped = [each for each in summary["trials"] if each["state"] == "pruned" or each["unscored"]]
     shown = sorted(stopped, key=_clearness)[:N_STOPPED]
     header = ["trial", "folds begun", "rows", "difference", "boundary", "against", "why"]
     note = (
@@ -166,7 +169,7 @@ def _clearness(trial: Summary) -> tuple[float, int]:
 def _reason(trial: Summary) -> list[object]:
     stopped = trial["stopped"]
     if not stopped:
-        return ["-", "-", "-", "-", trial["diverged"] or "-"]
+        return ["-", "-", "-", "-", trial["unscored"] or "-"]
     return [
         f"{stopped['n_rows']:,}",
         f"{_gap(stopped['per_20k'])} ± {stopped['standard_error']:,.1f}",
@@ -354,7 +357,7 @@ def _base(summary: Summary) -> int | None:
 def _n_begun(trial: Summary, summary: Summary) -> int:
     """Return in how many folds a trial has trained, whether it finished them or not."""
     finished = int(trial["n_folds"])
-    if trial["diverged"]:
+    if trial["unscored"]:
         return min(finished + 1, int(summary["n_folds"]))
     if not trial["stopped"]:
         return finished

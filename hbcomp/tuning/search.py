@@ -19,8 +19,8 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.tuning.crew import Seat, crew
 from hbcomp.tuning.storage import join_study, n_finished, open_storage
 from hbcomp.tuning.trial import (
-    DIVERGED,
     STOPPED,
+    UNSCORED,
     WORKER,
     Ground,
     incumbent,
@@ -182,6 +182,6 @@ def _outcome(trial: FrozenTrial) -> str:
             f"stopped after {stopped['n_rows']:,} rows, {stopped['per_20k']:+.0f} against trial "
             f"{stopped['incumbent']} with {stopped['boundary']:.0f} allowed"
         )
-    if diverged := trial.user_attrs.get(DIVERGED):
-        return f"diverged: {diverged}"
+    if reason := trial.user_attrs.get(UNSCORED):
+        return f"no score: {reason}"
     return "failed"

@@ -282,6 +282,13 @@ class Space:
                 params[path] = _own_param(tables, path, self.entries[path])
         return params if self.fits(params) else None
 
+    def params_of(self, base: Config, config: Config) -> Params | None:
+        """Return the parameters that turn `base` into `config`, or None where there are none."""
+        params = self.base_values(config)
+        if params is None or self.apply(base, self.values_of(params)) != config:
+            return None
+        return params
+
     def fits(self, params: Params) -> bool:
         """Whether these are parameters of exactly the paths that vary with them, all inside."""
         if set(params) != {path for path in self.order if self._varies(path, params)}:

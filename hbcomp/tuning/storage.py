@@ -7,7 +7,7 @@ or rewritten.
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.tuning.space import Space
+from hbcomp.tuning.space import Params, Space
 
 # Seconds. Assumed: a beat is one short write, and a trial takes minutes, so two minutes of silence
 # cost little; four missed beats are a dead process, not a slow one.
@@ -85,12 +85,14 @@ def open_study(
     *,
     n_workers: int = 1,
     is_fresh: bool = False,
+    params_in: Callable[[FrozenTrial], Params | None] | None = None,
 ) -> optuna.Study:
     """Return the study of that name for this space and binding, continued or new.
 
     The newest version of both is continued. Under another space a new version takes over the
-    finished trials that fit from the newest one of the same binding. Under another binding it is
-    refused with what changed; with `is_fresh` a new version starts with nothing.
+    finished trials that fit from the newest one of the same binding: those for which `params_in`
+    returns parameters of the new space, by default those whose own parameters fit. Under another
+    binding it is refused with what changed; with `is_fresh` a new version starts with nothing.
     """
     versions = [] if is_fresh else _versions(storage, name)
     asked = {"space": space.fingerprint, "binding": dict(binding)}
@@ -104,7 +106,8 @@ def open_study(
             f"study {versions[0].study_name!r} was measured on something else: "
             f"{'; '.join(changes)}; --name another study, or --fresh starts a new version"
         )
-    study_name = _add_version(storage, name, space, asked, related)
+    fitting = params_in or (lambda trial: trial.params if space.fits(trial.params) else None)
+    study_name = _add_version(storage, name, space, asked, related, fitting)
     return join_study(storage, study_name, seed, n_workers=n_workers)
 
 
@@ -239,6 +242,7 @@ def _add_version(
     space: Space,
     asked: Mapping[str, Any],
     related: Sequence[StudySummary],
+    params_in: Callable[[FrozenTrial], Params | None],
 ) -> str:
     """Make the next version of a study, with the trials of the newest related one; return its name.
 
@@ -253,24 +257,31 @@ def _add_version(
             f"another process is opening study {study_name!r}; give the command again"
         ) from None
     for older in related[:1]:
-        _take_over(optuna.load_study(study_name=older.study_name, storage=storage), study, space)
+        whole = optuna.load_study(study_name=older.study_name, storage=storage)
+        _take_over(whole, study, space, params_in)
     study.set_user_attr(BOUND_TO, {"version": number, **asked})
     return study_name
 
 
-def _take_over(older: optuna.Study, study: optuna.Study, space: Space) -> None:
+def _take_over(
+    older: optuna.Study,
+    study: optuna.Study,
+    space: Space,
+    params_in: Callable[[FrozenTrial], Params | None],
+) -> None:
     """Add the complete trials that fit, each marked with where it was measured first.
 
     Pruned ones are left: what they were compared with is not in the new study.
     """
     for trial in older.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if space.fits(trial.params):
+        params = params_in(trial)
+        if params is not None:
             origin = {"study": older.study_name, "trial": trial.number}
             study.add_trial(
                 optuna.trial.create_trial(
                     value=trial.value,
-                    params=trial.params,
-                    distributions=space.distributions_of(trial.params),
+                    params=dict(params),
+                    distributions=space.distributions_of(params),
                     user_attrs={WARM_START: origin, **trial.user_attrs},
                 )
             )

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float64
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import load_data
@@ -20,12 +21,12 @@ from hbcomp.experiment.config import Config
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
 from hbcomp.scoring.racing import Race, Verdict
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, is_out_of_memory
 from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, put_beats
 from hbcomp.training.state import Member
-from hbcomp.tuning.space import Space
+from hbcomp.tuning.space import Params, Space
 
 # Fixed rules only, so that a trial is not paid for soft probabilities; and with answers of 0 and 1,
 # so that a row's cost is a small whole number and a fold's costs are a few hundred bytes.
@@ -33,7 +34,10 @@ RULES: Mapping[str, DecisionRule] = {"half": Half(), "argmax": ArgMax()}
 
 WORKER = "worker"  # user attribute of a trial: who runs it, so that its death can be told
 STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
-DIVERGED = "diverged"  # user attribute of a pruned trial: why it has no score
+CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
+UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
+
+TRAINED_WITH = {"net", "train", "augment"}
 
 Costs = Float64[np.ndarray, " n"]
 
@@ -113,6 +117,7 @@ def run_trial(
     """
     trial.set_user_attr(WORKER, worker)
     config = ground.space.apply(ground.base, ground.space.suggest(trial))
+    trial.set_user_attr(CONFIG, config.model_dump(mode="json", include=TRAINED_WITH))
     folds = make_folds(ground.base.folds, here.train, ground.seed)
     n_folds = ground.n_folds or folds.n_folds
     race = _race(ground, folds, n_folds)
@@ -121,7 +126,7 @@ def run_trial(
     whole: list[Costs] = []
     for fold in range(n_folds):
         looks = fold_costs(config, here.beats, folds, fold, RULES[ground.rule], compute, n_looks)
-        for look, costs in enumerate(_unless_diverged(looks, trial), start=1):
+        for look, costs in enumerate(_unless_broken(looks, trial), start=1):
             trial.set_user_attr(costs_key(fold, look, n_looks), pack(costs))
             if look == n_looks:
                 trial.report(score_of(np.concatenate([*whole, costs])).per_20k, step=fold)
@@ -132,6 +137,15 @@ def run_trial(
     return score_of(np.concatenate(whole)).per_20k
 
 
+def params_in(ground: Ground, trial: FrozenTrial) -> Params | None:
+    """Return a trial's parameters in the ground's space, which may have other paths than its own.
+
+    A path that was added had the base's value; one that was removed must have had it.
+    """
+    tables = ground.base.model_dump(mode="json") | trial.user_attrs[CONFIG]
+    return ground.space.params_of(ground.base, validate(Config, tables, ""))
+
+
 def _race(ground: Ground, folds: Folds, n_folds: int) -> Race | None:
     """Return the rule that stops trials; one fold without looks leaves nothing to stop."""
     if n_folds - 1 + ground.n_epoch_looks < 1:
@@ -140,11 +154,17 @@ def _race(ground: Ground, folds: Folds, n_folds: int) -> Race | None:
     return Race(n_rows, n_folds, ground.n_epoch_looks, ground.alpha)
 
 
-def _unless_diverged(looks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Costs]:
+def _unless_broken(looks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Costs]:
     try:
         yield from looks
     except DivergedError as error:
-        trial.set_user_attr(DIVERGED, str(error))
+        trial.set_user_attr(UNSCORED, str(error))
+        raise optuna.TrialPruned from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Others may be smaller: a width or a batch that does not fit is an answer of the search.
+        trial.set_user_attr(UNSCORED, "out of memory")
         raise optuna.TrialPruned from error
 
 

@@ -5,18 +5,21 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.cli import Interrupted, console
 from hbcomp.config import to_toml
 from hbcomp.crossval import Material, load_material
 from hbcomp.errors import InputError
+from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import ROOT, RunFolder, locked
+from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.files import write_text
 from hbcomp.machine import machine
@@ -30,7 +33,7 @@ from hbcomp.tuning.page import tables, write_page
 from hbcomp.tuning.search import Place, retry, search, writable
 from hbcomp.tuning.space import Space
 from hbcomp.tuning.storage import WARM_START, n_finished, open_storage, open_study, reap
-from hbcomp.tuning.trial import DIVERGED, RULES, STOPPED, Ground
+from hbcomp.tuning.trial import RULES, STOPPED, UNSCORED, Ground, params_in
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,10 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
         n_folds=wish.n_folds,
     )
     with locked(asked.run):
+        storage = open_storage(wish.url, asked.run)  # one that cannot be had leaves nothing behind
         state_config(asked, force=False)
         with writable():
-            study = _open(asked, ground, material, wish)
+            study = _open(storage, ground, material, wish)
             try:
                 confirmed = _work(study, asked, ground, material, wish)
             except KeyboardInterrupt:
@@ -107,8 +111,7 @@ def _check_folds(n_folds: int | None, material: Material) -> None:
         raise InputError(f"--folds must be at most {n_all}, the number of folds, but got {n_folds}")
 
 
-def _open(asked: Asked, ground: Ground, material: Material, wish: Wish) -> optuna.Study:
-    storage = open_storage(wish.url, asked.run)
+def _open(storage: RDBStorage, ground: Ground, material: Material, wish: Wish) -> optuna.Study:
     study = open_study(
         storage,
         wish.name,
@@ -117,6 +120,7 @@ def _open(asked: Asked, ground: Ground, material: Material, wish: Wish) -> optun
         wish.seed,
         n_workers=wish.n_jobs,
         is_fresh=wish.is_fresh,
+        params_in=partial(params_in, ground),
     )
     if wish.url is None:
         retry(study)  # whoever ran them is dead: we hold the run's lock
@@ -212,7 +216,7 @@ def _trial_numbers(trial: FrozenTrial) -> dict[str, Any]:
         "params": trial.params,
         "seconds": trial.duration.total_seconds() if trial.duration else 0.0,
         "stopped": trial.user_attrs.get(STOPPED),
-        "diverged": trial.user_attrs.get(DIVERGED),
+        "unscored": trial.user_attrs.get(UNSCORED),
     }
 
 

@@ -56,7 +56,7 @@ def quick_drawing(monkeypatch):
 
 
 def a_trial(number, per_20k=None, state="complete", n_folds=5, **others):
-    blank = {"params": PARAMS, "seconds": 30.0, "stopped": None, "diverged": None}
+    blank = {"params": PARAMS, "seconds": 30.0, "stopped": None, "unscored": None}
     return {
         **blank,
         "number": number,
@@ -83,7 +83,7 @@ TRIALS = [
     a_pruned_trial(2, 1, 800, 1600.0),
     a_pruned_trial(3, 2, 2400, 1500.0, difference=190.0),  # stopped within its third fold
     a_trial(4, 1190.0, params=PARAMS | {"train.schedule.kind": "step", "train.schedule.every": 3}),
-    a_trial(5, None, "pruned", 0, diverged="epoch 1: the loss is nan"),
+    a_trial(5, None, "pruned", 0, unscored="epoch 1: the loss is nan"),
     a_trial(6, None, "failed", 1),
     a_trial(7, 9000.0),
 ]
@@ -136,7 +136,7 @@ def test_text_from_data_is_escaped(tmp_path):
     hostile = "<script>alert('x')</script>\"&$x^$"
     trials = [
         a_trial(0, 1290.0, params={hostile: hostile}),
-        a_trial(1, None, "pruned", 0, diverged=hostile),
+        a_trial(1, None, "pruned", 0, unscored=hostile),
     ]
     summary = a_summary(
         trials,
@@ -207,7 +207,7 @@ def test_two_hundred_trials_of_fifteen_parameters_fill_three_pictures_of_slices(
         ([a_pruned_trial(0, 0, 800)], 4),  # its first fold was in training
         ([a_pruned_trial(0, 4, 3200)], 1),
         ([a_pruned_trial(0, 4, 4000)], 0),
-        ([a_trial(0, None, "pruned", 2, diverged="epoch 1: nan")], 2),
+        ([a_trial(0, None, "pruned", 2, unscored="epoch 1: nan")], 2),
         ([a_trial(0, None, "failed", 1)], 0),
         (TRIALS, 4 + 2 + 4),
     ],

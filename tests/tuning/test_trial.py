@@ -22,9 +22,9 @@ from hbcomp.training.state import Member
 from hbcomp.tuning import trial as trials
 from hbcomp.tuning.space import read_space
 from hbcomp.tuning.trial import (
-    DIVERGED,
     RULES,
     STOPPED,
+    UNSCORED,
     WORKER,
     Ground,
     Resident,
@@ -308,8 +308,21 @@ def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, ground_o
     spoilt.beats.signals.fill_(float("inf"))
     trial = run(study, ground_of(), spoilt)
     assert trial.state.name == "PRUNED"
-    assert trial.user_attrs[DIVERGED].startswith("epoch 1: the loss must be finite, but is nan;")
+    assert trial.user_attrs[UNSCORED].startswith("epoch 1: the loss must be finite, but is nan;")
     assert trial.intermediate_values == {}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
+def test_a_configuration_that_does_not_fit_in_memory_is_pruned_and_the_search_goes_on(
+    study, ground_of, here, monkeypatch, error
+):
+    def fake(*_):
+        raise error
+        yield
+
+    monkeypatch.setattr(trials, "fold_costs", fake)
+    trial = run(study, ground_of(), here)
+    assert (trial.state.name, trial.user_attrs[UNSCORED]) == ("PRUNED", "out of memory")
 
 
 def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
@@ -324,7 +337,7 @@ def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
     trial = run(study, ground_of(), here)
     assert trial.state.name == "PRUNED"
     assert trial.intermediate_values == {0: 0.0}
-    assert trial.user_attrs[DIVERGED] == "epoch 7: the loss must be finite, but is inf"
+    assert trial.user_attrs[UNSCORED] == "epoch 7: the loss must be finite, but is inf"
 
 
 def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tmp_path):

@@ -30,7 +30,7 @@ from hbcomp.tuning.crew import Done, Seat
 from hbcomp.tuning.search import Place, TrialJob, retry, search
 from hbcomp.tuning.space import Space, read_space
 from hbcomp.tuning.storage import WARM_START, open_storage, open_study
-from hbcomp.tuning.trial import DIVERGED, STOPPED, WORKER, Ground, stored_costs
+from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, Ground, stored_costs
 from hbcomp.tuning.workflow import _free_folder
 
 TINY = [
@@ -346,6 +346,25 @@ def test_a_changed_space_is_a_new_version_that_starts_from_the_trials_that_fit(c
     assert own.params not in [trial.params for trial in carried], "the base is known already"
 
 
+def test_a_path_added_to_the_space_or_taken_from_it_carries_what_was_trained_the_same(copied):
+    added = '"train.weight_decay" = { low = 0.0, high = 0.1 }'
+    (copied / "space.toml").write_text(f"{SPACE}\n{added}")
+    complete = [trial for trial in trials_of(copied) if trial.state.name == "COMPLETE"]
+    search_only(copied, 1)
+    *carried, own = trials_of(copied, "tune v2")
+    base = 0.02  # the quickstart's
+    assert [trial.params for trial in carried] == [
+        {**trial.params, "train.weight_decay": base} for trial in complete
+    ]
+    assert own.params["train.weight_decay"] != base
+    (copied / "space.toml").write_text(f"{SPACE.splitlines()[0]}\n{added}")
+    search_only(copied, 1)
+    in_third = [trial for trial in trials_of(copied, "tune v3") if WARM_START in trial.user_attrs]
+    of_base = [trial for trial in carried if trial.params["net.hidden"] == 8]
+    assert [trial.value for trial in in_third[: len(of_base)]] == [each.value for each in of_base]
+    assert len(in_third) < len(carried) + 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -388,6 +407,7 @@ def test_a_storage_that_cannot_be_reached_is_one_line_without_password(tmp_path)
     assert done.stderr.splitlines() == [
         "error: sqlite:////nowhere/s.db: cannot be used for studies: unable to open database file"
     ]
+    assert not (tmp_path / "experiments/quickstart/config.toml").exists()
 
 
 def test_other_data_under_a_study_is_refused_with_what_changed(copied):
@@ -526,7 +546,7 @@ def test_all_that_runs_in_a_study_of_this_machine_is_queued_again(study):
     [
         ({}, "COMPLETE", "trial 0: 12.5 per 20k, 0 s"),
         ({}, "FAIL", "trial 0: failed, 0 s"),
-        ({DIVERGED: "epoch 1: nan"}, "PRUNED", "trial 0: diverged: epoch 1: nan, 0 s"),
+        ({UNSCORED: "epoch 1: nan"}, "PRUNED", "trial 0: no score: epoch 1: nan, 0 s"),
         (
             {STOPPED: {"n_rows": 2000, "per_20k": 312.4, "incumbent": 7, "boundary": 99.6}},
             "PRUNED",
