@@ -4,15 +4,42 @@ import typer
 
 from hbcomp import cli
 from hbcomp.bench import bench
+from hbcomp.blend import blend
 from hbcomp.check import check
+from hbcomp.compare import compare
 from hbcomp.cv import cv
+from hbcomp.diff import diff
 from hbcomp.eda import eda
+from hbcomp.folds import folds
+from hbcomp.import_oof import import_oof
+from hbcomp.lb import lb
+from hbcomp.ledger import ledger
 from hbcomp.predict import predict
+from hbcomp.report import report
 from hbcomp.score import score
+from hbcomp.submit import submit
 from hbcomp.thresholds import thresholds
 from hbcomp.tune import tune
 
-COMMANDS = (cv, tune, eda, thresholds, predict, check, score, bench)
+COMMANDS = (
+    cv,
+    tune,
+    blend,
+    eda,
+    folds,
+    import_oof,
+    thresholds,
+    compare,
+    report,
+    predict,
+    check,
+    diff,
+    submit,
+    lb,
+    ledger,
+    score,
+    bench,
+)
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
 """A finished run's nets and rule on other data than it was scored on."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 from rich.console import Console
 
 from hbcomp.config import validate
@@ -17,18 +20,71 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import stem
 from hbcomp.nets.registry import build_net
-from hbcomp.predictions import mean_probs
+from hbcomp.predictions import ALL, Fold, mean_probs
 from hbcomp.scoring.decision import RULE_ADAPTER
-from hbcomp.submissions import FOLDER, write_submission
+from hbcomp.submissions import FOLDER
+from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 from hbcomp.training.inference import predict_probs
 
 
 def apply_run(
-    run: RunFolder, data: Path | None, out: Path | None, device: str | None, console: Console
+    run: RunFolder,
+    data: Path | None,
+    out: Path | None,
+    device: str | None,
+    console: Console,
+    *,
+    is_refit: bool = False,
 ) -> dict[str, Any]:
-    """Write the submission that a run's nets and rule give for `data`, and return its numbers."""
+    """Write the submission that a run's nets and rule give for `data`, and return its numbers.
+
+    The nets are those of the folds, or with `is_refit` those that were trained on everything.
+    """
     report = read_report(run)
+    nets, chosen = _nets_of_refit(run) if is_refit else (_nets_of_folds(report), report["chosen"])
+    beats, probs = _probs(run, report, nets, data, device, console)
+    rule = RULE_ADAPTER.validate_json(json.dumps(chosen["rule"]))
+    name = f"{run.name}-{ALL}" if is_refit else run.name
+    path = out or FOLDER / f"{name}{f'-{stem(data)}' if data else ''}.csv"
+    recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {beats.source}"
+    provenance = Provenance(
+        source=run.name,
+        recipe=recipe,
+        rule=chosen["name"],
+        # No row is left to score nets on that were trained on everything.
+        expected_per_20k=None if is_refit else report["expected_per_20k"],
+        standard_error=None if is_refit else report["expected_standard_error"],
+        n_scored=None if is_refit else report["data"]["n_train"],
+    )
+    aside = write_submission(path, beats.ids, rule.apply(probs), provenance)
+    if aside:
+        console.print(f"the former {path} differed and is kept as {aside}")
+    return {
+        "experiment": run.name,
+        "n_rows": beats.n_rows,
+        "n_nets": len(nets),
+        "rule": chosen["name"],
+        "submission": str(path),
+    }
+
+
+def probs_of_folds(
+    run: RunFolder, data: Path | None, device: str | None, console: Console
+) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
+    """Return the beats of `data`, or of the run's test file, and the mean of its folds' nets."""
+    report = read_report(run)
+    return _probs(run, report, _nets_of_folds(report), data, device, console)
+
+
+def _probs(
+    run: RunFolder,
+    report: dict[str, Any],
+    nets: Sequence[tuple[int, Fold]],
+    data: Path | None,
+    device: str | None,
+    console: Console,
+) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     config = validate(Config, report["config"], run.report_file)
     compute = _compute(config, report, device)
     beats = _beats(config, data)
@@ -42,37 +98,45 @@ def apply_run(
     compute.enter()
     signals = torch.tensor(beats.signals, device=compute.device)
     parts = []
-    # In the order of (seed, fold), as the run itself sums: the same bits.
-    for fold in sorted(report["folds"], key=lambda fold: (fold["seed"], fold["fold"])):
+    for seed, fold in nets:
         net = build_net(config.net, n_timepoints, n_classes, seed=0)  # its weights are replaced
-        folder.load_weights(run, fold["seed"], fold["fold"], net)
+        folder.load_weights(run, seed, fold, net)
         parts.append(predict_probs(net.to(compute.device), signals, compute))
-        console.print(f"seed {fold['seed']} fold {fold['fold']}: {beats.n_rows:,} rows predicted")
-    rule = RULE_ADAPTER.validate_json(json.dumps(report["chosen"]["rule"]))
-    path = out or FOLDER / f"{run.name}{f'-{stem(data)}' if data else ''}.csv"
-    aside = write_submission(path, beats.ids, rule.apply(mean_probs(parts)))
-    if aside:
-        console.print(f"the former {path} differed and is kept as {aside}")
-    return {
-        "experiment": run.name,
-        "n_rows": beats.n_rows,
-        "n_nets": len(parts),
-        "rule": report["chosen"]["name"],
-        "submission": str(path),
-    }
+        console.print(f"seed {seed} fold {fold}: {beats.n_rows:,} rows predicted")
+    return beats, mean_probs(parts)
+
+
+def _nets_of_folds(report: dict[str, Any]) -> list[tuple[int, Fold]]:
+    # In the order of (seed, fold), as the run itself sums: the same bits.
+    return sorted((fold["seed"], fold["fold"]) for fold in report["folds"])
+
+
+def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], dict[str, Any]]:
+    refit = _read_json(run.refit_file, {"seeds", "chosen"}, f"is `cv {run.name} --fold all` done?")
+    return [(seed, ALL) for seed in refit["seeds"]], refit["chosen"]
 
 
 def read_report(run: RunFolder) -> dict[str, Any]:
     """Return what a finished run reported; an unfinished one is an InputError."""
     wanted = {"config", "data", "folds", "chosen", "environment"}
+    report = _read_json(run.report_file, wanted, "has the run finished?")
+    if report.get("kind") == "imported":
+        raise InputError(
+            f"{run.name} was imported: it has no nets; probabilities of new rows have to be made "
+            "where its own were"
+        )
+    return report
+
+
+def _read_json(path: Path, wanted: set[str], hint: str) -> dict[str, Any]:
     try:
-        report: dict[str, Any] = json.loads(run.report_file.read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{run.report_file}: no such file; has the run finished?") from None
+        raise InputError(f"{path}: no such file; {hint}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{run.report_file}: not a report: {error}") from error
+        raise InputError(f"{path}: not a report: {error}") from error
     if not isinstance(report, dict) or not wanted <= report.keys():
-        raise InputError(f"{run.report_file}: a report must have {', '.join(sorted(wanted))}")
+        raise InputError(f"{path}: a report must have {', '.join(sorted(wanted))}")
     return report
 
 

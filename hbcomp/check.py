@@ -28,7 +28,7 @@ def check(
     from hbcomp.data.dataset import DataConfig
     from hbcomp.data.reader import read_dataset
     from hbcomp.data.sample import TEST
-    from hbcomp.submissions import check_submission
+    from hbcomp.submissions.files import check_submission
 
     columns = DataConfig(id_column=id_column, signal_column=signal_column)
     beats = read_dataset(test or TEST, columns, labelled=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from hbcomp.errors import InputError
@@ -27,6 +27,17 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def unique(name: str) -> AfterValidator:
+    """Return a validator for a section's tuple: no value twice."""
+
+    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} must be unique, but got {list(values)}")
+        return values
+
+    return AfterValidator(check)
 
 
 def read_toml(path: Path) -> Values:
@@ -125,4 +136,5 @@ def _sections(annotation: Any) -> tuple[type[BaseModel] | None, dict[str, type[B
         return annotation, {}
     members = [member for member in get_args(annotation) if isinstance(member, type)]
     sections = [member for member in members if issubclass(member, BaseModel)]
-    return None, {str(member.model_fields["kind"].default): member for member in sections}
+    fields = [(member, member.model_fields.get("kind")) for member in sections]
+    return None, {str(kind.default): member for member, kind in fields if kind}

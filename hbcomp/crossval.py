@@ -19,38 +19,46 @@ import hbcomp
 from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.cli import console
 from hbcomp.data.duplicates import Duplicates, find_duplicates
-from hbcomp.data.folds import Folds, make_folds
+from hbcomp.data.folds import MAX_SEED, Folds, make_folds
 from hbcomp.data.load import Data, load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.sources import load_pseudo_labels
 from hbcomp.nets.registry import build_net
-from hbcomp.predictions import FoldResult, Predictions, assemble
+from hbcomp.predictions import Fold, FoldResult, Predictions, assemble
 from hbcomp.progress import Emit, FoldProgress, Relay, relayed, show_folds
-from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
+from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.shift import choose_safe_rule
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.training.device import Compute, choose_compute, is_out_of_memory, n_cores
 from hbcomp.training.engine import DivergedError, Epoch, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, n_batches, put_beats
+from hbcomp.training.pseudo import PseudoLabels
 from hbcomp.training.state import Member, Recipe
 
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One net to train: which rows, which seed, where, and which epochs to score."""
+    """One net to train: which rows, which seed, where, and which epochs to score.
+
+    With `train_labels`, the labels of the rows at `train_idx`, the net also trains on test rows:
+    they are counted on behind the train rows.
+    """
 
     seed: int
-    fold: int
+    fold: Fold
     train_idx: np.ndarray
     valid_idx: np.ndarray
     recipe: Recipe
     compute: Compute
     scored_epochs: frozenset[int]
     identity: str
+    train_labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Material:
     data: Data
     folds_of_seed: Mapping[int, Folds]
     duplicates: Duplicates
+    pseudo: PseudoLabels | None = None
 
     @property
     def fold_keys(self) -> list[tuple[int, int]]:
@@ -80,15 +89,40 @@ class Material:
 
     @property
     def fingerprints(self) -> dict[str, str | None]:
-        """Hashes of the beats and of the folds: what stored folds are bound to."""
+        """Hashes of the beats, the folds and the pseudo-labels: what stored folds are bound to."""
+        prints = self.data_fingerprints
+        for seed, folds in self.folds_of_seed.items():
+            prints[f"{folder.SEED_KEY}{seed}"] = folds.fingerprint
+            if self.pseudo:
+                prints[f"{folder.PSEUDO_KEY}{seed}"] = self.pseudo.fingerprint(seed)
+        return prints
+
+    @property
+    def data_fingerprints(self) -> dict[str, str | None]:
+        """Hashes of the beats."""
         return {
             "train data": self.data.train.fingerprint,
             "test data": self.data.test.fingerprint if self.data.test else None,
-            **{
-                f"{folder.SEED_KEY}{seed}": folds.fingerprint
-                for seed, folds in self.folds_of_seed.items()
-            },
         }
+
+    def train_rows(self, seed: int, fold: Fold) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the rows that a net trains on and, where some are pseudo-labelled, all labels.
+
+        Test rows are counted on behind the train rows.
+        """
+        train = self.data.train
+        if isinstance(fold, int):
+            train_idx = self.folds_of_seed[seed].train_idx(fold)
+            pseudo = self.pseudo.of_fold[seed, fold] if self.pseudo else None
+        else:
+            train_idx = np.arange(train.n_rows)
+            pseudo = self.pseudo.of_all if self.pseudo else None
+        if pseudo is None:
+            return train_idx, None
+        return (
+            np.concatenate([train_idx, train.n_rows + pseudo.test_idx]),
+            np.concatenate([train.known_labels[train_idx], pseudo.labels]),
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +154,10 @@ def load_material(config: Config) -> Material:
     # Tried now, because nothing may be written for a net or a device that cannot be had.
     build_net(config.net, data.train.n_timepoints, data.train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
-    return Material(data, folds_of_seed, duplicates)
+    pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
+    if pseudo:
+        console.print(f"pseudo-labels: {pseudo.summary()}")
+    return Material(data, folds_of_seed, duplicates, pseudo)
 
 
 def cross_validate(
@@ -138,21 +175,21 @@ def cross_validate(
     folds that are not stored, and on a CPU the outcome has the same bits; a stack of another
     size rounds differently, which is said.
     """
+    if run in map(folder.find_run, config.pseudo.runs):
+        raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
     identity = {**config.identity(), **material.fingerprints}
     folder.admit(run, identity, force=force)
     pending = [key for key in material.fold_keys if not run.is_done(*key)]
     with watch.phase("arrange"):
-        how = _arrange(config, material, run, pending, n_jobs)
+        how = arrange_nets(config, material, run, pending, n_jobs)
     folder.begin(run, identity, _about(how.compute))
     identity_of_seed = {
         seed: folder.fold_identity(identity, seed) for seed in material.folds_of_seed
     }
-    tasks = [_task(config, material, key, how.compute, identity_of_seed[key[0]]) for key in pending]
-    _announce(run, how, len(material.fold_keys), len(tasks))
-    if tasks:
-        _train(tasks, material.data, run, how.n_jobs, watch)
+    announce(run, how, f"{len(material.fold_keys)} folds", len(material.fold_keys) - len(pending))
+    train_nets(config, material, run, pending, identity_of_seed, how, watch)
     with watch.phase("decide"):
-        return _outcome(config, material, run, identity_of_seed, how, len(tasks))
+        return _outcome(config, material, run, identity_of_seed, how, len(pending))
 
 
 def _outcome(
@@ -170,7 +207,9 @@ def _outcome(
     data = material.data
     predictions = assemble(data.train, data.test, material.folds_of_seed, results)
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
-    chosen = choose_rule(rules, config.decision.rule)
+    chosen = choose_safe_rule(
+        rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
+    )
     return Outcome(material, results, predictions, rules, chosen, how, n_trained)
 
 
@@ -182,40 +221,73 @@ def _about(compute: Compute) -> dict[str, Any]:
     }
 
 
-def _arrange(
+def arrange_nets(
     config: Config,
     material: Material,
     run: RunFolder,
-    pending: Sequence[tuple[int, int]],
+    pending: Sequence[tuple[int, Fold]],
     n_jobs: int | None,
 ) -> Arrangement:
-    train = material.data.train
+    """Return how the nets of these (seed, fold) share the machine."""
     asked = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
-    beats = put_beats(train.signals, train.known_labels, asked.device)
+    beats = _put_beats(material.data, asked.device, has_test_rows=material.pseudo is not None)
     members = [
-        Member(
-            torch.tensor(material.folds_of_seed[seed].train_idx(fold), device=beats.device),
-            (seed, fold),
-        )
+        _member(seed, fold, *material.train_rows(seed, fold), beats.device)
         for seed, fold in pending
     ]
     return arrange(config, run, beats, members, n_jobs)
 
 
+def _member(
+    seed: int,
+    fold: Fold,
+    train_idx: np.ndarray,
+    train_labels: np.ndarray | None,
+    device: torch.device,
+) -> Member:
+    return Member(
+        torch.tensor(train_idx, device=device),
+        (seed, fold if isinstance(fold, int) else MAX_SEED),  # a number that no fold has
+        None if train_labels is None else torch.tensor(train_labels, device=device),
+    )
+
+
+def train_nets(
+    config: Config,
+    material: Material,
+    run: RunFolder,
+    pending: Sequence[tuple[int, Fold]],
+    identity_of_seed: Mapping[int, str],
+    how: Arrangement,
+    watch: Stopwatch,
+) -> None:
+    """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
+    tasks = [
+        _task(config, material, seed, fold, how.compute, identity_of_seed[seed])
+        for seed, fold in pending
+    ]
+    if tasks:
+        _train(tasks, material.data, run, how.n_jobs, watch)
+
+
 def _task(
-    config: Config, material: Material, key: tuple[int, int], compute: Compute, identity: str
+    config: Config, material: Material, seed: int, fold: Fold, compute: Compute, identity: str
 ) -> FoldTask:
-    seed, fold = key
-    folds = material.folds_of_seed[seed]
+    train_idx, train_labels = material.train_rows(seed, fold)
+    valid_idx, scored_epochs = np.empty(0, dtype=np.int64), frozenset[int]()
+    if isinstance(fold, int):
+        valid_idx = material.folds_of_seed[seed].valid_idx(fold)
+        scored_epochs = spread(config.train.n_epochs, config.report.n_scored_epochs)
     return FoldTask(
         seed=seed,
         fold=fold,
-        train_idx=folds.train_idx(fold),
-        valid_idx=folds.valid_idx(fold),
+        train_idx=train_idx,
+        valid_idx=valid_idx,
         recipe=config.recipe,
         compute=compute,
-        scored_epochs=spread(config.train.n_epochs, config.report.n_scored_epochs),
+        scored_epochs=scored_epochs,
         identity=identity,
+        train_labels=train_labels,
     )
 
 
@@ -225,12 +297,13 @@ def spread(n_epochs: int, n_scored: int) -> frozenset[int]:
     return frozenset(-(-n_epochs * part // n_scored) for part in range(1, n_scored + 1))
 
 
-def _announce(run: RunFolder, how: Arrangement, n_folds: int, n_pending: int) -> None:
+def announce(run: RunFolder, how: Arrangement, what: str, n_stored: int) -> None:
+    """Say what is about to be trained, and how."""
     compute = how.compute
-    stored = f", {n_folds - n_pending} already stored" if n_pending < n_folds else ""
+    stored = f", {n_stored} already stored" if n_stored else ""
     at_once = f", {how.n_jobs} jobs at once" if how.n_jobs > 1 else ""
     console.print(
-        f"{run.name}: {n_folds} folds{stored}; on {compute.device} in {compute.precision}, "
+        f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
         f"{compute.n_threads} threads per fold{at_once} ({compute.reason})"
     )
 
@@ -250,7 +323,7 @@ def _train(
     with show_folds(console, len(tasks), tasks[0].recipe.train.n_epochs) as emit:
         if n_jobs == 1:
             with explained(tasks), watch.phase("transfer"):
-                resident = put_on_device(data, tasks[0].compute.device)
+                resident = put_on_device(data, tasks[0])
             for group in groups:
                 train_folds(group, resident, run, emit, watch)
         else:
@@ -319,14 +392,22 @@ def _train_folds_in_worker(
     relay.check_owner()
     watch = Stopwatch()
     with explained(group), watch.phase("transfer"):
-        resident = put_on_device(data, group[0].compute.device)
+        resident = put_on_device(data, group[0])
     train_folds(group, resident, run, relay.emit, watch)
     return watch.seconds
 
 
-def put_on_device(data: Data, device: str) -> Resident:
-    """Copy train and test beats to the device."""
-    beats = put_beats(data.train.signals, data.train.known_labels, device)
+def _put_beats(data: Data, device: str, *, has_test_rows: bool) -> Beats:
+    unlabelled = data.test.signals if data.test and has_test_rows else None
+    return put_beats(data.train.signals, data.train.known_labels, device, unlabelled)
+
+
+def put_on_device(data: Data, task: FoldTask) -> Resident:
+    """Copy the beats that a task and its like need to their device."""
+    device = task.compute.device
+    beats = _put_beats(data, device, has_test_rows=task.train_labels is not None)
+    # A copy of their own: seen within the beats they would lie at another address, and the last
+    # bits of a product may depend on how its input is aligned.
     test_signals = torch.tensor(data.test.signals, device=device) if data.test else None
     return Resident(beats, test_signals)
 
@@ -355,12 +436,10 @@ class _Fit:
     def __init__(self, task: FoldTask, resident: Resident) -> None:
         beats = resident.beats
         self.task = task
-        self.member = Member(
-            torch.tensor(task.train_idx, device=beats.device), (task.seed, task.fold)
-        )
+        self.member = _member(task.seed, task.fold, task.train_idx, task.train_labels, beats.device)
         self.valid_signals = beats.signals[torch.tensor(task.valid_idx, device=beats.device)]
         self.valid_labels = beats.labels.cpu().numpy()[task.valid_idx]
-        self.valid_probs: np.ndarray | None = None
+        self.valid_probs = np.empty((0, beats.n_classes), dtype=np.float32)
         self.net: nn.Module
         self.rows: list[tuple[Any, ...]] = []
 
@@ -402,7 +481,7 @@ def _result(fit: _Fit, resident: Resident, watch: Stopwatch, position: int) -> F
     if resident.test_signals is not None:
         with watch.phase("predict"):
             test_probs = predict_probs(fit.net, resident.test_signals, task.compute)
-    assert fit.valid_probs is not None  # the last epoch is always scored
+    assert len(fit.valid_probs) == len(task.valid_idx)  # the last epoch is always scored
     for probs in (fit.valid_probs, test_probs):
         if probs is not None and not np.isfinite(probs).all():
             raise DivergedError(

@@ -3,11 +3,12 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from hbcomp import cli
+from hbcomp.errors import InputError
 from hbcomp.stopwatch import Stopwatch
 
 DEFAULT = "quickstart"  # the experiment on the bundled beats
@@ -34,6 +35,10 @@ def cv(
         int | None,
         typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
     ] = None,
+    fold: Annotated[
+        Literal["all"] | None,
+        typer.Option(metavar="all", help="Train on everything, after the cross-validation."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete stored folds that were trained differently.")
     ] = False,
@@ -44,19 +49,28 @@ def cv(
     """Cross-validate an experiment and write its submission, report and pictures.
 
     Every finished fold is stored at once; the same command continues after a stop of any kind.
+    With --fold all, nets of a finished experiment are trained on all rows (refit.seeds,
+    refit.n_epochs) and answer the test file by its rule; their score is not measured.
 
     Examples: python -m hbcomp.cv
 
     python -m hbcomp.cv resnet --train train.csv --test testA.csv --name mine
+
+    python -m hbcomp.cv mine --fold all
     """
+    if fold and force:
+        raise InputError("--force is for the folds; delete folds/SEED-all to train one anew")
     watch = Stopwatch()
     with watch.phase("import"):  # torch comes with these: --help need not wait
+        from hbcomp import refit
         from hbcomp.experiment.setup import prepare
         from hbcomp.workflow import run
 
     files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
     asked = prepare(experiment, [*files, *(assignments or [])], name)
     try:
+        if fold:
+            return refit.run(asked, watch, n_jobs=jobs)
         return run(asked, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
         n_kept = len(asked.run.stored_folds())

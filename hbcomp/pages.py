@@ -4,12 +4,14 @@ The same sections give the same bytes, so a page changes only when what it shows
 """
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import ClassVar
+from pathlib import Path, PurePath
+from typing import ClassVar, Final
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -22,6 +24,7 @@ from hbcomp import files, pictures
 
 NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%| ± [\d.,]+)?|-|")
 PICTURE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
+SCRIPT: Final = Path(__file__).parent / "templates" / "sortable.js"
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,35 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A table's cell that leads to the file at `path`, seen from the page's folder."""
+
+    text: str
+    path: PurePath
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def href(self) -> str:
+        """The path as a URL; nothing in a file's name is read as a scheme or as a query."""
+        return quote(self.path.as_posix())
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table; columns that hold nothing but numbers are set to the right."""
+    """A table; columns that hold nothing but numbers are set to the right.
+
+    A sortable one is sorted by clicking a column's head and filtered by text, where the page's
+    script runs; without it all rows are shown in their order.
+    """
 
     kind: ClassVar[str] = "table"
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
     note: str = ""
+    is_sortable: bool = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, 1):
@@ -107,7 +131,11 @@ Section = Text | Table | Picture
 
 
 def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page as HTML; whatever comes from data is escaped."""
+    """Return the page as HTML; whatever comes from data is escaped.
+
+    A page with a sortable table has one script, ours: its hash is the only one that the page's
+    Content-Security-Policy lets a browser run.
+    """
     environment = Environment(
         loader=PackageLoader("hbcomp"),
         autoescape=True,
@@ -117,7 +145,15 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("page.html.j2")
-    return template.render(title=title, subtitle=subtitle, sections=sections)
+    has_script = any(isinstance(section, Table) and section.is_sortable for section in sections)
+    script = SCRIPT.read_text(encoding="utf-8") if has_script else ""
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
 
 
 def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:

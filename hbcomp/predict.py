@@ -1,7 +1,7 @@
-"""The command `python -m hbcomp.predict`: a finished run's nets and rule, applied to new data."""
+"""The command `python -m hbcomp.predict`: a finished experiment, applied to new data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,16 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; default: submissions/RUN-DATA.csv.")
     ] = None,
+    fold: Annotated[
+        Literal["all"] | None,
+        typer.Option(metavar="all", help="Use the nets that `cv RUN --fold all` trained."),
+    ] = None,
+    members: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--member", metavar="NAME=FILE", help="Probabilities of a blend's imported member."
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; default: as the run.")
     ] = None,
@@ -23,13 +33,36 @@ def predict(
     """Answer new data with the mean of a run's nets under the run's rule.
 
     For the run's own test file, on the device it ran on, this gives the very bytes it wrote.
+    With --fold all, the nets that were trained on everything answer. A blend is answered by its
+    recipe: every member's nets, combined, calibrated and decided as it says.
 
-    Example: python -m hbcomp.predict resnet --data testB.csv
+    Examples: python -m hbcomp.predict resnet --data testB.csv
+
+    python -m hbcomp.predict blend --data testB.csv --member lightgbm=lightgbm-testB.csv
     """
     from hbcomp.application import apply_run
+    from hbcomp.errors import InputError
     from hbcomp.experiment.folder import find_run
 
-    return apply_run(find_run(run), data, out, device, cli.console)
+    found, files = find_run(run), _files(members or [])
+    if not found.recipe_file.exists():
+        if files:
+            raise InputError(f"--member is for a blend, but {run} is none")
+        return apply_run(found, data, out, device, cli.console, is_refit=fold is not None)
+    from hbcomp.blending.application import apply_blend
+
+    if fold:
+        raise InputError(f"--fold all is for a run, but {run} is a blend")
+    return apply_blend(found, data, out, device, files, cli.console)
+
+
+def _files(assignments: list[str]) -> dict[str, Path]:
+    from hbcomp.errors import InputError
+
+    pairs = [assignment.partition("=") for assignment in assignments]
+    if wrong := [whole for whole, pair in zip(assignments, pairs, strict=True) if not all(pair)]:
+        raise InputError(f"--member must look like NAME=FILE, but got {', '.join(wrong)}")
+    return {name: Path(file) for name, _, file in pairs}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,13 +16,16 @@ from hbcomp.data.folds import Folds
 from hbcomp.errors import InputError
 from hbcomp.files import atomic_path
 
+ALL: Final = "all"  # in place of a fold's number: the net holds nothing out
+Fold = int | Literal["all"]
+
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
     """What one net, trained without one fold, says of that fold's rows and of the test rows."""
 
     seed: int
-    fold: int
+    fold: Fold
     valid_idx: Int64[np.ndarray, " v"]
     valid_probs: Float32[np.ndarray, "v k"]
     test_probs: Float32[np.ndarray, "m k"] | None
@@ -148,15 +151,28 @@ def _check_complete(folds_of_seed: Mapping[int, Folds], results: Sequence[FoldRe
     problems += [f"seed {s} fold {f} is double" for s, f in set(there) if there.count((s, f)) > 1]
     problems += [f"seed {s} fold {f} is unknown" for s, f in there if (s, f) not in wanted]
     if not problems:
+        result_of = dict(zip(there, results, strict=True))
         problems = [
-            f"seed {result.seed} fold {result.fold} holds other rows than its fold"
-            for result in results
-            if not np.array_equal(
-                result.valid_idx, folds_of_seed[result.seed].valid_idx(result.fold)
-            )
+            f"seed {s} fold {f} holds other rows than its fold"
+            for s, f in wanted
+            if not np.array_equal(result_of[s, f].valid_idx, folds_of_seed[s].valid_idx(f))
         ]
     if problems:
         raise InputError.of("fold results", problems)
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write predictions.npz, oof.csv and, where there are test rows, test.csv into a folder."""
+    predictions.save(folder / "predictions.npz")
+    write_probs_csv(
+        folder / "oof.csv",
+        predictions.train_ids,
+        predictions.oof_probs,
+        predictions.labels,
+        predictions.fold_of_row,
+    )
+    if len(predictions.test_ids):
+        write_probs_csv(folder / "test.csv", predictions.test_ids, predictions.test_probs)
 
 
 def write_probs_csv(
@@ -164,11 +180,14 @@ def write_probs_csv(
     ids: Shaped[np.ndarray, " n"],
     probs: Float64[np.ndarray, "n k"],
     labels: Int64[np.ndarray, " n"] | None = None,
+    fold_of_row: Int64[np.ndarray, " n"] | None = None,
 ) -> None:
-    """Write `id[,label],prob_0,...` atomically, every float so that it reads back as itself."""
+    """Write `id[,label][,fold],prob_0,...` atomically; every float reads back as itself."""
     columns: dict[str, np.ndarray] = {"id": ids}
     if labels is not None:
         columns["label"] = labels
+    if fold_of_row is not None:
+        columns["fold"] = fold_of_row
     columns |= {f"prob_{label}": column for label, column in enumerate(probs.T)}
     with atomic_path(path) as partial:
         pd.DataFrame(columns).to_csv(partial, index=False, lineterminator="\n")

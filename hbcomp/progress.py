@@ -27,7 +27,7 @@ class FoldProgress:
     """One epoch of one fold has ended; `score` is abs-sum per 20k (rule half) where measured."""
 
     seed: int
-    fold: int
+    fold: int | str
     epoch: int
     n_epochs: int
     loss: float
@@ -66,7 +66,7 @@ class _BarDisplay:
     def __init__(self, progress: Progress, n_folds: int, n_epochs: int) -> None:
         self._progress = progress
         self._all = progress.add_task("all folds", total=n_folds * n_epochs, numbers="epochs")
-        self._fold: dict[tuple[int, int], TaskID] = {}
+        self._fold: dict[tuple[int, int | str], TaskID] = {}
 
     def show(self, event: FoldProgress) -> None:
         key = (event.seed, event.fold)
@@ -84,7 +84,7 @@ class _BarDisplay:
 
 
 class _LineDisplay:
-    """A line at each scored epoch, with the time left."""
+    """A line at each scored epoch, or at each fifth where nothing is scored; with the time left."""
 
     def __init__(self, console: Console, n_epochs_in_all: int) -> None:
         self._console = console
@@ -94,15 +94,21 @@ class _LineDisplay:
 
     def show(self, event: FoldProgress) -> None:
         self._n_done += 1
-        if event.score is None:
+        score = "" if event.score is None else f" score {event.score:.1f} per 20k"
+        if not (score or _is_milestone(event)):
             return
         elapsed = time.monotonic() - self._start
         left = elapsed / self._n_done * (self._n_epochs - self._n_done)
         self._console.print(
             f"seed {event.seed} fold {event.fold} epoch {event.epoch}/{event.n_epochs} "
-            f"loss {event.loss:.4f} score {event.score:.1f} per 20k, "
-            f"{elapsed:.0f} s, {left:.0f} s left"
+            f"loss {event.loss:.4f}{score}, {elapsed:.0f} s, {left:.0f} s left"
         )
+
+
+def _is_milestone(event: FoldProgress) -> bool:
+    """Whether another fifth of the epochs is over, for a net that holds nothing out to score."""
+    fifths = [5 * epoch // event.n_epochs for epoch in (event.epoch - 1, event.epoch)]
+    return isinstance(event.fold, str) and fifths[0] < fifths[1]
 
 
 @dataclass(frozen=True)

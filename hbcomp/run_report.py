@@ -13,17 +13,25 @@ from rich.console import Console
 
 import hbcomp
 from hbcomp import pages, pictures
-from hbcomp.crossval import Outcome, peak_memory_mib
+from hbcomp.crossval import Material, Outcome, peak_memory_mib
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import write_text
 from hbcomp.machine import processor
 from hbcomp.predictions import FoldResult
-from hbcomp.scorecard import Summary, class_table, data_numbers, expectation, rule_table, scorecard
+from hbcomp.scorecard import (
+    Summary,
+    class_table,
+    data_numbers,
+    expectation,
+    probs_pictures,
+    rule_table,
+    scorecard,
+    transfer_table,
+)
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
-from hbcomp.scoring.decision import Clip
 
 
 def summarise(
@@ -44,6 +52,7 @@ def summarise(
         },
         **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
         "folds": [_fold_numbers(outcome, run, result) for result in outcome.results],
+        "pseudo": _pseudo_numbers(outcome.material),
         "environment": _environment(outcome, seconds),
         "seconds_by_phase": dict(seconds_by_phase),
     }
@@ -69,6 +78,17 @@ def _fold_numbers(outcome: Outcome, run: RunFolder, result: FoldResult) -> dict[
         "last_loss": float(history["loss"].iloc[-1]),
         "train_seconds": float(history["seconds"].sum()),
     }
+
+
+def _pseudo_numbers(material: Material) -> list[dict[str, Any]]:
+    """Return how many rows each net was given under pseudo-labels; nothing where that is off."""
+    if material.pseudo is None:
+        return []
+    n_classes = material.data.train.n_classes
+    return [
+        {"seed": seed, "fold": fold, **rows.numbers(n_classes)}
+        for (seed, fold), rows in material.pseudo.of_fold.items()
+    ]
 
 
 def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
@@ -116,6 +136,32 @@ def _fold_table(summary: Summary) -> pages.Table:
     return pages.Table(title, header, rows)
 
 
+def _pseudo_tables(summary: Summary) -> list[pages.Table]:
+    if not summary["pseudo"]:
+        return []
+    pseudo, n_test = summary["config"]["pseudo"], summary["data"]["n_test"]
+    classes = [f"class {label}" for label in range(summary["data"]["n_classes"])]
+    rows = [
+        [
+            f"{net['seed']}-{net['fold']}",
+            f"{net['n_rows']:,}",
+            *(f"{count:,}" for count in net["by_class"]),
+            "-" if net["agreement"] is None else f"{net['agreement']:.4f}",
+        ]
+        for net in summary["pseudo"]
+    ]
+    title = (
+        f"Pseudo-labelled rows of each net (seed-fold), of {n_test:,} test rows: where "
+        f"{', '.join(pseudo['runs'])} all give one class at least {pseudo['min_prob']:g}"
+    )
+    note = (
+        "Agreement: the share of all test rows that all of them put into the same class. Their "
+        "probabilities are those of the nets that held out the same fold, so no net learns from "
+        "the labels it is scored on. Scores are of labelled rows only."
+    )
+    return [pages.Table(title, ["net", "rows", *classes, "agreement"], rows, note)]
+
+
 def profile_table(summary: Summary) -> pages.Table:
     """Return where the time of the call went; folds that were stored already took none."""
     environment, by_phase = summary["environment"], summary["seconds_by_phase"]
@@ -139,8 +185,10 @@ def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolde
         ),
         sections=[
             rule_table(summary),
+            *[transfer_table(summary)] * bool(summary["transfers"]),
             _fold_table(summary),
             class_table(summary),
+            *_pseudo_tables(summary),
             *drawn,
             profile_table(summary),
             _provenance(summary),
@@ -174,13 +222,7 @@ def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
         histories[f"{seed}-{fold}"] = {
             name: history[name].to_numpy(dtype=np.float64) for name in history.columns
         }
-    points = {
-        rule.name: (rule.rule.lo, rule.rule.hi)
-        for rule in outcome.rules
-        if isinstance(rule.rule, Clip)
-    } | {"half": (0.5, 0.5)}
     oof, labels = predictions.oof_probs, predictions.labels
-    test_probs = predictions.test_probs if outcome.material.data.test else None
     costs = outcome.chosen.costs
     return [
         pages.Picture(
@@ -188,22 +230,7 @@ def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
             pictures.training_curves(histories),
             "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
         ),
-        pages.Picture(
-            "confusion",
-            pictures.confusion(metrics.confusion(oof, labels)),
-            "Out-of-fold confusion: true classes in rows, most probable classes in columns.",
-        ),
-        pages.Picture(
-            "thresholds",
-            pictures.threshold_landscape(oof, labels, points),
-            "Out-of-fold cost of one threshold, and of clipping at two (in-sample).",
-        ),
-        pages.Picture(
-            "reliability",
-            pictures.reliability(oof, labels, test_probs),
-            "Are the probabilities frequencies? And how confident are the averaged test "
-            "probabilities beside the out-of-fold ones?",
-        ),
+        *probs_pictures(predictions, outcome.rules),
         pages.Picture(
             "costliest",
             pictures.costliest_beats(train.signals, labels, oof, costs, train.ids),

@@ -23,7 +23,7 @@ def score(
     """
     from hbcomp.data.truth import read_truth
     from hbcomp.scoring.metrics import describe
-    from hbcomp.submissions import read_submission
+    from hbcomp.submissions.files import read_submission
 
     submission = read_submission(file)
     labels = read_truth(truth, submission.ids, submission.answers.shape[1])

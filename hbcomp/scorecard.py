@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from hbcomp import pages
+from hbcomp import pages, pictures
 from hbcomp.data.load import Data
 from hbcomp.predictions import Predictions
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import RuleResult
+from hbcomp.scoring.decision import Clip
 from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.shift import measure_shift, measure_transfers
 
 Summary = Mapping[str, Any]
 
@@ -22,10 +24,12 @@ def scorecard(
 ) -> dict[str, Any]:
     """Return every rule's scores, the chosen one, accuracy, classes and confusion as JSON values.
 
-    `rules` are those of `evaluate_rules` on the predictions; the classes are scored under the
-    chosen rule fitted on all rows, the confusion by the most probable class.
+    With test rows, also how their probabilities differ and which rules survive that. `rules` are
+    those of `evaluate_rules` on the predictions; the classes are scored under the chosen rule
+    fitted on all rows, the confusion by the most probable class.
     """
-    labels, oof = predictions.labels, predictions.oof_probs
+    labels, oof, test = predictions.labels, predictions.oof_probs, predictions.test_probs
+    has_test = len(test) > 1
     answers = chosen.rule.apply(oof)
     return {
         "rules": [_rule_numbers(rule, chosen) for rule in rules],
@@ -35,6 +39,28 @@ def scorecard(
         "accuracy": metrics.accuracy(oof, labels),
         "by_class": [asdict(row) for row in metrics.abs_sum_by_class(answers, labels)],
         "confusion": metrics.confusion(oof, labels).tolist(),
+        "shift": measure_shift(oof, test).to_json() if has_test else None,
+        "transfers": [
+            {
+                "name": each.name,
+                "is_safe": each.is_safe,
+                "gain_per_20k": each.gain.per_20k,
+                "gain_standard_error": each.gain.standard_error,
+                "reach_per_20k": each.reach.to_json(),
+            }
+            for each in (measure_transfers(rules, oof, test) if has_test else [])
+        ],
+    }
+
+
+def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
+    """Return each rule's scores per 20k rows, as the last line of a command gives them."""
+    return {
+        rule.name: {
+            "in_sample": round(rule.in_sample.per_20k, 3),
+            "cross_fitted": round(rule.cross_fitted.per_20k, 3),
+        }
+        for rule in rules
     }
 
 
@@ -106,6 +132,57 @@ def class_table(summary: Summary) -> pages.Table:
     ]
     header = ["class", "rows", "abs-sum", "per row", "recall"]
     return pages.Table("By true class, under the chosen rule fitted on all rows", header, rows)
+
+
+def probs_pictures(predictions: Predictions, rules: Sequence[RuleResult]) -> list[pages.Picture]:
+    """Return what out-of-fold probabilities look like: confusion, thresholds, reliability."""
+    oof, labels = predictions.oof_probs, predictions.labels
+    points = {
+        rule.name: (rule.rule.lo, rule.rule.hi) for rule in rules if isinstance(rule.rule, Clip)
+    } | {"half": (0.5, 0.5)}
+    return [
+        pages.Picture(
+            "confusion",
+            pictures.confusion(metrics.confusion(oof, labels)),
+            "Out-of-fold confusion: true classes in rows, most probable classes in columns.",
+        ),
+        pages.Picture(
+            "thresholds",
+            pictures.threshold_landscape(oof, labels, points),
+            "Out-of-fold cost of one threshold, and of clipping at two (in-sample).",
+        ),
+        pages.Picture(
+            "reliability",
+            pictures.reliability(
+                oof, labels, predictions.test_probs if len(predictions.test_ids) else None
+            ),
+            "Are the probabilities frequencies? And how confident are the averaged test "
+            "probabilities beside the out-of-fold ones?",
+        ),
+    ]
+
+
+def transfer_table(summary: Summary) -> pages.Table:
+    """Return which rules can be trusted on the test rows, whose probabilities are smoother."""
+    rows = [
+        [
+            each["name"],
+            f"{each['gain_per_20k']:+.1f} ± {each['gain_standard_error']:.1f}",
+            f"{each['reach_per_20k']['oof']:.1f}",
+            f"{each['reach_per_20k']['test']:.1f}",
+            "yes" if each["is_safe"] else "no",
+        ]
+        for each in summary["transfers"]
+    ]
+    confidence = summary["shift"]["confidence"]
+    note = (
+        f"Mean confidence {confidence['oof']:.4f} out of fold, {confidence['test']:.4f} on the "
+        f"{summary['data']['n_test']:,} test rows. Gain: over the better of half and argmax, "
+        "cross-fitted. Reach: how far the answers lie from it, the most that can be won or lost; "
+        "where it differs by more than the gain, auto does not take the rule."
+    )
+    header = ["rule", "gain", "reach out of fold", "reach on test", "safe"]
+    return pages.Table("Which rules the test rows can keep, per 20k rows", header, rows, note)
 
 
 def expectation(summary: Summary) -> str:

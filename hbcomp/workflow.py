@@ -7,11 +7,14 @@ from hbcomp.cli import console
 from hbcomp.crossval import Outcome, cross_validate, load_material
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.experiment.sources import write_pseudo_rows
 from hbcomp.pages import print_table
-from hbcomp.predictions import write_probs_csv
+from hbcomp.predictions import write_predictions
 from hbcomp.run_report import draw, print_tables, profile_table, summarise, write_report
+from hbcomp.scorecard import scores_by_rule, standard_error
 from hbcomp.stopwatch import Stopwatch
-from hbcomp.submissions import FOLDER, write_submission
+from hbcomp.submissions import FOLDER
+from hbcomp.submissions.files import Provenance, write_submission
 
 
 def run(
@@ -43,13 +46,7 @@ def run(
         "n_rows": outcome.material.data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
-        "oof_per_20k": {
-            rule.name: {
-                "in_sample": round(rule.in_sample.per_20k, 3),
-                "cross_fitted": round(rule.cross_fitted.per_20k, 3),
-            }
-            for rule in outcome.rules
-        },
+        "oof_per_20k": scores_by_rule(outcome.rules),
         "accuracy": summary["accuracy"],
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},
@@ -60,20 +57,28 @@ def run(
 
 def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
     predictions = outcome.predictions
-    predictions.save(run.predictions_file)
-    write_probs_csv(
-        run.path / "oof.csv", predictions.train_ids, predictions.oof_probs, predictions.labels
-    )
-    if outcome.material.data.test:
-        write_probs_csv(run.path / "test.csv", predictions.test_ids, predictions.test_probs)
+    write_predictions(run.path, predictions)
+    if outcome.material.pseudo:
+        of_fold = outcome.material.pseudo.of_fold
+        rows_of_net = [(seed, fold, rows) for (seed, fold), rows in of_fold.items()]
+        write_pseudo_rows(run.path / "pseudo.csv", predictions.test_ids, rows_of_net)
 
 
 def _submit(outcome: Outcome, run: RunFolder) -> Path | None:
-    if not outcome.material.data.test:
+    test, chosen = outcome.material.data.test, outcome.chosen
+    if not test:
         return None
     path = FOLDER / f"{run.name}.csv"
-    answers = outcome.chosen.rule.apply(outcome.predictions.test_probs)
-    aside = write_submission(path, outcome.predictions.test_ids, answers)
+    provenance = Provenance(
+        source=run.name,
+        recipe=f"cv of {len(outcome.results)} nets, on {test.source}",
+        rule=chosen.name,
+        expected_per_20k=chosen.cross_fitted.per_20k,
+        standard_error=standard_error(chosen.costs),
+        n_scored=len(chosen.costs),
+    )
+    answers = chosen.rule.apply(outcome.predictions.test_probs)
+    aside = write_submission(path, outcome.predictions.test_ids, answers, provenance)
     if aside:
         console.print(f"the former {path} differed and is kept as {aside}")
     return path

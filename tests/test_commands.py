@@ -14,7 +14,11 @@ from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.optimum import fit_clip
 from hbcomp.threshold_study import clip_of
 
-COMMANDS = ["cv", "tune", "eda", "thresholds", "predict", "check", "score", "bench"]
+COMMANDS = [
+    *("cv", "tune", "eda", "thresholds", "predict", "check", "score", "bench"),
+    *("diff", "submit", "lb"),
+    *("compare", "report", "folds", "import-oof"),
+]
 
 
 def last_json(done):
@@ -41,7 +45,7 @@ def perfect(tmp_path, truth):
 def test_help_shows_an_example(tmp_path, name):
     done = run_hbcomp([name, "--help"], tmp_path)
     assert done.returncode == 0
-    assert f"python -m hbcomp.{name}" in done.stdout
+    assert f"python -m hbcomp.{name.replace('-', '_')}" in done.stdout
     assert "Example" in done.stdout
 
 

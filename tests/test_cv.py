@@ -11,6 +11,7 @@ import pytest
 from commands import Strike, run_hbcomp
 
 from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.submissions.ledger import read_ledger
 
 TINY = [
     "net.widths=[4,8]",
@@ -206,6 +207,24 @@ def test_predict_gives_the_very_bytes_of_the_run(finished, tmp_path):
     assert last_json(run_hbcomp(words, folder))["n_nets"] == N_FOLDS
     written = (finished / "submissions/quickstart.csv").read_bytes()
     assert (folder / "again.csv").read_bytes() == written
+
+
+def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    write_competition_csv(folder / "more.csv", _with_ids(make_beats(n=6, t=16), list("abcdef")))
+    last_json(run_hbcomp(["predict", "quickstart", "--data", "more.csv"], folder))
+    report = json.loads((folder / "experiments/quickstart/report.json").read_text())
+    of_run, of_predict = read_ledger(folder / "submissions")
+    for entry in (of_run, of_predict):
+        assert (entry.source, entry.rule) == ("quickstart", report["chosen"]["name"])
+        assert entry.expected_per_20k == report["expected_per_20k"]
+        assert entry.standard_error == report["expected_standard_error"]
+        assert entry.n_scored == report["data"]["n_train"] == 60
+    assert (of_run.file, of_run.n_rows) == ("quickstart.csv", 20)
+    assert of_run.recipe == f"cv of {N_FOLDS} nets, on test.csv"
+    assert (of_predict.file, of_predict.n_rows) == ("quickstart-more.csv", 6)
+    assert of_predict.recipe == f"predict of {N_FOLDS} nets, on more.csv"
 
 
 def test_predict_refuses_rows_of_another_length(finished, tmp_path):

@@ -1,9 +1,10 @@
 """Pages: escaped, self-contained, the same bytes for the same sections, and never half-written."""
 
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -146,3 +147,23 @@ def test_a_row_of_another_length_than_the_header_is_refused() -> None:
 def test_a_picture_name_that_is_no_plain_file_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="because it names a file, but got"):
         a_picture(name=name)
+
+
+def test_the_only_script_that_may_run_is_the_one_of_the_policys_hash() -> None:
+    html = pages.render_page("a", "b", [pages.Table(HOSTILE, ["a"], [[HOSTILE]], is_sortable=True)])
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (attrs["content"] for _, attrs in Tags(html).tags if "http-equiv" in attrs)
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'"
+    )
+    assert not re.search(r"https?:|//|@import|url\(", html)
+
+
+def test_a_link_is_a_path_whatever_its_name() -> None:
+    link = pages.Link(HOSTILE, PurePath("a:b?c#d") / "report.html")
+    html = pages.render_page("a", "", [pages.Table("t", ["a"], [[link]])])
+    (href,) = (attrs["href"] for tag, attrs in Tags(html).tags if tag == "a")
+    assert href == "a%3Ab%3Fc%23d/report.html"
+    assert HOSTILE in Tags(html).texts

@@ -171,11 +171,14 @@ def test_a_pickle_in_place_of_predictions_is_refused(tmp_path):
         Predictions.load(tmp_path / "p.npz")
 
 
-def test_probabilities_in_csv_read_back_to_the_bit(tmp_path):
+@pytest.mark.parametrize("columns", [[], ["label"], ["label", "fold"]])
+def test_probabilities_in_csv_read_back_to_the_bit(tmp_path, columns):
     probs = np.random.default_rng(0).random((50, 3))
-    write_probs_csv(tmp_path / "oof.csv", np.arange(50).astype(str), probs, np.arange(50) % 3)
+    others = [np.arange(50) % 3] * len(columns)
+    write_probs_csv(tmp_path / "oof.csv", np.arange(50).astype(str), probs, *others)
     with (tmp_path / "oof.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["id", "label", "prob_0", "prob_1", "prob_2"]
-    assert [row[:2] for row in rows[:2]] == [["0", "0"], ["1", "1"]]
-    assert np.array_equal(np.array([row[2:] for row in rows], dtype=float), probs)
+    assert header == ["id", *columns, "prob_0", "prob_1", "prob_2"]
+    n_others = 1 + len(columns)
+    assert [row[:n_others] for row in rows[:2]] == [["0"] * n_others, ["1"] * n_others]
+    assert np.array_equal(np.array([row[n_others:] for row in rows], dtype=float), probs)

@@ -1,5 +1,7 @@
 """Which rows are held out together: stratified, with groups kept whole, or as the user says."""
 
+import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +13,16 @@ import xxhash
 from jaxtyping import Int64
 from pydantic import Field, model_validator
 
-from hbcomp.config import Section
+from hbcomp.config import Section, unique
 from hbcomp.data.dataset import Dataset, listed
 from hbcomp.data.tables import read_values
 from hbcomp.errors import InputError
+from hbcomp.files import write_bytes
 
 MAX_SEED = 2**32 - 1  # what sklearn's random_state takes
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), unique("seeds")]
 
 
 class FoldsConfig(Section):
@@ -30,14 +34,12 @@ class FoldsConfig(Section):
     """
 
     n_folds: Annotated[int, Field(ge=2)] = 5
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    seeds: Seeds = (0,)
     file: Path | None = None
     groups: Path | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "FoldsConfig":
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be unique, but got {list(self.seeds)}")
         if self.file is not None and self.groups is not None:
             raise ValueError("`file` already decides the folds, so `groups` would be ignored")
         return self
@@ -112,9 +114,7 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
             raise InputError(
                 f"{config.file}: the file decides the folds, so data.group_column would be ignored"
             )
-        folds = _from_file(config.file, dataset, seed)
-        _check_training_parts(folds, labels, str(config.file))
-        return folds
+        return read_folds(config.file, dataset, seed)
     groups = _groups(config, dataset)
     if groups is None:
         fold_of_row = _stratified(config.n_folds, dataset, seed)
@@ -125,7 +125,21 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
     return folds
 
 
-def _from_file(path: Path, dataset: Dataset, seed: int) -> Folds:
+def pick_seed(config: FoldsConfig, seed: int | None) -> int:
+    """Return the seed if it is one of the configuration's; None stands for its first."""
+    if seed is None:
+        return config.seeds[0]
+    if seed not in config.seeds:
+        known = ", ".join(map(str, config.seeds))
+        raise InputError(f"the seed must be one of the experiment's ({known}), but got {seed}")
+    return seed
+
+
+def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
+    """Return the folds in the columns `id` and `fold` of a CSV file.
+
+    Its ids must be exactly the data's; folds are 0..n-1, and every training part has every class.
+    """
     texts = read_values(path, "fold", dataset.ids)
     wrong = sorted({text for text in texts if not (text.isascii() and text.strip().isdigit())})
     if wrong:
@@ -141,7 +155,21 @@ def _from_file(path: Path, dataset: Dataset, seed: int) -> Folds:
             f"{path}: folds must be 0..n-1 without a hole, but there is a fold "
             f"{n_folds - 1} and no fold {missing}"
         )
-    return Folds(np.array(numbers, dtype=np.int64), n_folds, seed)
+    folds = Folds(np.array(numbers, dtype=np.int64), n_folds, seed)
+    _check_training_parts(folds, dataset.known_labels, str(path))
+    return folds
+
+
+def write_folds(path: Path, folds: Folds, dataset: Dataset) -> None:
+    """Write `id,fold` atomically, as `read_folds` reads it; a file of other content is refused."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["id", "fold"])
+    rows.writerows(zip(dataset.ids.tolist(), folds.fold_of_row.tolist(), strict=True))
+    content = text.getvalue().encode()
+    if path.exists() and path.read_bytes() != content:
+        raise InputError(f"{path}: exists and holds something else; choose another --out")
+    write_bytes(path, content)
 
 
 def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:

@@ -1,6 +1,8 @@
-"""Small two-column CSV files that say something about each id: folds, groups, labels."""
+"""Small CSV files that say something about each id: folds, groups, labels, probabilities."""
 
 import csv
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +17,34 @@ def read_values(path: Path, column: str, ids: np.ndarray) -> list[str]:
     The file needs a header with `id` and `column`; its ids must be exactly the given ones, each
     once, in any order.
     """
-    value_of_id: dict[str, str] = {}
-    repeated = []
-    for row_id, value in _pairs(path, column):
-        if row_id in value_of_id:
-            repeated.append(row_id)
-        value_of_id[row_id] = value
-    problems = []
-    if repeated:
-        problems.append(f"ids must be unique, but repeated: {listed(repeated, 'id')}")
-    wanted = ids.tolist()
-    if missing := [row_id for row_id in wanted if row_id not in value_of_id]:
-        problems.append(f"no row for {listed(missing, 'id')} of the data")
-    if unknown := list(value_of_id.keys() - set(wanted)):
-        problems.append(f"not in the data: {listed(sorted(unknown), 'id')}")
+    header, rows = read_rows(path)
+    if header.count("id") != 1 or header.count(column) != 1:
+        raise InputError(f"{path}: needs the columns 'id' and {column!r} once, but has {header}")
+    id_at, value_at = header.index("id"), header.index(column)
+    value_of_id = {row[id_at]: row[value_at] for row in rows}
+    problems = list(id_problems([row[id_at] for row in rows], ids.tolist()))
     empty = [row_id for row_id, value in value_of_id.items() if not value.strip()]
     if empty:
         problems.append(f"empty {column} of {listed(empty, 'id')}")
     if problems:
         raise InputError.of(path, problems)
-    return [value_of_id[row_id] for row_id in wanted]
+    return [value_of_id[row_id] for row_id in ids.tolist()]
 
 
-def _pairs(path: Path, column: str) -> list[tuple[str, str]]:
+def id_problems(found: list[str], wanted: list[str]) -> Iterator[str]:
+    """Yield what keeps the ids of a file from being those of the data, each once, in any order."""
+    known, there = set(wanted), set(found)
+    repeated = [row_id for row_id, count in Counter(found).items() if count > 1]
+    if repeated:
+        yield f"ids must be unique, but repeated: {listed(repeated, 'id')}"
+    if missing := [row_id for row_id in wanted if row_id not in there]:
+        yield f"no row for {listed(missing, 'id')} of the data"
+    if unknown := sorted(there - known):
+        yield f"not in the data: {listed(unknown, 'id')}"
+
+
+def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return a CSV file's header and its rows, each as long as the header; all cells are text."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file, strict=True) if row]
@@ -48,10 +55,7 @@ def _pairs(path: Path, column: str) -> list[tuple[str, str]]:
     if not rows:
         raise InputError(f"{path}: the file is empty")
     header = rows[0]
-    if header.count("id") != 1 or header.count(column) != 1:
-        raise InputError(f"{path}: needs the columns 'id' and {column!r} once, but has {header}")
     short = [number for number, row in enumerate(rows[1:], start=1) if len(row) != len(header)]
     if short:
         raise InputError(f"{path}: {listed(short, 'row')} not as long as the header")
-    id_at, value_at = header.index("id"), header.index(column)
-    return [(row[id_at], row[value_at]) for row in rows[1:]]
+    return header, rows[1:]

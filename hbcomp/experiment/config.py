@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from hbcomp.config import Section, override, read_toml, validate
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.folds import FoldsConfig
+from hbcomp.data.folds import FoldsConfig, Seeds
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.registry import config_class
 from hbcomp.nets.resnet import ResNetConfig
@@ -16,6 +16,7 @@ from hbcomp.scoring.choice import check_rule_name
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig
 from hbcomp.training.optim import TrainConfig
+from hbcomp.training.pseudo import PseudoConfig
 from hbcomp.training.state import Recipe
 
 
@@ -38,6 +39,17 @@ class ReportConfig(Section):
     n_scored_epochs: int = Field(default=5, ge=1)
 
 
+class RefitConfig(Section):
+    """How `cv NAME --fold all` trains on everything: a net for each seed.
+
+    `n_epochs` left open is `train.n_epochs`: the passes over each row that the cross-validation
+    measured. The steps grow with the rows, as no fold is held out.
+    """
+
+    seeds: Seeds = (0, 1, 2)
+    n_epochs: int | None = Field(default=None, ge=1)
+
+
 class Config(Section):
     """Everything that was asked of an experiment."""
 
@@ -46,6 +58,8 @@ class Config(Section):
     net: SerializeAsAny[NetConfig] = ResNetConfig()
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+    refit: RefitConfig = RefitConfig()
     compute: ComputeConfig = ComputeConfig()
     decision: DecisionConfig = DecisionConfig()
     report: ReportConfig = ReportConfig()
@@ -69,7 +83,8 @@ class Config(Section):
         Not the paths of the data and not the folds, which have fingerprints of their own; not the
         decision rule, which comes after; not where and how precisely it is computed.
         """
-        values = self.model_dump(mode="json", include={"net", "train", "augment"})
+        sections = {"net", "train", "augment"} | ({"pseudo"} if self.pseudo.runs else set())
+        values = self.model_dump(mode="json", include=sections)
         return {
             f"{section}.{key}": value
             for section, table in values.items()

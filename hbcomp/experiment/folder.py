@@ -2,8 +2,11 @@
 
 experiments/<name>/config.toml         what was asked
 experiments/<name>/run.toml            what the folds in it were trained with, to the data's bits
-experiments/<name>/folds/<seed>-<fold> one folder per finished fold, renamed into place whole
+experiments/<name>/folds/<seed>-<fold> one folder per finished fold, renamed into place whole;
+                                       <seed>-all is a net trained on everything
 experiments/<name>/predictions.npz     and oof.csv, test.csv, report.json, report.html, pictures/
+experiments/<name>/pseudo.csv          the pseudo-labelled rows of every fold's net
+experiments/<name>/refit.json          and pseudo-all.csv: of the nets trained on everything
 
 A file or folder that exists under its own name is complete.
 """
@@ -30,11 +33,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hbcomp.errors import InputError
+from hbcomp.experiment import ROOT
 from hbcomp.files import sync, write_text
-from hbcomp.predictions import FoldResult
+from hbcomp.predictions import Fold, FoldResult
 
-ROOT = Path("experiments")
-SEED_KEY = "folds of seed "  # what the fingerprint of a seed's folds is called in an identity
+# What the fingerprints that one seed's folds alone depend on are called in an identity.
+SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Identity = Mapping[str, Any]
@@ -76,11 +80,21 @@ class RunFolder:
         """What came out, as JSON."""
         return self.path / "report.json"
 
-    def fold_folder(self, seed: int, fold: int) -> Path:
-        """The folder of one finished fold."""
+    @property
+    def recipe_file(self) -> Path:
+        """What a blend is made of; only blends have it."""
+        return self.path / "recipe.json"
+
+    @property
+    def refit_file(self) -> Path:
+        """What was trained on everything, as JSON."""
+        return self.path / "refit.json"
+
+    def fold_folder(self, seed: int, fold: Fold) -> Path:
+        """The folder of one finished fold, or of a net that was trained on everything."""
         return self.folds_folder / f"{seed}-{fold}"
 
-    def is_done(self, seed: int, fold: int) -> bool:
+    def is_done(self, seed: int, fold: Fold) -> bool:
         """Whether that fold is stored."""
         return self.fold_folder(seed, fold).is_dir()
 
@@ -156,8 +170,9 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
 def _discard_folds(run: RunFolder) -> None:
     # The report first: without it nothing combines the old rule with new weights. Then the folds
     # under another name: a crash while deleting must not leave half a fold under its own.
-    outputs = ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv")
-    for name in outputs:
+    of_folds = ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv")
+    of_refit = ("refit.json", "pseudo.csv", "pseudo-all.csv")
+    for name in (*of_folds, *of_refit):
         (run.path / name).unlink(missing_ok=True)
     if run.folds_folder.exists():
         run.folds_folder.rename(_doomed(run))
@@ -171,8 +186,12 @@ def _doomed(run: RunFolder) -> Path:
 
 def fold_identity(identity: Identity, seed: int) -> str:
     """Return a hash of what the folds of one seed are trained with."""
-    others = {key for key in identity if key.startswith(SEED_KEY)} - {f"{SEED_KEY}{seed}"}
-    own = {key: _plain(value) for key, value in identity.items() if key not in others}
+    own_keys = {f"{SEED_KEY}{seed}", f"{PSEUDO_KEY}{seed}"}
+    own = {
+        key: _plain(value)
+        for key, value in identity.items()
+        if key in own_keys or not _is_of_a_seed(key)
+    }
     return xxhash.xxh3_128_hexdigest(json.dumps(own, sort_keys=True).encode())
 
 
@@ -201,7 +220,11 @@ def _changes(stored: Identity, wanted: Identity) -> list[str]:
 
 def _is_of_one_side(key: str, stored: Identity, now: Identity) -> bool:
     # A seed that only one of the two has takes nothing from the folds of the others.
-    return key.startswith(SEED_KEY) and not (key in stored and key in now)
+    return _is_of_a_seed(key) and not (key in stored and key in now)
+
+
+def _is_of_a_seed(key: str) -> bool:
+    return key.startswith((SEED_KEY, PSEUDO_KEY))
 
 
 def save_fold(
@@ -234,7 +257,7 @@ def save_fold(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_fold(run: RunFolder, identity: str, seed: int, fold: int) -> FoldResult:
+def load_fold(run: RunFolder, identity: str, seed: int, fold: Fold) -> FoldResult:
     """Return a stored fold's predictions; one of another identity is refused."""
     path = run.fold_folder(seed, fold) / "result.npz"
     try:
@@ -256,12 +279,12 @@ def load_fold(run: RunFolder, identity: str, seed: int, fold: int) -> FoldResult
     return result
 
 
-def load_history(run: RunFolder, seed: int, fold: int) -> pd.DataFrame:
+def load_history(run: RunFolder, seed: int, fold: Fold) -> pd.DataFrame:
     """Return a stored fold's history, one row per epoch."""
     return pd.read_csv(run.fold_folder(seed, fold) / "history.csv")
 
 
-def load_weights(run: RunFolder, seed: int, fold: int, net: nn.Module) -> nn.Module:
+def load_weights(run: RunFolder, seed: int, fold: Fold, net: nn.Module) -> nn.Module:
     """Return the net with a stored fold's weights; any missing or left-over one is refused."""
     path = run.fold_folder(seed, fold) / "model.safetensors"
     try:

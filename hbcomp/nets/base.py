@@ -4,7 +4,8 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from hbcomp.config import Section
 
@@ -41,3 +42,14 @@ def convolution(
 def as_channels_last(net: nn.Module) -> nn.Module:
     """Return the net with its convolution weights laid out for channels-last input."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
+    """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero sample, 0 after it.
+
+    The zeros at a row's end are padding; without the mask a net must infer where they begin.
+    Samples of [0, 1] lie mostly near 0.25, so the stretch centres them.
+    """
+    is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
+    channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=-1)  # (b, t, c)
+    return channels[:, None].permute(0, 3, 1, 2)  # channels last in memory

@@ -10,10 +10,12 @@ from hbcomp.errors import InputError
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.wide import WideConfig
 
 NETS: Mapping[str, type[NetConfig]] = {
     "reference": ReferenceConfig,
     "resnet": ResNetConfig,
+    "wide": WideConfig,
 }
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig, as_channels_last, convolution
+from hbcomp.nets.base import NetConfig, as_channels_last, convolution, with_mask
 
 Features = Float[Tensor, "b c 1 s"]
 
@@ -116,14 +116,3 @@ class Block(nn.Module):
         if self.stride > 1:
             features = F.avg_pool2d(features, (1, self.stride), ceil_mode=True)
         return F.pad(features, (0, 0, 0, 0, 0, self.n_new)) if self.n_new else features
-
-
-def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
-    """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero sample, 0 after it.
-
-    The zeros at a row's end are padding; without the mask a net must infer where they begin.
-    Samples of [0, 1] lie mostly near 0.25, so the stretch centres them.
-    """
-    is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
-    channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=-1)  # (b, t, c)
-    return channels[:, None].permute(0, 3, 1, 2)  # channels last in memory

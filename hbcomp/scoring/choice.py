@@ -1,6 +1,6 @@
 """Which decision rule to ship: every candidate cross-fitted, the simplest unbeaten one chosen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,21 @@ class RuleResult:
         return score_of(self.costs)
 
 
+def cross_fitted_answers(
+    fit: Fitter,
+    probs: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " n"],
+    fold_of_row: Int[np.ndarray, " n"],
+) -> Float64[np.ndarray, "n k"]:
+    """Return each row's answers under the rule fitted on the other folds."""
+    answers = np.empty(probs.shape)
+    for fold in np.unique(fold_of_row):
+        is_held_out = fold_of_row == fold
+        rule = fit(probs[~is_held_out], labels[~is_held_out])
+        answers[is_held_out] = rule.apply(probs[is_held_out])
+    return answers
+
+
 def cross_fitted_costs(
     fit: Fitter,
     probs: Float[np.ndarray, "n k"],
@@ -57,13 +72,7 @@ def cross_fitted_costs(
     fold_of_row: Int[np.ndarray, " n"],
 ) -> Float64[np.ndarray, " n"]:
     """Return each row's cost under the rule fitted on the other folds."""
-    costs = np.empty(len(labels))
-    for fold in np.unique(fold_of_row):
-        is_held_out = fold_of_row == fold
-        rule = fit(probs[~is_held_out], labels[~is_held_out])
-        answers = rule.apply(probs[is_held_out])
-        costs[is_held_out] = row_costs(answers, labels[is_held_out])
-    return costs
+    return row_costs(cross_fitted_answers(fit, probs, labels, fold_of_row), labels)
 
 
 def evaluate_rules(
@@ -81,7 +90,7 @@ def evaluate_rules(
     return results
 
 
-def choose_rule(results: list[RuleResult], wanted: str = "auto") -> RuleResult:
+def choose_rule(results: Sequence[RuleResult], wanted: str = "auto") -> RuleResult:
     """Return the simplest rule that no other beats cross-fitted beyond noise, or the wanted one."""
     if wanted != "auto":
         return next(result for result in results if result.name == wanted)

@@ -7,10 +7,15 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Generator, Tensor
 
+NO_LABEL = -1  # no class: the loss of a row that nobody labelled is an error
+
 
 @dataclass(frozen=True)
 class Beats:
-    """Signals and labels resident on one device; folds are index tensors into them."""
+    """Signals and labels resident on one device; folds are index tensors into them.
+
+    An unlabelled row has the label `NO_LABEL`; a net trains on it under a label of its own.
+    """
 
     signals: Float32[Tensor, "n t"]
     labels: Int64[Tensor, " n"]
@@ -26,8 +31,12 @@ def put_beats(
     signals: Float32[np.ndarray, "n t"],
     labels: Int64[np.ndarray, " n"],
     device: str,
+    unlabelled: Float32[np.ndarray, "u t"] | None = None,
 ) -> Beats:
-    """Copy the beats to the device."""
+    """Copy the beats to the device, unlabelled ones behind the others."""
+    if unlabelled is not None:
+        signals = np.concatenate([signals, unlabelled])
+        labels = np.concatenate([labels, np.full(len(unlabelled), NO_LABEL)])
     # torch.tensor copies: a tensor that shared a read-only array's memory could write to it.
     return Beats(
         signals=torch.tensor(signals, device=device),

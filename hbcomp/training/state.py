@@ -36,10 +36,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Member:
-    """One net to train: its rows and its seed."""
+    """One net to train: its rows, its seed, and its rows' labels unless they are the beats' own."""
 
     train_idx: Int64[Tensor, " m"]
     seed: tuple[int, ...]
+    train_labels: Int64[Tensor, " m"] | None = None
 
     def n_steps(self, batch_size: int) -> int:
         """Return the number of steps of an epoch."""
@@ -48,6 +49,12 @@ class Member:
     def shape(self, batch_size: int) -> tuple[int, int]:
         """Return the steps of an epoch and the rows of each; equal ones can be stacked."""
         return self.n_steps(batch_size), min(batch_size, len(self.train_idx))
+
+    def labels(self, beats: Beats) -> Int64[Tensor, " n"]:
+        """Return the label of each of the beats as this net is taught it."""
+        if self.train_labels is None:
+            return beats.labels
+        return beats.labels.index_copy(0, self.train_idx, self.train_labels)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class TrainState:
     """
 
     members: Sequence[Member]
+    labels: Int64[Tensor, "m n"]
     weights: Weights
     streams: list[Streams]
     predictors: list[nn.Module]  # one per member, with the weights to predict with
@@ -133,6 +141,7 @@ def make_state(
     lr = torch.zeros((), device=device)
     return TrainState(
         members=members,
+        labels=torch.stack([member.labels(beats) for member in members]),
         weights=weights,
         streams=[_streams(device, *others) for _, *others in seeds],
         predictors=predictors,

@@ -32,7 +32,7 @@ def train_step(state: TrainState, recipe: Recipe, beats: Beats, compute: Compute
         logits = state.weights.forward(torch.stack(changed))  # (m, b, k)
     losses = F.cross_entropy(
         logits.float().flatten(0, 1),
-        beats.labels[rows].flatten(),
+        state.labels.gather(1, rows).flatten(),
         label_smoothing=recipe.train.label_smoothing,
         reduction="none",
     )

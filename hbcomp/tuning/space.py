@@ -49,6 +49,8 @@ FIXED = {
     "compute": "it says where a net is computed, not which net",
     "report": "it has no influence on the nets",
     "decision": "a study fixes one rule for all its trials",
+    "pseudo": "a study draws folds that no source has nets for",
+    "refit": "a study trains nothing on everything",
 }
 
 Number = int | float

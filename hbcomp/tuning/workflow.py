@@ -62,6 +62,11 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
     start = time.perf_counter()
     if wish.rule not in RULES:
         raise InputError(f"--rule must be one of {', '.join(RULES)}, but got {wish.rule!r}")
+    if asked.config.pseudo.runs:
+        raise InputError(
+            "a study draws folds that no source of pseudo-labels has nets for; tune without them: "
+            "--set 'pseudo.runs=[]'"
+        )
     space.check(asked.config)
     material = load_material(asked.config)
     _check_folds(wish.n_folds, material)

@@ -91,7 +91,7 @@ def test_a_name_that_states_another_configuration_is_refused():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("net.name=restnet", "net.name must be one of reference, resnet, but got 'restnet'"),
+        ("net.name=restnet", "net.name must be one of reference, resnet, wide, but got 'restnet'"),
         ("net.widht=3", "net: unknown key widht, did you mean widths?"),
         ("net.widths=[8, 4]", "net: widths must be positive and not fall, but got [8, 4]"),
         ("net.strides=[2]", "strides must be positive, one for each of 3 widths, but got [2]"),

@@ -5,14 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from hbcomp.errors import InputError
+from hbcomp.nets.base import with_mask
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS, build_net, config_class, count_parameters
-from hbcomp.nets.resnet import ResNetConfig, with_mask
+from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.wide import WideConfig
 
 # Small versions where the configuration allows it; every net of the registry must be here.
 SMALL = {
     "reference": ReferenceConfig(),
     "resnet": ResNetConfig(),
+    "wide": WideConfig(widths=(8, 16), kernels=(5, 3), hidden=32, dropout=0.0),
 }
 every_net = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL.keys())
 
@@ -125,7 +128,7 @@ def test_the_reference_refuses_fewer_than_8_timepoints():
 
 
 def test_an_unknown_net_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"one of reference, resnet, but got 'restnet'"):
+    with pytest.raises(InputError, match=r"one of reference, resnet, wide, but got 'restnet'"):
         config_class("restnet")
 
 
@@ -133,9 +136,14 @@ def test_the_default_resnet_has_442116_parameters_at_the_competitions_size():
     assert count_parameters(build_net(ResNetConfig(), 205, 4, seed=0)) == 442116
 
 
+def test_the_default_wide_net_has_1742724_parameters_at_the_competitions_size():
+    assert count_parameters(build_net(WideConfig(), 205, 4, seed=0)) == 1_742_724
+
+
 @pytest.mark.parametrize("t", [1, 2, 3, 7, 8, 9, 187])
-def test_the_resnet_takes_signals_of_any_length(t):
-    net = build_net(ResNetConfig(widths=(4, 6, 8)), t, 2, seed=0)
+@pytest.mark.parametrize("config", [ResNetConfig(widths=(4, 6, 8)), WideConfig()])
+def test_the_resnet_and_the_wide_net_take_signals_of_any_length(config, t):
+    net = build_net(config, t, 2, seed=0)
     assert net(torch.rand(3, t)).shape == (3, 2)
 
 

@@ -9,6 +9,7 @@ from hbcomp.data.synthetic import make_beats
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.wide import WideConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.engine import train_epochs
@@ -23,6 +24,7 @@ STACKED = replace(CPU, layout="stacked", n_together=3)
 NET = {
     "resnet": ResNetConfig(widths=(4, 8), strides=(1, 2), hidden=8),
     "reference": ReferenceConfig(),
+    "wide": WideConfig(widths=(4, 8), kernels=(5, 3), hidden=8),
 }
 
 

@@ -1,0 +1,38 @@
+"""What every script here begins and ends with: an experiment's beats and folds, and its files."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hbcomp.data.folds import Folds, make_folds
+from hbcomp.data.load import Data, load_data
+from hbcomp.experiment.setup import prepare
+from hbcomp.predictions import write_probs_csv
+from hbcomp.scoring.choice import evaluate_rules
+
+
+def beats_and_folds(like: str, train: Path | None, test: Path | None) -> tuple[Data, Folds]:
+    """Return the beats of an experiment and the split of its first seed."""
+    files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
+    config = prepare(like, files, None).config
+    data = load_data(config.data)
+    return data, make_folds(config.folds, data.train, config.folds.seeds[0])
+
+
+def write_member(
+    out: Path, data: Data, folds: Folds, oof: np.ndarray, test_probs: np.ndarray | None
+) -> None:
+    """Write out/oof.csv and out/test.csv as `hbcomp import-oof` reads them, and say the scores."""
+    train, labels = data.train, data.train.known_labels
+    write_probs_csv(out / "oof.csv", train.ids, oof, labels, folds.fold_of_row)
+    if data.test is not None and test_probs is not None:
+        write_probs_csv(out / "test.csv", data.test.ids, test_probs)
+    rules = evaluate_rules(oof, labels, folds.fold_of_row)
+    scores = ", ".join(f"{rule.name} {rule.cross_fitted.per_20k:.1f}" for rule in rules)
+    say(f"{train.n_rows:,} rows out-of-fold, abs-sum per 20k, cross-fitted: {scores}")
+
+
+def say(line: str) -> None:
+    """Tell the person who waits."""
+    print(line, file=sys.stderr, flush=True)

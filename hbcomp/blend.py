@@ -1,0 +1,51 @@
+"""The command `python -m hbcomp.blend`: combine finished experiments into one."""
+
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def blend(
+    members: Annotated[
+        list[str], typer.Argument(help="Finished experiments, of nets or imported.")
+    ],
+    name: Annotated[str, typer.Option(help="The blend's own name under experiments/.")] = "blend",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="mean, geometric, median, vote, greedy, hill-climb, line-search, optuna, stack; "
+            "auto: the simplest that none beats."
+        ),
+    ] = "auto",
+    calibration: Annotated[
+        str, typer.Option(help="Of the blend: none, temperature, vector or auto.")
+    ] = "auto",
+    rule: Annotated[str, typer.Option(help="The decision rule, as in a configuration.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of Optuna's draws.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another blend of that name.")
+    ] = False,
+) -> dict[str, Any]:
+    """Blend experiments by every method, choose cross-fitted, write submission, recipe, report.
+
+    Methods are fitted and scored on the answers, not on raw probabilities: on those no blend can
+    beat its best member. `hbcomp predict` applies the recipe to new data.
+
+    Example: python -m hbcomp.blend resnet wide lightgbm --name blend
+    """
+    from hbcomp.blending.selection import BlendWish
+    from hbcomp.blending.workflow import run
+
+    wish = BlendWish(method=method, calibration=calibration, rule=rule, seed=seed)
+    return run(members, name, wish, force=force)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(blend)
+
+
+if __name__ == "__main__":
+    main()

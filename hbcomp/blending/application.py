@@ -1,0 +1,114 @@
+"""A blend's recipe on new data: every member's nets, combined, calibrated, answered."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+from rich.console import Console
+
+from hbcomp.application import probs_of_folds
+from hbcomp.blending.recipe import BlendRecipe, read_recipe
+from hbcomp.data.dataset import DataConfig
+from hbcomp.data.reader import read_dataset
+from hbcomp.errors import InputError
+from hbcomp.experiment.finished import read_report
+from hbcomp.experiment.folder import RunFolder, find_run
+from hbcomp.files import stem
+from hbcomp.outside import read_probs
+from hbcomp.predictions import Predictions
+from hbcomp.submissions import FOLDER
+from hbcomp.submissions.files import Provenance, write_submission
+
+Ids = Shaped[np.ndarray, " n"]
+
+
+def apply_blend(
+    folder: RunFolder,
+    data: Path | None,
+    out: Path | None,
+    device: str | None,
+    files: Mapping[str, Path],
+    console: Console,
+) -> dict[str, Any]:
+    """Write the submission that a blend's recipe gives for `data`, and return its numbers.
+
+    `files` hold, for rows other than the test rows they came with, the probabilities of members
+    that were imported and so have no nets. Without `data` the blend's own test rows are answered.
+    """
+    recipe = read_recipe(folder.recipe_file)
+    report = read_report(folder.report_file)
+    _check_files(recipe, data, files)
+    ids, stack = _stack(recipe, data, device, files, console)
+    path = out or FOLDER / f"{folder.name}{f'-{stem(data)}' if data else ''}.csv"
+    provenance = Provenance(
+        source=folder.name,
+        recipe=f"predict by {recipe.method} of {', '.join(recipe.members)} on {data or 'its test'}",
+        rule=recipe.rule_name,
+        expected_per_20k=report.expected_per_20k,
+        standard_error=report.expected_standard_error,
+        n_scored=report.data.n_train,
+    )
+    aside = write_submission(path, ids, recipe.answers(stack), provenance)
+    if aside:
+        console.print(f"the former {path} differed and is kept as {aside}")
+    return {
+        "experiment": folder.name,
+        "n_rows": len(ids),
+        "members": list(recipe.members),
+        "rule": recipe.rule_name,
+        "submission": str(path),
+    }
+
+
+def _check_files(recipe: BlendRecipe, data: Path | None, files: Mapping[str, Path]) -> None:
+    """Refuse a file for a member that needs none, and new data without one that is needed."""
+    imported = [name for name in recipe.members if _is_imported(name)]
+    problems = [f"{name} is no imported member" for name in files if name not in imported]
+    if data is None:
+        problems += [f"{name} needs no file for the test rows it came with" for name in files]
+    else:
+        problems += [
+            f"{name} was imported and has no nets; give its probabilities with --member {name}=FILE"
+            for name in imported
+            if name not in files
+        ]
+    if problems:
+        raise InputError.of("members", problems)
+
+
+def _is_imported(name: str) -> bool:
+    return read_report(find_run(name).report_file).kind == "imported"
+
+
+def _stack(
+    recipe: BlendRecipe,
+    data: Path | None,
+    device: str | None,
+    files: Mapping[str, Path],
+    console: Console,
+) -> tuple[Ids, Float64[np.ndarray, "m n k"]]:
+    """Return the ids of the rows and every member's probabilities of them, in recipe order."""
+    of_nets = {
+        name: probs_of_folds(find_run(name), data, device, console)
+        for name in recipe.members
+        if not _is_imported(name)
+    }
+    stored = Predictions.load(find_run(recipe.members[0]).predictions_file)
+    beats = next((beats for beats, _ in of_nets.values()), None)
+    if beats is None and data is not None:
+        beats = read_dataset(data, DataConfig(), labelled=False)
+    ids = beats.ids if beats else stored.test_ids
+    stack = []
+    for name in recipe.members:
+        if name in of_nets:
+            answered, probs = of_nets[name]
+            if not np.array_equal(answered.ids, ids):
+                raise InputError(f"{answered.source}: {name} answers other rows than the others")
+        elif beats and name in files:
+            probs = read_probs(files[name], beats, stored.oof_probs.shape[1], normalise=False).probs
+        else:
+            probs = Predictions.load(find_run(name).predictions_file).test_probs
+        stack.append(probs)
+    return ids, np.stack(stack)

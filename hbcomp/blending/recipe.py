@@ -1,0 +1,72 @@
+"""A blend as a small JSON file that can be applied to new data: names and numbers, no code."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import Field, model_validator
+
+from hbcomp.config import Section, unique, validate
+from hbcomp.errors import InputError
+from hbcomp.files import write_text
+from hbcomp.scoring.blending import Combination
+from hbcomp.scoring.calibration import Calibration
+from hbcomp.scoring.decision import DecisionRule
+
+Stack = Float64[np.ndarray, "m n k"]
+
+
+class BlendRecipe(Section):
+    """What turns the members' probabilities into answers: combination, calibration, rule.
+
+    All three were fitted on every labelled row; the scores beside them are cross-fitted.
+    """
+
+    members: Annotated[tuple[str, ...], Field(min_length=1), unique("members")]
+    method: str
+    combination: Annotated[Combination, Field(discriminator="kind")]
+    calibration: Annotated[Calibration, Field(discriminator="kind")]
+    rule_name: str
+    rule: Annotated[DecisionRule, Field(discriminator="kind")]
+    train_fingerprint: str
+
+    @model_validator(mode="after")
+    def _check(self) -> "BlendRecipe":
+        values = self.combination.model_dump()
+        # A median has neither: it combines any number.
+        parts = values.get("weights", values.get("coefficients", self.members))
+        if len(parts) != len(self.members):
+            raise ValueError(f"{len(self.members)} members cannot have {len(parts)} weights")
+        return self
+
+    def probs(self, stack: Stack) -> Float64[np.ndarray, "n k"]:
+        """Return the blended, calibrated probabilities of the members' ones, in their order."""
+        return self.calibration.apply(self.combination.apply(stack))
+
+    def answers(self, stack: Stack) -> Float64[np.ndarray, "n k"]:
+        """Return what is submitted."""
+        return self.rule.apply(self.probs(stack))
+
+
+def write_recipe(path: Path, recipe: BlendRecipe) -> None:
+    """Write a recipe atomically."""
+    write_text(path, recipe.model_dump_json(indent=2) + "\n")
+
+
+def read_recipe(path: Path) -> BlendRecipe:
+    """Return the recipe in a file; whatever is wrong with it is one InputError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is it a blend?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a recipe: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a recipe must be a JSON object")
+    return validate(BlendRecipe, values, path)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"numbers must be finite, but there is {constant}")

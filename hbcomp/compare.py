@@ -1,0 +1,36 @@
+"""The command `python -m hbcomp.compare`: is one experiment better than another, and where?"""
+
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A finished experiment.")],
+    second: Annotated[str, typer.Argument(help="Another one, made on the same beats.")],
+    rule: Annotated[
+        str, typer.Option(help="One decision rule for both; auto: each under its own.")
+    ] = "auto",
+) -> dict[str, Any]:
+    """Compare two experiments on the same rows: difference with its noise, classes, changed rows.
+
+    Every answer is out-of-fold and its rule cross-fitted. The page and the list of changed rows go
+    to experiments/comparisons/.
+
+    Example: python -m hbcomp.compare resnet quickstart
+    """
+    from hbcomp.comparing.pair import compare_experiments
+    from hbcomp.experiment.folder import find_run
+
+    return compare_experiments(find_run(first), find_run(second), rule, cli.console)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(compare)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The command `python -m hbcomp.diff`: how far are submission files apart?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+from hbcomp.errors import InputError
+
+
+def diff(
+    files: Annotated[list[Path], typer.Argument(help="Two or more submission files.")],
+) -> dict[str, Any]:
+    """Count the rows that differ, by called class, and the points at stake.
+
+    The sum of |a - b| over rows and classes is the most by which two scores can differ. More than
+    two files give a matrix of all pairs.
+
+    Example: python -m hbcomp.diff submissions/resnet.csv submissions/blend.csv
+    """
+    from hbcomp.submissions.differences import compare_files
+
+    if len(files) < 2:
+        raise InputError(f"two files or more are compared, but got only {files[0]}")
+    return compare_files(files, cli.console)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(diff)
+
+
+if __name__ == "__main__":
+    main()

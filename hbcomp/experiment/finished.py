@@ -1,0 +1,119 @@
+"""What finished experiments reported, as far as they are compared: runs, blends, imported ones."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from hbcomp.config import validate
+from hbcomp.errors import InputError
+
+Kind = Literal["run", "blend", "imported"]
+
+
+class Part(BaseModel):
+    """A part of report.json: strict in what it names, blind to what else is there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class Score(Part):
+    """A score per 20,000 rows."""
+
+    per_20k: float
+
+
+class RuleScore(Part):
+    """A decision rule and what it costs cross-fitted."""
+
+    name: str
+    cross_fitted: Score
+
+
+class Chosen(Part):
+    """The rule that answers."""
+
+    name: str
+
+
+class Beats(Part):
+    """Which beats were used."""
+
+    train: str
+    n_train: int
+    fingerprint_train: str
+
+
+class Fold(Part):
+    """One net."""
+
+    seed: int
+    fold: int
+    train_seconds: float
+
+
+class Compute(Part):
+    """Where and how precisely it was computed."""
+
+    device: str = ""
+    precision: str = ""
+
+
+class Environment(Part):
+    """Machine and time."""
+
+    compute: Compute = Compute()
+    gpu: str | None = None
+    seconds_of_this_call: float | None = None
+
+
+class Net(Part):
+    """Which net was trained."""
+
+    name: str = ""
+
+
+class Asked(Part):
+    """The configuration of a run; `data` is that of its DataConfig."""
+
+    net: Net = Net()
+    data: dict[str, Any] = {}
+
+
+class Report(Part):
+    """A report.json.
+
+    Reports from before there were blends have no `kind`. Folds are those of a run's own nets;
+    members and method those of a blend.
+    """
+
+    kind: Kind = "run"
+    data: Beats
+    rules: tuple[RuleScore, ...]
+    chosen: Chosen
+    expected_per_20k: float
+    expected_standard_error: float
+    accuracy: float
+    folds: tuple[Fold, ...] = ()
+    environment: Environment = Environment()
+    config: Asked = Asked()
+    members: dict[str, Any] = {}
+    method: str = ""
+
+    def per_20k(self, rule: str) -> float | None:
+        """Return the cross-fitted score under a rule, or None if the rule was not scored."""
+        return next((each.cross_fitted.per_20k for each in self.rules if each.name == rule), None)
+
+
+def read_report(path: Path) -> Report:
+    """Return what a finished experiment reported; an unfinished or odd one is an InputError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; has the experiment finished?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a report: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a report must be a JSON object")
+    return validate(Report, values, path)

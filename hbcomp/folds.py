@@ -1,0 +1,58 @@
+"""The command `python -m hbcomp.folds`: the folds of an experiment, for training elsewhere."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def folds(
+    experiment: Annotated[str, typer.Argument(help="An experiment, finished or not.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("folds.csv"),
+    seed: Annotated[
+        int | None, typer.Option(help="One of the experiment's seeds; default: the first.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
+    ] = None,
+) -> dict[str, Any]:
+    """Write id,fold of every labelled row: the fold in which an experiment holds it out.
+
+    The file is one that `folds.file` reads. An existing file is never overwritten.
+
+    Example: python -m hbcomp.folds resnet --train train.csv --out folds.csv
+    """
+    from hbcomp.data.folds import make_folds, pick_seed, write_folds
+    from hbcomp.data.load import load_data
+    from hbcomp.experiment.setup import prepare
+
+    files = [f"data.train={train}"] * bool(train)
+    config = prepare(experiment, [*files, *(assignments or [])], None).config
+    split = pick_seed(config.folds, seed)
+    # Without the test file: the folds do not depend on it, and it may be elsewhere.
+    beats = load_data(config.data.model_copy(update={"test": None})).train
+    made = make_folds(config.folds, beats, split)
+    write_folds(out, made, beats)
+    cli.console.print(f"{out}: {beats.n_rows:,} rows in {made.n_folds} folds, seed {split}")
+    return {
+        "file": str(out),
+        "n_rows": beats.n_rows,
+        "n_folds": made.n_folds,
+        "seed": split,
+        "fingerprint": made.fingerprint,
+    }
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(folds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The command `python -m hbcomp.import_oof`: probabilities made elsewhere, as an experiment."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def import_oof(
+    name: Annotated[str, typer.Argument(help="What to call the experiment.")],
+    oof: Annotated[
+        Path, typer.Option(help="Out-of-fold probabilities: CSV with id,[label,][fold,]prob_0,...")
+    ],
+    like: Annotated[
+        str, typer.Option(help="The experiment whose beats, folds and decision rule hold.")
+    ],
+    test: Annotated[
+        Path | None, typer.Option(help="Probabilities of the test rows: CSV with id,prob_0,...")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of that experiment."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
+    ] = None,
+    test_data: Annotated[
+        Path | None, typer.Option(help="The file to answer; short for --set data.test=FILE.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Whose folds, of the experiment's seeds; default: the first.")
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="Divide rows that do not sum to 1 by their sum.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another import of this name.")
+    ] = False,
+) -> dict[str, Any]:
+    """Import probabilities that were made elsewhere: they blend, compare and report like a run.
+
+    Rows are matched by id. A fold column says over which folds they were made; without one they
+    are taken as made over the experiment's own, which `hbcomp folds` writes.
+
+    Example: python -m hbcomp.import_oof lightgbm --oof oof.csv --test test.csv --like resnet
+    """
+    from hbcomp import importing
+    from hbcomp.experiment.folder import find_run
+    from hbcomp.experiment.setup import prepare
+    from hbcomp.outside import Files
+
+    files = [f"data.train={train}"] * bool(train) + [f"data.test={test_data}"] * bool(test_data)
+    config = prepare(like, [*files, *(assignments or [])], None).config
+    wish = importing.Wish(Files(oof, test), like, config, seed, normalise)
+    return importing.run(wish, find_run(name), force=force)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(import_oof)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The command `python -m hbcomp.lb`: write down what the leaderboard said."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def lb(
+    file: Annotated[str, typer.Argument(help="The file that was sent, or the start of its hash.")],
+    score: Annotated[float, typer.Argument(help="The score that the leaderboard shows.")],
+    date: Annotated[
+        datetime | None, typer.Option(help="When it was shown, in UTC.  [default: now]")
+    ] = None,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Replace another score that was recorded.")
+    ] = False,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
+    ] = False,
+) -> dict[str, Any]:
+    """Record the leaderboard's score of a submission, and show it beside the expected one.
+
+    The score belongs to the very content of the file: one that was edited since it was written
+    is refused, unless it was sent as it is now (--by-hand).
+
+    Example: python -m hbcomp.lb submissions/resnet.csv 166.4954
+    """
+    from hbcomp.submissions import FOLDER, ledger
+    from hbcomp.submissions.sending import record
+
+    return record(
+        file,
+        score,
+        (date if date.tzinfo else date.replace(tzinfo=UTC)) if date else ledger.now(),
+        FOLDER,
+        cli.console,
+        is_correction=correct,
+        is_by_hand=by_hand,
+    )
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(lb)
+
+
+if __name__ == "__main__":
+    main()

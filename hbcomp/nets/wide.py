@@ -1,0 +1,70 @@
+"""A plain convolutional net with a large fully connected head: a net that remembers.
+
+Three convolutions with pooling, as in the reference, then most of the parameters in one layer that
+sees every position of every channel. Public work on such beats found accuracy to grow with
+the size of that layer (experiments/LOG.md). Beside `resnet` it is a blend member of another kind.
+"""
+
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from hbcomp.nets.base import NetConfig, as_channels_last, convolution, with_mask
+
+
+class WideConfig(NetConfig):
+    """One convolution and one pooling by 2 per width, then the head."""
+
+    name: Literal["wide"] = "wide"
+    widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
+    kernels: tuple[int, ...] = (7, 5, 3)
+    hidden: int = Field(default=512, ge=1)  # units of the head's hidden layer
+    dropout: float = Field(default=0.3, ge=0, lt=1)  # before and after the hidden layer
+
+    @model_validator(mode="after")
+    def _check(self) -> "WideConfig":
+        if min(self.widths) < 1:
+            raise ValueError(f"widths must be positive, but got {list(self.widths)}")
+        if len(self.kernels) != len(self.widths) or any(k % 2 == 0 or k < 1 for k in self.kernels):
+            raise ValueError(
+                f"kernels must be odd, one for each of {len(self.widths)} widths, "
+                f"but got {list(self.kernels)}"
+            )
+        return self
+
+    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+        """Return the net; 1,742,724 parameters for 205 timepoints and 4 classes."""
+        return as_channels_last(Wide(self, n_timepoints, n_classes))
+
+
+class Wide(nn.Module):
+    """Convolutions with batch norm, leaky ReLU and max pooling; flatten; two linear layers."""
+
+    def __init__(self, config: WideConfig, n_timepoints: int, n_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        n_in, length = 2, n_timepoints
+        for width, kernel in zip(config.widths, config.kernels, strict=True):
+            layers += [
+                convolution(n_in, width, kernel),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(0.05, inplace=True),
+                nn.MaxPool2d((1, 2), ceil_mode=True),  # any length leaves at least one position
+            ]
+            n_in, length = width, -(-length // 2)
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(n_in * length, config.hidden, bias=False),
+            nn.BatchNorm1d(config.hidden),
+            nn.LeakyReLU(0.05, inplace=True),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, n_classes),
+        )
+
+    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+        """Return logits."""
+        logits: Tensor = self.head(self.features(with_mask(signals)).flatten(1))
+        return logits

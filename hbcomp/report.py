@@ -1,0 +1,29 @@
+"""The command `python -m hbcomp.report`: every finished experiment on one page."""
+
+from typing import Any
+
+from hbcomp import cli
+
+
+def report() -> dict[str, Any]:
+    """Rank all runs, blends and imported members, and show expected against leaderboard scores.
+
+    The page is experiments/report.html: sorted by clicking a column's head, filtered by text, and
+    it keeps both in its address, such as report.html#sort=half&filter=resnet.
+
+    Example: python -m hbcomp.report
+    """
+    from hbcomp.comparing.leaderboard import write_leaderboard
+    from hbcomp.experiment import ROOT
+    from hbcomp.submissions import FOLDER
+
+    return write_leaderboard(ROOT, FOLDER, cli.console)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""How far submission files are apart: in rows, in called classes and in points."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hbcomp.errors import MAX_SHOWN
+from hbcomp.pages import Table, print_table
+from hbcomp.scoring.changes import Changes, changes
+from hbcomp.submissions.files import align, read_submission
+
+
+def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
+    """Print how far files are apart, two in detail and more as a matrix; return the numbers.
+
+    The rows are matched by id; files with other ids than the first are refused.
+    """
+    submissions = [read_submission(path) for path in paths]
+    answers = align(paths, submissions)
+    ids = submissions[0].ids.tolist()
+    for path, submission in zip(paths, submissions, strict=True):
+        if submission.ids.tolist() != ids:
+            console.print(f"{path}: the same ids in another order than {paths[0]}; matched by id")
+    found = {(a, b): changes(answers[a], answers[b]) for a, b in combinations(range(len(paths)), 2)}
+    if len(paths) > 2:
+        print_table(_matrix(paths, found), console)
+        pairs = [
+            {"first": str(paths[a]), "second": str(paths[b]), **of_pair.to_json()}
+            for (a, b), of_pair in found.items()
+        ]
+        return {"n_files": len(paths), "pairs": pairs}
+    of_pair = found[0, 1]
+    changed_ids = [ids[row] for row in of_pair.changed_idx[:MAX_SHOWN]]
+    _print_pair(paths, of_pair, changed_ids, console)
+    return {
+        "first": str(paths[0]),
+        "second": str(paths[1]),
+        **of_pair.to_json(),
+        "recalled": [
+            {"from": each.before, "to": each.after, "n_rows": each.n_rows}
+            for each in of_pair.recalled
+        ],
+        "first_changed_ids": changed_ids,
+    }
+
+
+def in_words(of_pair: Changes) -> str:
+    """Return the size of the changes as half a sentence."""
+    return (
+        f"{len(of_pair.changed_idx):,} of {of_pair.n_rows:,} rows differ, "
+        f"{of_pair.n_called_otherwise:,} are called another class; the scores differ by at most "
+        f"{of_pair.at_stake:.1f} ({of_pair.at_stake_per_20k:.1f} per 20k)"
+    )
+
+
+def _print_pair(
+    paths: Sequence[Path], of_pair: Changes, changed_ids: Sequence[str], console: Console
+) -> None:
+    rows = [
+        [_class_name(each.before), _class_name(each.after), f"{each.n_rows:,}"]
+        for each in of_pair.recalled
+    ]
+    if rows:
+        title = "Rows by the class they are called"
+        print_table(Table(title, [str(paths[0]), str(paths[1]), "rows"], rows), console)
+    console.print(in_words(of_pair))
+    n_more = len(of_pair.changed_idx) - len(changed_ids)
+    if changed_ids:
+        more = f" and {n_more:,} more" if n_more else ""
+        console.print(f"changed ids: {', '.join(changed_ids)}{more}")
+
+
+def _class_name(label: int) -> str:
+    return "none" if label < 0 else str(label)
+
+
+def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> Table:
+    """Return rows that differ above the diagonal and points at stake below it."""
+
+    def cell(a: int, b: int) -> str:
+        if a == b:
+            return "-"
+        of_pair = found[min(a, b), max(a, b)]
+        return f"{len(of_pair.changed_idx):,}" if a < b else f"{of_pair.at_stake:.1f}"
+
+    places = range(len(paths))
+    return Table(
+        "Rows that differ (above the diagonal) and points at stake, sum |a - b| (below it)",
+        ["file", *(str(place + 1) for place in places)],
+        [[f"{a + 1}: {paths[a]}", *(cell(a, b) for b in places)] for a in places],
+    )

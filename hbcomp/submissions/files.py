@@ -1,0 +1,268 @@
+"""Submission files: written whole or not at all, read back, checked, and recorded in the ledger."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from hbcomp.cli import console
+from hbcomp.errors import MAX_SHOWN, InputError
+from hbcomp.files import atomic_path
+from hbcomp.submissions import ledger
+from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
+
+FOLDER = Path("submissions")
+# Plain decimal notation: what every leaderboard parses. float() would also take 1_0 or infinity.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Submission:
+    """The rows of a submission file, in its order."""
+
+    ids: Shaped[np.ndarray, " n"]
+    answers: Float64[np.ndarray, "n k"]
+
+
+def submission_bytes(ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray, "n k"]) -> bytes:
+    """Return the file's content: `id,label_0,...`, one line per id, LF line ends.
+
+    A float is written as the shortest text that reads back as itself, 0.0 and 1.0 as 0 and 1.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["id", *(f"label_{label}" for label in range(answers.shape[1]))])
+    for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True):
+        rows.writerow([beat_id, *(int(value) if value in (0.0, 1.0) else value for value in row)])
+    return text.getvalue().encode()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where answers come from: an experiment, what made them of it, and what is expected of them.
+
+    The expected score and its standard error are per 20,000 rows, cross-fitted on `n_scored`
+    rows; all three are None where nothing was scored.
+    """
+
+    source: str
+    recipe: str
+    rule: str
+    expected_per_20k: float | None
+    standard_error: float | None
+    n_scored: int | None
+
+
+def write_submission(
+    path: Path,
+    ids: Shaped[np.ndarray, " n"],
+    answers: Float64[np.ndarray, "n k"],
+    provenance: Provenance,
+) -> Path | None:
+    """Write a submission, read it back, and let it take its name only if every check passes.
+
+    A file of that name with other content is not lost: it is renamed to
+    `<name>.<first digits of its sha256>.csv`, and that path is returned. In `FOLDER` both are
+    recorded in the ledger; elsewhere nothing is.
+    """
+    if path.name == ledger.NAME:
+        raise InputError(f"{path}: this is the ledger's name; a submission needs another")
+    # The file that is set aside is recorded before it is renamed, and the new one after it has
+    # its name: a process killed in between leaves at worst a file that has no entry yet, and the
+    # same call repeated records it.
+    folder = path.parent
+    is_recorded = folder.resolve() == FOLDER.resolve()
+    with ledger.locked(folder) if is_recorded else nullcontext():
+        entries = ledger.read_ledger(folder) if is_recorded else None
+        with atomic_path(path) as partial:
+            partial.write_bytes(submission_bytes(ids, answers))
+            written = check_submission(partial, ids, answers.shape[1])
+            if not np.array_equal(written.answers, answers):
+                raise InputError(f"{path}: the file does not read back as the answers written")
+            sha256 = ledger.sha256_of(partial)
+            aside = _aside(path, sha256)
+            if aside and entries is not None:
+                entries = _record_aside(path, aside, entries)
+            if aside:
+                path.replace(aside)
+        if entries is not None:
+            entry = Entry(
+                sha256=sha256,
+                file=path.name,
+                written=ledger.now(),
+                n_rows=len(ids),
+                **asdict(provenance),
+            )
+            ledger.write_ledger(folder, ledger.added(entries, entry))
+    return aside
+
+
+def _aside(path: Path, sha256: str) -> Path | None:
+    """Return the free name under which a file of other content than `sha256` is kept."""
+    there = ledger.sha256_of(path) if path.exists() else sha256
+    if there == sha256:
+        return None
+    names = (path.with_name(f"{path.stem}.{there[:n]}{path.suffix}") for n in range(8, 65))
+    return next(name for name in names if not name.exists() or ledger.sha256_of(name) == there)
+
+
+def _record_aside(path: Path, aside: Path, entries: Entries) -> Entries:
+    """Record that the file at `path` gets the name `aside`, with an entry if it has none."""
+    sha256 = ledger.sha256_of(path)
+    known = ledger.find(entries, sha256)
+    if known is None:
+        entry = ledger.changed(by_hand(path, entries), file=aside.name)
+        entries = ledger.added(entries, entry)
+        console.print(
+            f"{path} was not in the ledger: edited by hand? It is recorded as {aside.name}"
+        )
+    elif known.file == path.name:
+        entries = ledger.replaced(entries, ledger.changed(known, file=aside.name))
+    ledger.write_ledger(path.parent, entries)
+    return entries
+
+
+def by_hand(path: Path, entries: Entries) -> Entry:
+    """Return an entry for a file whose content no command of ours wrote."""
+    origin = next((each for each in reversed(entries) if each.file == path.name), None)
+    try:
+        n_rows = len(read_submission(path).ids) or None
+    except InputError:
+        n_rows = None  # whatever it is, it is not forgotten
+    return Entry(
+        sha256=ledger.sha256_of(path),
+        file=path.name,
+        written=datetime.fromtimestamp(int(path.stat().st_mtime), UTC),
+        source=BY_HAND,
+        recipe=f"edited from {origin.sha256[:8]} ({origin.source})" if origin else "",
+        n_rows=n_rows,
+    )
+
+
+def check_submission(
+    path: Path, test_ids: Shaped[np.ndarray, " n"], n_classes: int | None = None
+) -> Submission:
+    """Return the submission in a file, or raise one InputError naming every problem.
+
+    Checked: header, number of columns, numbers finite and in [0, 1], and ids exactly the test
+    file's, each once, in its order.
+    """
+    submission, problems = _read(path, n_classes)
+    problems += _id_problems(submission.ids.tolist(), test_ids.tolist())
+    if problems:
+        raise InputError.of(path, problems)
+    return submission
+
+
+def read_submission(path: Path) -> Submission:
+    """Return the rows of a well-formed submission file, whatever its ids."""
+    submission, problems = _read(path, None)
+    if problems:
+        raise InputError.of(path, problems)
+    return submission
+
+
+def align(
+    paths: Sequence[Path], submissions: Sequence[Submission]
+) -> list[Float64[np.ndarray, "n k"]]:
+    """Return the answers of several files with their rows in the order of the first file.
+
+    Every file must have the ids of the first, each once, and as many classes; one InputError
+    names what is wrong with any of them.
+    """
+    first = submissions[0]
+    wanted, n_classes = first.ids.tolist(), first.answers.shape[1]
+    problems, aligned = [], []
+    for path, submission in zip(paths, submissions, strict=True):
+        ids = submission.ids.tolist()
+        found = list(_set_problems(ids, wanted, str(paths[0])))
+        if submission.answers.shape[1] != n_classes:
+            found.append(f"{submission.answers.shape[1]} classes, but {paths[0]} has {n_classes}")
+        problems += [f"{path}: {problem}" for problem in found]
+        if not found:
+            row_of_id = {beat_id: row for row, beat_id in enumerate(ids)}
+            aligned.append(submission.answers[[row_of_id[beat_id] for beat_id in wanted]])
+    if problems:
+        raise InputError.of("", problems)
+    return aligned
+
+
+def _read(path: Path, n_classes: int | None) -> tuple[Submission, list[str]]:
+    rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        header, *lines = [row for row in rows if row] or [[]]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {rows.line_num}: not valid CSV: {error}") from error
+    n_labels = n_classes or max(len(header) - 1, 2)
+    wanted = ["id", *(f"label_{label}" for label in range(n_labels))]
+    if header != wanted:
+        raise InputError(
+            f"{path}: the header must be {','.join(wanted)}, but is {','.join(header) or 'missing'}"
+        )
+    ids = [row[0] for row in lines]
+    answers = np.full((len(lines), n_labels), np.nan)
+    problems = []
+    for number, row in enumerate(lines, start=1):
+        found = list(_cell_problems(row, wanted))
+        problems += [f"row {number} (id {row[0]}): {problem}" for problem in found]
+        if not found:
+            answers[number - 1] = [float(cell) for cell in row[1:]]
+    return Submission(np.array(ids, dtype=np.str_), answers), problems
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 text, but {error.reason}") from error
+
+
+def _cell_problems(row: Sequence[str], header: Sequence[str]) -> Iterator[str]:
+    if len(row) != len(header):
+        yield f"{len(row)} cells, but the header has {len(header)}"
+        return
+    for name, cell in zip(header[1:], row[1:], strict=True):
+        if not NUMBER.fullmatch(cell):
+            yield f"{name} must be a finite number, but is {cell!r}"
+        elif not 0.0 <= float(cell) <= 1.0:
+            yield f"{name} must be in [0, 1], but is {cell}"
+
+
+def _id_problems(ids: Sequence[str], test_ids: Sequence[str]) -> Iterator[str]:
+    if ids == test_ids:
+        return
+    if len(ids) != len(test_ids):
+        yield f"{len(ids)} rows, but the test file has {len(test_ids)}"
+    problems = list(_set_problems(ids, test_ids, "the test file"))
+    yield from problems
+    if not problems and len(ids) == len(test_ids):
+        first = next(
+            i for i, pair in enumerate(zip(ids, test_ids, strict=True)) if len({*pair}) > 1
+        )
+        yield (
+            f"the ids must be in the test file's order, but row {first + 1} is id {ids[first]} "
+            f"instead of {test_ids[first]}"
+        )
+
+
+def _set_problems(ids: Sequence[str], wanted: Sequence[str], whose: str) -> Iterator[str]:
+    there, known = set(ids), set(wanted)
+    kinds = {
+        "doubled": [beat_id for beat_id, count in Counter(ids).items() if count > 1],
+        "missing": [beat_id for beat_id in wanted if beat_id not in there],
+        f"not in {whose}": [beat_id for beat_id in ids if beat_id not in known],
+    }
+    for kind, found in kinds.items():
+        if found:
+            more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+            yield f"ids {kind}: {', '.join(found[:MAX_SHOWN])}{more}"

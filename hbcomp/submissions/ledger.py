@@ -1,0 +1,351 @@
+"""The ledger of submissions: one row of `ledger.csv` for every content that was ever written.
+
+A content is known by its sha256, whatever its file is called, so a file that was renamed is still
+known and one that was edited by hand is not. The table is plain CSV that a person can edit; it is
+read strictly. Everything but reading and writing it is pure.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import permutations
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from hbcomp.config import Section
+from hbcomp.errors import InputError
+from hbcomp.files import write_text
+from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
+from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
+
+NAME: Final = "ledger.csv"
+LOCK: Final = "ledger.lock"
+BY_HAND: Final = "by hand"  # the source of a content that no command of ours wrote
+LOCK_SECONDS: Final = 60.0  # assumed: a change takes milliseconds, a submission of 20k rows 0.2 s
+
+Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+State = Literal["ok", "renamed", "edited by hand", "missing"]
+
+
+def _split(value: object) -> object:
+    return tuple(map(datetime.fromisoformat, value.split())) if isinstance(value, str) else value
+
+
+class Entry(Section):
+    """What is known of one content of a submission file.
+
+    `file` is its name in the ledger's folder. The expected score and its standard error are per
+    20,000 rows, estimated on `n_scored` rows; `leaderboard` is what the leaderboard said, the sum
+    over the `n_rows` rows of the file, and `received` when. `sent` holds the time of every try.
+    """
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    written: Time
+    source: Annotated[str, Field(min_length=1)]
+    recipe: str = ""
+    rule: str = ""
+    n_rows: Annotated[int, Field(ge=1)] | None = None
+    expected_per_20k: Annotated[float, Field(ge=0)] | None = None
+    standard_error: Annotated[float, Field(ge=0)] | None = None
+    n_scored: Annotated[int, Field(ge=1)] | None = None
+    sent: Annotated[tuple[Time, ...], BeforeValidator(_split)] = ()
+    leaderboard: Annotated[float, Field(ge=0)] | None = None
+    received: Time | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Entry":
+        for names in (
+            ("expected_per_20k", "standard_error", "n_scored"),
+            ("leaderboard", "received"),
+        ):
+            if len({getattr(self, name) is None for name in names}) > 1:
+                raise ValueError(f"{', '.join(names)} must be given together")
+        return self
+
+    @property
+    def tries(self) -> tuple[datetime, ...]:
+        """When it was sent; a score without a known sending counts as one when it came."""
+        return self.sent or ((self.received,) if self.received else ())
+
+    @property
+    def leaderboard_per_20k(self) -> float | None:
+        """The leaderboard's sum scaled to 20,000 rows, as the expected score is."""
+        if self.leaderboard is None or self.n_rows is None:
+            return None
+        return self.leaderboard * ROWS_OF_THE_LEADERBOARD / self.n_rows
+
+
+Entries = tuple[Entry, ...]
+COLUMNS: Final = tuple(Entry.model_fields)
+# What is not known of a content that was made by hand.
+ORIGIN: Final = (
+    *("source", "recipe", "rule", "n_rows"),
+    *("expected_per_20k", "standard_error", "n_scored"),
+)
+
+
+# --- what entries say -------------------------------------------------------------------------
+
+
+def gap(entry: Entry) -> float | None:
+    """Return leaderboard minus expected score per 20k rows, or None where one is not known."""
+    if entry.leaderboard_per_20k is None or entry.expected_per_20k is None:
+        return None
+    return entry.leaderboard_per_20k - entry.expected_per_20k
+
+
+def gap_error(entry: Entry) -> float | None:
+    """Return the standard error of an entry's gap per 20k rows, from which rows were drawn.
+
+    The expected score s is a mean over m rows with standard error e, so one row deviates by
+    e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
+    squares: e sqrt(1 + m / n).
+    """
+    if entry.standard_error is None or entry.n_scored is None or entry.n_rows is None:
+        return None
+    return entry.standard_error * float((1 + entry.n_scored / entry.n_rows) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Two entries of which the one expected to be better did worse on the leaderboard.
+
+    Both differences are positive and per 20k rows. Beyond noise means more than two standard
+    errors of the gaps, as if the two files were scored on different rows. On the same rows, which
+    are hard or easy for both, the noise is smaller: "beyond" is said too seldom, not too often.
+    """
+
+    expected_better: Entry
+    did_better: Entry
+    expected_difference: float
+    leaderboard_difference: float
+    is_beyond_noise: bool
+
+
+def inversions(entries: Sequence[Entry]) -> tuple[Inversion, ...]:
+    """Return the pairs whose order on the leaderboard is not the expected one, largest first."""
+    scored = [entry for entry in entries if gap(entry) is not None]
+    found = [
+        inversion
+        for favourite, other in permutations(scored, 2)
+        if (inversion := _inversion(favourite, other))
+    ]
+    return tuple(sorted(found, key=lambda each: -each.leaderboard_difference))
+
+
+def _inversion(favourite: Entry, other: Entry) -> Inversion | None:
+    expected = (other.expected_per_20k or 0.0) - (favourite.expected_per_20k or 0.0)
+    real = (favourite.leaderboard_per_20k or 0.0) - (other.leaderboard_per_20k or 0.0)
+    if expected <= 0 or real <= 0:
+        return None
+    noise = float(((gap_error(favourite) or 0.0) ** 2 + (gap_error(other) or 0.0) ** 2) ** 0.5)
+    is_beyond_noise = expected + real > N_ERRORS_BEYOND_NOISE * noise
+    return Inversion(favourite, other, expected, real, is_beyond_noise)
+
+
+def find(entries: Sequence[Entry], sha256: str) -> Entry | None:
+    """Return the entry of a content, or None."""
+    return next((entry for entry in entries if entry.sha256 == sha256), None)
+
+
+def added(entries: Entries, entry: Entry) -> Entries:
+    """Return the entries with one more; a content that is known keeps its first entry.
+
+    Only what was taken for made by hand learns where it comes from.
+    """
+    known = find(entries, entry.sha256)
+    if known is None:
+        return (*entries, entry)
+    if known.source != BY_HAND:
+        return entries
+    return replaced(entries, changed(known, **entry.model_dump(include=set(ORIGIN))))
+
+
+def replaced(entries: Entries, entry: Entry) -> Entries:
+    """Return the entries with this one in place of that of the same content."""
+    return tuple(entry if each.sha256 == entry.sha256 else each for each in entries)
+
+
+def changed(entry: Entry, **values: Any) -> Entry:
+    """Return an entry with some values changed, and checked as all values are."""
+    return Entry.model_validate({**dict(entry), **values})
+
+
+# --- the disk ---------------------------------------------------------------------------------
+
+
+def now() -> datetime:
+    """Return the time in UTC, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_ledger(folder: Path) -> Entries:
+    """Return the entries of a folder's ledger, oldest first; without a ledger there are none.
+
+    Header, numbers, times and hashes are checked; all problems come in one InputError.
+    """
+    path = folder / NAME
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 text, but {error.reason}") from error
+    return _parse(path, text)
+
+
+def _parse(path: Path, text: str) -> Entries:
+    rows = list(_rows(path, text))
+    header = rows[0][1] if rows else []
+    if header != list(COLUMNS):
+        raise InputError(f"{path}: the header must be {','.join(COLUMNS)}, but is {header}")
+    entries: dict[str, Entry] = {}
+    problems = []
+    for line, row in rows[1:]:
+        try:
+            entry = _entry(row)
+        except ValueError as error:
+            problems += [f"line {line}: {problem}" for problem in _problems(error)]
+            continue
+        if entry.sha256 in entries:
+            problems.append(f"line {line}: sha256 {entry.sha256} is there twice")
+        entries[entry.sha256] = entry
+    if problems:
+        raise InputError.of(path, problems)
+    return tuple(entries.values())
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line it begins in; blank lines are none."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}: line {line}: not valid CSV: {error}") from error
+
+
+def _entry(row: Sequence[str]) -> Entry:
+    if len(row) != len(COLUMNS):
+        raise ValueError(f"{len(row)} cells, but the header has {len(COLUMNS)}")
+    # An empty cell is a value that is not known, which every optional column starts as.
+    return Entry.model_validate_strings(
+        {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell}
+    )
+
+
+def _problems(error: ValueError) -> list[str]:
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    return [
+        ": ".join([*map(str, detail["loc"][:1]), detail["msg"].removeprefix("Value error, ")])
+        + (f", but got {detail['input']!r}" if isinstance(detail["input"], str) else "")
+        for detail in error.errors()
+    ]
+
+
+def write_ledger(folder: Path, entries: Entries) -> None:
+    """Write a folder's ledger atomically; whoever changes it holds the lock."""
+    text = io.StringIO()
+    # Lines end as RFC 4180 says: with "\n" alone, Python below 3.13 does not quote a lone "\r".
+    rows = csv.writer(text, lineterminator="\r\n")
+    rows.writerow(COLUMNS)
+    rows.writerows([_cell(value) for _, value in entry] for entry in entries)
+    write_text(folder / NAME, text.getvalue())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_cell, value))
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return "" if value is None else str(value)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's ledger for this process alone; others wait.
+
+    The operating system drops the lock with the process, so a killed one leaves none behind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{folder / NAME}: another process has held it for {LOCK_SECONDS:.0f} seconds"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def states(entries: Sequence[Entry], folder: Path) -> tuple[State, ...]:
+    """Return what has become of each entry's file.
+
+    "ok": a file of that name has that content. "renamed": the content is there under another
+    name. "edited by hand": the name is there with a content that the ledger does not know.
+    "missing": neither.
+    """
+    hash_of = _hashes(folder)
+    contents = set(hash_of.values())
+    known = {entry.sha256 for entry in entries}
+
+    def state(entry: Entry) -> State:
+        there = hash_of.get(entry.file)
+        if there == entry.sha256:
+            return "ok"
+        if entry.sha256 in contents:
+            return "renamed"
+        return "missing" if there is None or there in known else "edited by hand"
+
+    return tuple(map(state, entries))
+
+
+def locate(entry: Entry, folder: Path) -> Path | None:
+    """Return where an entry's content lies, whatever its name is now, or None."""
+    names = [name for name, sha256 in _hashes(folder).items() if sha256 == entry.sha256]
+    return folder / (entry.file if entry.file in names else names[0]) if names else None
+
+
+def unknown_files(entries: Sequence[Entry], folder: Path) -> tuple[str, ...]:
+    """Return the names of the folder's CSV files whose content has no entry."""
+    known = {entry.sha256 for entry in entries}
+    return tuple(
+        name
+        for name, sha256 in _hashes(folder).items()
+        if name.endswith(".csv") and sha256 not in known
+    )
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.name: sha256_of(path)
+        for path in sorted(folder.glob("[!.]*"))
+        if path.name not in (NAME, LOCK) and path.is_file()
+    }

@@ -1,0 +1,62 @@
+"""The command `python -m hbcomp.submit`: the last check before a file is uploaded by hand."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def submit(
+    file: Annotated[str, typer.Argument(help="The submission, or the start of its hash.")],
+    test: Annotated[
+        Path | None, typer.Option(help="The file with the test ids; without it only the format.")
+    ] = None,
+    per_day: Annotated[
+        int | None,
+        typer.Option(
+            min=1, envvar="HBCOMP_SUBMISSIONS_PER_DAY", help="How many may be sent a day, in UTC."
+        ),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Send a content that was sent before.")
+    ] = False,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
+    ] = False,
+    id_column: Annotated[str, typer.Option(help="The test file's id column.")] = "id",
+    signal_column: Annotated[
+        str, typer.Option(help="The test file's signal column.")
+    ] = "heartbeat_signals",
+) -> dict[str, Any]:
+    """Check a submission for the last time and mark it as sent; you upload it.
+
+    Refused: a file that is not as it was written, one that the leaderboard would not accept, one
+    that was sent before, and one more than --per-day. Shown: how far it is from what was sent.
+
+    Example: python -m hbcomp.submit submissions/resnet.csv --test testA.csv --per-day 3
+    """
+    from hbcomp.data.dataset import DataConfig
+    from hbcomp.data.reader import read_dataset
+    from hbcomp.submissions import FOLDER, sending
+
+    columns = DataConfig(id_column=id_column, signal_column=signal_column)
+    return sending.submit(
+        file,
+        read_dataset(test, columns, labelled=False).ids if test else None,
+        per_day,
+        FOLDER,
+        cli.console,
+        is_again=again,
+        is_by_hand=by_hand,
+    )
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(submit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+
+from hbcomp.blending import methods
+from hbcomp.blending.methods import (
+    METHODS,
+    MethodResult,
+    check_method_name,
+    choose_method,
+    evaluate_methods,
+    fit_stack,
+)
+from hbcomp.errors import InputError
+from hbcomp.scoring.blending import Arithmetic, Median, equal, half_costs
+from hbcomp.scoring.metrics import score_of
+from hbcomp.scoring.paired import paired_difference
+
+FITTED = [name for name, method in METHODS.items() if method.is_fitted]
+
+
+@pytest.fixture(autouse=True)
+def few_trials(monkeypatch):
+    monkeypatch.setattr(methods, "N_TRIALS", 15)
+
+
+def make_stack(seed, n_members=3, n_rows=150, n_classes=3):
+    """Return members that know something, each with errors of its own, labels and folds."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_classes, n_rows)
+    logits = 1.5 * np.eye(n_classes)[labels] + rng.normal(size=(n_members, n_rows, n_classes))
+    weights = np.exp(logits)
+    return weights / weights.sum(axis=2, keepdims=True), labels, rng.permutation(n_rows) % 3
+
+
+def test_methods_run_from_simple_to_complex():
+    assert [*METHODS] == [
+        "mean", "geometric", "median", "vote",
+        "greedy", "hill-climb", "line-search", "optuna", "stack",
+    ]  # fmt: skip
+    assert [*METHODS][4:] == FITTED
+    assert all(method.name == name for name, method in METHODS.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_combination(name):
+    stack, labels, _ = make_stack(0)
+    assert METHODS[name].fit(stack, labels, 7) == METHODS[name].fit(stack, labels, 7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_permuting_members_changes_nothing(name):
+    stack, labels, _ = make_stack(1)
+    blend = METHODS[name].fit(stack, labels, 0).apply(stack)
+    for order in ([1, 2, 0], [2, 1, 0]):
+        again = METHODS[name].fit(stack[order], labels, 0).apply(stack[order])
+        assert again == pytest.approx(blend, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_identical_members_are_answered_as_the_member_is(name, monkeypatch):
+    stack, labels, _ = make_stack(2)
+    same = np.stack([stack[0]] * 3)
+    blend = METHODS[name].fit(same, labels, 0).apply(same)
+    if name == "vote":
+        assert (blend.argmax(axis=1) == stack[0].argmax(axis=1)).all()
+    elif name == "stack":
+        # Three copies share a coefficient b as b / 3 each: a third of the penalty on its square.
+        monkeypatch.setattr(methods, "STACK_C", 3 * methods.STACK_C)
+        alone = stack[:1]
+        assert blend == pytest.approx(fit_stack(alone, labels).apply(alone), abs=1e-3)
+    else:
+        assert blend == pytest.approx(stack[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_method_gains_on_rows_it_has_not_seen(name):
+    stack, labels, fold_of_row = make_stack(3, n_rows=1500)
+    [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
+    best = min(half_costs(member, labels).sum() for member in stack)
+    assert result.cross_fitted.total < 0.9 * best
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_in_sample_and_cross_fitted_scores_are_of_the_same_rows(name):
+    stack, labels, fold_of_row = make_stack(4)
+    [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
+    blend = result.combination.apply(stack)
+    assert result.in_sample == score_of(half_costs(blend, labels))
+    assert result.costs.tolist() == half_costs(result.probs, labels).tolist()
+    assert result.cross_fitted.n_rows == 150
+    if name not in FITTED:  # nothing is fitted: both are the same
+        assert result.probs == pytest.approx(blend)
+
+
+@pytest.mark.parametrize("name", ["optuna", "stack"])
+def test_a_fold_is_never_blended_by_what_saw_its_labels(name):
+    stack, labels, fold_of_row = make_stack(5)
+    of_fold = fold_of_row == 1
+    [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
+    other_labels = np.where(of_fold, (labels + 1) % 3, labels)
+    [again] = evaluate_methods([name], stack, other_labels, fold_of_row, 0)
+    assert again.probs[of_fold].tobytes() == result.probs[of_fold].tobytes()
+    assert again.probs.tobytes() != result.probs.tobytes()
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_cross_fitting_does_not_reward_fitting_noise(name):
+    # Labels without any relation to the members: no answer costs 1 a row, any class 4/3.
+    in_sample, costs = [], []
+    for seed in range(6):
+        stack, _, fold_of_row = make_stack(seed, n_rows=60)
+        labels = np.random.default_rng(100 + seed).integers(0, 3, 60)
+        [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
+        in_sample.append(result.in_sample.mean)
+        costs.append(result.costs)
+    gains = np.mean(costs, axis=1) - in_sample
+    assert gains.mean() > 2 * gains.std() / len(gains) ** 0.5
+    honest = np.concatenate(costs)
+    assert not paired_difference(np.ones(len(honest)), honest).is_worse
+
+
+def test_optuna_is_no_dearer_than_either_plain_mean():
+    stack, labels, fold_of_row = make_stack(6)
+    mean, geometric, optuna = evaluate_methods(
+        ["mean", "geometric", "optuna"], stack, labels, fold_of_row, 0
+    )
+    assert optuna.in_sample.total <= min(mean.in_sample.total, geometric.in_sample.total)
+
+
+def test_rows_that_all_members_answer_alike_cannot_be_changed():
+    rng = np.random.default_rng(7)
+    stack = rng.dirichlet([0.3] * 3, (3, 2000))
+    settled = ~methods._is_open(stack)
+    assert 0 < settled.sum() < 2000
+    for weights in rng.dirichlet([0.5] * 3, 50):
+        for mean in methods._MEANS.values():
+            answers = mean(weights=tuple(weights)).apply(stack)[settled] > 0.5
+            assert (answers == (stack[0, settled] > 0.5)).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_stacking_is_scikit_learns_prediction(n_classes):
+    from sklearn.linear_model import LogisticRegression
+
+    stack, labels, _ = make_stack(8, n_classes=n_classes)
+    features = np.log(np.concatenate(list(stack), axis=1))
+    model = LogisticRegression(C=methods.STACK_C).fit(features, labels)
+    blend = fit_stack(stack, labels).apply(stack)
+    assert blend == pytest.approx(model.predict_proba(features), abs=1e-3)
+
+
+def test_a_class_without_rows_is_stacked_as_very_unlikely():
+    stack, labels, _ = make_stack(9, n_classes=4)
+    is_kept = labels != 2
+    blend = fit_stack(stack[:, is_kept], labels[is_kept]).apply(stack)
+    assert blend[:, 2].max() < 1e-3
+    assert blend.sum(axis=1) == pytest.approx(1.0)
+
+
+def result_of(name, costs):
+    combination = Median() if name == "median" else Arithmetic(weights=equal(2))
+    costs = np.array(costs, dtype=float)
+    return MethodResult(name, combination, score_of(costs), np.zeros((len(costs), 2)), costs, 0.0)
+
+
+def test_the_simplest_method_wins_within_noise():
+    results = [result_of("mean", [1, 0] * 50), result_of("greedy", [0, 0] + [1, 0] * 49)]
+    assert choose_method(results).name == "mean"
+    assert choose_method(results, "greedy").name == "greedy"
+
+
+def test_a_method_that_is_better_beyond_noise_wins():
+    results = [result_of("mean", [1, 0] * 50), result_of("greedy", [0] * 100)]
+    assert choose_method(results).name == "greedy"
+
+
+def test_an_unknown_method_lists_the_known_ones():
+    assert check_method_name("auto") == "auto"
+    assert check_method_name("stack") == "stack"
+    with pytest.raises(InputError, match=r"one of mean, geometric, .*, but got 'maen'"):
+        check_method_name("maen")

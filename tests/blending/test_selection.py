@@ -1,0 +1,132 @@
+"""What is chosen of several blends, on members made by construction."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hbcomp.blending import methods
+from hbcomp.blending.members import Members
+from hbcomp.blending.methods import METHODS
+from hbcomp.blending.selection import BlendWish, blend
+from hbcomp.errors import InputError
+from hbcomp.predictions import Predictions
+from hbcomp.scoring.choice import choose_rule, evaluate_rules
+from hbcomp.scoring.metrics import row_costs, score_of
+
+N, M, K = 300, 40, 3
+LABELS = np.arange(N) % K
+FOLDS = np.arange(N) // K % 5
+
+
+def member(seed, n_wrong=40, labels=LABELS):
+    """Return a member that is confident, and wrong in rows of its own."""
+    rng = np.random.default_rng(seed)
+    called = labels.copy()
+    is_wrong = rng.choice(N, n_wrong, replace=False)
+    called[is_wrong] = (called[is_wrong] + 1) % K
+    oof = 0.7 * np.eye(K)[called] + 0.3 * rng.dirichlet(np.ones(K), N)
+    return Predictions(
+        train_ids=np.arange(N).astype(str),
+        labels=labels,
+        fold_of_row=FOLDS,
+        oof_probs=oof,
+        test_ids=np.arange(M).astype(str),
+        test_probs=rng.dirichlet(np.ones(K), M),
+        train_fingerprint="train",
+        test_fingerprint="test",
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_trials():
+    """Let Optuna try a few weights: how it does it is tested in test_methods."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "N_TRIALS", 5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def three():
+    return blend(Members({name: member(seed) for seed, name in enumerate("abc")}), BlendWish())
+
+
+def test_independent_errors_are_blended_away(three):
+    assert three.against_best_single.per_20k < -1000
+    assert all(gap.per_20k > 0 for gap in three.without)
+    assert three.method.name == "mean", "weights are not worth fitting for equals"
+
+
+def test_every_number_is_that_of_the_cross_fitted_probabilities(three):
+    assert [each.name for each in three.methods] == list(METHODS)
+    rules = evaluate_rules(three.predictions.oof_probs, LABELS, FOLDS)
+    assert choose_rule(rules).name == three.rule.name
+    assert np.array_equal(choose_rule(rules).costs, three.rule.costs)
+    single = three.singles[1]
+    own = choose_rule(evaluate_rules(member(1).oof_probs, LABELS, FOLDS))
+    assert (single.name, single.rule) == ("b", own.name)
+    assert single.cross_fitted == score_of(own.costs)
+    assert three.best_single.cross_fitted.total == min(
+        each.cross_fitted.total for each in three.singles
+    )
+
+
+def test_test_rows_get_the_combination_that_was_fitted_on_all_rows(three):
+    stack = np.stack([member(seed).test_probs for seed in range(3)])
+    expected = three.calibration.calibration.apply(three.method.combination.apply(stack))
+    assert np.array_equal(three.predictions.test_probs, expected)
+    assert np.array_equal(three.predictions.test_ids, np.arange(M).astype(str))
+
+
+def test_a_wish_is_followed_by_name():
+    members = Members({name: member(seed) for seed, name in enumerate("ab")})
+    wish = BlendWish(method="vote", calibration="vector", rule="argmax")
+    made = blend(members, wish)
+    assert (made.method.name, made.calibration.name, made.rule.name) == ("vote", "vector", "argmax")
+    assert len(made.methods) == len(METHODS), "the others are there to compare with"
+
+
+def test_one_member_is_only_calibrated_and_answered(three):
+    made = blend(Members({"a": member(0)}), BlendWish())
+    stacked = np.stack([member(0).oof_probs])
+    np.testing.assert_allclose(made.method.combination.apply(stacked), stacked[0])
+    assert made.without == []
+    assert made.method.name == "mean"
+
+
+def test_one_member_cannot_be_voted_on():
+    with pytest.raises(InputError, match="method vote needs two members or more"):
+        blend(Members({"a": member(0)}), BlendWish(method="vote"))
+
+
+def test_without_test_rows_there_is_nothing_that_a_rule_could_lose():
+    none = np.zeros((0, K))
+    untested = replace(member(0), test_ids=np.array([], dtype=str), test_probs=none)
+    made = blend(Members({"a": untested}), BlendWish())
+    assert made.rule.name == choose_rule(made.rules).name
+    assert made.predictions.test_probs.shape == (0, K)
+
+
+def test_over_different_folds_only_methods_without_weights_are_tried():
+    other = replace(member(1), fold_of_row=FOLDS[::-1].copy())
+    members = Members({"a": member(0), "b": other})
+    names = [each.name for each in blend(members, BlendWish()).methods]
+    assert names == [name for name, method in METHODS.items() if not method.is_fitted]
+    assert blend(members, BlendWish(method="median")).method.name == "median"
+    with pytest.raises(InputError) as error:
+        blend(members, BlendWish(method="greedy"))
+    assert str(error.value) == (
+        "method greedy fits weights, so the members must have the same folds; over different ones "
+        "there are: mean, geometric, median, vote"
+    )
+
+
+def test_labels_of_noise_are_not_won_from_by_choosing_among_everything():
+    rng = np.random.default_rng(5)
+    noise = rng.permutation(LABELS)
+    members = Members(
+        {name: replace(member(seed), labels=noise) for seed, name in enumerate("abcd")}
+    )
+    made = blend(members, BlendWish())
+    nothing = score_of(row_costs(np.zeros((N, K)), noise))
+    assert made.rule.cross_fitted.per_20k > 0.97 * nothing.per_20k

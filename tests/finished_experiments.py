@@ -1,0 +1,72 @@
+"""Experiment folders made without training: predictions by construction, reports by the writers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hbcomp.data.dataset import DataConfig
+from hbcomp.data.load import load_data
+from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.experiment import ROOT
+from hbcomp.predictions import Predictions
+from hbcomp.scorecard import data_numbers, scorecard
+from hbcomp.scoring.choice import choose_rule, evaluate_rules
+
+N, M, K = 60, 20, 3
+FILES = DataConfig(train=Path("train.csv"), test=Path("test.csv"))
+
+
+def write_files(folder, seed=0):
+    """Write train.csv with `N` beats and test.csv with `M` into the folder."""
+    test = make_beats(n=M, t=16, k=K, seed=seed + 100)
+    named = replace(test, ids=np.char.add("t", test.ids), labels=None)
+    write_competition_csv(folder / "train.csv", make_beats(n=N, t=16, k=K, seed=seed))
+    write_competition_csv(folder / "test.csv", named)
+
+
+def probs_for(labels, n_wrong, k=K, start=0):
+    """Return soft probabilities that call all but `n_wrong` rows right, those from `start` on."""
+    called = labels.copy()
+    is_wrong = slice(start, start + n_wrong)
+    called[is_wrong] = (labels[is_wrong] + 1) % k
+    return 0.1 + (1 - 0.1 * k) * np.eye(k)[called]
+
+
+def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
+    """Write the files of a finished run below `folder`, whose files are there, and return both."""
+    data = load_data(
+        FILES.model_copy(update={"train": folder / "train.csv", "test": folder / "test.csv"})
+    )
+    labels = data.train.known_labels
+    predictions = Predictions(
+        train_ids=data.train.ids,
+        labels=labels,
+        fold_of_row=np.arange(N) % 5,
+        oof_probs=probs_for(labels, n_wrong, start=start),
+        test_ids=data.test.ids,
+        test_probs=probs_for(np.arange(M) % K, n_wrong),
+        train_fingerprint=data.train.fingerprint,
+        test_fingerprint=data.test.fingerprint,
+    )
+    rules = evaluate_rules(predictions.oof_probs, labels, predictions.fold_of_row)
+    report = {
+        "experiment": name,
+        "kind": "run",
+        "config": {"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},
+        "data": {**data_numbers(data), "train": "train.csv"},
+        **scorecard(predictions, rules, choose_rule(rules, rule)),
+        "folds": [
+            {"seed": seed, "fold": fold, "train_seconds": 2.0}
+            for seed in (0, 1)
+            for fold in range(5)
+        ],
+        "environment": {"gpu": None, "compute": {"device": "cpu", "precision": "fp32"}},
+        **changes,
+    }
+    place = folder / ROOT / name
+    place.mkdir(parents=True)
+    predictions.save(place / "predictions.npz")
+    (place / "report.json").write_text(json.dumps(report))
+    return predictions, report

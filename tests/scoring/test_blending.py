@@ -1,0 +1,328 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hbcomp.errors import InputError
+from hbcomp.scoring import weights as fitting
+from hbcomp.scoring.blending import (
+    COMBINATION_ADAPTER,
+    Arithmetic,
+    Geometric,
+    Median,
+    Stacked,
+    Vote,
+    cross_fitted_blend,
+    disagreement,
+    equal,
+    half_costs,
+    leave_one_out,
+    repairs,
+)
+from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.weights import fit_greedy, fit_hill_climb, fit_line_search
+
+FITS = [fit_greedy, fit_hill_climb, fit_line_search]
+seeds = st.integers(0, 2**32 - 1)
+
+
+def make_stack(seed, n_members=3, n_rows=80, n_classes=3):
+    """Return members that know something, each with errors of its own, and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_classes, n_rows)
+    logits = 1.5 * np.eye(n_classes)[labels] + rng.normal(size=(n_members, n_rows, n_classes))
+    weights = np.exp(logits)
+    return weights / weights.sum(axis=2, keepdims=True), labels
+
+
+def cost_of(weights, stack, labels):
+    return int(half_costs(np.tensordot(weights, stack, axes=1), labels).sum())
+
+
+def least_cost_of(grid, stack, labels):
+    answers = np.tensordot(grid, stack, axes=1) > 0.5
+    is_true = labels[:, None] == np.arange(stack.shape[2])
+    return (answers != is_true).sum(axis=(1, 2)).min()
+
+
+def line(weights, corner):
+    """Return the weights on a line through a corner of the simplex, as far as none is below 0."""
+    steps = np.linspace(-1, 1, 2001)[:, None]
+    points = (1 - steps) * weights + steps * corner
+    return points[(points >= 0).all(axis=1)]
+
+
+# Each with three members of two classes, by hand.
+TABLE = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.6, 0.4], [0.2, 0.8]], [[0.6, 0.4], [0.3, 0.7]]])
+
+
+@pytest.mark.parametrize(
+    ("combination", "first_class"),
+    [
+        (Arithmetic(weights=equal(3)), [0.7, 1.1 / 3]),
+        (Arithmetic(weights=(0.5, 0.5, 0.0)), [0.75, 0.4]),
+        # The odds are the cube roots of 9 * 3/2 * 3/2 and of 3/2 * 1/4 * 3/7.
+        (Geometric(weights=equal(3)), [1 / (1 + 20.25 ** (-1 / 3)), 1 / (1 + (56 / 9) ** (1 / 3))]),
+        (Median(), [0.6, 0.3]),
+        (Vote(weights=equal(3)), [1.0, 1 / 3]),
+    ],
+    ids=lambda value: value.kind if hasattr(value, "kind") else "",
+)
+def test_combinations_blend_as_the_table_says(combination, first_class):
+    blend = combination.apply(TABLE)
+    assert blend[:, 0] == pytest.approx(first_class, abs=2e-6)
+    assert blend.sum(axis=1) == pytest.approx(1.0)
+
+
+COMBINATIONS = [
+    Arithmetic(weights=(0.5, 0.25, 0.25)),
+    Geometric(weights=(0.5, 0.25, 0.25)),
+    Median(),
+    Vote(weights=(0.5, 0.25, 0.25)),
+    Stacked(
+        coefficients=tuple(
+            ((0.5, -0.1, 0.0), (0.0, 0.4, 0.1), (0.2, 0.0, j / 3)) for j in range(3)
+        ),
+        intercept=(0.1, 0.0, -0.1),
+    ),
+]
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: each.kind)
+def test_a_combination_survives_json(combination):
+    text = json.dumps(combination.model_dump(mode="json"))
+    assert COMBINATION_ADAPTER.validate_json(text) == combination
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: each.kind)
+@given(seed=seeds)
+@settings(max_examples=20)
+def test_blended_rows_are_probabilities(combination, seed):
+    stack, _ = make_stack(seed)
+    stack[:, :5] = np.eye(3)[np.random.default_rng(seed).integers(0, 3, (3, 5))]
+    blend = combination.apply(stack)
+    assert (blend >= 0).all()
+    assert blend.sum(axis=1) == pytest.approx(1.0)
+
+
+def permuted(combination, order):
+    if isinstance(combination, Median):
+        return combination
+    key = "coefficients" if isinstance(combination, Stacked) else "weights"
+    values = getattr(combination, key)
+    return combination.model_copy(update={key: tuple(values[j] for j in order)})
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: each.kind)
+@given(seed=seeds, order=st.permutations(range(3)))
+@settings(max_examples=20)
+def test_permuting_members_with_their_weights_changes_nothing(combination, seed, order):
+    stack, _ = make_stack(seed)
+    again = permuted(combination, order).apply(stack[order])
+    assert again == pytest.approx(combination.apply(stack), abs=1e-12)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS[:3], ids=lambda each: each.kind)
+def test_blending_identical_members_is_the_member(combination):
+    stack, _ = make_stack(0)
+    same = np.stack([stack[0]] * 3)
+    assert combination.apply(same) == pytest.approx(stack[0], abs=1e-5)
+
+
+def test_the_vote_of_identical_members_is_the_hardened_member():
+    stack, _ = make_stack(0)
+    blend = Vote(weights=equal(3)).apply(np.stack([stack[0]] * 3))
+    assert blend == pytest.approx(np.eye(3)[stack[0].argmax(axis=1)], abs=1e-5)
+
+
+def test_a_tied_vote_goes_to_the_larger_mean_whoever_is_named_first():
+    stack = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
+    for order in ([0, 1], [1, 0]):
+        blend = Vote(weights=equal(2)).apply(stack[order])
+        assert blend[0, 0] > 0.5
+        assert blend[0, 0] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_the_mean_decides_where_the_median_leaves_no_class():
+    stack = np.eye(3)[:, None, :]  # three members, each sure of another class
+    assert Median().apply(stack)[0] == pytest.approx([1 / 3] * 3)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.4), (1.5, -0.5), ()])
+def test_weights_that_are_no_shares_are_refused(weights):
+    with pytest.raises(ValidationError, match="weights must not be negative and sum to 1, but got"):
+        Arithmetic(weights=weights)
+
+
+@pytest.mark.parametrize(
+    "combination", [each for each in COMBINATIONS if each.kind != "median"], ids=lambda e: e.kind
+)
+def test_another_number_of_members_is_refused(combination):
+    with pytest.raises(InputError, match="a blend of 3 members cannot be applied to 4"):
+        combination.apply(make_stack(0, n_members=4)[0])
+
+
+def test_stacking_refuses_uneven_coefficients_and_other_classes():
+    with pytest.raises(ValidationError, match="each member must have 2 x 2 coefficients"):
+        Stacked(coefficients=(((1.0, 0.0),),), intercept=(0.0, 0.0))
+    with pytest.raises(InputError, match="a blend of 3 classes cannot be applied to 4 classes"):
+        COMBINATIONS[-1].apply(make_stack(0, n_classes=4)[0])
+
+
+@given(seed=seeds)
+def test_the_raw_score_of_a_mean_is_the_mean_of_the_raw_scores(seed):
+    # The trap: on raw probabilities no weighted mean beats the best member.
+    stack, labels = make_stack(seed)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(3))
+    blend = Arithmetic(weights=tuple(weights)).apply(stack)
+    of_members = [abs_sum(member, labels).total for member in stack]
+    assert abs_sum(blend, labels).total == pytest.approx(weights @ of_members)
+    assert abs_sum(blend, labels).total >= min(of_members) - 1e-9
+
+
+@given(seed=seeds)
+@settings(max_examples=50)
+def test_contested_elements_carry_all_that_weights_can_change(seed):
+    stack, labels = make_stack(seed)
+    contested = fitting._contested(stack, labels)
+    first, second = np.random.default_rng(seed).dirichlet(np.ones(3), 2)
+    change = cost_of(first, stack, labels) - cost_of(second, stack, labels)
+    assert contested.loss_of(first)[0] - contested.loss_of(second)[0] == change
+
+
+@given(seed=seeds)
+@settings(max_examples=25)
+def test_a_line_search_finds_the_cheapest_point_of_its_line(seed):
+    stack, labels = make_stack(seed, n_rows=25)
+    contested = fitting._contested(stack, labels)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(3))
+    for corner in np.eye(3):
+        found = fitting._best_on_line(contested, weights, corner)
+        assert cost_of(found, stack, labels) <= least_cost_of(line(weights, corner), stack, labels)
+
+
+@given(seed=seeds)
+@settings(max_examples=15)
+def test_no_step_from_the_fitted_weights_is_cheaper(seed):
+    stack, labels = make_stack(seed)
+    weights = np.array(fit_line_search(stack, labels).weights)
+    least = min(least_cost_of(line(weights, corner), stack, labels) for corner in np.eye(3))
+    assert cost_of(weights, stack, labels) <= least
+
+
+@given(seed=seeds)
+@settings(max_examples=30)
+def test_two_members_are_blended_at_the_cheapest_weights_there_are(seed):
+    stack, labels = make_stack(seed, n_members=2, n_rows=25)
+    fitted = fit_line_search(stack, labels)
+    first = np.linspace(0, 1, 2001)
+    grid = np.stack([first, 1 - first], axis=1)
+    assert cost_of(fitted.weights, stack, labels) <= least_cost_of(grid, stack, labels)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@given(seed=seeds)
+@settings(max_examples=10)
+def test_a_fitted_mean_is_no_dearer_than_any_member(fit, seed):
+    stack, labels = make_stack(seed)
+    fitted = fit(stack, labels)
+    best = min(cost_of(corner, stack, labels) for corner in np.eye(3))
+    assert cost_of(fitted.weights, stack, labels) <= best
+
+
+@given(seed=seeds)
+@settings(max_examples=20)
+def test_the_line_search_is_no_dearer_than_equal_weights(seed):
+    stack, labels = make_stack(seed)
+    fitted = fit_line_search(stack, labels)
+    assert cost_of(fitted.weights, stack, labels) <= cost_of(np.array(equal(3)), stack, labels)
+
+
+@given(seed=seeds)
+@settings(max_examples=20)
+def test_one_greedy_pick_is_the_best_member(seed):
+    stack, labels = make_stack(seed)
+    picked = fit_greedy(stack, labels, n_picks=1).weights
+    assert sorted(picked) == [0, 0, 1]
+    best = min(cost_of(corner, stack, labels) for corner in np.eye(3))
+    assert cost_of(picked, stack, labels) == best
+
+
+def test_greedy_weights_are_shares_of_the_picks():
+    stack, labels = make_stack(1)
+    weights = np.array(fit_greedy(stack, labels, n_picks=7).weights)
+    assert any(weights * n == pytest.approx(np.round(weights * n)) for n in range(1, 8))
+
+
+@pytest.mark.parametrize("fit", FITS)
+@given(seed=seeds, order=st.permutations(range(3)))
+@settings(max_examples=8)
+def test_permuting_members_permutes_the_fitted_weights(fit, seed, order):
+    stack, labels = make_stack(seed)
+    weights = np.array(fit(stack, labels).weights)
+    assert fit(stack[order], labels).weights == pytest.approx(weights[order])
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_fitting_identical_members_gives_the_member(fit):
+    stack, labels = make_stack(0)
+    same = np.stack([stack[0]] * 3)
+    assert fit(same, labels).apply(same) == pytest.approx(stack[0])
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_single_member_has_all_the_weight(fit):
+    stack, labels = make_stack(0, n_members=1)
+    assert fit(stack, labels).weights == (1.0,)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_fitting_gains_on_rows_it_has_not_seen(fit):
+    stack, labels = make_stack(3, n_rows=3000)
+    blend = cross_fitted_blend(fit, stack, labels, np.arange(3000) % 5)
+    best = min(half_costs(member, labels).sum() for member in stack)
+    assert half_costs(blend, labels).sum() < 0.9 * best
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_fold_is_never_blended_by_weights_that_saw_its_labels(fit):
+    stack, labels = make_stack(5)
+    fold_of_row = np.arange(len(labels)) % 4
+    blend = cross_fitted_blend(fit, stack, labels, fold_of_row)
+    of_fold = fold_of_row == 2
+    other_labels = np.where(of_fold, (labels + 1) % 3, labels)
+    again = cross_fitted_blend(fit, stack, other_labels, fold_of_row)
+    assert again[of_fold].tobytes() == blend[of_fold].tobytes()
+    assert again.tobytes() != blend.tobytes()
+
+
+def test_leaving_out_the_only_good_member_costs_most():
+    stack, labels = make_stack(6, n_rows=600)
+    good = np.eye(3)[labels] * 0.4 + 0.2
+    stack = np.stack([stack[0], good, stack[1]])
+    differences = leave_one_out(fit_greedy, stack, labels, np.arange(600) % 5)
+    assert [each.is_worse for each in differences] == [False, True, False]
+
+
+def test_leaving_out_a_copy_costs_nothing():
+    stack, labels = make_stack(7)
+    fold_of_row = np.arange(len(labels)) % 4
+    same = np.stack([stack[0], stack[0]])
+    assert [each.per_20k for each in leave_one_out(fit_greedy, same, labels, fold_of_row)] == [0, 0]
+
+
+def test_the_only_member_cannot_be_left_out():
+    stack, labels = make_stack(0, n_members=1)
+    with pytest.raises(InputError, match="left out of two or more, but there is one"):
+        leave_one_out(fit_greedy, stack, labels, np.arange(len(labels)) % 4)
+
+
+def test_disagreement_and_repairs_count_rows():
+    hard = np.array([[0, 1, 1, 0], [0, 1, 0, 1], [1, 1, 1, 0]])
+    stack, labels = np.eye(2)[hard], np.array([0, 1, 0, 0])
+    assert disagreement(stack).tolist() == [[0, 0.5, 0.25], [0.5, 0, 0.75], [0.25, 0.75, 0]]
+    # Right: rows 0, 1, 3; rows 0, 1, 2; rows 1, 3.
+    assert repairs(stack, labels).tolist() == [[0, 1, 0], [1, 0, 1], [1, 2, 0]]

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hbcomp.scoring import paired
+from hbcomp.scoring.paired import bootstrap_interval, mcnemar, paired_difference
+
+
+def answers_that_part(n_only_first, n_only_second, n_both=3, n_none=2):
+    first = [True] * n_only_first + [False] * n_only_second + [True] * n_both + [False] * n_none
+    second = [False] * n_only_first + [True] * n_only_second + [True] * n_both + [False] * n_none
+    return np.array(first), np.array(second)
+
+
+@pytest.mark.parametrize(
+    ("n_only_first", "n_only_second", "p_value"),
+    [
+        (0, 0, 1.0),
+        (1, 0, 1.0),
+        (5, 0, 2 / 2**5),
+        (0, 10, 2 / 2**10),
+        (8, 2, 2 * (1 + 10 + 45) / 2**10),
+        (4, 4, 1.0),
+        (3, 4, 1.0),
+    ],
+)
+def test_mcnemar_is_exact(n_only_first, n_only_second, p_value):
+    found = mcnemar(*answers_that_part(n_only_first, n_only_second))
+    assert (found.n_only_first, found.n_only_second) == (n_only_first, n_only_second)
+    assert found.p_value == p_value
+
+
+@given(n_only_first=st.integers(0, 60), n_only_second=st.integers(0, 60))
+def test_mcnemar_is_scipys_binomial_test(n_only_first, n_only_second):
+    from scipy.stats import binomtest
+
+    found = mcnemar(*answers_that_part(n_only_first, n_only_second))
+    n_parted = n_only_first + n_only_second
+    expected = binomtest(n_only_first, n_parted).pvalue if n_parted else 1.0
+    assert found.p_value == pytest.approx(expected)
+
+
+def test_mcnemar_of_many_rows_neither_overflows_nor_underflows():
+    from scipy.stats import binomtest
+
+    assert mcnemar(*answers_that_part(9000, 1000)).p_value == 0.0
+    expected = binomtest(4700, 10_000).pvalue
+    assert mcnemar(*answers_that_part(4700, 5300)).p_value == pytest.approx(expected)
+    assert mcnemar(*answers_that_part(2500, 2501)).p_value == 1.0
+
+
+def test_the_interval_of_equal_costs_is_nothing():
+    costs = np.array([0.0, 2.0, 1.0])
+    assert bootstrap_interval(costs, costs) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("is_hard", [True, False])
+def test_the_interval_is_the_normal_one_on_many_rows(is_hard):
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 500)) * 2
+    if is_hard:
+        first, second = first.round(), second.round()
+    difference = paired_difference(first, second)
+    low, high = bootstrap_interval(first, second, n_resamples=8000)
+    wanted = difference.per_20k + np.array([-1.96, 1.96]) * difference.standard_error
+    assert [low, high] == pytest.approx(wanted, abs=0.1 * difference.standard_error)
+
+
+def test_the_interval_is_that_of_rows_drawn_with_replacement():
+    rng = np.random.default_rng(1)
+    gaps = rng.choice([0.0, 2.0], 40, p=[0.9, 0.1])
+    drawn = gaps[rng.integers(0, 40, (20_000, 40))].mean(axis=1) * 20_000
+    found = bootstrap_interval(gaps, np.zeros(40), n_resamples=20_000)
+    assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_drawing_in_blocks_changes_nothing(monkeypatch):
+    first, second = np.random.default_rng(2).random((2, 50))
+    whole = bootstrap_interval(first, second)
+    monkeypatch.setattr(paired, "BLOCK_VALUES", 3 * 50)
+    assert bootstrap_interval(first, second) == whole
+
+
+def test_the_seed_decides_and_the_level_widens():
+    first, second = np.random.default_rng(3).random((2, 50))
+    assert bootstrap_interval(first, second) == bootstrap_interval(first, second, seed=0)
+    assert bootstrap_interval(first, second, seed=1) != bootstrap_interval(first, second)
+    (low, high), (lower, higher) = (
+        bootstrap_interval(first, second, level=level) for level in (0.8, 0.99)
+    )
+    assert lower < low < high < higher
