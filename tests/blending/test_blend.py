@@ -14,14 +14,21 @@ from hbcomp.predictions import Predictions
 from hbcomp.submissions.files import read_submission
 
 
-def call(words, cwd, strike=None):
-    return run_hbcomp(words, cwd, strike=strike, prepare=few_trials)
+def call(words, cwd, strike=None, prepare=None):
+    return run_hbcomp(words, cwd, strike=strike, prepare=prepare or without_pictures)
 
 
 def few_trials():
     from hbcomp.blending import methods
 
     methods.N_TRIALS = 5
+
+
+def without_pictures():
+    from hbcomp.blending import page
+
+    few_trials()
+    page.probs_pictures = lambda predictions, rules: []
 
 
 def last_json(done):
@@ -40,7 +47,7 @@ def three(tmp_path):
 
 
 def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(three):
-    numbers = last_json(call(["blend", "a", "b", "c"], three))
+    numbers = last_json(call(["blend", "a", "b", "c"], three, prepare=few_trials))
     folder = RunFolder(three / "experiments/blend")
     stored = Predictions.load(folder.predictions_file)
     recipe = read_recipe(folder.recipe_file)
@@ -62,6 +69,7 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
     assert numbers["against_best_member"]["per_20k"] < 0
     page = (folder.path / "report.html").read_text()
     assert "Who repairs whose errors" in page
+    assert page.count("<img") == 3
     with (folder.path / "oof.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == N
 
