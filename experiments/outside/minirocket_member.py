@@ -31,7 +31,8 @@ from hbcomp.scoring.calibration import (
 
 # A block of 1,000 rows of 10,000 float32 features takes 40 MB.
 N_BLOCK = 1000
-# Per row, for features of variance 1.
+# Per row, for features of variance 1. Assumed: below the first, the rounding of the float32 sums
+# would count for as much.
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 Features = Callable[[np.ndarray], np.ndarray]  # signals (b, t) -> features (b, d), float32
