@@ -26,8 +26,10 @@ from hbcomp.scorecard import (
     rule_table,
     scorecard,
     scores_by_rule,
+    transfer_table,
 )
-from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
+from hbcomp.scoring.choice import RuleResult, evaluate_rules
+from hbcomp.scoring.shift import choose_safe_rule
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 
@@ -54,7 +56,9 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
     )
     predictions = imported.predictions
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
-    chosen = choose_rule(rules, wish.config.decision.rule)
+    chosen = choose_safe_rule(
+        rules, predictions.oof_probs, predictions.test_probs, wish.config.decision.rule
+    )
     identity = _identity(wish.files, imported)
     with locked(run):
         _admit(run, identity, force=force)
@@ -188,7 +192,13 @@ def _write_report(
             f"imported; out-of-fold, cross-fitted, rule {chosen.name}, {train.n_rows:,} rows; "
             f"{_folds(imported, summary['like'])}"
         ),
-        sections=[rule_table(summary), class_table(summary), *drawn, _provenance(summary)],
+        sections=[
+            rule_table(summary),
+            *[transfer_table(summary)] * bool(summary["transfers"]),
+            class_table(summary),
+            *drawn,
+            _provenance(summary),
+        ],
     )
     write_text(run.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 

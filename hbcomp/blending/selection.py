@@ -12,7 +12,7 @@ from hbcomp.errors import InputError
 from hbcomp.predictions import Predictions
 from hbcomp.scoring.blending import Combination, half_costs, leave_one_out
 from hbcomp.scoring.calibration import CALIBRATIONS, Calibration, cross_fitted_probs, log_loss
-from hbcomp.scoring.choice import RuleResult, choose_rule, evaluate_rules
+from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.metrics import Score, score_of
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.scoring.shift import choose_safe_rule
@@ -167,7 +167,7 @@ def _choose(results: Sequence[CalibrationResult], wanted: str) -> CalibrationRes
 
 def _single(name: str, predictions: Predictions) -> Single:
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
-    chosen = choose_rule(rules)
+    chosen = choose_safe_rule(rules, predictions.oof_probs, predictions.test_probs)
     half = next(rule for rule in rules if rule.name == "half")
     return Single(name, chosen.name, half.cross_fitted, chosen.costs)
 

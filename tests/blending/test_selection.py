@@ -13,6 +13,7 @@ from hbcomp.errors import InputError
 from hbcomp.predictions import Predictions
 from hbcomp.scoring.choice import choose_rule, evaluate_rules
 from hbcomp.scoring.metrics import row_costs, score_of
+from hbcomp.scoring.shift import choose_safe_rule
 
 N, M, K = 300, 40, 3
 LABELS = np.arange(N) % K
@@ -57,13 +58,17 @@ def test_independent_errors_are_blended_away(three):
     assert three.method.name == "mean", "weights are not worth fitting for equals"
 
 
+def rule_of(predictions):
+    rules = evaluate_rules(predictions.oof_probs, LABELS, FOLDS)
+    return choose_safe_rule(rules, predictions.oof_probs, predictions.test_probs)
+
+
 def test_every_number_is_that_of_the_cross_fitted_probabilities(three):
     assert [each.name for each in three.methods] == list(METHODS)
-    rules = evaluate_rules(three.predictions.oof_probs, LABELS, FOLDS)
-    assert choose_rule(rules).name == three.rule.name
-    assert np.array_equal(choose_rule(rules).costs, three.rule.costs)
+    chosen = rule_of(three.predictions)
+    assert (chosen.name, chosen.costs.tolist()) == (three.rule.name, three.rule.costs.tolist())
     single = three.singles[1]
-    own = choose_rule(evaluate_rules(member(1).oof_probs, LABELS, FOLDS))
+    own = rule_of(member(1))
     assert (single.name, single.rule) == ("b", own.name)
     assert single.cross_fitted == score_of(own.costs)
     assert three.best_single.cross_fitted.total == min(
