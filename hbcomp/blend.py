@@ -30,8 +30,8 @@ def blend(
 ) -> dict[str, Any]:
     """Blend experiments by every method, choose cross-fitted, write submission, recipe, report.
 
-    Methods are fitted and scored on the answers, not on raw probabilities: on those no blend can
-    beat its best member. `hbcomp predict` applies the recipe to new data.
+    Weights are fitted, and every method is scored, on the answers, not on raw probabilities: on
+    those no blend can beat its best member. `hbcomp predict` applies the recipe to new data.
 
     Example: python -m hbcomp.blend resnet wide lightgbm --name blend
     """

@@ -26,7 +26,7 @@ from hbcomp.scorecard import (
     rule_table,
     scorecard,
     scores_by_rule,
-    transfer_table,
+    transfer_tables,
 )
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.shift import choose_safe_rule
@@ -119,9 +119,10 @@ def _admit(run: RunFolder, identity: Mapping[str, Any], *, force: bool) -> None:
     The report of one that is replaced goes first: without it nothing takes the files beside it
     for finished.
     """
-    if not run.report_file.exists() and not run.config_file.exists():
+    others = (run.config_file, run.recipe_file)
+    if not any(path.exists() for path in (run.report_file, *others)):
         return
-    stored = {} if run.config_file.exists() else _read_report(run)
+    stored = {} if any(path.exists() for path in others) else _read_report(run)
     if stored.get("kind") != "imported":
         raise InputError(f"{run.path} is an experiment of another kind; choose another NAME")
     known = stored.get("identity", {})
@@ -194,7 +195,7 @@ def _write_report(
         ),
         sections=[
             rule_table(summary),
-            *[transfer_table(summary)] * bool(summary["transfers"]),
+            *transfer_tables(summary),
             class_table(summary),
             *drawn,
             _provenance(summary),

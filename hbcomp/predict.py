@@ -62,6 +62,9 @@ def _files(assignments: list[str]) -> dict[str, Path]:
     pairs = [assignment.partition("=") for assignment in assignments]
     if wrong := [whole for whole, pair in zip(assignments, pairs, strict=True) if not all(pair)]:
         raise InputError(f"--member must look like NAME=FILE, but got {', '.join(wrong)}")
+    names = [name for name, _, _ in pairs]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"--member takes one file for each name, but {', '.join(doubled)} has two")
     return {name: Path(file) for name, _, file in pairs}
 
 

@@ -28,7 +28,7 @@ from hbcomp.scorecard import (
     probs_pictures,
     rule_table,
     scorecard,
-    transfer_table,
+    transfer_tables,
 )
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
@@ -185,7 +185,7 @@ def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolde
         ),
         sections=[
             rule_table(summary),
-            *[transfer_table(summary)] * bool(summary["transfers"]),
+            *transfer_tables(summary),
             _fold_table(summary),
             class_table(summary),
             *_pseudo_tables(summary),

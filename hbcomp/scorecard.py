@@ -162,8 +162,10 @@ def probs_pictures(predictions: Predictions, rules: Sequence[RuleResult]) -> lis
     ]
 
 
-def transfer_table(summary: Summary) -> pages.Table:
-    """Return which rules can be trusted on the test rows, whose probabilities are smoother."""
+def transfer_tables(summary: Summary) -> list[pages.Table]:
+    """Return which rules can be trusted on the test rows; no table where there are none."""
+    if not summary["transfers"]:
+        return []
     rows = [
         [
             each["name"],
@@ -182,7 +184,8 @@ def transfer_table(summary: Summary) -> pages.Table:
         "where it differs by more than the gain, auto does not take the rule."
     )
     header = ["rule", "gain", "reach out of fold", "reach on test", "safe"]
-    return pages.Table("Which rules the test rows can keep, per 20k rows", header, rows, note)
+    title = "Which rules the test rows can keep, per 20k rows"
+    return [pages.Table(title, header, rows, note)]
 
 
 def expectation(summary: Summary) -> str:

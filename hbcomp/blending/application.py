@@ -9,15 +9,16 @@ from jaxtyping import Float64, Shaped
 from rich.console import Console
 
 from hbcomp.application import probs_of_folds
+from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
-from hbcomp.data.dataset import DataConfig
+from hbcomp.config import validate
+from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.errors import InputError
 from hbcomp.experiment.finished import read_report
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.files import stem
 from hbcomp.outside import read_probs
-from hbcomp.predictions import Predictions
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 
@@ -39,8 +40,10 @@ def apply_blend(
     """
     recipe = read_recipe(folder.recipe_file)
     report = read_report(folder.report_file)
+    members = load_members(recipe.members)
+    _check_members(folder, recipe, members)
     _check_files(recipe, data, files)
-    ids, stack = _stack(recipe, data, device, files, console)
+    ids, stack = _stack(members, data, device, files, console)
     path = out or FOLDER / f"{folder.name}{f'-{stem(data)}' if data else ''}.csv"
     provenance = Provenance(
         source=folder.name,
@@ -60,6 +63,14 @@ def apply_blend(
         "rule": recipe.rule_name,
         "submission": str(path),
     }
+
+
+def _check_members(folder: RunFolder, recipe: BlendRecipe, members: Members) -> None:
+    """Refuse members that are not what the recipe was fitted on."""
+    pairs = zip(members.names, members.fingerprints, recipe.member_fingerprints, strict=True)
+    if changed := [name for name, now, then in pairs if now != then]:
+        problems = [f"{name} was trained or imported anew since; blend again" for name in changed]
+        raise InputError.of(folder.recipe_file, problems)
 
 
 def _check_files(recipe: BlendRecipe, data: Path | None, files: Mapping[str, Path]) -> None:
@@ -83,7 +94,7 @@ def _is_imported(name: str) -> bool:
 
 
 def _stack(
-    recipe: BlendRecipe,
+    members: Members,
     data: Path | None,
     device: str | None,
     files: Mapping[str, Path],
@@ -92,23 +103,42 @@ def _stack(
     """Return the ids of the rows and every member's probabilities of them, in recipe order."""
     of_nets = {
         name: probs_of_folds(find_run(name), data, device, console)
-        for name in recipe.members
+        for name in members.names
         if not _is_imported(name)
     }
-    stored = Predictions.load(find_run(recipe.members[0]).predictions_file)
+    if data is None:
+        _check_test(of_nets, members)
+        stored = members.predictions
+        stack = [
+            of_nets[name][1] if name in of_nets else stored[name].test_probs for name in stored
+        ]
+        return members.first.test_ids, np.stack(stack)
     beats = next((beats for beats, _ in of_nets.values()), None)
-    if beats is None and data is not None:
-        beats = read_dataset(data, DataConfig(), labelled=False)
-    ids = beats.ids if beats else stored.test_ids
-    stack = []
-    for name in recipe.members:
-        if name in of_nets:
-            answered, probs = of_nets[name]
-            if not np.array_equal(answered.ids, ids):
-                raise InputError(f"{answered.source}: {name} answers other rows than the others")
-        elif beats and name in files:
-            probs = read_probs(files[name], beats, stored.oof_probs.shape[1], normalise=False).probs
-        else:
-            probs = Predictions.load(find_run(name).predictions_file).test_probs
-        stack.append(probs)
-    return ids, np.stack(stack)
+    if beats is None:
+        beats = read_dataset(data, _columns(members.names[0]), labelled=False)
+    n_classes = members.first.test_probs.shape[1]
+    stack = [
+        of_nets[name][1]
+        if name in of_nets
+        else read_probs(files[name], beats, n_classes, normalise=False).probs
+        for name in members.names
+    ]
+    return beats.ids, np.stack(stack)
+
+
+def _check_test(of_nets: Mapping[str, tuple[Dataset, Any]], members: Members) -> None:
+    """Refuse a test file that is no longer the one that the blend was made on."""
+    wanted = members.first.test_fingerprint
+    problems = [
+        f"{beats.source} holds other beats than {name} was made on; name it with --data"
+        for name, (beats, _) in of_nets.items()
+        if beats.fingerprint != wanted
+    ]
+    if problems or not wanted:
+        raise InputError.of("test rows", problems or ["there are none; name a file with --data"])
+
+
+def _columns(name: str) -> DataConfig:
+    """Return how the beats of an experiment's files are read."""
+    report = find_run(name).report_file
+    return validate(DataConfig, read_report(report).config.data, report)

@@ -38,8 +38,16 @@ class Members:
         return self.first.fold_of_row
 
     @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """A hash of each member's probabilities."""
+        return tuple(each.fingerprint for each in self.predictions.values())
+
+    @property
     def has_same_folds(self) -> bool:
-        """Whether every member was cross-validated over these folds."""
+        """Whether every member was cross-validated over these folds, with its first seed.
+
+        The splits of further seeds differ and are not counted.
+        """
         return have_same_folds(self.predictions)
 
     @property

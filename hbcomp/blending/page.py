@@ -9,7 +9,7 @@ from hbcomp.blending.methods import METHODS
 from hbcomp.blending.selection import Blended
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.pages import Section, Table, write_page, write_pictures
-from hbcomp.scorecard import Summary, class_table, probs_pictures, rule_table, transfer_table
+from hbcomp.scorecard import Summary, class_table, probs_pictures, rule_table, transfer_tables
 from hbcomp.scoring.blending import disagreement, repairs
 from hbcomp.scoring.paired import Difference, paired_difference
 
@@ -23,7 +23,7 @@ def weights_of(blended: Blended) -> list[float] | None:
 def tables(blended: Blended, summary: Summary) -> list[Table]:
     """Return what a person wants to see of a blend, the result last."""
     found = [_method_table(blended), _calibration_table(blended), rule_table(summary)]
-    found += [transfer_table(summary)] * bool(summary["transfers"])
+    found += transfer_tables(summary)
     if len(blended.members.names) > 1:
         found[1:1] = [_member_table(blended), *_pair_tables(blended)]
     return found
@@ -44,7 +44,8 @@ def _method_table(blended: Blended) -> Table:
     title = f"Blends of {len(blended.members.names)} members by method, {_rows(blended)}, rule half"
     header = ["method", "what it is", "in-sample", "cross-fitted", "against chosen", "seconds"]
     note = (
-        ""
+        "Each row is blended by weights fitted without its fold. That the best of these was taken "
+        "is not counted, nor, below, that calibration and rule saw blends of the other folds."
         if blended.members.has_same_folds
         else (
             "The members have different folds, so methods that fit weights were left out; rules "

@@ -21,7 +21,8 @@ Stack = Float64[np.ndarray, "m n k"]
 class BlendRecipe(Section):
     """What turns the members' probabilities into answers: combination, calibration, rule.
 
-    All three were fitted on every labelled row; the scores beside them are cross-fitted.
+    All were fitted on every labelled row, calibration and rule on the cross-fitted blends of
+    them.
     """
 
     members: Annotated[tuple[str, ...], Field(min_length=1), unique("members")]
@@ -30,7 +31,7 @@ class BlendRecipe(Section):
     calibration: Annotated[Calibration, Field(discriminator="kind")]
     rule_name: str
     rule: Annotated[DecisionRule, Field(discriminator="kind")]
-    train_fingerprint: str
+    member_fingerprints: tuple[str, ...]  # of the probabilities that it was fitted on
 
     @model_validator(mode="after")
     def _check(self) -> "BlendRecipe":
@@ -39,6 +40,8 @@ class BlendRecipe(Section):
         parts = values.get("weights", values.get("coefficients", self.members))
         if len(parts) != len(self.members):
             raise ValueError(f"{len(self.members)} members cannot have {len(parts)} weights")
+        if len(self.member_fingerprints) != len(self.members):
+            raise ValueError("there must be one of member_fingerprints for each member")
         return self
 
     def probs(self, stack: Stack) -> Float64[np.ndarray, "n k"]:

@@ -127,7 +127,8 @@ def _names(members: Members, wanted: str) -> Sequence[str]:
 
     Over different folds only those without fitted weights are left:
     with the same folds, the nets that predict a held-out fold predicted no row that its weights
-    were fitted on, so it is scored as new rows by new nets. Over different folds they did.
+    were fitted on, so it is scored as new rows by new nets. Over different folds they did, as
+    do the nets of a member's further seeds, which is accepted: no row's own label is seen.
     """
     if len(members.names) == 1:
         if wanted not in ("auto", "mean"):

@@ -27,7 +27,8 @@ from hbcomp.submissions.files import Provenance, write_submission
 def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[str, Any]:
     """Blend finished experiments into an experiment of its own and return the last line's numbers.
 
-    Everything is checked before anything is written. The same call writes the same files.
+    Everything is checked before anything is written. The same call writes the same predictions,
+    recipe and submission.
     """
     start = perf_counter()
     check_method_name(wish.method)
@@ -89,19 +90,21 @@ def _recipe(blended: Blended) -> BlendRecipe:
         calibration=blended.calibration.calibration,
         rule_name=rule.name,
         rule=rule.rule,
-        train_fingerprint=blended.members.first.train_fingerprint,
+        member_fingerprints=blended.members.fingerprints,
     )
 
 
 def _admit(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> None:
     """Let a blend be written where there is nothing, or the same blend; another with `force`."""
     if folder.recipe_file.exists():
-        if force or read_recipe(folder.recipe_file) == recipe:
-            return
-        raise InputError(
-            f"{folder.path} holds another blend; --name NEW keeps both, --force replaces it"
-        )
-    if folder.report_file.exists() or folder.config_file.exists():
+        if not force and read_recipe(folder.recipe_file) != recipe:
+            raise InputError(
+                f"{folder.path} holds another blend; --name NEW keeps both, --force replaces it"
+            )
+        # The report first: without it nothing takes the files beside it for finished.
+        for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
+            (folder.path / name).unlink(missing_ok=True)
+    elif folder.report_file.exists() or folder.config_file.exists():
         raise InputError(f"{folder.path} is an experiment of another kind; choose another --name")
 
 

@@ -103,10 +103,13 @@ def lines_of(group: Sequence[Standing], root: Path, entries: Sequence[Entry]) ->
 
 
 def _submitted(name: str, entries: Sequence[Entry]) -> Entry | None:
-    """Return the submission of an experiment that did best on the leaderboard, if one is there."""
+    """Return an experiment's own submission if the leaderboard scored it, else its best other one.
+
+    Refits and answers to other files have the same source.
+    """
     scored = [
-        (each.leaderboard_per_20k, each.written, each)
+        (each.file != f"{name}.csv", each.leaderboard_per_20k, each.written, each)
         for each in entries
         if each.source == name and each.leaderboard_per_20k is not None
     ]
-    return min(scored, key=lambda each: each[:2])[-1] if scored else None
+    return min(scored, key=lambda each: each[:3])[-1] if scored else None

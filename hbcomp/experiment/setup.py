@@ -8,6 +8,7 @@ import hbcomp
 from hbcomp.config import override, read_toml, to_toml, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finished import read_report
 from hbcomp.experiment.folder import RunFolder, find_run, known_runs
 from hbcomp.files import write_text
 
@@ -49,6 +50,7 @@ def state_config(asked: Asked, *, force: bool) -> None:
     that was edited by hand without changing them keeps its comments.
     """
     path = asked.run.config_file
+    _check_kind(asked.run)
     if asked.statement is None:
         return
     if path.exists():
@@ -60,6 +62,17 @@ def state_config(asked: Asked, *, force: bool) -> None:
                 "choose another --name, or replace it with --force"
             )
     write_text(path, asked.statement)
+
+
+def _check_kind(run: RunFolder) -> None:
+    """Refuse to train in the folder of a blend or of an imported member."""
+    kind = "run"
+    if run.recipe_file.exists():
+        kind = "blend"
+    elif run.report_file.exists():
+        kind = read_report(run.report_file).kind
+    if kind != "run":
+        raise InputError(f"{run.path} holds a {kind} experiment; choose another --name")
 
 
 def space_file(run: RunFolder) -> Path:

@@ -2,7 +2,7 @@
 
 On [0, 1] the score |p - y| is linear in p, so a weighted mean of raw probabilities scores the
 weighted mean of its members and never beats the best of them. A blend gains only where it turns
-answers, so all that is fitted, chosen or shown here is scored under the rule.
+answers, so weights are fitted, and every method is scored and chosen, under the rule.
 """
 
 from collections.abc import Callable

@@ -73,8 +73,10 @@ def write_submission(
     `<name>.<first digits of its sha256>.csv`, and that path is returned. In `FOLDER` both are
     recorded in the ledger; elsewhere nothing is.
     """
-    if path.name == ledger.NAME:
+    if path.name in (ledger.NAME, ledger.LOCK):
         raise InputError(f"{path}: this is the ledger's name; a submission needs another")
+    if not len(ids):
+        raise InputError(f"{path}: there are no rows to answer")
     # The file that is set aside is recorded before it is renamed, and the new one after it has
     # its name: a process killed in between leaves at worst a file that has no entry yet, and the
     # same call repeated records it.
@@ -101,6 +103,11 @@ def write_submission(
                 n_rows=len(ids),
                 **asdict(provenance),
             )
+            known = ledger.find(entries, sha256)
+            if known and known.source not in (BY_HAND, entry.source):
+                console.print(
+                    f"{path} has the very content of {known.file} ({known.source}), whose row stays"
+                )
             ledger.write_ledger(folder, ledger.added(entries, entry))
     return aside
 
@@ -209,7 +216,7 @@ def _read(path: Path, n_classes: int | None) -> tuple[Submission, list[str]]:
         )
     ids = [row[0] for row in lines]
     answers = np.full((len(lines), n_labels), np.nan)
-    problems = []
+    problems = [] if lines else ["there are no rows"]
     for number, row in enumerate(lines, start=1):
         found = list(_cell_problems(row, wanted))
         problems += [f"row {number} (id {row[0]}): {problem}" for problem in found]

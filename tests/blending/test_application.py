@@ -1,6 +1,8 @@
 """A blend on new data: nets of runs beside files of imported members."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from commands import run_hbcomp
 from finished_experiments import K, M, write_files
 
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.predictions import write_probs_csv
+from hbcomp.predictions import Predictions, write_probs_csv
 from hbcomp.submissions.files import read_submission
 
 TINY = ["net.widths=[4]", "net.strides=[2]", "net.hidden=8", "train.n_epochs=1", "folds.n_folds=2"]
@@ -90,6 +92,56 @@ def test_what_cannot_be_answered_is_one_line(blended, words, message):
     done = call(blended, "predict", "blend", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}")
+
+
+def test_a_member_has_one_file(blended):
+    words = [word for file in "ab" for word in ("--member", f"mine={file}")]
+    done = call(blended, "predict", "blend", "--data", "testB.csv", *words)
+    assert done.stderr == "error: --member takes one file for each name, but mine has two\n"
+
+
+def test_members_made_anew_and_test_rows_that_changed_are_refused(blended, tmp_path):
+    copied = tmp_path / "copy"
+    shutil.copytree(blended, copied)
+    write_competition_csv(copied / "test.csv", make_beats(n=M, t=16, k=K, seed=77))
+    changed = call(copied, "predict", "blend")
+    assert changed.stderr.splitlines()[-1] == (
+        "error: test rows: test.csv holds other beats than nets was made on; name it with --data"
+    )
+    path = copied / "experiments/mine/predictions.npz"
+    stored = Predictions.load(path)
+    replace(stored, oof_probs=stored.oof_probs[:, ::-1]).save(path)
+    anew = call(copied, "predict", "blend", "--data", "testB.csv", "--member", "mine=x.csv")
+    assert anew.stderr == (
+        "error: experiments/blend/recipe.json: mine was trained or imported anew since; "
+        "blend again\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["blend", "mine"])
+def test_nothing_is_trained_in_the_folder_of_a_blend_or_an_import(blended, name):
+    kind = {"blend": "blend", "mine": "imported"}[name]
+    before = (blended / f"experiments/{name}/report.json").read_bytes()
+    of = [word for each in SETTINGS for word in ("--set", each)]
+    done = call(blended, "cv", "quickstart", *of, "--name", name, "--force")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"error: experiments/{name} holds a {kind} experiment; choose another --name"
+    )
+    assert (blended / f"experiments/{name}/report.json").read_bytes() == before
+
+
+def test_without_test_rows_a_run_and_a_blend_of_it_are_whole_and_answer_new_rows(tmp_path):
+    write_files(tmp_path)
+    of = [word for each in SETTINGS for word in ("--set", each)]
+    made = numbers_of(call(tmp_path, "cv", "quickstart", *of, "--name", "nets"))
+    blend = numbers_of(call(tmp_path, "blend", "nets"))
+    assert (made["submission"], blend["submission"]) == (None, None)
+    assert (tmp_path / "experiments/blend/report.html").exists()
+    refused = call(tmp_path, "predict", "blend")
+    assert refused.stderr.splitlines()[-1].startswith("error: the run had no test file; name one")
+    answered = numbers_of(call(tmp_path, "predict", "blend", "--data", "test.csv"))
+    assert answered["n_rows"] == M
 
 
 def test_a_run_takes_no_member(blended):

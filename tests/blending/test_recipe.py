@@ -20,7 +20,7 @@ def recipe(**changes):
         "calibration": Temperature(temperature=2.0),
         "rule_name": "half",
         "rule": Half(),
-        "train_fingerprint": "beats",
+        "member_fingerprints": ("1", "2"),
     }
     return BlendRecipe(**parts | changes)
 
@@ -50,6 +50,7 @@ def test_a_recipe_survives_the_disk(tmp_path, changes):
         (lambda r: r | {"members": ["a", "a"]}, "members: members must be unique"),
         (lambda r: r | {"members": ["a"]}, "1 members cannot have 2 weights"),
         (lambda r: r | {"members": []}, "members: "),
+        (lambda r: r | {"member_fingerprints": ["1"]}, "one of member_fingerprints for each"),
         (lambda r: r | {"rule": {"kind": "eval"}}, "rule"),
         (
             lambda r: r | {"combination": {"kind": "arithmetic", "weights": [0.5, 0.6]}},

@@ -68,6 +68,16 @@ def test_answers_that_no_leaderboard_takes_are_not_written(tmp_path, value):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_without_rows_is_neither_written_nor_read(tmp_path):
+    path = tmp_path / "a.csv"
+    with pytest.raises(InputError, match="there are no rows to answer"):
+        write_submission(path, np.array([], dtype=str), np.zeros((0, 3)), PROVENANCE)
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("id,label_0,label_1\n")
+    with pytest.raises(InputError, match="there are no rows"):
+        read_submission(path)
+
+
 def test_spreadsheet_line_ends_and_a_missing_last_newline_are_accepted(tmp_path):
     path = tmp_path / "s.csv"
     path.write_bytes(GOOD.rstrip("\n").replace("\n", "\r\n").encode())
