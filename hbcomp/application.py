@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 from rich.console import Console
 
-from hbcomp.config import validate
+from hbcomp.config import read_json, validate
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import load_sample
@@ -57,9 +57,7 @@ def apply_run(
         standard_error=None if is_refit else report["expected_standard_error"],
         n_scored=None if is_refit else report["data"]["n_train"],
     )
-    aside = write_submission(path, beats.ids, rule.apply(probs), provenance)
-    if aside:
-        console.print(f"the former {path} differed and is kept as {aside}")
+    write_submission(path, beats.ids, rule.apply(probs), provenance)
     return {
         "experiment": run.name,
         "n_rows": beats.n_rows,
@@ -112,14 +110,14 @@ def _nets_of_folds(report: dict[str, Any]) -> list[tuple[int, Fold]]:
 
 
 def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], dict[str, Any]]:
-    refit = _read_json(run.refit_file, {"seeds", "chosen"}, f"is `cv {run.name} --fold all` done?")
+    refit = _read_whole(run.refit_file, {"seeds", "chosen"}, f"is `cv {run.name} --fold all` done?")
     return [(seed, ALL) for seed in refit["seeds"]], refit["chosen"]
 
 
 def read_report(run: RunFolder) -> dict[str, Any]:
     """Return what a finished run reported; an unfinished one is an InputError."""
     wanted = {"config", "data", "folds", "chosen", "environment"}
-    report = _read_json(run.report_file, wanted, "has the run finished?")
+    report = _read_whole(run.report_file, wanted, "has the run finished?")
     if report.get("kind") == "imported":
         raise InputError(
             f"{run.name} was imported: it has no nets; probabilities of new rows have to be made "
@@ -128,14 +126,9 @@ def read_report(run: RunFolder) -> dict[str, Any]:
     return report
 
 
-def _read_json(path: Path, wanted: set[str], hint: str) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {hint}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a report: {error}") from error
-    if not isinstance(report, dict) or not wanted <= report.keys():
+def _read_whole(path: Path, wanted: set[str], hint: str) -> dict[str, Any]:
+    report = read_json(path, "report", hint)
+    if not wanted <= report.keys():
         raise InputError(f"{path}: a report must have {', '.join(sorted(wanted))}")
     return report
 

@@ -57,6 +57,26 @@ def to_toml(model: BaseModel) -> str:
     return tomli_w.dumps(model.model_dump(mode="json", exclude_none=True))
 
 
+def read_json(path: Path, what: str, hint: str) -> Values:
+    """Return the JSON object in a file that should hold `what`; anything else is an InputError.
+
+    `hint` asks, where there is no such file, what may have been forgotten.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {hint}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a {what}: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a {what} must be a JSON object")
+    return values
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"numbers must be finite, but there is {constant}")
+
+
 def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
     """Return a copy of `values` with each `dotted.key=value` put in its place.
 

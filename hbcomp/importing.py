@@ -9,6 +9,7 @@ from typing import Any
 
 from hbcomp import pages, pictures
 from hbcomp.cli import console
+from hbcomp.config import read_json
 from hbcomp.data.load import Data, load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
@@ -114,15 +115,12 @@ def _sha256(path: Path) -> str:
 
 
 def _admit(run: RunFolder, identity: Mapping[str, Any], *, force: bool) -> None:
-    """Let an import be written where there is nothing, or the same import; another with `force`.
-
-    The report of one that is replaced goes first: without it nothing takes the files beside it
-    for finished.
-    """
+    """Let an import be written where there is nothing, or the same import; another with `force`."""
     others = (run.config_file, run.recipe_file)
     if not any(path.exists() for path in (run.report_file, *others)):
         return
-    stored = {} if any(path.exists() for path in others) else _read_report(run)
+    is_other = any(path.exists() for path in others)
+    stored = {} if is_other else read_json(run.report_file, "report", "is it still there?")
     if stored.get("kind") != "imported":
         raise InputError(f"{run.path} is an experiment of another kind; choose another NAME")
     known = stored.get("identity", {})
@@ -133,15 +131,7 @@ def _admit(run: RunFolder, identity: Mapping[str, Any], *, force: bool) -> None:
             "another NAME keeps both, --force replaces it"
         )
     if changed:
-        for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
-            (run.path / name).unlink(missing_ok=True)
-
-
-def _read_report(run: RunFolder) -> dict[str, Any]:
-    try:
-        return dict(json.loads(run.report_file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{run.report_file}: not a report: {error}") from error
+        run.discard_outputs()
 
 
 def _submit(run: RunFolder, imported: Imported, chosen: RuleResult, summary: Summary) -> str | None:
@@ -158,9 +148,7 @@ def _submit(run: RunFolder, imported: Imported, chosen: RuleResult, summary: Sum
         n_scored=len(predictions.labels),
     )
     answers = chosen.rule.apply(predictions.test_probs)
-    aside = write_submission(path, predictions.test_ids, answers, provenance)
-    if aside:
-        console.print(f"the former {path} differed and is kept as {aside}")
+    write_submission(path, predictions.test_ids, answers, provenance)
     return str(path)
 
 

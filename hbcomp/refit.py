@@ -135,9 +135,7 @@ def _submit(outcome: Outcome, results: list[FoldResult], run: RunFolder) -> str 
         standard_error=None,
         n_scored=None,
     )
-    aside = write_submission(path, outcome.predictions.test_ids, answers, provenance)
-    if aside:
-        console.print(f"the former {path} differed and is kept as {aside}")
+    write_submission(path, outcome.predictions.test_ids, answers, provenance)
     return str(path)
 
 

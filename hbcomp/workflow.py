@@ -78,7 +78,5 @@ def _submit(outcome: Outcome, run: RunFolder) -> Path | None:
         n_scored=len(chosen.costs),
     )
     answers = chosen.rule.apply(outcome.predictions.test_probs)
-    aside = write_submission(path, outcome.predictions.test_ids, answers, provenance)
-    if aside:
-        console.print(f"the former {path} differed and is kept as {aside}")
+    write_submission(path, outcome.predictions.test_ids, answers, provenance)
     return path

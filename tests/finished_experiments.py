@@ -12,7 +12,7 @@ from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment import ROOT
 from hbcomp.predictions import Predictions
 from hbcomp.scorecard import data_numbers, scorecard
-from hbcomp.scoring.choice import choose_rule, evaluate_rules
+from hbcomp.scoring.choice import choose, evaluate_rules
 
 N, M, K = 60, 20, 3
 FILES = DataConfig(train=Path("train.csv"), test=Path("test.csv"))
@@ -56,7 +56,7 @@ def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
         "kind": "run",
         "config": {"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},
         "data": {**data_numbers(data), "train": "train.csv"},
-        **scorecard(predictions, rules, choose_rule(rules, rule)),
+        **scorecard(predictions, rules, choose(rules, rule)),
         "folds": [
             {"seed": seed, "fold": fold, "train_seconds": 2.0}
             for seed in (0, 1)

@@ -53,9 +53,7 @@ def apply_blend(
         standard_error=report.expected_standard_error,
         n_scored=report.data.n_train,
     )
-    aside = write_submission(path, ids, recipe.answers(stack), provenance)
-    if aside:
-        console.print(f"the former {path} differed and is kept as {aside}")
+    write_submission(path, ids, recipe.answers(stack), provenance)
     return {
         "experiment": folder.name,
         "n_rows": len(ids),

@@ -26,7 +26,6 @@ from hbcomp.scoring.blending import (
 )
 from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
 from hbcomp.scoring.metrics import Score, score_of
-from hbcomp.scoring.paired import paired_difference
 from hbcomp.scoring.weights import fit_greedy, fit_hill_climb, fit_line_search
 
 SeededFit = Callable[[Stack, Labels, int], Combination]
@@ -154,21 +153,6 @@ def evaluate_methods(
 ) -> list[MethodResult]:
     """Return these methods with their in-sample and their cross-fitted score, in this order."""
     return [_evaluate(METHODS[name], stack, labels, fold_of_row, seed) for name in names]
-
-
-def choose_method(results: Sequence[MethodResult], wanted: str = "auto") -> MethodResult:
-    """Return the first that no other beats cross-fitted beyond noise, or the wanted one.
-
-    In the order of `METHODS` that is the simplest.
-    """
-    if wanted != "auto":
-        return next(result for result in results if result.name == wanted)
-    # There always is one: nothing beats the cheapest.
-    return next(
-        result
-        for result in results
-        if not any(paired_difference(result.costs, other.costs).is_worse for other in results)
-    )
 
 
 def check_method_name(name: str) -> str:

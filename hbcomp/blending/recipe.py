@@ -1,6 +1,5 @@
 """A blend as a small JSON file that can be applied to new data: names and numbers, no code."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field, model_validator
 
-from hbcomp.config import Section, unique, validate
-from hbcomp.errors import InputError
+from hbcomp.config import Section, read_json, unique, validate
 from hbcomp.files import write_text
 from hbcomp.scoring.blending import Combination
 from hbcomp.scoring.calibration import Calibration
@@ -60,16 +58,4 @@ def write_recipe(path: Path, recipe: BlendRecipe) -> None:
 
 def read_recipe(path: Path) -> BlendRecipe:
     """Return the recipe in a file; whatever is wrong with it is one InputError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; is it a blend?") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a recipe: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a recipe must be a JSON object")
-    return validate(BlendRecipe, values, path)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"numbers must be finite, but there is {constant}")
+    return validate(BlendRecipe, read_json(path, "recipe", "is it a blend?"), path)

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from hbcomp.blending.members import Members
-from hbcomp.blending.methods import METHODS, MethodResult, choose_method, evaluate_methods
+from hbcomp.blending.methods import METHODS, MethodResult, evaluate_methods
 from hbcomp.errors import InputError
 from hbcomp.predictions import Predictions
 from hbcomp.scoring.blending import Combination, half_costs, leave_one_out
 from hbcomp.scoring.calibration import CALIBRATIONS, Calibration, cross_fitted_probs, log_loss
-from hbcomp.scoring.choice import RuleResult, evaluate_rules
+from hbcomp.scoring.choice import RuleResult, choose, evaluate_rules
 from hbcomp.scoring.metrics import Score, score_of
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.scoring.shift import choose_safe_rule
@@ -103,9 +103,9 @@ def blend(members: Members, wish: BlendWish) -> Blended:
     """
     oof, labels, fold_of_row = members.oof, members.labels, members.fold_of_row
     methods = evaluate_methods(_names(members, wish.method), oof, labels, fold_of_row, wish.seed)
-    method = choose_method(methods, wish.method)
+    method = choose(methods, wish.method)
     calibrations = _calibrations(method.probs, members)
-    calibration = _choose(calibrations, wish.calibration)
+    calibration = choose(calibrations, wish.calibration)
     rules = evaluate_rules(calibration.probs, labels, fold_of_row)
     test = calibration.calibration.apply(method.combination.apply(members.test))
     rule = choose_safe_rule(rules, calibration.probs, test, wish.rule)
@@ -154,16 +154,6 @@ def _calibrations(probs: Float64[np.ndarray, "n k"], members: Members) -> list[C
             CalibrationResult(name, fit(probs, labels), honest, costs, log_loss(honest, labels))
         )
     return results
-
-
-def _choose(results: Sequence[CalibrationResult], wanted: str) -> CalibrationResult:
-    if wanted != "auto":
-        return next(result for result in results if result.name == wanted)
-    return next(
-        result
-        for result in results
-        if not any(paired_difference(result.costs, other.costs).is_worse for other in results)
-    )
 
 
 def _single(name: str, predictions: Predictions) -> Single:

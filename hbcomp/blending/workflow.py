@@ -48,8 +48,7 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     console.print(expectation(summary))
     return {
         "experiment": folder.name,
-        "members": dict(zip(members.names, page.weights_of(blended) or [], strict=False))
-        or list(members.names),
+        "members": summary["members"],
         "method": blended.method.name,
         "calibration": blended.calibration.name,
         "rule": blended.rule.name,
@@ -101,9 +100,7 @@ def _admit(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> None:
             raise InputError(
                 f"{folder.path} holds another blend; --name NEW keeps both, --force replaces it"
             )
-        # The report first: without it nothing takes the files beside it for finished.
-        for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
-            (folder.path / name).unlink(missing_ok=True)
+        folder.discard_outputs()
     elif folder.report_file.exists() or folder.config_file.exists():
         raise InputError(f"{folder.path} is an experiment of another kind; choose another --name")
 
@@ -158,11 +155,7 @@ def _write(
     if len(predictions.test_ids):
         submission = FOLDER / f"{folder.name}.csv"
         answers = recipe.answers(blended.members.test)
-        aside = write_submission(
-            submission, predictions.test_ids, answers, _provenance(blended, summary)
-        )
-        if aside:
-            console.print(f"the former {submission} differed and is kept as {aside}")
+        write_submission(submission, predictions.test_ids, answers, _provenance(blended, summary))
     write_recipe(folder.recipe_file, recipe)
     page.write(blended, summary, folder)
     write_text(folder.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")

@@ -1,13 +1,11 @@
 """What finished experiments reported, as far as they are compared: runs, blends, imported ones."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from hbcomp.config import validate
-from hbcomp.errors import InputError
+from hbcomp.config import read_json, validate
 
 Kind = Literal["run", "blend", "imported"]
 
@@ -108,12 +106,4 @@ class Report(Part):
 
 def read_report(path: Path) -> Report:
     """Return what a finished experiment reported; an unfinished or odd one is an InputError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; has the experiment finished?") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a report: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a report must be a JSON object")
-    return validate(Report, values, path)
+    return validate(Report, read_json(path, "report", "has the experiment finished?"), path)

@@ -98,6 +98,11 @@ class RunFolder:
         """Whether that fold is stored."""
         return self.fold_folder(seed, fold).is_dir()
 
+    def discard_outputs(self) -> None:
+        """Delete what came out, the report first: without it nothing counts as finished."""
+        for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
+            (self.path / name).unlink(missing_ok=True)
+
     def stored_folds(self) -> list[Path]:
         """Return the folders of the finished folds."""
         return sorted(self.folds_folder.glob("[!.]*"))
@@ -170,9 +175,8 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
 def _discard_folds(run: RunFolder) -> None:
     # The report first: without it nothing combines the old rule with new weights. Then the folds
     # under another name: a crash while deleting must not leave half a fold under its own.
-    of_folds = ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv")
-    of_refit = ("refit.json", "pseudo.csv", "pseudo-all.csv")
-    for name in (*of_folds, *of_refit):
+    run.discard_outputs()
+    for name in ("refit.json", "pseudo.csv", "pseudo-all.csv"):
         (run.path / name).unlink(missing_ok=True)
     if run.folds_folder.exists():
         run.folds_folder.rename(_doomed(run))

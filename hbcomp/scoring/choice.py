@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -90,8 +91,27 @@ def evaluate_rules(
     return results
 
 
-def choose_rule(results: Sequence[RuleResult], wanted: str = "auto") -> RuleResult:
-    """Return the simplest rule that no other beats cross-fitted beyond noise, or the wanted one."""
+@runtime_checkable  # the tests check types as they run
+class Scored(Protocol):
+    """One of several ways, by its name, and what it costs each row cross-fitted."""
+
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+
+    @property
+    def costs(self) -> Float64[np.ndarray, " n"]:
+        """The cost of each row."""
+
+
+Way = TypeVar("Way", bound=Scored)
+
+
+def choose(results: Sequence[Way], wanted: str = "auto") -> Way:
+    """Return the first that no other beats cross-fitted beyond noise, or the wanted one.
+
+    In an order from simple to complex that is the simplest.
+    """
     if wanted != "auto":
         return next(result for result in results if result.name == wanted)
     # There always is one: nothing beats the cheapest.

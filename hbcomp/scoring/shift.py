@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from hbcomp.errors import InputError
-from hbcomp.scoring.choice import RuleResult, choose_rule
+from hbcomp.scoring.choice import RuleResult, choose
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE, Difference, paired_difference
@@ -140,14 +140,14 @@ def choose_safe_rule(
     test_probs: TestProbs,
     wanted: str = "auto",
 ) -> RuleResult:
-    """Return what `choose_rule` does, among the rules whose gain the test rows cannot take back.
+    """Return what `choose` does, among the rules whose gain the test rows cannot take back.
 
     With fewer than two test rows nothing can be compared, and all rules count.
     """
     if wanted != "auto" or len(test_probs) < 2:
-        return choose_rule(results, wanted)
+        return choose(results, wanted)
     transfers = measure_transfers(results, oof_probs, test_probs)
-    return choose_rule([each for each, by in zip(results, transfers, strict=True) if by.is_safe])
+    return choose([each for each, by in zip(results, transfers, strict=True) if by.is_safe])
 
 
 def _is_fixed(result: RuleResult) -> bool:

@@ -95,6 +95,7 @@ def write_submission(
                 entries = _record_aside(path, aside, entries)
             if aside:
                 path.replace(aside)
+                console.print(f"the former {path} differed and is kept as {aside}")
         if entries is not None:
             entry = Entry(
                 sha256=sha256,

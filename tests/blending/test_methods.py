@@ -6,12 +6,12 @@ from hbcomp.blending.methods import (
     METHODS,
     MethodResult,
     check_method_name,
-    choose_method,
     evaluate_methods,
     fit_stack,
 )
 from hbcomp.errors import InputError
 from hbcomp.scoring.blending import Arithmetic, Median, equal, half_costs
+from hbcomp.scoring.choice import choose
 from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import paired_difference
 
@@ -165,13 +165,13 @@ def result_of(name, costs):
 
 def test_the_simplest_method_wins_within_noise():
     results = [result_of("mean", [1, 0] * 50), result_of("greedy", [0, 0] + [1, 0] * 49)]
-    assert choose_method(results).name == "mean"
-    assert choose_method(results, "greedy").name == "greedy"
+    assert choose(results).name == "mean"
+    assert choose(results, "greedy").name == "greedy"
 
 
 def test_a_method_that_is_better_beyond_noise_wins():
     results = [result_of("mean", [1, 0] * 50), result_of("greedy", [0] * 100)]
-    assert choose_method(results).name == "greedy"
+    assert choose(results).name == "greedy"
 
 
 def test_an_unknown_method_lists_the_known_ones():

@@ -11,7 +11,7 @@ from hbcomp.blending.methods import METHODS
 from hbcomp.blending.selection import BlendWish, blend
 from hbcomp.errors import InputError
 from hbcomp.predictions import Predictions
-from hbcomp.scoring.choice import choose_rule, evaluate_rules
+from hbcomp.scoring.choice import choose, evaluate_rules
 from hbcomp.scoring.metrics import row_costs, score_of
 from hbcomp.scoring.shift import choose_safe_rule
 
@@ -108,7 +108,7 @@ def test_without_test_rows_there_is_nothing_that_a_rule_could_lose():
     none = np.zeros((0, K))
     untested = replace(member(0), test_ids=np.array([], dtype=str), test_probs=none)
     made = blend(Members({"a": untested}), BlendWish())
-    assert made.rule.name == choose_rule(made.rules).name
+    assert made.rule.name == choose(made.rules).name
     assert made.predictions.test_probs.shape == (0, K)
 
 

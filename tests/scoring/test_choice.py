@@ -5,7 +5,7 @@ from hbcomp.errors import InputError
 from hbcomp.scoring.choice import (
     CANDIDATES,
     check_rule_name,
-    choose_rule,
+    choose,
     cross_fitted_costs,
     evaluate_rules,
 )
@@ -31,18 +31,18 @@ def test_every_rule_is_scored_in_sample_and_cross_fitted(calibrated):
 
 
 def test_half_is_chosen_on_calibrated_probabilities(calibrated):
-    assert choose_rule(evaluate_rules(*calibrated)).name == "half"
+    assert choose(evaluate_rules(*calibrated)).name == "half"
 
 
 def test_a_tuned_rule_is_chosen_where_half_is_wrong_beyond_noise(calibrated):
     probs, labels, fold_of_row = calibrated
     shrunk = probs**3 * 0.5  # nothing exceeds one half any more
-    chosen = choose_rule(evaluate_rules(shrunk, labels, fold_of_row))
+    chosen = choose(evaluate_rules(shrunk, labels, fold_of_row))
     assert chosen.name in {"argmax", "tuned", "tuned per class"}
 
 
 def test_a_wanted_rule_is_taken_whatever_its_score(calibrated):
-    assert choose_rule(evaluate_rules(*calibrated), "raw").name == "raw"
+    assert choose(evaluate_rules(*calibrated), "raw").name == "raw"
 
 
 def test_no_row_is_answered_by_a_rule_that_saw_its_fold(calibrated):
