@@ -22,6 +22,19 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the mode that kills, breaks and garbles for as long as it takes to believe it."""
+    parser.addoption(
+        "--long", action="store_true", help="crash and fuzz tests at full length, not a sample"
+    )
+
+
+@pytest.fixture(scope="session")
+def is_long(pytestconfig: pytest.Config) -> bool:
+    """Return whether `--long` was asked for."""
+    return bool(pytestconfig.getoption("long"))
+
+
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the cache folder of this test, empty at its start."""
