@@ -20,6 +20,7 @@ from hbcomp.score import score
 from hbcomp.submit import submit
 from hbcomp.thresholds import thresholds
 from hbcomp.tune import tune
+from hbcomp.verify import verify
 
 COMMANDS = (
     cv,
@@ -37,6 +38,7 @@ COMMANDS = (
     submit,
     lb,
     ledger,
+    verify,
     score,
     bench,
 )

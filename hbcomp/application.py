@@ -84,7 +84,7 @@ def _probs(
     console: Console,
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     config = validate(Config, report["config"], run.report_file)
-    compute = _compute(config, report, device)
+    compute = computed_as(config, report, device)
     beats = _beats(config, data)
     n_timepoints, n_classes = report["data"]["n_timepoints"], report["data"]["n_classes"]
     if beats.n_timepoints != n_timepoints:
@@ -143,7 +143,7 @@ def _beats(config: Config, data: Path | None) -> Dataset:
     return read_dataset(config.data.test, config.data, labelled=False)
 
 
-def _compute(config: Config, report: dict[str, Any], device: str | None) -> Compute:
+def computed_as(config: Config, report: dict[str, Any], device: str | None) -> Compute:
     """Return where the run was computed, or the device asked for."""
     ran = Compute(**report["environment"]["compute"])
     wish = {"device": device or ran.device, "n_threads": ran.n_threads}

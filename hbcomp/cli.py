@@ -1,14 +1,21 @@
 """What every command shares: one line per error, exit codes, and JSON as the last line.
 
 Commands write for people on stderr, through `console`; stdout carries one JSON object.
+
+Exit codes: 0 done; 1 a bug of ours, with its traceback; 2 wrong input, or a disk or machine that
+is for the user to mend; 130 stopped with Ctrl-C; 143 stopped by SIGTERM. After 2, 130 and 143
+nothing half-written is left, and what was finished is kept.
 """
 
 import errno
 import functools
 import json
+import signal
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,16 +24,22 @@ from hbcomp.errors import InputError
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 # What a path or a disk can be that is for the user to mend, and no bug of ours.
 USERS_TO_MEND = {
     errno.EACCES,
+    errno.EDQUOT,
     errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
     errno.EISDIR,
+    errno.ENOENT,  # a folder that was removed under our feet
     errno.ENOSPC,
     errno.ENOTDIR,
     errno.EPERM,
     errno.EROFS,
+    errno.ESTALE,
 }
 
 # No markup: brackets in a file name are not for rich to read. Wide where nobody reads it on a
@@ -42,13 +55,18 @@ class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked fo
     """The user stopped a command; the message says what is kept and how to go on."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: to be treated as Ctrl-C, but for the exit code."""
+
+
 def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
     """Return `function` as a command: its numbers become the last line, its InputError one line."""
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:
-            numbers = function(*args, **kwargs)
+            with terminable():
+                numbers = function(*args, **kwargs)
         except InputError as error:
             _say("error", str(error))
             raise typer.Exit(EXIT_WRONG_INPUT) from None
@@ -56,17 +74,55 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
             if error.errno not in USERS_TO_MEND:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            _say("error", f"{where}{error.strerror}")
+            _say("error", f"{where}{error.strerror}; mend that and give the same command again")
             raise typer.Exit(EXIT_WRONG_INPUT) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             _say("interrupted", "nothing half-written is left; the same command starts over")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(_exit_code(stop)) from None
         except Interrupted as stop:
             _say("interrupted", str(stop))
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(_exit_code(stop.__context__)) from None
         typer.echo(json.dumps(numbers, allow_nan=False))
 
     return command
+
+
+def _exit_code(stop: BaseException | None) -> int:
+    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` within the block, as Ctrl-C raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python sets handlers in the main thread only
+        return
+    former = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def deafened() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM within the block, for this thread and what it starts.
+
+    A worker that starts here never hears them, not even while it imports, where it would print a
+    traceback: its owner does, and ends it. What comes meanwhile is heard at the end of the block.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
 
 def _say(kind: str, message: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import hbcomp
 from hbcomp.arrangement import Arrangement, arrange
-from hbcomp.cli import console
+from hbcomp.cli import console, deafened
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.folds import MAX_SEED, Folds, make_folds
 from hbcomp.data.load import Data, load_data
@@ -182,10 +182,16 @@ def cross_validate(
     pending = [key for key in material.fold_keys if not run.is_done(*key)]
     with watch.phase("arrange"):
         how = arrange_nets(config, material, run, pending, n_jobs)
-    folder.begin(run, identity, _about(how.compute))
+    about = _about(how.compute)
+    if pending and (others := folder.other_versions(run, about)):
+        console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
+    folder.begin(run, identity, about)
     identity_of_seed = {
         seed: folder.fold_identity(identity, seed) for seed in material.folds_of_seed
     }
+    for seed, fold in material.fold_keys:
+        if run.is_done(seed, fold):  # a damaged one is refused before another is trained
+            folder.load_fold(run, identity_of_seed[seed], seed, fold)
     announce(run, how, f"{len(material.fold_keys)} folds", len(material.fold_keys) - len(pending))
     train_nets(config, material, run, pending, identity_of_seed, how, watch)
     with watch.phase("decide"):
@@ -267,6 +273,7 @@ def train_nets(
         for seed, fold in pending
     ]
     if tasks:
+        run.discard_manifest()
         _train(tasks, material.data, run, how.n_jobs, watch)
 
 
@@ -362,10 +369,12 @@ def _train_in_workers(
 ) -> None:
     try:
         with relayed(emit) as relay:
-            spent = Parallel(n_jobs=n_jobs, backend="loky")(
-                delayed(_train_folds_in_worker)(on_device(group, position), data, run, relay)
-                for position, group in enumerate(groups)
-            )
+            with deafened():  # only the start: a generator is returned when the first ones run
+                results = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator")(
+                    delayed(_train_folds_in_worker)(on_device(group, position), data, run, relay)
+                    for position, group in enumerate(groups)
+                )
+            spent = list(results)
     except TerminatedWorkerError as error:
         raise InputError(
             "a worker process was killed, probably for lack of memory; finished folds are kept; "

@@ -41,6 +41,16 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half-written below a folder; nobody else may write there.
+
+    Folders that appear whole, such as folds, are swept by who makes them.
+    """
+    for leftover in folder.rglob(".*.partial"):
+        if leftover.is_file():
+            leftover.unlink()
+
+
 def sync(path: Path) -> None:
     """Force a file or a folder to the disk."""
     if os.name == "nt" and path.is_dir():

@@ -81,6 +81,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
         write_predictions(run.path, predictions)
         submission = _submit(run, imported, chosen, summary)
         _write_report(run, data, imported, rules, chosen, summary)
+        run.write_manifest()
     pages.print_table(rule_table(summary), console)
     _say(wish, imported, summary)
     return {
@@ -130,8 +131,7 @@ def _admit(run: RunFolder, identity: Mapping[str, Any], *, force: bool) -> None:
             f"{run.path} holds another import, with other {', '.join(changed)}; "
             "another NAME keeps both, --force replaces it"
         )
-    if changed:
-        run.discard_outputs()
+    run.discard_outputs()
 
 
 def _submit(run: RunFolder, imported: Imported, chosen: RuleResult, summary: Summary) -> str | None:

@@ -117,21 +117,29 @@ def assemble(
     """
     ordered = sorted(results, key=lambda result: (result.seed, result.fold))
     _check_complete(folds_of_seed, ordered)
-    oof = np.zeros((train.n_rows, train.n_classes))
-    for result in ordered:
-        oof[result.valid_idx] += result.valid_probs
     of_test = [result.test_probs for result in ordered if result.test_probs is not None]
     first = next(iter(folds_of_seed.values()))
     return Predictions(
         train_ids=train.ids,
         labels=train.known_labels,
         fold_of_row=first.fold_of_row,
-        oof_probs=oof / len(folds_of_seed),
+        oof_probs=mean_oof(ordered, (train.n_rows, train.n_classes)),
         test_ids=test.ids if test else train.ids[:0],
         test_probs=mean_probs(of_test) if test else np.zeros((0, train.n_classes)),
         train_fingerprint=train.fingerprint,
         test_fingerprint=test.fingerprint if test else "",
     )
+
+
+def mean_oof(results: Sequence[FoldResult], shape: tuple[int, int]) -> Float64[np.ndarray, "n k"]:
+    """Return the mean over the seeds of what each row's nets say of it, summed in the order given.
+
+    The shape is rows by classes.
+    """
+    oof = np.zeros(shape)
+    for result in results:
+        oof[result.valid_idx] += result.valid_probs
+    return oof / len({result.seed for result in results})
 
 
 def mean_probs(parts: Sequence[Float32[np.ndarray, "m k"]]) -> Float64[np.ndarray, "m k"]:

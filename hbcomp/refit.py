@@ -59,7 +59,9 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
             "expectation": "as the cross-validation, not measured",
             "submission": _submit(outcome, results, run),
         }
+        run.discard_manifest()
         _write(summary, material, run)
+        run.write_manifest()
     return {**summary, "seconds": round(watch.total(), 1)}
 
 
@@ -99,6 +101,7 @@ def _train(
     pending: list[tuple[int, Fold]] = [(seed, ALL) for seed in seeds if seed not in stored]
     if pending:
         # What was written of other nets must not be taken for what is written of these.
+        run.discard_manifest()
         run.refit_file.unlink(missing_ok=True)
     how = arrange_nets(config, material, run, pending, n_jobs)
     announce(run, how, f"{len(seeds)} nets on everything", len(stored))

@@ -19,7 +19,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import write_text
 from hbcomp.machine import processor
-from hbcomp.predictions import FoldResult
+from hbcomp.predictions import FoldResult, Predictions
 from hbcomp.scorecard import (
     Summary,
     class_table,
@@ -51,16 +51,16 @@ def summarise(
             "duplicates": asdict(outcome.material.duplicates),
         },
         **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
-        "folds": [_fold_numbers(outcome, run, result) for result in outcome.results],
+        "folds": [fold_numbers(outcome.predictions, run, each) for each in outcome.results],
         "pseudo": _pseudo_numbers(outcome.material),
         "environment": _environment(outcome, seconds),
         "seconds_by_phase": dict(seconds_by_phase),
     }
 
 
-def _fold_numbers(outcome: Outcome, run: RunFolder, result: FoldResult) -> dict[str, Any]:
+def fold_numbers(predictions: Predictions, run: RunFolder, result: FoldResult) -> dict[str, Any]:
     """Return one net's scores on its own held-out rows; fitted rules saw the other rows only."""
-    labels, oof = outcome.predictions.labels, outcome.predictions.oof_probs
+    labels, oof = predictions.labels, predictions.oof_probs
     is_other = np.ones(len(labels), dtype=bool)
     is_other[result.valid_idx] = False
     truth = labels[result.valid_idx]

@@ -31,6 +31,7 @@ def run(
         state_config(asked, force=force)
         outcome = cross_validate(config, material, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):
+            run.discard_outputs()
             _write_predictions(outcome, run)
             submission = _submit(outcome, run)
         with watch.phase("draw"):
@@ -38,6 +39,7 @@ def run(
         seconds = watch.total()
         summary = summarise(outcome, config, run, seconds, watch.seconds)
         write_report(summary, drawn, run)
+        run.write_manifest()
     print_tables(summary, console)
     if has_profile:
         print_table(profile_table(summary), console)

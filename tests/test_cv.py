@@ -92,6 +92,7 @@ def test_one_command_leaves_submission_report_pictures_and_weights(finished):
             "result.npz",
             "model.safetensors",
             "history.csv",
+            "manifest.json",
         }
     assert not list(finished.rglob("*.partial"))
 

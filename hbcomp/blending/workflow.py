@@ -148,7 +148,7 @@ def _data_numbers(members: Members) -> dict[str, Any]:
 def _write(
     blended: Blended, recipe: BlendRecipe, summary: dict[str, Any], folder: RunFolder
 ) -> str | None:
-    """Write all files of the blend, report.json last; return the submission's path."""
+    """Write all files of the blend, the manifest last; return the submission's path."""
     predictions = blended.predictions
     write_predictions(folder.path, predictions)
     submission = None
@@ -159,6 +159,7 @@ def _write(
     write_recipe(folder.recipe_file, recipe)
     page.write(blended, summary, folder)
     write_text(folder.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    folder.write_manifest()
     return str(submission) if submission else None
 
 

@@ -7,18 +7,25 @@ experiments/<name>/folds/<seed>-<fold> one folder per finished fold, renamed int
 experiments/<name>/predictions.npz     and oof.csv, test.csv, report.json, report.html, pictures/
 experiments/<name>/pseudo.csv          the pseudo-labelled rows of every fold's net
 experiments/<name>/refit.json          and pseudo-all.csv: of the nets trained on everything
+experiments/<name>/manifest.json       the sha256 of all these, written last; one in every fold, too
 
 A file or folder that exists under its own name is complete.
 """
 
 import json
+import os
 import re
+import shlex
 import shutil
+import socket
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -29,16 +36,26 @@ import tomli_w
 import xxhash
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from hbcomp.errors import InputError
-from hbcomp.experiment import ROOT
-from hbcomp.files import sync, write_text
+from hbcomp.experiment import ROOT, manifest
+from hbcomp.files import sweep, sync, write_text
 from hbcomp.predictions import Fold, FoldResult
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
 SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
+# What a run's manifest covers, if it is there. The files of a fold are covered by a manifest of
+# its own, which is in the run's. Not run.lock, studies.db, tuning/, space.toml, and what a person
+# or a later command adds.
+COVERED = (
+    *("config.toml", "run.toml", "predictions.npz", "oof.csv", "test.csv", "report.json"),
+    *("report.html", "pseudo.csv", "pseudo-all.csv", "refit.json", "recipe.json"),
+    *("pictures/[!.]*.png", f"folds/[!.]*/{manifest.NAME}"),
+)
+LATER = "pictures/threshold-study.png"  # written by `hbcomp thresholds`, again and again
+FOLD_FILES = ("result.npz", "history.csv", "model.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Identity = Mapping[str, Any]
@@ -90,6 +107,11 @@ class RunFolder:
         """What was trained on everything, as JSON."""
         return self.path / "refit.json"
 
+    @property
+    def manifest_file(self) -> Path:
+        """The hashes of all that, written last."""
+        return self.path / manifest.NAME
+
     def fold_folder(self, seed: int, fold: Fold) -> Path:
         """The folder of one finished fold, or of a net that was trained on everything."""
         return self.folds_folder / f"{seed}-{fold}"
@@ -99,9 +121,26 @@ class RunFolder:
         return self.fold_folder(seed, fold).is_dir()
 
     def discard_outputs(self) -> None:
-        """Delete what came out, the report first: without it nothing counts as finished."""
+        """Delete what came out, the report first: without it nothing counts as finished.
+
+        Before it goes the manifest.
+        """
+        self.discard_manifest()
         for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
             (self.path / name).unlink(missing_ok=True)
+
+    def covered_files(self) -> list[str]:
+        """Return the files that the manifest covers, relative to the folder."""
+        found = {path for pattern in COVERED for path in self.path.glob(pattern)}
+        return sorted({path.relative_to(self.path).as_posix() for path in found} - {LATER})
+
+    def write_manifest(self) -> None:
+        """Write down what every output's bytes are, after the last of them."""
+        manifest.write_manifest(self.path, self.covered_files())
+
+    def discard_manifest(self) -> None:
+        """Delete the manifest before files change: without one a run is unfinished, not damaged."""
+        self.manifest_file.unlink(missing_ok=True)
 
     def stored_folds(self) -> list[Path]:
         """Return the folders of the finished folds."""
@@ -123,22 +162,54 @@ def known_runs() -> list[str]:
     return sorted(path.parent.name for path in ROOT.glob("*/config.toml"))
 
 
+def finished_runs() -> list[str]:
+    """Return the names of the finished experiments under the working directory."""
+    return sorted(path.parent.name for path in ROOT.glob("*/report.json"))
+
+
 @contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
-    """Hold the run for this process alone; a run that another process holds is an InputError.
+    """Hold the run for this process alone; one that another process holds is an InputError.
 
-    The operating system drops the lock with the process, so a killed one leaves none behind.
+    The error names the holder. The operating system drops the lock with the process, so a killed
+    one leaves none behind; the files that it left half-written are swept away.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.path / "run.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"{run.path}: another process is working on this run") from None
+        raise InputError(
+            f"{run.path}: another process is working on this run{_holder(run)}"
+        ) from None
     try:
+        sweep(run.path)
+        write_text(_holder_file(run), _own_name())
         yield
     finally:
+        with suppress(OSError):
+            _holder_file(run).unlink()
         lock.release()
+
+
+def _holder_file(run: RunFolder) -> Path:
+    # Not in the lock's own file: whoever asks for the lock empties it, and on Windows nobody else
+    # could read it.
+    return run.path / "run.holder"
+
+
+def _own_name() -> str:
+    # The words before the first option only: a database's address may hold a password.
+    words = takewhile(lambda word: not word.startswith("-"), sys.argv[1:])
+    command = shlex.join([Path(sys.argv[0]).stem, *words])
+    since = datetime.now(UTC).isoformat(" ", "seconds")
+    return f"{command}, process {os.getpid()} on {socket.gethostname()} since {since}"
+
+
+def _holder(run: RunFolder) -> str:
+    with suppress(OSError):  # it has the lock and not yet a name, or is just going
+        return f": {_holder_file(run).read_text(encoding='utf-8')}"
+    return ""
 
 
 def admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
@@ -169,7 +240,18 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
     stored = read_run(run) or {**about, "identity": {}}
     known = stored["identity"] | {key: _plain(value) for key, value in identity.items()}
     if known != stored["identity"]:
+        run.discard_manifest()
         write_text(run.run_file, tomli_w.dumps({**stored, "identity": known}))
+
+
+def other_versions(run: RunFolder, about: Mapping[str, Any]) -> list[str]:
+    """Return which versions the run began with, where they are not those of `about`."""
+    stored = read_run(run) or {}
+    return [
+        f"{name} {stored[name]}, now {about[name]}"
+        for name in ("hbcomp", "torch")
+        if name in stored and stored[name] != about[name]
+    ]
 
 
 def _discard_folds(run: RunFolder) -> None:
@@ -246,11 +328,11 @@ def save_fold(
         if result.test_probs is not None:
             arrays["test_probs"] = result.test_probs
         np.savez(partial / "result.npz", allow_pickle=False, identity=np.array(identity), **arrays)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in net.state_dict().items()},
-            partial / "model.safetensors",
-        )
+        tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+        # Written here, not by safetensors: its error on a full disk is no OSError.
+        (partial / "model.safetensors").write_bytes(save(tensors))
         history.to_csv(partial / "history.csv", index=False, lineterminator="\n")
+        manifest.write_manifest(partial, FOLD_FILES)
         partial.chmod(0o755)
         for path in (*partial.iterdir(), partial):
             sync(path)
@@ -261,9 +343,13 @@ def save_fold(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_fold(run: RunFolder, identity: str, seed: int, fold: Fold) -> FoldResult:
-    """Return a stored fold's predictions; one of another identity is refused."""
+def load_fold(run: RunFolder, identity: str | None, seed: int, fold: Fold) -> FoldResult:
+    """Return a stored fold's predictions; a damaged one or one of another identity is refused.
+
+    Without an identity that of the fold itself counts.
+    """
     path = run.fold_folder(seed, fold) / "result.npz"
+    _check_files(path.parent, "result.npz", "history.csv")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             stored = str(arrays["identity"])
@@ -276,11 +362,28 @@ def load_fold(run: RunFolder, identity: str, seed: int, fold: Fold) -> FoldResul
             )
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{path}: not a fold's result: {error}; delete its folder") from error
-    if stored != identity:
+    if identity is not None and stored != identity:
         raise InputError(
             f"{path}: trained with another configuration or on other data; delete its folder"
         )
     return result
+
+
+def _check_files(folder: Path, *names: str) -> None:
+    # Folds from before there were manifests have none; `hbcomp verify` says so.
+    if not (folder / manifest.NAME).exists():
+        return
+    try:
+        hash_of = manifest.read_manifest(folder)
+        problems = [
+            f"{folder / name}: {what}"
+            for name in names
+            if (what := manifest.damage(folder / name, hash_of.get(name, "")))
+        ]
+    except InputError as error:
+        problems = [str(error)]
+    if problems:
+        raise InputError(f"{'; '.join(problems)}; delete {folder}, and `hbcomp cv` trains it anew")
 
 
 def load_history(run: RunFolder, seed: int, fold: Fold) -> pd.DataFrame:
@@ -291,6 +394,7 @@ def load_history(run: RunFolder, seed: int, fold: Fold) -> pd.DataFrame:
 def load_weights(run: RunFolder, seed: int, fold: Fold, net: nn.Module) -> nn.Module:
     """Return the net with a stored fold's weights; any missing or left-over one is refused."""
     path = run.fold_folder(seed, fold) / "model.safetensors"
+    _check_files(path.parent, "model.safetensors")
     try:
         net.load_state_dict(load_file(path), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -61,6 +61,7 @@ def state_config(asked: Asked, *, force: bool) -> None:
                 f"{path} already states another configuration; "
                 "choose another --name, or replace it with --force"
             )
+    asked.run.discard_manifest()
     write_text(path, asked.statement)
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 
 from hbcomp.config import Section
 from hbcomp.errors import InputError
-from hbcomp.files import write_text
+from hbcomp.files import sweep, write_text
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
 
@@ -289,7 +289,8 @@ def _cell(value: object) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's ledger for this process alone; others wait.
 
-    The operating system drops the lock with the process, so a killed one leaves none behind.
+    The operating system drops the lock with the process, so a killed one leaves none behind; what
+    it left half-written is swept away.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
@@ -300,6 +301,7 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder / NAME}: another process has held it for {LOCK_SECONDS:.0f} seconds"
         ) from None
     try:
+        sweep(folder)
         yield
     finally:
         lock.release()

@@ -14,6 +14,7 @@ import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from hbcomp.cli import deafened
 from hbcomp.errors import InputError
 from hbcomp.training.device import Compute
 
@@ -71,7 +72,8 @@ class Crew(Generic[Job]):
         while True:
             while free and (job := next(jobs, None)) is not None:
                 seat = free.pop(0)
-                running[self._pool(seat).submit(self._work, job, seat)] = seat, job
+                with deafened():  # the pool's process starts here
+                    running[self._pool(seat).submit(self._work, job, seat)] = seat, job
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_weights_survive_the_disk_and_a_net_of_another_shape_is_refused(run):
             folder.load_weights(run, 0, 0, wrong)
 
 
-@pytest.mark.parametrize("moment", ["np.savez", "save_file", "sync"])
+@pytest.mark.parametrize("moment", ["np.savez", "save", "sync"])
 def test_a_fold_that_fails_while_being_written_is_not_there(run, monkeypatch, moment):
     def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
@@ -124,12 +125,15 @@ def test_force_deletes_the_folds_of_another_identity(run):
 def test_a_run_is_held_by_one_process_at_a_time(run):
     with (
         folder.locked(run),
-        pytest.raises(InputError, match="another process is working on this run"),
+        pytest.raises(
+            InputError, match=f"working on this run: .*, process {os.getpid()} on .* since"
+        ),
         folder.locked(run),
     ):
         pass
     with folder.locked(run):  # released again
         pass
+    assert {path.name for path in run.path.iterdir()} <= {"run.lock"}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +154,9 @@ def test_a_torn_result_is_named_with_the_remedy(run):
     store_fold(run)
     path = run.fold_folder(0, 0) / "result.npz"
     path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"result\.npz: damaged: .*; delete \S+/folds/0-0, and"):
+        folder.load_fold(run, "identity", 0, 0)
+    (path.parent / "manifest.json").unlink()
     with pytest.raises(
         InputError, match=r"result\.npz: not a fold's result: .*; delete its folder"
     ):

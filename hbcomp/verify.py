@@ -1,0 +1,76 @@
+"""The command `python -m hbcomp.verify`: is a finished experiment still what it says it is?"""
+
+import json
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def verify(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Experiments; default: all finished ones."),
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(metavar="SEED-FOLD", help="Which net predicts again; default: the first."),
+    ] = None,
+    all_folds: Annotated[
+        bool, typer.Option("--all-folds", help="Let every net predict again.")
+    ] = False,
+) -> dict[str, Any]:
+    """Compute again what finished experiments say, and compare; exit code 2 if anything failed.
+
+    Compared are: every file with the sha256 in manifest.json; scores with those of the stored
+    predictions; predictions with those of the folds; oof.csv and test.csv; the submission and
+    its row in the ledger; the data's fingerprints; one net's probabilities with what its weights
+    give, to the bit on the machine that trained it; of a blend what its recipe gives.
+
+    Covered are all files that cv, import-oof and blend write; not covered are lock files,
+    studies.db, tuning/, space.toml, pictures/threshold-study.png and files of your own. Nothing
+    is written.
+
+    Examples: python -m hbcomp.verify
+
+    python -m hbcomp.verify resnet blend --all-folds
+    """
+    from hbcomp.errors import InputError
+    from hbcomp.experiment.folder import find_run, finished_runs
+    from hbcomp.integrity.checks import Check, verify_run
+    from hbcomp.pages import Table, print_table
+
+    if fold and all_folds:
+        raise InputError("--fold is one of --all-folds; give one of the two")
+    nets = [fold] if fold else [] if all_folds else None
+    names = runs or finished_runs()
+    if not names:
+        raise InputError("there is no finished experiment under experiments/")
+    checks: list[Check] = [check for name in names for check in verify_run(find_run(name), nets)]
+    rows = [[each.experiment, each.name, each.status, each.detail] for each in checks]
+    table = Table("Computed again", ["experiment", "check", "result", "what or why"], rows)
+    print_table(table, cli.console)
+    n_of = Counter(each.status for each in checks)
+    numbers = {
+        "experiments": names,
+        "n_checks": len(checks),
+        "n_ok": n_of["ok"],
+        "n_failed": n_of["FAILED"],
+        "n_not_checked": n_of["not checked"],
+    }
+    if failed := [each for each in checks if each.status == "FAILED"]:
+        typer.echo(json.dumps(numbers))  # the counts, though it ends with an error
+        named = [f"{each.experiment}: {each.name}: {each.detail}" for each in failed]
+        raise InputError(f"{len(failed)} of {len(checks)} checks failed: {'; '.join(named)}")
+    return numbers
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(verify)
+
+
+if __name__ == "__main__":
+    main()
