@@ -6,6 +6,7 @@ The models themselves live beside what they configure; this module knows none of
 import copy
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_toml(path: Path) -> Values:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: a TOML file must be UTF-8 text, but {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also too many digits, too deep a nesting
         raise InputError(f"{path}: not valid TOML: {error}") from error
 
 
@@ -63,10 +64,12 @@ def read_json(path: Path, what: str, hint: str) -> Values:
     `hint` asks, where there is no such file, what may have been forgotten.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        values = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite
+        )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {hint}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a {what}: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: a {what} must be a JSON object")
@@ -75,6 +78,13 @@ def read_json(path: Path, what: str, hint: str) -> Values:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"numbers must be finite, but there is {constant}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # such as 1e400
+        _refuse(text)
+    return number
 
 
 def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
@@ -100,9 +110,10 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return values["value"] if len(values) == 1 else text  # a line break would start another key
 
 
 def validate(model: type[Model], values: Mapping[str, Any], source: object) -> Model:

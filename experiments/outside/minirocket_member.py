@@ -110,9 +110,9 @@ def sums_without(fold: int, n_folds: int, folder: Path) -> Sums:
     first, *others = [other for other in range(n_folds) if other != fold]
     totals = []
     for name in Sums._fields:
-        total = np.load(folder / f"{name}-{first}.npy")
+        total = np.load(folder / f"{name}-{first}.npy", allow_pickle=False)
         for other in others:
-            total += np.load(folder / f"{name}-{other}.npy", mmap_mode="r")
+            total += np.load(folder / f"{name}-{other}.npy", mmap_mode="r", allow_pickle=False)
         totals.append(total)
     return Sums(*totals)
 
