@@ -1,7 +1,7 @@
 """A finished run's nets and rule on other data than it was scored on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 from rich.console import Console
+from torch import Tensor
 
 from hbcomp.config import read_json, validate
+from hbcomp.crossval import inputs_of, load_material
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import load_sample
@@ -94,14 +96,35 @@ def _probs(
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
-    signals = torch.tensor(beats.signals, device=compute.device)
+    shown = _shown(config, report, run, beats, compute.device)
+    width = config.features.width(n_timepoints, n_classes)
     parts = []
     for seed, fold in nets:
-        net = build_net(config.net, n_timepoints, n_classes, seed=0)  # its weights are replaced
+        net = build_net(config.net, width, n_classes, seed=0)  # its weights are replaced
         folder.load_weights(run, seed, fold, net)
-        parts.append(predict_probs(net.to(compute.device), signals, compute))
+        parts.append(predict_probs(net.to(compute.device), shown(seed, fold), compute))
         console.print(f"seed {seed} fold {fold}: {beats.n_rows:,} rows predicted")
     return beats, mean_probs(parts)
+
+
+def _shown(
+    config: Config, report: dict[str, Any], run: RunFolder, beats: Dataset, device: str
+) -> Callable[[int, Fold], Tensor]:
+    """Return what shows the beats to the net of a seed and a fold, as they were in training."""
+    signals = torch.tensor(beats.signals, device=device)
+    if not config.features.is_of_fold:
+        return lambda seed, fold: signals
+    material = load_material(config)
+    train, test = material.data.train, material.data.test
+    if train.fingerprint != report["data"]["fingerprint_train"]:
+        raise InputError(f"{train.source}: not the beats that {run.name} was trained on")
+    is_own_test = test is not None and test.fingerprint == beats.fingerprint
+
+    def shown(seed: int, fold: Fold) -> Tensor:
+        inputs = inputs_of(config, material, seed, fold, device)
+        return inputs.of_test(signals) if is_own_test else inputs.of_signals(signals)
+
+    return shown
 
 
 def _nets_of_folds(report: dict[str, Any]) -> list[tuple[int, Fold]]:

@@ -45,6 +45,8 @@ def arrange(
         return Arrangement(compute, n_jobs or _open_jobs(config.compute, compute, len(members)))
     bound = config.net.is_compute_bound
     compute = choose_compute(config.compute, is_compute_bound=bound, n_jobs=n_jobs or 1)
+    if config.features.is_of_fold:
+        return _for_features(config, compute, len(members), n_jobs)
     if compute.device == "cpu":
         return _on_cpu(config, compute, beats, members, n_jobs)
     n_jobs = n_jobs or _open_jobs(config.compute, compute, len(members))
@@ -52,6 +54,13 @@ def arrange(
         share = members[: -(-len(members) // n_jobs)]  # what one GPU of several gets
         compute = choose_together(config.recipe, beats, share, compute, config.compute.layout)
     return Arrangement(compute, n_jobs)
+
+
+def _for_features(config: Config, compute: Compute, n_nets: int, n_jobs: int | None) -> Arrangement:
+    # Features take the time, not steps, and every net needs its own: a core or a GPU for each.
+    if compute.device == "cpu" and not (n_jobs or config.compute.n_threads):
+        compute = replace(compute, n_threads=1)
+    return Arrangement(compute, n_jobs or _open_jobs(config.compute, compute, n_nets))
 
 
 def _on_cpu(

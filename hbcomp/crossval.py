@@ -26,6 +26,8 @@ from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.sources import load_pseudo_labels
+from hbcomp.features.base import FeatureConfig
+from hbcomp.inputs import Inputs, fit_inputs
 from hbcomp.nets.registry import build_net
 from hbcomp.predictions import Fold, FoldResult, Predictions, assemble
 from hbcomp.progress import Emit, FoldProgress, Relay, relayed, show_folds
@@ -55,6 +57,7 @@ class FoldTask:
     train_idx: np.ndarray
     valid_idx: np.ndarray
     recipe: Recipe
+    features: FeatureConfig
     compute: Compute
     scored_epochs: frozenset[int]
     identity: str
@@ -152,7 +155,8 @@ def load_material(config: Config) -> Material:
     for warning in duplicates.warnings():
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
-    build_net(config.net, data.train.n_timepoints, data.train.n_classes, seed=0)
+    width = config.features.width(data.train.n_timepoints, data.train.n_classes)
+    build_net(config.net, width, data.train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
     if pseudo:
@@ -193,6 +197,8 @@ def cross_validate(
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             folder.load_fold(run, identity_of_seed[seed], seed, fold)
     announce(run, how, f"{len(material.fold_keys)} folds", len(material.fold_keys) - len(pending))
+    if pending and config.features.is_of_fold:
+        console.print("the beats are described anew for every fold, which takes most of its time")
     train_nets(config, material, run, pending, identity_of_seed, how, watch)
     with watch.phase("decide"):
         return _outcome(config, material, run, identity_of_seed, how, len(pending))
@@ -227,6 +233,13 @@ def _about(compute: Compute) -> dict[str, Any]:
     }
 
 
+def inputs_of(config: Config, material: Material, seed: int, fold: Fold, device: str) -> Inputs:
+    """Return the features that one net of a run was shown."""
+    beats = beats_on(material.data, device, has_test_rows=material.pseudo is not None)
+    member = member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
+    return fit_inputs(config.features, beats, member)
+
+
 def arrange_nets(
     config: Config,
     material: Material,
@@ -236,26 +249,31 @@ def arrange_nets(
 ) -> Arrangement:
     """Return how the nets of these (seed, fold) share the machine."""
     asked = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
-    beats = _put_beats(material.data, asked.device, has_test_rows=material.pseudo is not None)
+    beats = beats_on(material.data, asked.device, has_test_rows=material.pseudo is not None)
     members = [
-        _member(seed, fold, *material.train_rows(seed, fold), beats.device)
+        member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
         for seed, fold in pending
     ]
     return arrange(config, run, beats, members, n_jobs)
 
 
-def _member(
+def member_of(
     seed: int,
     fold: Fold,
     train_idx: np.ndarray,
     train_labels: np.ndarray | None,
     device: torch.device,
 ) -> Member:
+    """Return a net to train, its rows on the device; seed and fold alone seed it."""
     return Member(
         torch.tensor(train_idx, device=device),
         (seed, fold if isinstance(fold, int) else MAX_SEED),  # a number that no fold has
         None if train_labels is None else torch.tensor(train_labels, device=device),
     )
+
+
+def _member(task: FoldTask, device: torch.device) -> Member:
+    return member_of(task.seed, task.fold, task.train_idx, task.train_labels, device)
 
 
 def train_nets(
@@ -291,6 +309,7 @@ def _task(
         train_idx=train_idx,
         valid_idx=valid_idx,
         recipe=config.recipe,
+        features=config.features,
         compute=compute,
         scored_epochs=scored_epochs,
         identity=identity,
@@ -406,7 +425,8 @@ def _train_folds_in_worker(
     return watch.seconds
 
 
-def _put_beats(data: Data, device: str, *, has_test_rows: bool) -> Beats:
+def beats_on(data: Data, device: str, *, has_test_rows: bool) -> Beats:
+    """Copy the train rows to the device, with the test rows behind them if nets train on some."""
     unlabelled = data.test.signals if data.test and has_test_rows else None
     return put_beats(data.train.signals, data.train.known_labels, device, unlabelled)
 
@@ -414,7 +434,7 @@ def _put_beats(data: Data, device: str, *, has_test_rows: bool) -> Beats:
 def put_on_device(data: Data, task: FoldTask) -> Resident:
     """Copy the beats that a task and its like need to their device."""
     device = task.compute.device
-    beats = _put_beats(data, device, has_test_rows=task.train_labels is not None)
+    beats = beats_on(data, device, has_test_rows=task.train_labels is not None)
     # A copy of their own: seen within the beats they would lie at another address, and the last
     # bits of a product may depend on how its input is aligned.
     test_signals = torch.tensor(data.test.signals, device=device) if data.test else None
@@ -427,6 +447,9 @@ def train_folds(
     """Train folds at the same time, predict their validation and test rows, and store all of it."""
     group[0].compute.enter()
     with explained(group):
+        if group[0].features.is_of_fold:
+            with watch.phase("features"):
+                resident = _featured(group[0], resident)
         fits = [_Fit(task, resident) for task in group]
         _train_and_score(fits, resident, emit, watch)
         results = [_result(fit, resident, watch, position) for position, fit in enumerate(fits)]
@@ -439,13 +462,22 @@ def train_folds(
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
 
 
+def _featured(task: FoldTask, resident: Resident) -> Resident:
+    """Return the beats as the net of one fold is shown them."""
+    beats, test = resident.beats, resident.test_signals
+    inputs = fit_inputs(task.features, beats, _member(task, beats.device))
+    held_out = torch.tensor(task.valid_idx, device=beats.device)
+    seen = inputs.as_beats(torch.tensor(task.train_idx, device=beats.device), held_out)
+    return Resident(seen, None if test is None else inputs.of_test(test))
+
+
 class _Fit:
     """A fold in training: its rows on the device, and what its epochs said so far."""
 
     def __init__(self, task: FoldTask, resident: Resident) -> None:
         beats = resident.beats
         self.task = task
-        self.member = _member(task.seed, task.fold, task.train_idx, task.train_labels, beats.device)
+        self.member = _member(task, beats.device)
         self.valid_signals = beats.signals[torch.tensor(task.valid_idx, device=beats.device)]
         self.valid_labels = beats.labels.cpu().numpy()[task.valid_idx]
         self.valid_probs = np.empty((0, beats.n_classes), dtype=np.float32)

@@ -11,6 +11,7 @@ PHASES = (
     "read",
     "arrange",
     "transfer",
+    "features",
     "compile",
     "train",
     "validate",

@@ -25,7 +25,8 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 def task():
     rows = np.arange(40)
     scored = frozenset({Config().train.n_epochs})
-    return FoldTask(0, 3, rows[8:], rows[:8], Config().recipe, CPU, scored, "identity")
+    recipe, features = Config().recipe, Config().features
+    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, CPU, scored, "identity")
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
 """The configuration of an experiment: the sections of every layer in one frozen model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from hbcomp.config import Section, override, read_toml, validate
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.folds import FoldsConfig, Seeds
+from hbcomp.features import registry as features
+from hbcomp.features.base import FeatureConfig
+from hbcomp.features.samples import SamplesConfig
+from hbcomp.nets import registry as nets
 from hbcomp.nets.base import NetConfig
-from hbcomp.nets.registry import config_class
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.training.augment import AugmentConfig
@@ -55,6 +58,7 @@ class Config(Section):
 
     data: DataConfig = DataConfig()
     folds: FoldsConfig = FoldsConfig()
+    features: SerializeAsAny[FeatureConfig] = SamplesConfig()
     net: SerializeAsAny[NetConfig] = ResNetConfig()
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -67,10 +71,25 @@ class Config(Section):
     @field_validator("net", mode="before")
     @classmethod
     def _net_of_its_name(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            kind = config_class(values.get("name", "resnet"))
-            return validate(kind, {"name": "resnet", **values}, source="")
-        return values
+        return _section_of_its_name(values, nets.config_class, "resnet")
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _features_of_their_name(cls, values: Any) -> Any:
+        return _section_of_its_name(values, features.config_class, "samples")
+
+    @model_validator(mode="after")
+    def _features_of_a_fold_stand_alone(self) -> "Config":
+        if not self.features.is_of_fold:
+            return self
+        problems = []
+        if self.augment != AugmentConfig():
+            problems.append("augment.scale, .noise and .shift must be 0: they change signals")
+        if self.compute.n_together not in (None, 1):
+            problems.append("compute.n_together must be 1: every net has features of its own")
+        if problems:
+            raise ValueError(f"with features.name {self.features.name!r} {'; '.join(problems)}")
+        return self
 
     @property
     def recipe(self) -> Recipe:
@@ -84,12 +103,24 @@ class Config(Section):
         decision rule, which comes after; not where and how precisely it is computed.
         """
         sections = {"net", "train", "augment"} | ({"pseudo"} if self.pseudo.runs else set())
+        if self.features != SamplesConfig():
+            sections.add("features")
         values = self.model_dump(mode="json", include=sections)
         return {
             f"{section}.{key}": value
             for section, table in values.items()
             for key, value in table.items()
         }
+
+
+def _section_of_its_name(
+    values: Any, class_of: Callable[[Any], type[Section]], default: str
+) -> Any:
+    """Return a table as the section that its name asks for; what is none is left to pydantic."""
+    if isinstance(values, Mapping) and isinstance(name := values.get("name", default), str):
+        kind = class_of(name)
+        return validate(kind, {"name": default, **values}, source="")
+    return values
 
 
 def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hbcomp.application import computed_as
+from hbcomp.crossval import inputs_of, load_material
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import load_weights
 from hbcomp.integrity.case import Case, NotChecked
@@ -79,14 +81,26 @@ def _gap(case: Case, net: Net, compute: Compute) -> float:
         raise NotChecked(f"{name} is damaged")
     stored, data = case.load_fold(*net), case.data
     train = data.train
-    built = build_net(case.config.net, train.n_timepoints, train.n_classes, seed=0)
+    width = case.config.features.width(train.n_timepoints, train.n_classes)
+    built = build_net(case.config.net, width, train.n_classes, seed=0)
     weighted = load_weights(case.run, *net, built).to(compute.device)
-    pairs = [(train.signals[stored.valid_idx], stored.valid_probs)]
-    if data.test and stored.test_probs is not None:
-        pairs.append((data.test.signals, stored.test_probs))
+    held_out, test = _shown(case, net, stored.valid_idx, compute.device)
+    pairs = [(held_out, stored.valid_probs), (test, stored.test_probs)]
     gaps = [0.0]
     for signals, probs in pairs:
-        if len(signals):  # a net that was trained on everything holds nothing out
-            on_device = torch.tensor(signals, device=compute.device)
-            gaps.append(float(np.abs(predict_probs(weighted, on_device, compute) - probs).max()))
+        # A net that was trained on everything holds nothing out.
+        if signals is not None and probs is not None and len(probs):
+            gaps.append(float(np.abs(predict_probs(weighted, signals, compute) - probs).max()))
     return float(np.max(gaps))  # unlike max(), which may pass over a NaN
+
+
+def _shown(
+    case: Case, net: Net, valid_idx: np.ndarray, device: str
+) -> tuple[Tensor, Tensor | None]:
+    """Return the held-out and the test rows as the net was shown them."""
+    rows = torch.tensor(valid_idx, device=device)
+    test = torch.tensor(case.data.test.signals, device=device) if case.data.test else None
+    if not case.config.features.is_of_fold:
+        return torch.tensor(case.data.train.signals, device=device)[rows], test
+    inputs = inputs_of(case.config, load_material(case.config), *net, device)
+    return inputs.of_rows(rows), None if test is None else inputs.of_test(test)

@@ -28,7 +28,13 @@ class NetConfig(Section):
 
 
 def convolution(
-    n_in: int, n_out: int, kernel: int, *, stride: int = 1, has_bias: bool = False
+    n_in: int,
+    n_out: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    has_bias: bool = False,
 ) -> nn.Conv2d:
     """Return a one-dimensional convolution, written as a two-dimensional one of height 1.
 
@@ -36,7 +42,10 @@ def convolution(
     for most layers of 32 to 128 channels (measured, experiments/LOG.md). A bias before batch norm
     is left out: its true gradient is zero, and Adam makes drift of the rounding noise.
     """
-    return nn.Conv2d(n_in, n_out, (1, kernel), (1, stride), (0, kernel // 2), bias=has_bias)
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(
+        n_in, n_out, (1, kernel), (1, stride), (0, padding), (1, dilation), bias=has_bias
+    )
 
 
 def as_channels_last(net: nn.Module) -> nn.Module:
@@ -53,3 +62,28 @@ def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
     is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
     channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=-1)  # (b, t, c)
     return channels[:, None].permute(0, 3, 1, 2)  # channels last in memory
+
+
+def with_positions(features: Float[Tensor, "b c 1 s"]) -> Float[Tensor, "b d"]:
+    """Return the mean and the maximum of each channel, then its values at every position.
+
+    All beats begin at the same point of the cycle, so where something happens says what it is.
+    """
+    pooled = [features.mean((2, 3)), features.amax((2, 3)), features.flatten(1)]
+    return torch.cat(pooled, dim=1)
+
+
+def dense_head(n_features: int, hidden: int, dropout: float, n_classes: int) -> nn.Sequential:
+    """Return two linear layers with batch norm, ReLU and dropout between them."""
+    return nn.Sequential(
+        nn.Linear(n_features, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, n_classes),
+    )
+
+
+def halved(n_positions: int, times: int) -> int:
+    """Return the positions left after strides of 2, each rounded up: at least one is."""
+    return -(-n_positions // (1 << times))

@@ -7,15 +7,23 @@ import torch
 from torch import nn
 
 from hbcomp.errors import InputError
+from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.base import NetConfig
+from hbcomp.nets.dilated import DilatedConfig
+from hbcomp.nets.inception import InceptionConfig
+from hbcomp.nets.linear import LinearConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.nets.wide import WideConfig
 
 NETS: Mapping[str, type[NetConfig]] = {
+    "linear": LinearConfig,
     "reference": ReferenceConfig,
     "resnet": ResNetConfig,
     "wide": WideConfig,
+    "inception": InceptionConfig,
+    "dilated": DilatedConfig,
+    "attention": AttentionConfig,
 }
 
 

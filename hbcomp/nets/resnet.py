@@ -4,21 +4,26 @@ After He et al. 2016 (arXiv:1512.03385) and Wang et al. 2017 (arXiv:1611.06455),
 signals. What differs, and why (measured in experiments/LOG.md):
 
 - The convolutions are two-dimensional with height 1 and channels last in memory (`convolution`).
-- The head sees the flattened features beside their mean and maximum. All beats begin at the same
-  point of the cycle, so where something happens says what it is.
+- The head sees the flattened features beside their mean and maximum (`with_positions`).
 - A shortcut that changes shape averages neighbours and pads channels with zeros: no parameters,
   and no 1x1 convolution, which costs more time than it computes.
 """
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig, as_channels_last, convolution, with_mask
+from hbcomp.nets.base import (
+    NetConfig,
+    as_channels_last,
+    convolution,
+    dense_head,
+    with_mask,
+    with_positions,
+)
 
 Features = Float[Tensor, "b c 1 s"]
 
@@ -73,19 +78,12 @@ class ResNet(nn.Module):
         length = n_timepoints
         for stride in (2, *config.strides):
             length = -(-length // stride)  # rounded up
-        self.head = nn.Sequential(
-            nn.Linear((length + 2) * widths[-1], config.hidden, bias=False),
-            nn.BatchNorm1d(config.hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, n_classes),
-        )
+        self.head = dense_head((length + 2) * widths[-1], config.hidden, config.dropout, n_classes)
 
     def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         features = self.blocks(self.stem(with_mask(signals)))  # (b, c, 1, s)
-        pooled = [features.mean((2, 3)), features.amax((2, 3)), features.flatten(1)]
-        logits: Tensor = self.head(torch.cat(pooled, dim=1))
+        logits: Tensor = self.head(with_positions(features))
         return logits
 
 

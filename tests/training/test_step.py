@@ -8,6 +8,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from hbcomp.data.synthetic import make_beats
+from hbcomp.nets.attention import AttentionConfig
+from hbcomp.nets.dilated import DilatedConfig
+from hbcomp.nets.inception import InceptionConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
@@ -20,7 +23,13 @@ from hbcomp.training.step import N_EAGER_STEPS, drawing_from
 
 # Whatever makes the host wait for a device.
 WAITS = {"aten::item", "aten::nonzero", "cudaStreamSynchronize", "cudaDeviceSynchronize"}
-NETS = {"resnet": ResNetConfig(widths=(4, 8), strides=(1, 2)), "reference": ReferenceConfig()}
+NETS = {
+    "resnet": ResNetConfig(widths=(4, 8), strides=(1, 2)),
+    "reference": ReferenceConfig(),
+    "inception": InceptionConfig(n_groups=1, width=4, kernels=(5, 3), hidden=8),
+    "dilated": DilatedConfig(width=4, dilations=(1, 2), hidden=8),
+    "attention": AttentionConfig(widths=(4, 8), n_layers=1, n_heads=2, hidden=8),
+}
 
 
 def profiled(call):

@@ -1,0 +1,187 @@
+"""How far a beat is from each class: from the nearest line through two of its training beats.
+
+The nearest feature line method (Li & Lu 1999, IEEE Trans. Neural Networks 10(2):439-443): whatever
+lies between or beyond two beats of a class is taken to be of that class, too. Among the training
+rows nearest to a beat every pair spans a line; with a, b the differences of the pair from the
+beat, the squared distance to its line is (|a|^2 |b|^2 - (a.b)^2) / |a - b|^2, all of it in one Gram
+matrix. The logarithms of the distances, of each class in several views, go to a linear net.
+
+Where a class was filled up with mixtures of neighbours (SMOTE), as here, a beat lies on the lines
+through its own mixtures, so a split by beat scores worse than one by patient would. `floor` keeps
+the exact hits of such lines from standing out against merely near ones.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
+from pydantic import Field
+from torch import Tensor
+
+from hbcomp.config import Section
+from hbcomp.features.base import FeatureConfig, MakeFeatures
+
+GROUP = 16  # columns that the search for the nearest skips together
+CHUNK = 128  # queries at once on a CPU; measured: 512 take 15 % longer
+GPU_CHUNK = 2048  # assumed: 0.4 GB of distances to 50,000 references
+LEAST_SPREAD = 1e-2  # of a flat signal that is to be normalised
+FAR = 1e3  # where a class has no other training row: no distance at all
+
+
+class View(Section):
+    """A part of the signal, as distances are to see it."""
+
+    length: int = Field(default=0, ge=0)  # only so many samples from the start; 0 means all
+    normalise: bool = False  # to mean 0 and standard deviation 1
+    difference: bool = False  # of neighbouring samples
+
+    def of(self, signals: Float32[Tensor, "n t"]) -> Float32[Tensor, "n v"]:
+        """Return the view of every signal."""
+        seen = signals[:, : self.length] if self.length else signals
+        if self.difference:
+            seen = seen.diff(dim=1)
+        if self.normalise:
+            seen = seen - seen.mean(1, keepdim=True)
+            seen = seen / seen.std(1, correction=0, keepdim=True).clamp(min=LEAST_SPREAD)
+        return seen.contiguous()
+
+
+# Chosen on the 100,000 beats of the replica, experiments/LOG.md: beside the whole beat its first
+# half, which the length of the beat leaves alone, and its first wave at equal height, because a row
+# is scaled by whatever peak it holds.
+VIEWS = (
+    View(),
+    View(difference=True),
+    View(length=100),
+    View(length=70, normalise=True),
+    View(length=45, normalise=True),
+)
+
+
+class LinesConfig(FeatureConfig):
+    """The views, and how many of a class's nearest training rows span lines in each."""
+
+    is_of_fold: ClassVar[bool] = True
+
+    name: Literal["lines"] = "lines"
+    views: tuple[View, ...] = Field(default=VIEWS, min_length=1)
+    n_components: int = Field(default=40, ge=1)  # principal components kept of each view
+    n_neighbours: int = Field(default=20, ge=2)
+    floor: float = Field(default=0.05, gt=0)  # added to a distance before its logarithm
+
+    def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002
+        """Return one feature per view and class."""
+        return len(self.views) * n_classes
+
+    def fit(
+        self, references: Float32[Tensor, "r t"], labels: Int64[Tensor, " r"], n_classes: int
+    ) -> MakeFeatures:
+        """Return what measures the distances of signals to the lines through `references`."""
+        places = [torch.nonzero(labels == each).flatten() for each in range(n_classes)]
+        axes = [principal_axes(view.of(references), self.n_components) for view in self.views]
+        crowds = [
+            [_crowd(view.of(references[rows]) @ basis, rows, len(references)) for rows in places]
+            for view, basis in zip(self.views, axes, strict=True)
+        ]
+
+        def make(signals: Tensor, own: Tensor) -> Tensor:
+            distances = [
+                line_distance(seen, own, crowd, self.n_neighbours)
+                for view, basis, of_class in zip(self.views, axes, crowds, strict=True)
+                for seen in [view.of(signals) @ basis]
+                for crowd in of_class
+            ]
+            return (torch.stack(distances, dim=1) + self.floor).log()
+
+        return make
+
+
+def principal_axes(seen: Float[Tensor, "r v"], n_components: int) -> Float[Tensor, "v p"]:
+    """Return the directions in which the references differ most, as columns.
+
+    Distances within them are nearly those of all samples, at a fifth of the cost, and what is left
+    out is mostly noise: it made them better (experiments/LOG.md). A row that is described as if it
+    were no reference has had its share in the axes, which know no labels.
+    """
+    centred = (seen - seen.mean(0)).double()
+    axes: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors
+    return axes[:, -n_components:].to(seen.dtype).contiguous()
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """One class's references in one view, and what searches among them need.
+
+    `columns` is their transpose above their squared norms, filled up to whole groups with columns
+    that are infinitely far, so that one product gives distances.
+    """
+
+    rows: Float32[Tensor, "r v"]
+    columns: Float32[Tensor, "w c"]
+    place: Int64[Tensor, " n"]  # of each reference of any class among these, or -1
+
+
+def _crowd(rows: Float32[Tensor, "r v"], places: Int64[Tensor, " r"], n_all: int) -> Crowd:
+    n_missing = -len(rows) % GROUP
+    squares = F.pad((rows * rows).sum(1), (0, n_missing), value=torch.inf)
+    place = torch.full((n_all + 1,), -1, device=rows.device)  # the last one for own == -1
+    place[places] = torch.arange(len(places), device=rows.device)
+    return Crowd(rows, torch.cat([F.pad(rows, (0, 0, 0, n_missing)).T, squares[None]]), place)
+
+
+def line_distance(
+    queries: Float32[Tensor, "q v"], own: Int64[Tensor, " q"], crowd: Crowd, n_neighbours: int
+) -> Float[Tensor, " q"]:
+    """Return each query's distance to the nearest line through two of its nearest references.
+
+    A query that is a reference, at `own`, is left out of its own neighbours. Where only one is
+    left the distance is to that one, and without any it is `FAR`.
+    """
+    k = min(n_neighbours, len(crowd.rows))
+    if k == 0:
+        return queries.new_full((len(queries),), FAR)
+    size = CHUNK if queries.device.type == "cpu" else GPU_CHUNK
+    parts = []
+    chunks = torch.split(queries, size), torch.split(crowd.place[own], size)
+    for chunk, places in zip(*chunks, strict=True):
+        near = nearest(chunk, places, crowd, k)
+        # Where there are fewer than k others, the rest is the query itself or what fills groups up.
+        is_other = (near != places[:, None]) & (near < len(crowd.rows))
+        gaps = crowd.rows[near.clamp(max=len(crowd.rows) - 1)] - chunk[:, None]  # (q, k, v)
+        parts.append(_to_lines(gaps, is_other))
+    return torch.cat(parts)
+
+
+def nearest(
+    queries: Float32[Tensor, "q v"], places: Int64[Tensor, " q"], crowd: Crowd, k: int
+) -> Int64[Tensor, "q k"]:
+    """Return the positions of the `k` nearest references of each query, in no order.
+
+    The k smallest of many numbers lie in the k groups with the smallest minima: so most columns
+    are only looked at to find their group's minimum.
+    """
+    distances = F.pad(-2 * queries, (0, 1), value=1) @ crowd.columns  # squared, less |query|^2
+    is_own = torch.nonzero(places >= 0).flatten()
+    distances[is_own, places[is_own]] = torch.inf
+    if k * GROUP >= len(crowd.rows):
+        return distances.topk(k, dim=1, largest=False, sorted=False).indices
+    # A group is every (columns / GROUP)-th column: its minimum is then one of whole rows.
+    grouped = distances.view(len(queries), GROUP, -1)
+    groups = grouped.amin(1).topk(k, dim=1, largest=False, sorted=False).indices
+    candidates = grouped.gather(2, groups[:, None].expand(-1, GROUP, -1)).flatten(1)
+    best = candidates.topk(k, dim=1, largest=False, sorted=False).indices
+    return best // k * grouped.shape[2] + groups.gather(1, best % k)
+
+
+def _to_lines(gaps: Float32[Tensor, "q k v"], is_other: Tensor) -> Float[Tensor, " q"]:
+    gram = gaps @ gaps.transpose(1, 2)
+    squares = gram.diagonal(dim1=1, dim2=2).masked_fill(~is_other, torch.inf)
+    first, second = squares[:, :, None], squares[:, None, :]
+    between = first + second - 2 * gram
+    # Equal references span no line, and rounding must not make one of them.
+    is_line = (between > 1e-6 * first) & between.isfinite()
+    to_line = torch.where(is_line, (first * second - gram * gram) / between, torch.inf)
+    closest = torch.minimum(to_line.flatten(1).amin(1), squares.amin(1)).clamp(min=0).sqrt()
+    return closest.clamp(max=FAR)

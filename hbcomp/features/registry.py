@@ -1,0 +1,18 @@
+"""Features by name. New ones are a file beside this and a line here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hbcomp.errors import InputError
+from hbcomp.features.base import FeatureConfig
+from hbcomp.features.lines import LinesConfig
+from hbcomp.features.samples import SamplesConfig
+
+FEATURES: Mapping[str, type[FeatureConfig]] = {"samples": SamplesConfig, "lines": LinesConfig}
+
+
+def config_class(name: Any) -> type[FeatureConfig]:
+    """Return the configuration class of the features of that name."""
+    if name not in FEATURES:
+        raise InputError(f"features.name must be one of {', '.join(FEATURES)}, but got {name!r}")
+    return FEATURES[name]

@@ -1,0 +1,110 @@
+"""Convolutions that make 26 positions of 205 samples, and self-attention among those.
+
+After Vaswani et al. 2017 (arXiv:1706.03762), with the norm before each part (Xiong et al. 2020,
+arXiv:2002.04745) and a convolutional stem (Xiao et al. 2021, arXiv:2106.14881). What differs:
+
+- The head is that of `resnet`: every position flattened, beside mean and maximum.
+- Attention is written as two products and a softmax, which vmap can stack and autocast can
+  shorten. vmap refuses a GRU, so a recurrent net could not train in the layout `stacked`.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from hbcomp.nets.base import (
+    NetConfig,
+    as_channels_last,
+    convolution,
+    dense_head,
+    halved,
+    with_mask,
+    with_positions,
+)
+
+POSITION_STD = 0.02  # of the initial position vectors, as in BERT (arXiv:1810.04805)
+
+
+class AttentionConfig(NetConfig):
+    """Strided convolutions of these widths, then layers of attention at the last one's width."""
+
+    name: Literal["attention"] = "attention"
+    widths: tuple[int, ...] = Field(default=(32, 48, 64), min_length=1)  # each halves the length
+    n_layers: int = Field(default=2, ge=1)
+    n_heads: int = Field(default=4, ge=1)
+    hidden: int = Field(default=256, ge=1)  # units of the head's hidden layer
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # before the last layer
+
+    @model_validator(mode="after")
+    def _check(self) -> "AttentionConfig":
+        if min(self.widths) < 1:
+            raise ValueError(f"widths must be positive, but got {list(self.widths)}")
+        if self.widths[-1] % self.n_heads:
+            raise ValueError(
+                f"n_heads must divide the last width, {self.widths[-1]}, but got {self.n_heads}"
+            )
+        return self
+
+    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+        """Return the net; 552,164 parameters for 205 timepoints and 4 classes."""
+        return as_channels_last(ConvolutionAttention(self, n_timepoints, n_classes))
+
+
+class ConvolutionAttention(nn.Module):
+    """Strided convolutions, position vectors, attention, and a head with one hidden layer."""
+
+    def __init__(self, config: AttentionConfig, n_timepoints: int, n_classes: int) -> None:
+        super().__init__()
+        width = config.widths[-1]
+        length = halved(n_timepoints, times=len(config.widths))
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip((2, *config.widths[:-1]), config.widths, strict=True):
+            layers += [
+                convolution(n_in, n_out, kernel=5, stride=2),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(inplace=True),
+            ]
+        self.stem = nn.Sequential(*layers)
+        self.positions = nn.Parameter(torch.empty(length, width))
+        nn.init.normal_(self.positions, std=POSITION_STD)
+        self.layers = nn.Sequential(*[Layer(width, config.n_heads) for _ in range(config.n_layers)])
+        self.head = dense_head((length + 2) * width, config.hidden, config.dropout, n_classes)
+
+    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+        """Return logits."""
+        features = self.stem(with_mask(signals)).flatten(2).transpose(1, 2)  # (b, s, c)
+        features = self.layers(features + self.positions)
+        logits: Tensor = self.head(with_positions(features.transpose(1, 2)[:, :, None]))
+        return logits
+
+
+class Layer(nn.Module):
+    """Attention among positions, then two linear layers at each; both beside the identity."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm1 = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width, bias=False)  # queries, keys and values
+        self.merge = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, 2 * width)
+        self.narrow = nn.Linear(2 * width, width)
+
+    def forward(self, features: Float[Tensor, "b s c"]) -> Float[Tensor, "b s c"]:
+        """Return the layer's features."""
+        features = features + self._attended(self.norm1(features))
+        changed: Tensor = self.narrow(F.relu(self.widen(self.norm2(features)), inplace=True))
+        return features + changed
+
+    def _attended(self, features: Float[Tensor, "b s c"]) -> Float[Tensor, "b s c"]:
+        by_head = self.project(features).unflatten(2, (3, self.n_heads, -1))  # (b, s, 3, h, d)
+        queries, keys, values = by_head.permute(2, 0, 3, 1, 4)  # (b, h, s, d) each
+        scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5  # (b, h, s, s)
+        shares = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+        merged: Tensor = self.merge((shares @ values).transpose(1, 2).flatten(2))
+        return merged

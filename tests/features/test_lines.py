@@ -1,0 +1,183 @@
+"""Distances to lines, against loops that anyone can check, and what features must not know."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hbcomp.experiment.config import Config
+from hbcomp.features.lines import (
+    FAR,
+    LinesConfig,
+    View,
+    _crowd,
+    line_distance,
+    nearest,
+    principal_axes,
+)
+from hbcomp.inputs import fit_inputs
+from hbcomp.training.loader import put_beats
+from hbcomp.training.state import Member
+
+WHOLE = (View(),)
+
+
+def signals(n, t=12, seed=0):
+    return torch.rand(n, t, generator=torch.Generator().manual_seed(seed))
+
+
+def crowd_of(rows):
+    return _crowd(rows, torch.arange(len(rows)), len(rows))
+
+
+def outside(queries):
+    return torch.full((len(queries),), -1)
+
+
+def slow_distance(query, references):
+    """The distance to the nearest line through two references, by projection in float64."""
+    query, references = query.double().numpy(), references.double().numpy()
+    found = [np.linalg.norm(query - each) for each in references]
+    for a, b in itertools.combinations(references, 2):
+        if (length := np.linalg.norm(b - a)) > 0:
+            direction = (b - a) / length
+            gap = query - a
+            found.append(np.linalg.norm(gap - gap @ direction * direction))
+    return min(found)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_the_distance_is_that_of_every_pair_of_references_projected_upon(seed, n_references):
+    references, queries = signals(n_references, seed=seed), signals(3, seed=seed + 1)
+    found = line_distance(queries, outside(queries), crowd_of(references), n_neighbours=9)
+    expected = [slow_distance(query, references) for query in queries]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(40, 200), st.integers(1, 5))
+def test_the_search_by_groups_finds_the_nearest(seed, n_references, k):
+    references, queries = signals(n_references, seed=seed), signals(7, seed=seed + 1)
+    found = nearest(queries, outside(queries), crowd_of(references), k)
+    distances = torch.cdist(queries.double(), references.double())
+    expected = distances.sort(dim=1).values[:, :k]
+    np.testing.assert_allclose(distances.gather(1, found).sort(dim=1).values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.3, 1.7])
+def test_what_lies_between_or_beyond_two_references_is_near_their_class(share):
+    first, second = signals(2)
+    query = (first + share * (second - first))[None]
+    found = line_distance(query, outside(query), crowd_of(torch.stack([first, second])), 2)
+    assert found.item() < 1e-3
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from([6, 30, 80]))
+def test_a_reference_is_described_as_if_it_were_none(seed, n):
+    rows, labels = signals(n, seed=seed), torch.arange(n) % 3
+    config = LinesConfig(views=(View(), View(difference=True)), n_neighbours=4, n_components=12)
+    own = torch.tensor([n // 2])
+    with_itself = config.fit(rows, labels, 3)(rows[own], own)
+    others = torch.arange(n) != own
+    without = config.fit(rows[others], labels[others], 3)(rows[own], torch.tensor([-1]))
+    torch.testing.assert_close(with_itself, without, rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_of_one_row_has_no_distance_to_itself_and_a_finite_one_to_others():
+    rows, labels = signals(5), torch.tensor([0, 0, 0, 0, 1])
+    make = LinesConfig(views=WHOLE).fit(rows, labels, 2)
+    features = make(rows, torch.arange(5))
+    assert features.isfinite().all()
+    assert features[4, 1].item() == pytest.approx(np.log(FAR + 0.05), rel=1e-5)
+
+
+def test_equal_references_span_no_line():
+    rows = signals(1).expand(4, -1).contiguous()
+    query = signals(1, seed=1)
+    found = line_distance(query, outside(query), crowd_of(rows), 4)
+    assert found.item() == pytest.approx(torch.dist(query, rows[0]).item(), rel=1e-4)
+
+
+def test_a_normalised_view_knows_neither_height_nor_offset():
+    beats = signals(4)
+    view = View(length=8, normalise=True)
+    torch.testing.assert_close(view.of(beats), view.of(0.4 * beats + 0.2))
+    assert view.of(torch.ones(1, 12)).isfinite().all()
+
+
+def test_a_view_has_its_length():
+    assert View(length=5).of(signals(2)).shape == (2, 5)
+    assert View(length=5, difference=True).of(signals(2)).shape == (2, 4)
+    assert View(length=99).of(signals(2)).shape == (2, 12)
+
+
+def test_principal_axes_keep_what_differs_and_are_at_right_angles():
+    plane = signals(2, t=12)
+    rows = (signals(30, t=2, seed=1) @ plane + 0.5).double()
+    axes = principal_axes(rows, 2)
+    torch.testing.assert_close(axes.T @ axes, torch.eye(2).double())
+    torch.testing.assert_close(torch.cdist(rows @ axes, rows @ axes), torch.cdist(rows, rows))
+
+
+def test_there_is_a_feature_for_every_view_and_class():
+    config = LinesConfig()
+    rows = signals(40, t=205)
+    made = config.fit(rows, torch.arange(40) % 4, 4)(rows[:3], torch.arange(3))
+    assert made.shape == (3, config.width(205, 4)) == (3, 20)
+
+
+def material(labels=None):
+    labels = np.arange(24) % 3 if labels is None else labels
+    rows = signals(24).numpy()
+    return put_beats(rows, labels, "cpu", unlabelled=signals(5, seed=9).numpy())
+
+
+def test_labels_of_rows_that_are_not_trained_on_change_nothing():
+    train_idx, held_out = torch.arange(16), torch.arange(16, 24)
+    beats = material()
+    other = material(np.r_[np.arange(16) % 3, np.zeros(8, dtype=np.int64)])
+    seen = [
+        fit_inputs(LinesConfig(), each, Member(train_idx, (0, 0))).as_beats(train_idx, held_out)
+        for each in (beats, other)
+    ]
+    assert torch.equal(seen[0].signals, seen[1].signals)
+    assert not seen[0].signals[24:].any()  # nobody asked for these
+
+
+def test_a_pseudo_labelled_test_row_does_not_see_itself():
+    beats = material()
+    train_idx = torch.cat([torch.arange(16), torch.tensor([24, 26])])  # two of the five test rows
+    taught = torch.cat([torch.arange(16) % 3, torch.tensor([0, 1])])
+    inputs = fit_inputs(LinesConfig(views=WHOLE), beats, Member(train_idx, (0, 0), taught))
+    features = inputs.of_test(beats.signals[24:])
+    assert features.min() > np.log(0.05) + 0.1  # a row that saw itself would be at distance 0
+    seeing = inputs.of_signals(beats.signals[24:])
+    assert seeing.min().item() == pytest.approx(np.log(0.05), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"augment": {"noise": 0.1}}, "augment"),
+        ({"compute": {"n_together": 2}}, "n_together"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(keys, named):
+    with pytest.raises(ValueError, match=named):
+        Config.model_validate({"features": {"name": "lines"}, **keys})
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"samples, lines.*'line'"):
+        Config.model_validate({"features": {"name": "line"}})
+
+
+def test_features_are_part_of_what_a_fold_is_bound_to():
+    plain, lines = Config(), Config.model_validate({"features": {"name": "lines"}})
+    assert not any(key.startswith("features") for key in plain.identity())
+    assert lines.identity()["features.n_neighbours"] == 20
