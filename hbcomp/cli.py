@@ -10,15 +10,18 @@ nothing half-written is left, and what was finished is kept.
 import errno
 import functools
 import json
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from hbcomp.errors import InputError
 
@@ -34,7 +37,9 @@ USERS_TO_MEND = {
     errno.EFBIG,
     errno.EIO,
     errno.EISDIR,
-    errno.ENOENT,  # a folder that was removed under our feet
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,  # a folder that was removed under our feet; but see `_is_in_package`
     errno.ENOSPC,
     errno.ENOTDIR,
     errno.EPERM,
@@ -42,9 +47,33 @@ USERS_TO_MEND = {
     errno.ESTALE,
 }
 
+MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
+# What would move a terminal's cursor or turn its text around, and halves of characters.
+UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f"
+    r"\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return text with its control characters as escapes, but for tabs and line ends."""
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class _Console(Console):
+    """A console on which ids, names and messages cannot command the terminal."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of what is printed; rich's own controls are not text, and stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 # No markup: brackets in a file name are not for rich to read. Wide where nobody reads it on a
 # screen: a log's lines must not be broken at 80 columns.
-console = Console(
+console = _Console(
     stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else 160
 )
 
@@ -71,7 +100,7 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
             _say("error", str(error))
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except OSError as error:
-            if error.errno not in USERS_TO_MEND:
+            if error.errno not in USERS_TO_MEND or _is_in_package(error.filename):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             _say("error", f"{where}{error.strerror}; mend that and give the same command again")
@@ -85,6 +114,11 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
         typer.echo(json.dumps(numbers, allow_nan=False))
 
     return command
+
+
+def _is_in_package(filename: object) -> bool:
+    """Whether a file is one of hbcomp's own: that it is missing is a bug of ours."""
+    return str(filename).startswith(str(Path(__file__).parent))
 
 
 def _exit_code(stop: BaseException | None) -> int:
@@ -114,6 +148,10 @@ def deafened() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    from multiprocessing import resource_tracker
+
+    # The first worker needs it, and Python 3.11 lets the signals through again once it has started.
+    resource_tracker.ensure_running()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -127,7 +165,10 @@ def _terminate(*_: object) -> NoReturn:
 
 def _say(kind: str, message: str) -> None:
     # Not through rich: it would wrap the line, and an error must stay one line.
-    typer.echo(f"{kind}: {' '.join(message.split())}", err=True)
+    line = visible(" ".join(message.split()))
+    if len(line) > MAX_MESSAGE:  # it quotes an endless id
+        line = f"{line[:MAX_MESSAGE]} ... ({len(line):,} characters)"
+    typer.echo(f"{kind}: {line}", err=True)
 
 
 def run(function: Callable[..., Numbers]) -> None:

@@ -10,7 +10,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from hbcomp.errors import InputError
 
 Values = dict[str, Any]
+MAX_DEPTH: Final = 50  # assumed: ours nest six deep
 
 
 class Section(BaseModel):
@@ -44,7 +45,7 @@ def unique(name: str) -> AfterValidator:
 def read_toml(path: Path) -> Values:
     """Return the tables of a TOML file; a missing or malformed one is an InputError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return cast(Values, _bounded(tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -64,9 +65,8 @@ def read_json(path: Path, what: str, hint: str) -> Values:
     `hint` asks, where there is no such file, what may have been forgotten.
     """
     try:
-        values = json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite
-        )
+        text = path.read_text(encoding="utf-8")
+        values = _bounded(json.loads(text, parse_constant=_refuse, parse_float=_finite))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -74,6 +74,26 @@ def read_json(path: Path, what: str, hint: str) -> Values:
     if not isinstance(values, dict):
         raise InputError(f"{path}: a {what} must be a JSON object")
     return values
+
+
+def _bounded(values: Any) -> Any:
+    """Return parsed values, if whoever walks, prints or opens them is safe; else a ValueError."""
+    layer = [values]  # by layers, because depth is what a recursion could not bear
+    for _ in range(MAX_DEPTH):
+        if any(isinstance(each, int) and each.bit_length() > 64 for each in layer):
+            raise ValueError("integers must fit 64 bits, but there is a larger one")
+        if any(isinstance(each, str) and "\0" in each for each in layer):
+            raise ValueError("text must not have NUL characters, but there is one")
+        layer = [child for each in layer for child in _children(each)]
+    if layer:
+        raise ValueError(f"values must be nested at most {MAX_DEPTH} deep")
+    return values
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else ()
 
 
 def _refuse(constant: str) -> None:
@@ -105,12 +125,15 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
             if not isinstance(table, dict):
                 raise InputError(f"--set {assignment}: {name!r} is a value, not a section")
         table[names[-1]] = _parse_value(text.strip())
-    return changed
+    try:
+        return cast(Values, _bounded(changed))
+    except ValueError as error:
+        raise InputError(f"--set: {error}") from error
 
 
 def _parse_value(text: str) -> Any:
     try:
-        values = tomllib.loads(f"value = {text}")
+        values = _bounded(tomllib.loads(f"value = {text}"))
     except (ValueError, RecursionError):
         return text
     return values["value"] if len(values) == 1 else text  # a line break would start another key

@@ -19,14 +19,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(handle)
     partial = Path(name)
     try:
-        yield partial
-        partial.chmod(0o644)  # mkstemp makes it private; a result is meant to be read
-        sync(partial)
-        partial.replace(path)
-        sync(path.parent)
+        with naming(path):
+            yield partial
+            partial.chmod(0o644)  # mkstemp makes it private; a result is meant to be read
+            sync(partial)
+            partial.replace(path)
+            sync(path.parent)
     except BaseException:
         with suppress(FileNotFoundError):
             partial.unlink()
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError of the block name `path` if it names no file, as one of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # one without a number shows nothing but its own text
+            error.filename = error.filename or str(path)
         raise
 
 

@@ -1,10 +1,10 @@
 """Out-of-fold and test probabilities, which always travel with their ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,18 @@ from hbcomp.data.folds import Folds
 from hbcomp.errors import InputError
 from hbcomp.files import atomic_path
 
+# The type and the axes of what the files hold; axes of one letter are equally long.
+Layout = Mapping[str, tuple[str, str]]
+LAYOUT: Final[Layout] = {
+    "train_ids": ("U", "n"),
+    "labels": ("int64", "n"),
+    "fold_of_row": ("int64", "n"),
+    "oof_probs": ("float64", "nk"),
+    "test_ids": ("U", "m"),
+    "test_probs": ("float64", "mk"),
+    "train_fingerprint": ("U", ""),
+    "test_fingerprint": ("U", ""),
+}
 ALL: Final = "all"  # in place of a fold's number: the net holds nothing out
 Fold = int | Literal["all"]
 
@@ -67,13 +79,66 @@ class Predictions:
     def load(cls, path: Path) -> "Predictions":
         """Return the predictions of a finished run."""
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                stored = {field.name: arrays[field.name] for field in fields(cls)}
-                return cls(**{name: _text(array) for name, array in stored.items()})
+            arrays = read_arrays(path, LAYOUT)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; has the run finished?") from None
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except ValueError as error:
             raise InputError(f"{path}: not the predictions of a run: {error}") from error
+        return cls(**{name: _text(array) for name, array in arrays.items()})
+
+
+def read_arrays(path: Path, layout: Layout, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file that a layout names; any other file is a ValueError.
+
+    Integers must not be negative, probabilities must be in [0, 1], labels below the number of
+    classes. Nothing is unpickled, and nothing unpacked: an array is not larger than its file.
+    """
+    try:
+        with ZipFile(path) as members:
+            is_packed = any(member.compress_type for member in members.infolist())
+            found = members.namelist()
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ([] if is_packed else stored)}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile and numpy raise a dozen kinds for a damaged file
+        raise ValueError(f"damaged: {error}") from error
+    if is_packed:
+        raise ValueError("its arrays are compressed, which ours never are")
+    if len(found) > len(arrays) or not arrays.keys() <= layout.keys():
+        raise ValueError(f"it must hold {', '.join(layout)}, each once, but holds {found}")
+    if missing := [name for name in layout if name not in {*arrays, *optional}]:
+        raise ValueError(f"there is no {', '.join(missing)}")
+    if problems := [*_layout_problems(arrays, layout)] or [*_value_problems(arrays)]:
+        raise ValueError("; ".join(problems))
+    return arrays
+
+
+def _layout_problems(arrays: Mapping[str, Any], layout: Layout) -> Iterator[str]:
+    length_of: dict[str, int] = {}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy gives the bytes of what has no header
+            yield f"{name} is no array"
+            continue
+        dtype, axes = layout[name]
+        is_typed = array.dtype.kind == dtype or array.dtype == np.dtype(dtype)
+        if not is_typed or array.ndim != len(axes):
+            yield f"{name} must be {len(axes)} axes of {dtype}, but is {array.dtype} {array.shape}"
+            continue
+        for axis, length in zip(axes, array.shape, strict=True):
+            if length_of.setdefault(axis, length) != length:
+                yield f"{name} has the shape {array.shape}, but others say {length_of[axis]}"
+
+
+def _value_problems(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for name, array in arrays.items():
+        if array.dtype.kind == "i" and (array < 0).any():
+            yield f"{name} must not be negative, but some are"
+        # The mean of float32 sums may be off by its last digits.
+        if array.dtype.kind == "f" and not ((array >= 0) & (array <= 1 + 1e-5)).all():
+            yield f"{name} must be in [0, 1], but some are not"
+    if "labels" in arrays and (arrays["labels"] >= arrays["oof_probs"].shape[1]).any():
+        yield "labels must be below the number of classes, but some are not"
 
 
 def _text(array: np.ndarray) -> Any:

@@ -24,6 +24,7 @@ from hbcomp.predictions import ALL, Fold, FoldResult, mean_probs
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
+from hbcomp.submissions.ledger import read_ledger
 from hbcomp.training.pseudo import PseudoRows
 
 
@@ -40,6 +41,8 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
     with watch.phase("read"):
         material = load_material(asked.config)
     with locked(run):
+        if material.data.test:
+            read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=False)
         _check_finished(material, run)
         outcome = cross_validate(asked.config, material, run, watch, n_jobs=n_jobs)

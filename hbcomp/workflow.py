@@ -15,6 +15,7 @@ from hbcomp.scorecard import scores_by_rule, standard_error
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
+from hbcomp.submissions.ledger import read_ledger
 
 
 def run(
@@ -28,6 +29,8 @@ def run(
     with watch.phase("read"):
         material = load_material(config)
     with locked(run):
+        if material.data.test:
+            read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=force)
         outcome = cross_validate(config, material, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):

@@ -1,12 +1,25 @@
 """Nothing that hbcomp reads can run as code."""
 
 import ast
-from pathlib import Path
+import struct
+from contextlib import suppress
+from html.parser import HTMLParser
+from pathlib import Path, PurePath
 
+import matplotlib.pyplot as plt
 import pytest
+from commands import run_hbcomp
+from torch import nn
 
+from hbcomp import pages
+from hbcomp.cli import console, visible
 from hbcomp.config import override, read_json, read_toml
+from hbcomp.data.tables import read_rows
 from hbcomp.errors import InputError
+from hbcomp.experiment.config import read_config
+from hbcomp.experiment.folder import RunFolder, find_run, load_weights, locked, read_run
+from hbcomp.submissions.files import read_submission
+from hbcomp.submissions.ledger import COLUMNS, read_ledger
 
 ROOT = Path(__file__).parents[1]
 MODULES = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
@@ -86,3 +99,194 @@ def test_json_too_deep_too_long_or_infinite_is_refused(tmp_path, content):
 @pytest.mark.parametrize("text", ["[" * 50_000, "9" * 5_000, "1\nb = 2"])
 def test_what_is_no_toml_value_is_a_string(text):
     assert override({}, [f"a={text}"]) == {"a": text}
+
+
+@pytest.mark.parametrize("text", ["a = 0x" + "f" * 9_000, "a." * 900 + "a = 1", 'a = "\\u0000"'])
+def test_toml_that_nobody_could_print_walk_or_open_is_refused(tmp_path, text):
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="not valid TOML"):
+        read_toml(path)
+
+
+def test_a_setting_too_deep_is_refused():
+    with pytest.raises(InputError, match="nested at most"):
+        override({}, ["a." * 900 + "a=1"])
+
+
+@pytest.mark.parametrize("name", ["[]", "{}", "1"])
+@pytest.mark.parametrize("section", ["net", "features"])
+def test_a_name_that_is_no_text_is_refused(tmp_path, section, name):
+    path = tmp_path / "a.toml"
+    path.write_text(f"[{section}]\nname = {name}\n")
+    with pytest.raises(InputError, match=f"{section}"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", "must be UTF-8"),
+        (b"a = " + b"[" * 50_000, "not valid TOML"),
+        (b"hbcomp = 1", "identity"),
+        (b"identity = 1", "identity"),
+        (b'[identity]\n"folds of seed x" = "a"', "a seed must be a number"),
+    ],
+)
+def test_a_damaged_run_toml_is_refused(tmp_path, content, message):
+    (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_run(RunFolder(tmp_path))
+
+
+def test_a_cell_with_a_nul_or_without_end_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,fold\n1\0,0\n")
+    with pytest.raises(InputError, match="NUL"):
+        read_rows(path)
+    path.write_bytes(b"id,fold\n" + b"1" * 10**6 + b",0\n")
+    with pytest.raises(InputError, match="line 2: not valid CSV: field larger"):
+        read_rows(path)
+
+
+def test_a_submission_with_a_nul_is_refused_and_a_carriage_return_kept(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,label_0,label_1\n\0,0,1\n")
+    with pytest.raises(InputError, match="NUL"):
+        read_submission(path)
+    path.write_bytes(b'id,label_0,label_1\n"a\r\nb",0,1\n')
+    assert read_submission(path).ids.tolist() == ["a\r\nb"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("written", "0001-01-01T00:00:00+14:00"),
+        ("n_rows", "9" * 400),
+        ("expected_per_20k", "1e300"),
+    ],
+)
+def test_a_ledger_with_numbers_beyond_arithmetic_is_refused(tmp_path, name, cell):
+    cells = {"sha256": "a" * 64, "file": "a", "written": "2026-01-01T00:00:00Z", "source": "a"}
+    row = {**cells, "standard_error": "1", "n_scored": "9", "expected_per_20k": "1", name: cell}
+    lines = [",".join(COLUMNS), ",".join(row.get(column, "") for column in COLUMNS)]
+    (tmp_path / "ledger.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=name):
+        read_ledger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [struct.pack("<Q", 2**62), struct.pack("<Q", 9) + b"{" * 9, b"\x80\x04cos\nsystem\n", b""],
+)
+def test_weights_that_are_none_are_refused(tmp_path, content):
+    path = tmp_path / "folds" / "0-0" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not the weights"):
+        load_weights(RunFolder(tmp_path), 0, 0, nn.Linear(1, 1))
+
+
+OUTSIDE = ["../x", "/etc/x", "a/../../b", "..", ".", "a/b", "a\\b", "a\0b", "", "n" * 5_000, "-x"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_cannot_leave_the_experiments(name):
+    with pytest.raises(InputError, match="an experiment's name must be"):
+        find_run(name)
+
+
+COMMANDS = [
+    *(["cv", "NAME"], ["cv", "quickstart", "--name", "NAME"], ["tune", "NAME"]),
+    *(["blend", "NAME", "a", "--name", "b"], ["blend", "a", "b", "--name", "NAME"]),
+    *(["folds", "NAME", "--out", "f.csv"], ["thresholds", "NAME"], ["compare", "NAME", "a"]),
+    *(["predict", "NAME", "--data", "x.csv"], ["verify", "NAME"]),
+    *(["import-oof", "NAME", "--oof", "o.csv", "--like", "a"],),
+    *(["import-oof", "b", "--oof", "o.csv", "--like", "NAME"],),
+    ["cv", "quickstart", "--name", "b", "--set", 'pseudo.runs=["NAME"]'],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_command_takes_a_name_outside_of_the_experiments(tmp_path, words):
+    here = tmp_path / "here"
+    here.mkdir()
+    done = run_hbcomp([word.replace("NAME", "../../evil") for word in words], here)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"here"}
+
+
+def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path):
+    hostile = "\x1b[2J\x9b1m\u202etxt"
+    (tmp_path / "a.csv").write_text(f"id,{hostile}\n", encoding="utf-8")
+    done = run_hbcomp(["check", "a.csv"], tmp_path)
+    assert done.returncode == 2
+    assert "\\x1b[2J\\x9b1m\\u202etxt" in done.stderr
+    assert not {"\x1b", "\x9b", "\u202e"} & set(done.stderr)
+
+
+def test_tables_show_control_characters_as_escapes(capsys):
+    table = pages.Table("\x1b]0;t\x07", ["\x1b[1m"], [["a\x9b\u2066b"]])
+    pages.print_table(table, type(console)(stderr=True, width=160))
+    type(console)(stderr=True).print("\x1b[2J", markup=False)
+    shown = capsys.readouterr().err
+    assert shown == visible(shown)
+    assert "a\\x9b\\u2066b" in shown
+
+
+class _Skeleton(HTMLParser):
+    """The elements of a page with the names of their attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, [name for name, _ in attrs if name != "class"]))
+
+
+def skeleton(text):
+    """Return the elements of a page that shows this text wherever a page shows any."""
+    figure = plt.figure(figsize=(1, 1))
+    sections = [
+        pages.Text(text, title=text),
+        pages.Table(text, [text], [[pages.Link(text, PurePath(text))], [text]], text, True),
+        pages.Picture("a", figure, caption=text, alt=text),
+    ]
+    parser = _Skeleton()
+    parser.feed(pages.render_page(text, text, sections))
+    plt.close(figure)
+    return parser.found
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "' onmouseover='alert(1)",
+        "</title></style></script><b>",
+        "{{7*7}}{% raw %}",
+        "javascript:alert(1)",
+        "<!-- ]]> &lt;b&gt;",
+    ],
+)
+def test_no_text_adds_an_element_or_an_attribute_to_a_page(hostile):
+    assert skeleton(hostile) == skeleton("plain")
+
+
+def test_a_link_is_never_a_scheme():
+    assert pages.Link("a", PurePath("javascript:alert(1)")).href == "javascript%3Aalert%281%29"
+
+
+def test_a_lock_that_is_a_link_leaves_its_target_alone(tmp_path):
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "run.lock").symlink_to(target)
+    with suppress(OSError), locked(run):  # newer releases of filelock refuse the link
+        pass
+    assert target.read_text() == "mine"

@@ -302,7 +302,9 @@ def _text_lines(path: Path, file: io.BufferedIOBase) -> Generator[str, None, Non
     """Yield the lines, which end in LF, CRLF or CR; anything but text is an InputError."""
     lines = io.TextIOWrapper(cast(BinaryIO, file), encoding="utf-8-sig", newline="")
     try:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), ""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise InputError(f"{path}: line {number} is longer than {MAX_LINE_BYTES:,} letters")
             if "\0" in line:
                 raise InputError(
                     f"{path}: a CSV file must be text, but line {number} has a NUL byte"
@@ -357,8 +359,11 @@ def _describe(error: csv.Error, line: int) -> str:
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters per field, a signal of 7,000 samples."""
-    before = csv.field_size_limit(2**31 - 1)
+    """Lift the csv module's limit of 131,072 characters per field, a signal of 7,000 samples.
+
+    Not to infinity: a quoted field may have any number of lines.
+    """
+    before = csv.field_size_limit(MAX_LINE_BYTES)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from hbcomp.data import cache, csv_blocks, parquet
@@ -64,12 +65,15 @@ def _called(kind: str) -> str:
 
 
 def _read_parquet(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
-    columns = find_columns(path, parquet.read_names(path), config, labelled=labelled)
-    table = parquet.read_table(path, columns)
     try:
-        return parquet.read_fast(path, table, columns)
-    except Unusual:
-        return parse_rows(path, parquet.slow_rows(table, columns), columns)
+        columns = find_columns(path, parquet.read_names(path), config, labelled=labelled)
+        table = parquet.read_table(path, columns)
+        try:
+            return parquet.read_fast(path, table, columns)
+        except Unusual:
+            return parse_rows(path, parquet.slow_rows(table, columns), columns)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: damaged parquet file: text that is not UTF-8") from error
 
 
 def _read_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
@@ -96,13 +100,17 @@ def _parse_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
 
 
 def _keep(key: str, dataset: Dataset) -> None:
-    from hbcomp.cli import console
-
     try:
         cache.save(key, dataset)
     except OSError as error:
-        reason = f"{cache.folder()}: {error.strerror}"
-        console.print(f"warning: parsed beats are not kept for next time: {reason}", markup=False)
+        _warn(f"{cache.folder()}: {error.strerror}")
+
+
+@lru_cache  # train and test file fail alike: once is enough
+def _warn(reason: str) -> None:
+    from hbcomp.cli import console
+
+    console.print(f"warning: parsed beats are not kept for next time: {reason}", markup=False)
 
 
 @contextmanager

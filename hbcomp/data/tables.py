@@ -1,6 +1,7 @@
 """Small CSV files that say something about each id: folds, groups, labels, probabilities."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,12 +47,17 @@ def id_problems(found: list[str], wanted: list[str]) -> Iterator[str]:
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return a CSV file's header and its rows, each as long as the header; all cells are text."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file, strict=True) if row]
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise InputError(f"{path}: a CSV file must be text, but there is a NUL byte")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [row for row in reader if row]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not valid CSV: {error}") from error
     if not rows:
         raise InputError(f"{path}: the file is empty")
     header = rows[0]

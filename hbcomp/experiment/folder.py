@@ -20,7 +20,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,21 +27,22 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import tomli_w
 import xxhash
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from hbcomp.config import read_toml, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT, manifest
-from hbcomp.files import sweep, sync, write_text
-from hbcomp.predictions import Fold, FoldResult
+from hbcomp.files import naming, sweep, sync, write_text
+from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
 SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
@@ -56,9 +56,34 @@ COVERED = (
 )
 LATER = "pictures/threshold-study.png"  # written by `hbcomp thresholds`, again and again
 FOLD_FILES = ("result.npz", "history.csv", "model.safetensors")
+FOLD_LAYOUT: Layout = {
+    "identity": ("U", ""),
+    "valid_idx": ("int64", "v"),
+    "valid_probs": ("float32", "vk"),
+    "test_probs": ("float32", "mk"),
+}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# A file system's limit is 255, and files of a submission's have endings.
+MAX_NAME = 200
+SEED = re.compile(r"[0-9]{1,10}")
 
 Identity = Mapping[str, Any]
+
+
+class _Stored(BaseModel):
+    """A run.toml: the identity of the folds, and beside it what they were trained with."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    identity: dict[str, Any]
+
+    @field_validator("identity")
+    @classmethod
+    def _check(cls, identity: dict[str, Any]) -> dict[str, Any]:
+        seeds = [key.removeprefix(SEED_KEY) for key in identity if key.startswith(SEED_KEY)]
+        if wrong := [seed for seed in seeds if not SEED.fullmatch(seed)]:
+            raise ValueError(f"a seed must be a number, but there is {wrong[0]!r}")
+        return identity
 
 
 @dataclass(frozen=True)
@@ -150,9 +175,10 @@ class RunFolder:
 def find_run(name: str) -> RunFolder:
     """Return the folder of the experiment of that name, `NAME` or `experiments/NAME`."""
     short = name.removeprefix(f"{ROOT}/").rstrip("/")
-    if not NAME.fullmatch(short):
+    if not NAME.fullmatch(short) or len(short) > MAX_NAME:
         raise InputError(
-            f"an experiment's name must be letters, digits, '.', '_' and '-', but got {name!r}"
+            "an experiment's name must be letters, digits, '.', '_' and '-', at most "
+            f"{MAX_NAME}, but got {name[: MAX_NAME + 1]!r}"
         )
     return RunFolder(ROOT / short)
 
@@ -285,10 +311,8 @@ def read_run(run: RunFolder) -> dict[str, Any] | None:
     """Return what the stored folds were trained with, or None for a fresh folder."""
     if not run.run_file.exists():
         return None
-    try:
-        return tomllib.loads(run.run_file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{run.run_file}: not valid TOML: {error}") from error
+    stored = validate(_Stored, read_toml(run.run_file), run.run_file)
+    return stored.model_dump()
 
 
 def _plain(value: Any) -> Any:
@@ -324,21 +348,24 @@ def save_fold(
     run.folds_folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=run.folds_folder))
     try:
-        arrays = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
-        if result.test_probs is not None:
-            arrays["test_probs"] = result.test_probs
-        np.savez(partial / "result.npz", allow_pickle=False, identity=np.array(identity), **arrays)
-        tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-        # Written here, not by safetensors: its error on a full disk is no OSError.
-        (partial / "model.safetensors").write_bytes(save(tensors))
-        history.to_csv(partial / "history.csv", index=False, lineterminator="\n")
-        manifest.write_manifest(partial, FOLD_FILES)
-        partial.chmod(0o755)
-        for path in (*partial.iterdir(), partial):
-            sync(path)
-        if not final.exists():
-            partial.rename(final)
-            sync(run.folds_folder)
+        with naming(final):
+            arrays = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
+            if result.test_probs is not None:
+                arrays["test_probs"] = result.test_probs
+            np.savez(
+                partial / "result.npz", allow_pickle=False, identity=np.array(identity), **arrays
+            )
+            tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+            # Written here, not by safetensors: its error on a full disk is no OSError.
+            (partial / "model.safetensors").write_bytes(save(tensors))
+            history.to_csv(partial / "history.csv", index=False, lineterminator="\n")
+            manifest.write_manifest(partial, FOLD_FILES)
+            partial.chmod(0o755)
+            for path in (*partial.iterdir(), partial):
+                sync(path)
+            if not final.exists():
+                partial.rename(final)
+                sync(run.folds_folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -351,22 +378,20 @@ def load_fold(run: RunFolder, identity: str | None, seed: int, fold: Fold) -> Fo
     path = run.fold_folder(seed, fold) / "result.npz"
     _check_files(path.parent, "result.npz", "history.csv")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            stored = str(arrays["identity"])
-            result = FoldResult(
-                seed=seed,
-                fold=fold,
-                valid_idx=arrays["valid_idx"],
-                valid_probs=arrays["valid_probs"],
-                test_probs=arrays.get("test_probs"),
-            )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        arrays = read_arrays(path, FOLD_LAYOUT, optional=["test_probs"])
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a fold's result: {error}; delete its folder") from error
-    if identity is not None and stored != identity:
+    if identity is not None and str(arrays["identity"]) != identity:
         raise InputError(
             f"{path}: trained with another configuration or on other data; delete its folder"
         )
-    return result
+    return FoldResult(
+        seed=seed,
+        fold=fold,
+        valid_idx=arrays["valid_idx"],
+        valid_probs=arrays["valid_probs"],
+        test_probs=arrays.get("test_probs"),
+    )
 
 
 def _check_files(folder: Path, *names: str) -> None:

@@ -228,11 +228,14 @@ def _read(path: Path, n_classes: int | None) -> tuple[Submission, list[str]]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # line ends as they are: an id may have one
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be UTF-8 text, but {error.reason}") from error
+    if "\0" in text:
+        raise InputError(f"{path}: must be text, but there is a NUL byte")
+    return text
 
 
 def _cell_problems(row: Sequence[str], header: Sequence[str]) -> Iterator[str]:

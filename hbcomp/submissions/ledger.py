@@ -37,7 +37,18 @@ LOCK: Final = "ledger.lock"
 BY_HAND: Final = "by hand"  # the source of a content that no command of ours wrote
 LOCK_SECONDS: Final = 60.0  # assumed: a change takes milliseconds, a submission of 20k rows 0.2 s
 
-Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:  # the first or last day there is, in another zone
+        raise ValueError(f"the time must be one in UTC, too: {error}") from error
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+# Far beyond any table or score, and near enough that arithmetic stays finite.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Score = Annotated[float, Field(ge=0, le=1e12)]
 State = Literal["ok", "renamed", "edited by hand", "missing"]
 
 
@@ -59,12 +70,12 @@ class Entry(Section):
     source: Annotated[str, Field(min_length=1)]
     recipe: str = ""
     rule: str = ""
-    n_rows: Annotated[int, Field(ge=1)] | None = None
-    expected_per_20k: Annotated[float, Field(ge=0)] | None = None
-    standard_error: Annotated[float, Field(ge=0)] | None = None
-    n_scored: Annotated[int, Field(ge=1)] | None = None
+    n_rows: Count | None = None
+    expected_per_20k: Score | None = None
+    standard_error: Score | None = None
+    n_scored: Count | None = None
     sent: Annotated[tuple[Time, ...], BeforeValidator(_split)] = ()
-    leaderboard: Annotated[float, Field(ge=0)] | None = None
+    leaderboard: Score | None = None
     received: Time | None = None
 
     @model_validator(mode="after")

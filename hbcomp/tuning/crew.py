@@ -1,4 +1,7 @@
-"""Worker processes, each on a seat of its own: one that dies takes nobody with it."""
+"""Worker processes, each on a seat of its own: one that dies takes nobody with it.
+
+Jobs travel pickled, but only between processes of ours over their own pipes: no file is unpickled.
+"""
 
 import os
 import re

@@ -64,7 +64,8 @@ JOBS = {
         Job("import", ["import-oof", "made", "--oof", "oof.csv", "--test", "probs.csv",
                        "--like", "a"], undrawn),
         Job("submit", ["submit", "submissions/mine.csv", "--test", "test.csv", "--by-hand"],
-            undrawn),
+            undrawn, refusal="this very content was sent at "),
+        Job("forced", ["blend", "a", "b", "--name", "blend", "--force"], undrawn),
         Job(
             "tune",
             ["tune", "--space", "space.toml", "--train", "train.csv", "--trials", "3",
@@ -78,7 +79,7 @@ JOBS = {
 def prepare(name: str, folder: Path) -> None:
     """Write what the job of that name needs."""
     write_files(folder)
-    if name in ("blend", "import"):
+    if name in ("blend", "import", "forced"):
         for run, n_wrong, start in [("a", 6, 0), ("b", 4, 10)]:
             write_experiment(folder, run, n_wrong, start)
         (folder / "experiments/a/config.toml").write_text(CONFIG)
@@ -88,6 +89,15 @@ def prepare(name: str, folder: Path) -> None:
 def _finish_cv(folder: Path) -> None:
     done = call(JOBS["cv"], folder)
     assert done.returncode == 0, done.stderr
+
+
+def _leave_another_blend(folder: Path) -> None:
+    """Leave a finished blend of other members whose report is damaged."""
+    write_experiment(folder, "c", 5, 3)
+    done = call(Job("", ["blend", "a", "c", "--name", "blend"], undrawn), folder)
+    assert done.returncode == 0, done.stderr
+    report = folder / "experiments/blend/report.json"
+    report.write_text(report.read_text()[:100])
 
 
 def _write_probs(folder: Path) -> None:
@@ -115,6 +125,7 @@ def _write_submission(folder: Path) -> None:
 
 BEFORE: dict[str, Callable[[Path], None]] = {
     "refit": _finish_cv,
+    "forced": _leave_another_blend,
     "import": _write_probs,
     "submit": _write_submission,
     "tune": lambda folder: (folder / "space.toml").write_text(SPACE) and None,

@@ -1,22 +1,37 @@
 """Killed or starved at any write point, a command continues to the bits of an undisturbed run."""
 
 import errno
+import os
 import random
+import re
 import shutil
 import signal
 from functools import partial
 
 import pytest
 from jobs import JOBS, prepare
-from weather import Blow, assert_whole, call, kill_after, outcome, points, stored, strike
+from weather import (
+    Blow,
+    assert_whole,
+    call,
+    kill_after,
+    outcome,
+    points,
+    stored,
+    strike,
+)
 
 SEED = 6
+N_MOMENTS = 15
 # A fault that a disk or its owner can cause, each in turn.
 FAULTS = (errno.ENOSPC, errno.EACCES, errno.EIO, errno.EDQUOT, errno.EROFS)
+# What may fail and nothing is lost: making a folder that is there, deleting the holder's name, and
+# opening an archive, which zipfile tries again in another mode.
+HARMLESS = re.compile(r"mkdir .*|remove .*/run\.holder|open .*/result\.npz")
 
 
 class Undisturbed:
-    """What a job needs, the write points it passes, and what it makes."""
+    """What a job needs, the write points it passes in how many seconds, and what it makes."""
 
     def __init__(self, name, folder):
         self.job, self.before = JOBS[name], folder / "before"
@@ -24,8 +39,10 @@ class Undisturbed:
         prepare(name, self.before)
         after = folder / "after"
         shutil.copytree(self.before, after)
-        self.points = points(self.job, after)
+        passed = points(self.job, after)
+        self.seconds, self.points = passed[-1][0], [name for _, name in passed]
         self.outcome = outcome(after)
+        assert self.outcome["trials"] == (3 if name == "tune" else 0)
 
 
 @pytest.fixture(scope="session", params=list(JOBS))
@@ -58,67 +75,95 @@ def assert_continues(undisturbed, folder, what):
     assert_whole(folder)
     before = stored(folder)
     done = call(undisturbed.job, folder)
-    assert done.returncode == 0, f"{what}\n{done.stderr}"
+    refusal = undisturbed.job.refusal
+    if not (done.returncode == 2 and refusal and refusal in done.stderr):
+        assert done.returncode == 0, f"{what}\n{done.stderr}"
     assert_whole(folder)
     assert outcome(folder) == undisturbed.outcome, what
-    assert before.items() <= stored(folder).items(), f"{what}: a fold was trained again"
+    assert before.items() <= stored(folder).items(), f"{what}: something was done again"
     assert not list(folder.rglob("*.partial")), what
 
 
 def test_killed_at_a_write_point_the_same_command_ends_with_the_same_bits(
     undisturbed, tmp_path, is_long
 ):
+    n_points, n_kills = len(undisturbed.points), 0
+
+    def kill(folder, n, what):
+        nonlocal n_kills
+        done = call(undisturbed.job, folder, partial(strike, str(folder), Blow(n, signal.SIGKILL)))
+        assert done.returncode == -signal.SIGKILL, f"{what}\n{done.stderr}"
+        n_kills += 1
+
     def check(n):
         what = f"{undisturbed.job.name} killed before {n}: {undisturbed.points[n - 1]}"
         folder = tmp_path / str(n)
         shutil.copytree(undisturbed.before, folder)
-        done = call(undisturbed.job, folder, partial(strike, str(folder), Blow(n, signal.SIGKILL)))
-        assert done.returncode == -signal.SIGKILL, f"{what}\n{done.stderr}"
-        if n % 3 == 0:  # and again on the way back, if it gets so far
-            again = partial(strike, str(folder), Blow(n // 2 + 1, signal.SIGKILL))
-            call(undisturbed.job, folder, again)
+        kill(folder, n, what)
+        if n % 3 == 0:  # and again on the way back, which is as long as what was left
+            kill(folder, min(n // 2, n_points - n) + 1, f"{what}, and again")
         assert_continues(undisturbed, folder, what)
         shutil.rmtree(folder)
 
-    numbers = list(range(1, len(undisturbed.points) + 1))
+    numbers = list(range(1, n_points + 1))
     all_of(a_few(numbers, is_long, 2, f"kill {undisturbed.job.name}"), check)
+    print(f"{undisturbed.job.name}: {n_kills} kills at {n_points} write points survived")
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     undisturbed, tmp_path, is_long
 ):
-    draw = random.Random(f"{SEED} {undisturbed.job.name}")
+    if not is_long:
+        pytest.skip("only with --long: where a kill falls depends on the machine")
+    draw, n_kills = random.Random(f"{SEED} {undisturbed.job.name}"), 0
 
     def check(n):
+        nonlocal n_kills
         folder = tmp_path / str(n)
         shutil.copytree(undisturbed.before, folder)
-        seconds = draw.uniform(0.02, 1.5)
-        call(undisturbed.job, folder, partial(kill_after, seconds))
-        assert_continues(undisturbed, folder, f"killed after {seconds} s")
+        seconds = draw.uniform(0.01, 0.95) * undisturbed.seconds
+        code = call(undisturbed.job, folder, partial(kill_after, seconds)).returncode
+        assert code in (0, -signal.SIGALRM)
+        n_kills += code != 0
+        assert_continues(undisturbed, folder, f"case {n}: killed after {seconds} s")
         shutil.rmtree(folder)
 
-    all_of(range(15 if is_long else 0), check)
+    all_of(range(N_MOMENTS), check)
+    assert n_kills > N_MOMENTS // 2, f"only {n_kills} kills came in time"
+    print(f"{undisturbed.job.name}: {n_kills} kills at random moments survived")
 
 
 def test_a_fault_at_a_write_point_is_one_line_and_the_same_command_ends_with_the_same_bits(
     undisturbed, tmp_path, is_long
 ):
+    n_refused = 0
+
     def check(n):
+        nonlocal n_refused
         number, lasts = FAULTS[n % len(FAULTS)], n % 2 == 0
-        name = errno.errorcode[number]
-        what = f"{undisturbed.job.name}: {name} at {n}: {undisturbed.points[n - 1]}"
+        point = undisturbed.points[n - 1]
+        what = f"{undisturbed.job.name}: {errno.errorcode[number]} at {n}: {point}"
         folder = tmp_path / str(n)
         shutil.copytree(undisturbed.before, folder)
         weather = partial(strike, str(folder), Blow(n, errno=number, lasts=lasts))
         done = call(undisturbed.job, folder, weather)
-        assert "Traceback" not in done.stderr, f"{what}\n{done.stderr}"
-        if done.returncode:  # a leftover that could not be deleted stops nothing
+        is_harmless = HARMLESS.fullmatch(point)
+        if is_harmless and done.returncode == 0:
+            assert outcome(folder) == undisturbed.outcome, what
+        else:
             assert done.returncode == 2, f"{what}\n{done.stderr}"
-            lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-            assert len(lines) == 1, f"{what}\n{done.stderr}"
-            assert str(undisturbed.points[n - 1].split("/")[0].split(" ")[1]) in lines[0], what
+            named = undisturbed.points[n - 1 :] if is_harmless else [point]
+            why = f"{os.strerror(number)}; mend that and give the same command again"
+            lines = {f"error: {each.partition(' ')[2]}: {why}" for each in named}
+            found = done.stderr.splitlines()
+            assert found[-1] in lines, f"{what}\n{done.stderr}"
+            assert sum(line.startswith("error: ") for line in found) == 1, what
+            assert "Traceback" not in done.stderr, what
+            n_refused += 1
         assert_continues(undisturbed, folder, what)
         shutil.rmtree(folder)
 
     numbers = list(range(1, len(undisturbed.points) + 1))
-    all_of(a_few(numbers, is_long, 1, f"fault {undisturbed.job.name}"), check)
+    cases = a_few(numbers, is_long, 1, f"fault {undisturbed.job.name}")
+    all_of(cases, check)
+    print(f"{undisturbed.job.name}: {len(cases)} faults survived, {n_refused} with exit code 2")

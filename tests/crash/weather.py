@@ -1,18 +1,21 @@
 """Kills and faults at the write points of a command, found by recording an undisturbed run.
 
 Python reports every opening, renaming and deleting to its audit hooks, so a write point is such
-an event under the command's folder: no list of them can go stale. Native writers (safetensors,
-SQLite) are silent; kills after a delay reach those.
+an event under the command's folder: no list of them can go stale. SQLite writes silently; kills
+after a delay and a limit on the size of files reach it.
 """
 
+import csv
 import json
 import os
 import re
 import signal
+import sqlite3
 import sys
-import threading
+import time
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,9 @@ from safetensors.numpy import load_file
 RANDOM_NAME = re.compile(r"[a-z0-9_]{8}\.partial")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
+THERE = "SELECT 1 FROM sqlite_master WHERE name = 'trial_values'"
+FINISHED = """SELECT number, state, value FROM trials LEFT JOIN trial_values USING (trial_id)
+WHERE state IN ('COMPLETE', 'PRUNED')"""
 POINTS = ".points"  # where a recording run writes what it passed
 
 
@@ -46,15 +52,23 @@ def point_of(event: str, args: Sequence[object], root: str) -> str | None:
         path, _, flags = args
         if not isinstance(path, str | os.PathLike) or not int(flags) & WRITES:
             return None
+        folder = -1
     elif event in CHANGES:
         path = args[1] if event == "os.rename" else args[0]
+        folder = args[-1]  # a descriptor that the path is relative to, as within rmtree
     else:
         return None
-    whole = str(Path.cwd() / os.fsdecode(path))
+    whole = str(_folder_of(folder) / os.fsdecode(path))
     name = whole.removeprefix(root + os.sep)
     if name in (whole, POINTS):
         return None
     return f"{event.removeprefix('os.')} {RANDOM_NAME.sub('*.partial', name)}"
+
+
+def _folder_of(descriptor: object) -> Path:
+    if descriptor in (-1, None):
+        return Path.cwd()
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def listen(root: str, at_point: Callable[[int, str], None]) -> None:
@@ -71,9 +85,13 @@ def listen(root: str, at_point: Callable[[int, str], None]) -> None:
 
 
 def record(root: str) -> None:
-    """Write down the write points that this process passes."""
-    points = os.open(Path(root) / POINTS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    listen(root, lambda _, name: os.write(points, f"{name}\n".encode()))
+    """Write down the write points that this process passes, each with the seconds until then."""
+    points, start = os.open(Path(root) / POINTS, os.O_WRONLY | os.O_CREAT), time.perf_counter()
+
+    def at_point(_: int, name: str) -> None:
+        os.write(points, f"{time.perf_counter() - start} {name}\n".encode())
+
+    listen(root, at_point)
 
 
 def strike(root: str, blow: Blow) -> None:
@@ -91,17 +109,21 @@ def strike(root: str, blow: Blow) -> None:
 
 
 def kill_after(seconds: float) -> None:
-    """Kill this process after a delay, wherever it is then."""
-    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    """Kill this process after a delay, wherever it is then, be it in native code."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles SIGALRM, so it kills
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command on tiny data, and how to prepare the process that runs it."""
+    """A command on tiny data, and how to prepare the process that runs it.
+
+    `refusal` is how it refuses to do again what was done, if it does.
+    """
 
     name: str
     words: Sequence[str]
     prepare: Callable[[], None]
+    refusal: str | None = None
 
 
 def call(job: Job, folder: Path, weather: Callable[[], None] | None = None) -> Done:
@@ -115,13 +137,13 @@ def _prepared(prepare: Callable[[], None], weather: Callable[[], None] | None) -
         weather()
 
 
-def points(job: Job, folder: Path) -> list[str]:
-    """Return the write points of an undisturbed run, which must succeed."""
+def points(job: Job, folder: Path) -> list[tuple[float, str]]:
+    """Return the write points of an undisturbed run, which must succeed, and their seconds."""
     done = call(job, folder, partial(record, str(folder)))
     assert done.returncode == 0, done.stderr
-    passed = (folder / POINTS).read_text().splitlines()
+    lines = (folder / POINTS).read_text().splitlines()
     (folder / POINTS).unlink()
-    return passed
+    return [(float(seconds), name) for seconds, _, name in (line.partition(" ") for line in lines)]
 
 
 def assert_whole(folder: Path) -> None:
@@ -154,21 +176,41 @@ def _read(path: Path) -> None:
 
 
 def outcome(folder: Path) -> dict[str, object]:
-    """Return what two runs must agree in: the arrays of every prediction, and the submissions."""
-    found: dict[str, object] = {
-        path.name: path.read_bytes()
-        for path in folder.glob("submissions/*.csv")
-        if path.name != "ledger.csv"  # which holds the time
-    }
+    """Return what two runs must agree in.
+
+    That is the arrays of every prediction, the submissions, their rows in the ledger with how
+    often each was sent, and how many trials every study finished.
+    """
+    found: dict[str, object] = {}
+    for path in folder.glob("submissions/*.csv"):
+        found[path.name] = _ledger(path) if path.name == "ledger.csv" else path.read_bytes()
     for path in folder.glob("experiments/*/predictions.npz"):
         with np.load(path, allow_pickle=False) as arrays:
             found |= {f"{path.parent.name} {name}": arrays[name].tobytes() for name in arrays}
-    return found
+    return found | {"trials": len(trials(folder))}
 
 
-def stored(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return which folder every stored fold is: another one was trained again."""
-    return {
+def _ledger(path: Path) -> list[tuple[str, str, int]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return sorted((row["sha256"], row["file"], len(row["sent"].split())) for row in rows)
+
+
+def stored(folder: Path) -> dict[str, object]:
+    """Return what is never to be done again: which folder every fold is, and finished trials."""
+    folds = {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.glob("experiments/*/folds/[!.]*")
     }
+    return folds | trials(folder)
+
+
+def trials(folder: Path) -> dict[str, object]:
+    """Return how every finished trial of the studies ended, from sound databases only."""
+    found: dict[str, object] = {}
+    for path in folder.glob("experiments/*/studies.db"):
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            if database.execute(THERE).fetchone():
+                found |= {f"trial {n}": ended for n, *ended in database.execute(FINISHED)}
+    return found

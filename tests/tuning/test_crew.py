@@ -20,6 +20,8 @@ def work(job, seat):
         os.kill(os.getpid(), signal.SIGKILL)
     if job == "fail":
         raise InputError("this job is wrong")
+    if job == "listen":
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ())
     return job, seat.number, os.getpid()
 
 
@@ -74,6 +76,11 @@ def test_two_seats_do_every_job_once_and_take_the_next_only_when_one_is_free(two
     of_seat = {done.result[1:] for done in found}
     assert len({seat for seat, _ in of_seat}) == len(of_seat)
     assert os.getpid() not in {pid for _, pid in of_seat}
+
+
+def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_their_start(two):
+    deaf_to = next(two.done(iter(["listen"]))).result
+    assert {signal.SIGINT, signal.SIGTERM} <= deaf_to
 
 
 def test_a_killed_worker_takes_only_its_job_with_it_and_a_new_one_sits_down(two):

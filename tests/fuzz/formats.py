@@ -1,0 +1,309 @@
+"""Every format that hbcomp reads: a good file, how to damage it, our reader, a slow one."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mutations
+import numpy as np
+import oracles
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tomli_w
+
+from hbcomp.blending.recipe import read_recipe
+from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.folds import read_folds
+from hbcomp.data.reader import read_dataset
+from hbcomp.data.tables import read_values
+from hbcomp.experiment.config import read_config
+from hbcomp.experiment.finished import read_report
+from hbcomp.experiment.folder import RunFolder, load_fold, read_run
+from hbcomp.experiment.manifest import manifest_text, read_manifest
+from hbcomp.outside import read_probs
+from hbcomp.predictions import Predictions
+from hbcomp.submissions.files import read_submission
+from hbcomp.submissions.ledger import COLUMNS, Entry, read_ledger
+from hbcomp.tuning.space import read_space
+
+N, K = 12, 3
+IDS = [str(row) for row in range(N)]
+LABELS = np.arange(N) % K
+PROBS = np.full((N, K), 0.1) + 0.7 * np.eye(K)[LABELS]
+SIGNALS = np.random.default_rng(0).uniform(0, 1, (N, 4)).astype(np.float32)
+BEATS = Dataset(np.array(IDS), SIGNALS, LABELS, source="beats")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: `file` is its place in an empty folder.
+
+    `read` and `oracle` return equal values for a file that is as it should be. `slow` may look at
+    what was read, to compare only what the reader promises to keep.
+    """
+
+    file: str
+    good: bytes
+    damage: Callable[..., bytes]
+    read: Callable[[Path], Any]
+    slow: Callable[[bytes], Any]
+    agrees: Callable[[Any, Any], bool] = lambda read, slow: read == slow
+
+
+def kept(read, slow):
+    """Whether every leaf that the slow reader found was read."""
+    return slow.keys() <= read.keys() and shared(read, slow)
+
+
+def shared(read, slow):
+    """Whether the leaves that both found are the same; a date and its text are."""
+    both = slow.keys() & read.keys()
+    return all(slow[path] == read[path] or str(slow[path]) == read[path] for path in both)
+
+
+def _csv(header, rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().encode()
+
+
+def _beats(path, *, labelled):
+    data = read_dataset(path, DataConfig(), labelled=labelled)
+    labels = data.labels.tolist() if labelled else [None] * data.n_rows
+    return list(zip(data.ids.tolist(), labels, data.signals.tolist(), strict=True))
+
+
+def _dump(model):
+    return dict(oracles._leaves(model.model_dump(mode="json", exclude_none=True)))
+
+
+def _submission(path):
+    submission = read_submission(path)
+    return list(zip(submission.ids.tolist(), submission.answers.tolist(), strict=True))
+
+
+def _imported(path):
+    return dict(zip(IDS, read_probs(path, BEATS, K, normalise=False).probs.tolist(), strict=True))
+
+
+def _predictions(path):
+    read = Predictions.load(path)
+    assert read.oof_probs.shape[0] == len(read.train_ids) == len(read.labels)
+    return {f.name: np.asarray(getattr(read, f.name)).tolist() for f in fields(read)}
+
+
+def _fold(path):
+    read = load_fold(RunFolder(path.parents[2]), None, 0, 1)
+    assert len(read.valid_idx) == len(read.valid_probs)
+    return {"valid_idx": read.valid_idx.tolist(), "valid_probs": read.valid_probs.tolist()}
+
+
+def _ledger(path):
+    return [(entry.sha256, entry.file, entry.source) for entry in read_ledger(path.parent)]
+
+
+def _ledger_slow(content):
+    header, rows = oracles.table(content)
+    at = [header.index(name) for name in ("sha256", "file", "source")]
+    return [tuple(row[i] for i in at) for row in rows]
+
+
+def _npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _parquet():
+    file = io.BytesIO()
+    lists = pa.array(SIGNALS.tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"id": IDS, "heartbeat_signals": lists, "label": LABELS}), file)
+    return file.getvalue()
+
+
+def _run(path):
+    return dict(oracles._leaves(read_run(RunFolder(path.parent))))
+
+
+LISTED = _csv(
+    ["id", "heartbeat_signals", "label"],
+    [
+        [i, ",".join(map(str, s)), float(y)]
+        for i, s, y in zip(IDS, SIGNALS.tolist(), LABELS, strict=True)
+    ],
+)
+WIDE = _csv(
+    ["id", *"abcd", "label"],
+    [[i, *s, y] for i, s, y in zip(IDS, SIGNALS.tolist(), LABELS.tolist(), strict=True)],
+)
+TEST = _csv(
+    ["id", "heartbeat_signals"],
+    [[i, ",".join(map(str, s))] for i, s in zip(IDS, SIGNALS.tolist(), strict=True)],
+)
+ENTRY = {
+    **dict.fromkeys(Entry.model_fields, ""),
+    "sha256": "a" * 64,
+    "file": "a.csv",
+    "written": "2026-01-01T00:00:00Z",
+    "source": "a",
+    "n_rows": "20",
+    "expected_per_20k": "200.5",
+    "standard_error": "3.5",
+    "n_scored": "60",
+    "sent": "2026-01-02T00:00:00Z",
+    "leaderboard": "0.2",
+    "received": "2026-01-02T00:00:00Z",
+}
+OTHER = {**ENTRY, "sha256": "b" * 64, "file": "b.csv", "leaderboard": "0.1", "n_rows": "10"}
+RUN = {
+    "hbcomp": "0.1.0",
+    "torch": "2.13",
+    "torch_threads": 2,
+    "identity": {"net.widths": [8, 16], "train.lr": 0.004, "folds of seed 0": "ab", "x": "none"},
+}
+SHOWN = Path(__file__).parents[2] / "experiments"
+train = partial(_beats, labelled=True)
+
+FORMATS = {
+    "train.csv": Format("a.csv", LISTED, mutations.damaged_cells, train, oracles.beats),
+    "wide.csv": Format("a.csv", WIDE, mutations.damaged_cells, train, oracles.beats),
+    "train.csv.gz": Format(
+        "a.csv.gz", gzip.compress(LISTED, mtime=0), mutations.damaged_gzip, train, oracles.beats
+    ),
+    "test.csv": Format(
+        "a.csv",
+        TEST,
+        mutations.damaged_cells,
+        partial(_beats, labelled=False),
+        oracles.unlabelled_beats,
+    ),
+    "train.parquet": Format(
+        "a.parquet", _parquet(), mutations.damaged_parquet, train, oracles.parquet_beats
+    ),
+    "config.toml": Format(
+        "a.toml",
+        (SHOWN / "quickstart" / "config.toml").read_bytes(),
+        mutations.damaged_toml,
+        lambda path: _dump(read_config(path)),
+        oracles.toml_leaves,
+        kept,
+    ),
+    "space.toml": Format(
+        "a.toml",
+        (SHOWN / "quickstart" / "space.toml").read_bytes(),
+        mutations.damaged_toml,
+        lambda path: set(read_space(path).entries),
+        lambda content: {path[0] for path in oracles.toml_leaves(content)},
+    ),
+    "run.toml": Format(
+        "run.toml",
+        tomli_w.dumps(RUN).encode(),
+        mutations.damaged_toml,
+        _run,
+        oracles.toml_leaves,
+        kept,
+    ),
+    "folds.csv": Format(
+        "a.csv",
+        _csv(["id", "fold"], [[i, row // K % 4] for row, i in enumerate(IDS)]),
+        mutations.damaged_cells,
+        lambda path: dict(zip(IDS, map(int, read_folds(path, BEATS, 0).fold_of_row), strict=True)),
+        lambda content: {i: int(v) for i, v in oracles.values_by_id(content, "fold").items()},
+    ),
+    "groups.csv": Format(
+        "a.csv",
+        _csv(["id", "group"], [[i, f"g{row // 2}"] for row, i in enumerate(IDS)]),
+        mutations.damaged_cells,
+        lambda path: dict(zip(IDS, read_values(path, "group", BEATS.ids), strict=True)),
+        lambda content: oracles.values_by_id(content, "group"),
+    ),
+    "submission.csv": Format(
+        "a.csv",
+        _csv(
+            ["id", "label_0", "label_1", "label_2"],
+            [[i, *p] for i, p in zip(IDS, PROBS, strict=True)],
+        ),
+        mutations.damaged_cells,
+        _submission,
+        lambda content: oracles.numbers_by_id(content, "label"),
+    ),
+    "oof.csv": Format(
+        "a.csv",
+        _csv(
+            ["id", "label", "fold", "prob_0", "prob_1", "prob_2"],
+            [
+                [i, y, row // K % 4, *p]
+                for row, (i, y, p) in enumerate(zip(IDS, LABELS, PROBS, strict=True))
+            ],
+        ),
+        mutations.damaged_cells,
+        _imported,
+        lambda content: dict(oracles.numbers_by_id(content, "prob")),
+    ),
+    "recipe.json": Format(
+        "a.json",
+        (SHOWN / "blend" / "recipe.json").read_bytes(),
+        mutations.damaged_json,
+        lambda path: _dump(read_recipe(path)),
+        oracles.json_leaves,
+        kept,
+    ),
+    "report.json": Format(
+        "a.json",
+        (SHOWN / "blend" / "report.json").read_bytes(),
+        mutations.damaged_json,
+        lambda path: _dump(read_report(path)),
+        oracles.json_leaves,
+        shared,
+    ),
+    "manifest.json": Format(
+        "manifest.json",
+        manifest_text({"config.toml": "0" * 64, "oof.csv": "1" * 64}).encode(),
+        mutations.damaged_json,
+        lambda path: read_manifest(path.parent),
+        lambda content: json.loads(content)["files"],
+    ),
+    "predictions.npz": Format(
+        "a.npz",
+        _npz(
+            train_ids=np.array(IDS),
+            labels=LABELS,
+            fold_of_row=np.arange(N) % 4,
+            oof_probs=PROBS,
+            test_ids=np.array(IDS[:5]),
+            test_probs=PROBS[:5],
+            train_fingerprint=np.array("ab"),
+            test_fingerprint=np.array("cd"),
+        ),
+        mutations.damaged_npz,
+        _predictions,
+        oracles.arrays,
+        lambda read, slow: all(read[name] == slow[name] for name in read),
+    ),
+    "result.npz": Format(
+        "folds/0-1/result.npz",
+        _npz(
+            identity=np.array("ab"),
+            valid_idx=np.arange(4),
+            valid_probs=PROBS[:4].astype(np.float32),
+            test_probs=PROBS[:5].astype(np.float32),
+        ),
+        mutations.damaged_npz,
+        _fold,
+        oracles.arrays,
+        lambda read, slow: all(read[name] == slow[name] for name in read),
+    ),
+    "ledger.csv": Format(
+        "ledger.csv",
+        _csv(COLUMNS, [[row[name] for name in COLUMNS] for row in (ENTRY, OTHER)]),
+        mutations.damaged_cells,
+        _ledger,
+        _ledger_slow,
+    ),
+}
