@@ -29,6 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests marked `long` unless that mode was asked for."""
+    if not config.getoption("long"):
+        for item in items:
+            if marker := item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason=f"only with --long: {marker.args[0]}"))
+
+
 @pytest.fixture(scope="session")
 def is_long(pytestconfig: pytest.Config) -> bool:
     """Return whether `--long` was asked for."""
@@ -44,8 +52,9 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 
 @pytest.fixture(autouse=True)
-def _subnormal_floats() -> Iterator[None]:
-    """Take back what training sets for its process: other tests need every float."""
+def _process_as_it_was() -> Iterator[None]:
+    """Take back what training sets for its process: tests need every float, and one thread."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
+        torch.set_num_threads(1)

@@ -172,6 +172,7 @@ def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.long("fresh workers import for seconds")
 def test_killed_with_two_workers_the_same_command_continues_beside_what_is_left_of_them(
     finished, tmp_path
 ):

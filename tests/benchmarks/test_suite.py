@@ -125,6 +125,7 @@ def test_the_jobs_of_the_scaling_are_well_configured(tmp_path, monkeypatch):
     assert asked.config.train.n_epochs == 1
 
 
+@pytest.mark.long("seventeen fresh interpreters")
 def test_start_up_is_measured_for_every_command(monkeypatch):
     import hbcomp.__main__
 

@@ -258,6 +258,7 @@ def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_a
     assert assert_retried(trials) == 1
 
 
+@pytest.mark.long("fresh workers import for seconds")
 def test_the_parent_of_two_workers_is_killed_and_the_next_call_finishes(tmp_path):
     write_data(tmp_path)
     strike = Strike("tuning.search", "_tell")
