@@ -73,7 +73,7 @@ class Predictions:
         """Write all arrays to one npz file, atomically."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         with atomic_path(path) as partial, partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)  # numpy 2.0 knows no allow_pickle here; none is an object
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":

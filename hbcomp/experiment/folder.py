@@ -352,9 +352,7 @@ def save_fold(
             arrays = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
             if result.test_probs is not None:
                 arrays["test_probs"] = result.test_probs
-            np.savez(
-                partial / "result.npz", allow_pickle=False, identity=np.array(identity), **arrays
-            )
+            np.savez(partial / "result.npz", identity=np.array(identity), **arrays)
             tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
             # Written here, not by safetensors: its error on a full disk is no OSError.
             (partial / "model.safetensors").write_bytes(save(tensors))
