@@ -349,7 +349,10 @@ def save_fold(
     partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=run.folds_folder))
     try:
         with naming(final):
-            arrays = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
+            arrays: dict[str, Any] = {
+                "valid_idx": result.valid_idx,
+                "valid_probs": result.valid_probs,
+            }
             if result.test_probs is not None:
                 arrays["test_probs"] = result.test_probs
             np.savez(partial / "result.npz", identity=np.array(identity), **arrays)
