@@ -72,7 +72,7 @@ def all_of(cases, check):
 
 def assert_continues(undisturbed, folder, what):
     """What is visible is whole, and the same command ends as if nothing had been."""
-    assert_whole(folder)
+    assert_whole(folder, undisturbed.before)
     before = stored(folder)
     done = call(undisturbed.job, folder)
     refusal = undisturbed.job.refusal

@@ -30,6 +30,7 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 THERE = "SELECT 1 FROM sqlite_master WHERE name = 'trial_values'"
 FINISHED = """SELECT number, state, value FROM trials LEFT JOIN trial_values USING (trial_id)
 WHERE state IN ('COMPLETE', 'PRUNED')"""
+DELETIONS = ("remove", "rmdir", "shutil.rmtree")
 POINTS = ".points"  # where a recording run writes what it passed
 
 
@@ -101,7 +102,7 @@ def strike(root: str, blow: Blow) -> None:
         is_due = number == blow.n or (blow.lasts and number > blow.n)
         if is_due and blow.signal:
             os.kill(os.getpid(), blow.signal)
-        elif is_due and blow.errno and (number == blow.n or not name.startswith(("rem", "rm"))):
+        elif is_due and blow.errno and (number == blow.n or not name.startswith(DELETIONS)):
             path = name.partition(" ")[2]
             raise OSError(blow.errno, os.strerror(blow.errno), path)
 
@@ -146,16 +147,21 @@ def points(job: Job, folder: Path) -> list[tuple[float, str]]:
     return [(float(seconds), name) for seconds, _, name in (line.partition(" ") for line in lines)]
 
 
-def assert_whole(folder: Path) -> None:
-    """Read every file that stands under its own name: each must be complete."""
+def assert_whole(folder: Path, before: Path | None = None) -> None:
+    """Read every file that stands under its own name: each must be complete, or as it was before."""
     for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and not hidden and not (before and _are_equal(path, before / name)):
             _read(path)
     for fold in folder.glob("experiments/*/folds/[!.]*"):
         assert (fold / "result.npz").exists(), fold
         assert (fold / "model.safetensors").exists(), fold
         assert (fold / "history.csv").exists(), fold
+
+
+def _are_equal(path: Path, other: Path) -> bool:
+    return other.is_file() and path.read_bytes() == other.read_bytes()
 
 
 def _read(path: Path) -> None:
