@@ -148,7 +148,7 @@ def points(job: Job, folder: Path) -> list[tuple[float, str]]:
 
 
 def assert_whole(folder: Path, before: Path | None = None) -> None:
-    """Read every file that stands under its own name: each must be complete, or as it was before."""
+    """Read every file that stands under its own name: each must be complete or as before."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
