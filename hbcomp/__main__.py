@@ -7,6 +7,7 @@ from hbcomp.bench import bench
 from hbcomp.blend import blend
 from hbcomp.check import check
 from hbcomp.compare import compare
+from hbcomp.compete import compete
 from hbcomp.cv import cv
 from hbcomp.diff import diff
 from hbcomp.eda import eda
@@ -14,6 +15,7 @@ from hbcomp.folds import folds
 from hbcomp.import_oof import import_oof
 from hbcomp.lb import lb
 from hbcomp.ledger import ledger
+from hbcomp.mistakes import mistakes
 from hbcomp.predict import predict
 from hbcomp.report import report
 from hbcomp.score import score
@@ -24,6 +26,7 @@ from hbcomp.verify import verify
 
 COMMANDS = (
     cv,
+    compete,
     tune,
     blend,
     eda,
@@ -31,6 +34,7 @@ COMMANDS = (
     import_oof,
     thresholds,
     compare,
+    mistakes,
     report,
     predict,
     check,

@@ -11,6 +11,7 @@ import errno
 import functools
 import json
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -82,6 +83,18 @@ Numbers = Mapping[str, Any]
 
 class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked for it
     """The user stopped a command; the message says what is kept and how to go on."""
+
+
+def interrupted(n_kept: int, command: str) -> Interrupted:
+    """Return what a stopped `command` says: how many folds are kept, and how to go on.
+
+    `hbcomp cv ARGUMENTS` and `python -m hbcomp.cv ARGUMENTS` differ by one word; --force would be
+    wrong the second time, as the new folds are already there to be kept.
+    """
+    words = sys.argv[1:]
+    again = [word for word in words[words[:1] == [command] :] if word != "--force"]
+    line = shlex.join(["python", "-m", f"hbcomp.{command}", *again])
+    return Interrupted(f"{n_kept} finished folds are kept; continue with: {line}")
 
 
 class Terminated(KeyboardInterrupt):

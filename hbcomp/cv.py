@@ -1,7 +1,5 @@
 """The command `python -m hbcomp.cv`: from CSV files to a cross-validated, checked submission."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,18 +71,7 @@ def cv(
             return refit.run(asked, watch, n_jobs=jobs)
         return run(asked, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
-        n_kept = len(asked.run.stored_folds())
-        command = shlex.join(["python", "-m", "hbcomp.cv", *_arguments()])
-        raise cli.Interrupted(
-            f"{n_kept} finished folds are kept; continue with: {command}"
-        ) from None
-
-
-def _arguments() -> list[str]:
-    # `hbcomp cv ARGUMENTS` and `python -m hbcomp.cv ARGUMENTS` differ by one word; --force would
-    # be wrong the second time, as the new folds are already there to be kept.
-    words = sys.argv[1:]
-    return [word for word in words[words[:1] == ["cv"] :] if word != "--force"]
+        raise cli.interrupted(len(asked.run.stored_folds()), "cv") from None
 
 
 def main() -> None:

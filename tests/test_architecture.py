@@ -44,7 +44,11 @@ LAYERS = {
     "ledger": 4,
     "submit": 4,
     "compare": 4,
+    "compete": 4,
+    "plan": 4,
     "comparing": 4,
+    "mistakes": 4,
+    "inspecting": 4,
     "folds": 4,
     "import_oof": 4,
     "importing": 4,
@@ -146,7 +150,7 @@ def test_no_command_imports_another():
     commands = {
         *("cv", "tune", "eda", "predict", "score", "check", "thresholds", "bench"),
         *("diff", "submit", "lb", "ledger", "verify"),
-        *("blend", "compare", "report", "folds", "import_oof"),
+        *("blend", "compare", "compete", "mistakes", "report", "folds", "import_oof"),
     }
     for path, name in module_names():
         if name != "__main__":

@@ -201,6 +201,7 @@ COMMANDS = [
     *(["blend", "NAME", "a", "--name", "b"], ["blend", "a", "b", "--name", "NAME"]),
     *(["folds", "NAME", "--out", "f.csv"], ["thresholds", "NAME"], ["compare", "NAME", "a"]),
     *(["predict", "NAME", "--data", "x.csv"], ["verify", "NAME"]),
+    *(["mistakes", "NAME"], ["mistakes", "a", "NAME"]),
     *(["import-oof", "NAME", "--oof", "o.csv", "--like", "a"],),
     *(["import-oof", "b", "--oof", "o.csv", "--like", "NAME"],),
     ["cv", "quickstart", "--name", "b", "--set", 'pseudo.runs=["NAME"]'],

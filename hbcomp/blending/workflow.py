@@ -31,9 +31,7 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     recipe and submission.
     """
     start = perf_counter()
-    check_method_name(wish.method)
-    check_rule_name(wish.rule)
-    _check_calibration_name(wish.calibration)
+    check_wish(wish)
     folder = find_run(name)
     members = load_members(names)
     blended = blend(members, wish)
@@ -73,10 +71,14 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     }
 
 
-def _check_calibration_name(name: str) -> None:
-    if name != "auto" and name not in CALIBRATIONS:
+def check_wish(wish: BlendWish) -> None:
+    """Raise an InputError where a blend is asked for by a name that nothing has."""
+    check_method_name(wish.method)
+    check_rule_name(wish.rule)
+    if wish.calibration != "auto" and wish.calibration not in CALIBRATIONS:
         raise InputError(
-            f"calibration must be auto or one of {', '.join(CALIBRATIONS)}, but got {name!r}"
+            f"calibration must be auto or one of {', '.join(CALIBRATIONS)}, but got "
+            f"{wish.calibration!r}"
         )
 
 

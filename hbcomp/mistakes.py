@@ -1,0 +1,40 @@
+"""The command `python -m hbcomp.mistakes`: what is still wrong in an experiment, and why?"""
+
+from typing import Annotated, Any
+
+import typer
+
+from hbcomp import cli
+
+
+def mistakes(
+    name: Annotated[str, typer.Argument(help="A finished run or blend.")],
+    further: Annotated[
+        list[str] | None,
+        typer.Argument(help="Further experiments that must agree before a label is doubted."),
+    ] = None,
+    min_prob: Annotated[
+        float, typer.Option(help="What each member must exceed for that class; 0.5 or more.")
+    ] = 0.5,
+) -> dict[str, Any]:
+    """Show what is still wrong, of what kind, which labels are doubted, and what could be gained.
+
+    Out-of-fold, under the experiment's rule, cross-fitted. A label is doubted where every member
+    of a blend, or every seed of a run, gives the same other class. The page mistakes.html and the
+    list doubts.csv go to the experiment's folder. No label is changed.
+
+    Example: python -m hbcomp.mistakes blend
+    """
+    from hbcomp.experiment.folder import find_run
+    from hbcomp.inspecting.workflow import write_mistakes
+
+    return write_mistakes(find_run(name), further or [], min_prob, cli.console)
+
+
+def main() -> None:
+    """Run the command."""
+    cli.run(mistakes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""A plan: experiments to train one after the other, and the blend of what they found."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from hbcomp.blending import workflow as blending
+from hbcomp.blending.selection import BlendWish
+from hbcomp.cli import console
+from hbcomp.config import Section, read_toml, unique, validate
+from hbcomp.errors import InputError
+from hbcomp.experiment.folder import find_run
+from hbcomp.experiment.setup import BESIDE, INSTALLED, Asked, prepare
+from hbcomp.stopwatch import Stopwatch
+from hbcomp.workflow import run as cross_validate
+
+
+class BlendPlan(Section):
+    """Which of the experiments to blend, and how; the options of `hbcomp blend`."""
+
+    members: Annotated[tuple[str, ...], unique("members")] = Field(min_length=1)
+    method: str = "auto"
+    calibration: str = "auto"
+    rule: str = "auto"
+
+    @property
+    def wish(self) -> BlendWish:
+        """What is asked of the blend."""
+        return BlendWish(self.method, self.calibration, self.rule)
+
+
+class Plan(Section):
+    """A plan.toml: `runs` are trained in order, so that a later one may learn from an earlier."""
+
+    runs: Annotated[tuple[str, ...], unique("runs")] = Field(min_length=1)
+    blend: BlendPlan
+
+
+def read_plan(name: str) -> Plan:
+    """Return the plan of an experiment's folder, or the one that comes with the package."""
+    known = (
+        find_run(name).path / "plan.toml",
+        INSTALLED / "plans" / f"{name}.toml",
+        BESIDE / name / "plan.toml",
+    )
+    for path in known:
+        if path.exists():
+            plan = validate(Plan, read_toml(path), path)
+            if problems := _problems(plan, name):
+                raise InputError.of(path, problems)
+            return plan
+    raise InputError(f"{known[0]}: no such plan (there are: {', '.join(_known_plans())})")
+
+
+def _problems(plan: Plan, name: str) -> list[str]:
+    problems = [
+        f"blend.members: {member} is not one of runs"
+        for member in plan.blend.members
+        if member not in plan.runs
+    ]
+    if name in plan.runs:
+        problems.append(f"runs: {name} is to be the blend, so no run may have that name")
+    try:
+        blending.check_wish(plan.blend.wish)
+    except InputError as error:
+        problems.append(f"blend: {error}")
+    return problems
+
+
+def _known_plans() -> list[str]:
+    presets = {path.stem for path in (INSTALLED / "plans").glob("*.toml")}
+    return sorted(presets | {path.parent.name for path in BESIDE.glob("*/plan.toml")})
+
+
+def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
+    """Return what every run of the plan asks for; a run that learns from a later one is refused."""
+    asked = [prepare(each, assignments, None) for each in plan.runs]
+    problems = [
+        f"{each.run.name}: pseudo.runs names {source}, which is trained after it"
+        for place, each in enumerate(asked)
+        for source in each.config.pseudo.runs
+        if source in plan.runs[place:]
+    ]
+    if problems:
+        raise InputError.of("", problems)
+    return asked
+
+
+def carry_out(
+    name: str, plan: Plan, asked: list[Asked], watch: Stopwatch, *, n_jobs: int | None, force: bool
+) -> dict[str, Any]:
+    """Train what is missing, blend, and return the numbers of the last line.
+
+    Every finished fold is kept, so the same call after a stop of any kind goes on where it was.
+    """
+    runs = {}
+    for place, each in enumerate(asked, start=1):
+        console.print(f"{name}: {each.run.name}, {place} of {len(asked)}")
+        numbers = cross_validate(each, Stopwatch(), n_jobs=n_jobs, force=force, has_profile=False)
+        runs[each.run.name] = {
+            "n_folds_trained": numbers["n_folds_trained"],
+            "rule": numbers["rule"],
+            "per_20k": numbers["oof_per_20k"][numbers["rule"]]["cross_fitted"],
+            "seconds": numbers["seconds"],
+        }
+    blended = blending.run(list(plan.blend.members), name, plan.blend.wish, force=force)
+    return {
+        "experiment": name,
+        "runs": runs,
+        "members": blended["members"],
+        "method": blended["method"],
+        "rule": blended["rule"],
+        "n_rows": blended["n_rows"],
+        "expected_per_20k": blended["expected_per_20k"],
+        "seconds": round(watch.total(), 1),
+        "submission": blended["submission"],
+        "report": blended["report"],
+    }
+
+
+def n_kept(asked: list[Asked]) -> int:
+    """Return how many finished folds the runs of a plan have."""
+    return sum(len(each.run.stored_folds()) for each in asked)
