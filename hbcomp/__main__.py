@@ -12,6 +12,7 @@ from hbcomp.cv import cv
 from hbcomp.diff import diff
 from hbcomp.eda import eda
 from hbcomp.folds import folds
+from hbcomp.groups import groups
 from hbcomp.import_oof import import_oof
 from hbcomp.lb import lb
 from hbcomp.ledger import ledger
@@ -31,6 +32,7 @@ COMMANDS = (
     blend,
     eda,
     folds,
+    groups,
     import_oof,
     thresholds,
     compare,

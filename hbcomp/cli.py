@@ -88,12 +88,11 @@ class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked fo
 def interrupted(n_kept: int, command: str) -> Interrupted:
     """Return what a stopped `command` says: how many folds are kept, and how to go on.
 
-    `hbcomp cv ARGUMENTS` and `python -m hbcomp.cv ARGUMENTS` differ by one word; --force would be
-    wrong the second time, as the new folds are already there to be kept.
+    `hbcomp cv ARGUMENTS` and `python -m hbcomp.cv ARGUMENTS` differ by one word. A --force stays
+    among them: it keeps the folds that are as asked for, the new ones therefore, too.
     """
     words = sys.argv[1:]
-    again = [word for word in words[words[:1] == [command] :] if word != "--force"]
-    line = shlex.join(["python", "-m", f"hbcomp.{command}", *again])
+    line = shlex.join(["python", "-m", f"hbcomp.{command}", *words[words[:1] == [command] :]])
     return Interrupted(f"{n_kept} finished folds are kept; continue with: {line}")
 
 

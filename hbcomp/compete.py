@@ -34,13 +34,14 @@ def compete(
     Example: python -m hbcomp.compete best-cpu --train train.csv --test testA.csv
     """
     watch = Stopwatch()
+    from hbcomp.experiment.folder import find_run
     from hbcomp.plan import carry_out, n_kept, prepare_all, read_plan
 
     files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
     wanted = read_plan(plan)
     asked = prepare_all(wanted, files)
     try:
-        return carry_out(plan, wanted, asked, watch, n_jobs=jobs, force=force)
+        return carry_out(find_run(plan).name, wanted, asked, watch, n_jobs=jobs, force=force)
     except KeyboardInterrupt:
         raise cli.interrupted(n_kept(asked), "compete") from None
 

@@ -1,16 +1,19 @@
 """A plan: experiments to train one after the other, and the blend of what they found."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from hbcomp.blending import workflow as blending
+from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.blending.selection import BlendWish
 from hbcomp.cli import console
 from hbcomp.config import Section, read_toml, unique, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.setup import BESIDE, INSTALLED, Asked, prepare
+from hbcomp.experiment.setup import BESIDE, INSTALLED, Asked, check_kind, prepare
+from hbcomp.predictions import Predictions
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.workflow import run as cross_validate
 
@@ -38,6 +41,7 @@ class Plan(Section):
 
 def read_plan(name: str) -> Plan:
     """Return the plan of an experiment's folder, or the one that comes with the package."""
+    name = find_run(name).name
     known = (
         find_run(name).path / "plan.toml",
         INSTALLED / "plans" / f"{name}.toml",
@@ -54,6 +58,11 @@ def read_plan(name: str) -> Plan:
 
 def _problems(plan: Plan, name: str) -> list[str]:
     problems = [
+        f"a run's name must stand alone, without {Path(each).parent}/, but got {each}"
+        for each in plan.runs
+        if find_run(each).name != each
+    ]
+    problems += [
         f"blend.members: {member} is not one of runs"
         for member in plan.blend.members
         if member not in plan.runs
@@ -73,13 +82,24 @@ def _known_plans() -> list[str]:
 
 
 def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
-    """Return what every run of the plan asks for; a run that learns from a later one is refused."""
+    """Return what every run of the plan asks for.
+
+    Runs in folders of another kind, on unlike files, or that learn from a later one are refused.
+    """
     asked = [prepare(each, assignments, None) for each in plan.runs]
+    for each in asked:
+        check_kind(each.run)
+    first = asked[0]
     problems = [
+        f"{each.run.name} and {first.run.name} must name the same files and columns under [data]"
+        for each in asked[1:]
+        if each.config.data != first.config.data
+    ]
+    problems += [
         f"{each.run.name}: pseudo.runs names {source}, which is trained after it"
         for place, each in enumerate(asked)
         for source in each.config.pseudo.runs
-        if source in plan.runs[place:]
+        if find_run(source).name in plan.runs[place:]
     ]
     if problems:
         raise InputError.of("", problems)
@@ -93,6 +113,7 @@ def carry_out(
 
     Every finished fold is kept, so the same call after a stop of any kind goes on where it was.
     """
+    _check_folder(name, plan, force=force)
     runs = {}
     for place, each in enumerate(asked, start=1):
         console.print(f"{name}: {each.run.name}, {place} of {len(asked)}")
@@ -116,6 +137,41 @@ def carry_out(
         "submission": blended["submission"],
         "report": blended["report"],
     }
+
+
+def _check_folder(name: str, plan: Plan, *, force: bool) -> None:
+    """Refuse now what the blend would refuse after hours of training."""
+    folder = find_run(name)
+    if folder.recipe_file.exists():
+        changes = _changes(plan.blend, read_recipe(folder.recipe_file))
+        if changes and not force:
+            raise InputError(
+                f"{folder.path} holds another blend ({'; '.join(changes)}); --force replaces it, a "
+                "copy of the plan under another name keeps both"
+            )
+    elif folder.report_file.exists() or folder.config_file.exists():
+        raise InputError(
+            f"{folder.path} is an experiment of another kind; copy the plan to another name"
+        )
+
+
+def _changes(asked: BlendPlan, recipe: BlendRecipe) -> list[str]:
+    """Return in what a blend that is there differs from what is asked and stored now."""
+    pairs = {
+        "members": (list(recipe.members), list(asked.members)),
+        "method": (recipe.method, asked.method),
+        "calibration": (recipe.calibration.kind, asked.calibration),
+        "rule": (recipe.rule_name, asked.rule),
+    }
+    changes = [
+        f"{key} {was}, now {now}" for key, (was, now) in pairs.items() if now not in (was, "auto")
+    ]
+    for member, fingerprint in zip(recipe.members, recipe.member_fingerprints, strict=True):
+        stored = find_run(member).predictions_file
+        # One whose outputs are missing was stopped while it wrote them again.
+        if stored.exists() and Predictions.load(stored).fingerprint != fingerprint:
+            changes.append(f"{member} has other probabilities now")
+    return changes
 
 
 def n_kept(asked: list[Asked]) -> int:

@@ -182,6 +182,7 @@ def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolde
         subtitle=(
             f"out-of-fold, cross-fitted, rule {summary['chosen']['name']}, "
             f"{summary['data']['n_train']:,} rows, {len(summary['folds'])} nets"
+            f"{_grouped_by(summary['config'])}"
         ),
         sections=[
             rule_table(summary),
@@ -195,6 +196,12 @@ def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolde
         ],
     )
     write_text(run.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _grouped_by(config: Mapping[str, Any]) -> str:
+    """Return what groups were kept in one fold, for a subtitle; nothing without groups."""
+    source = config["folds"].get("groups") or config["data"].get("group_column")
+    return f", grouped by {source}" if source else ""
 
 
 def _provenance(summary: Summary) -> pages.Table:

@@ -17,7 +17,8 @@ from hbcomp.threshold_study import clip_of
 COMMANDS = [
     *("cv", "tune", "eda", "thresholds", "predict", "check", "score", "bench"),
     *("diff", "submit", "lb"),
-    *("compare", "compete", "mistakes", "report", "folds", "import-oof", "verify"),
+    *("compare", "compete", "mistakes", "report", "folds", "groups"),
+    *("import-oof", "verify"),
 ]
 
 

@@ -1,6 +1,7 @@
 """A plan carried out: experiments in order, their blend, one submission."""
 
 import json
+import shutil
 import signal
 import tomllib
 from dataclasses import replace
@@ -34,7 +35,8 @@ runs = ["teacher", "pupil"]
 members = ["teacher", "pupil"]
 method = "mean"
 """
-COMPETE = ["compete", "both", "--train", "train.csv", "--test", "test.csv"]
+FILES = ["--train", "train.csv", "--test", "test.csv"]
+COMPETE = ["compete", "both", *FILES]
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,18 +45,30 @@ def write_experiment(folder, name, file, text):
     (folder / "experiments" / name / file).write_text(text)
 
 
-@pytest.fixture
-def planned(tmp_path):
-    """A folder with beats and a plan of two runs, of which the second learns from the first."""
-    write_competition_csv(tmp_path / "train.csv", make_beats(n=60, t=16, k=3))
+def write_plan(folder):
+    """Write beats and a plan of two runs, of which the second learns from the first."""
+    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3))
     test = make_beats(n=20, t=16, k=3, seed=1)
     ids = np.array([f"t{number}" for number in range(20)])
-    write_competition_csv(tmp_path / "test.csv", replace(test, ids=ids, labels=None))
-    write_experiment(tmp_path, "teacher", "config.toml", CONFIG.format(n_epochs=2))
+    write_competition_csv(folder / "test.csv", replace(test, ids=ids, labels=None))
+    write_experiment(folder, "teacher", "config.toml", CONFIG.format(n_epochs=2))
     pupil = CONFIG.format(n_epochs=1) + '[pseudo]\nruns = ["teacher"]\nmin_prob = 0.51\n'
-    write_experiment(tmp_path, "pupil", "config.toml", pupil)
-    write_experiment(tmp_path, "both", "plan.toml", PLAN)
-    return tmp_path
+    write_experiment(folder, "pupil", "config.toml", pupil)
+    write_experiment(folder, "both", "plan.toml", PLAN)
+    return folder
+
+
+@pytest.fixture
+def planned(tmp_path):
+    return write_plan(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the plan was carried out."""
+    folder = write_plan(tmp_path_factory.mktemp("finished"))
+    (folder / "numbers.json").write_text(json.dumps(numbers_of(run_hbcomp(COMPETE, folder))))
+    return folder
 
 
 def numbers_of(done):
@@ -62,23 +76,40 @@ def numbers_of(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_them(planned):
-    numbers = numbers_of(run_hbcomp(COMPETE, planned))
+def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_them(finished):
+    numbers = json.loads((finished / "numbers.json").read_text())
     assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [3, 3]
     assert numbers["members"] == {"teacher": 0.5, "pupil": 0.5}
-    submission = (planned / "submissions/both.csv").read_bytes()
-    files = ["--set", "data.train=train.csv", "--set", "data.test=test.csv"]
+    submission = (finished / "submissions/both.csv").read_bytes()
     for command in (
-        ["cv", "teacher", *files, "--name", "teacher2"],
-        ["cv", "pupil", *files, "--set", 'pseudo.runs=["teacher2"]', "--name", "pupil2"],
+        ["cv", "teacher", *FILES, "--name", "teacher2"],
+        ["cv", "pupil", *FILES, "--set", 'pseudo.runs=["teacher2"]', "--name", "pupil2"],
         ["blend", "teacher2", "pupil2", "--method", "mean", "--name", "both2"],
     ):
-        numbers_of(run_hbcomp(command, planned))
-    assert (planned / "submissions/both2.csv").read_bytes() == submission
-    again = numbers_of(run_hbcomp(COMPETE, planned))
+        numbers_of(run_hbcomp(command, finished))
+    assert (finished / "submissions/both2.csv").read_bytes() == submission
+    again = numbers_of(run_hbcomp(COMPETE, finished))
     assert [each["n_folds_trained"] for each in again["runs"].values()] == [0, 0]
     assert again["expected_per_20k"] == numbers["expected_per_20k"]
-    assert (planned / "submissions/both.csv").read_bytes() == submission
+    assert (finished / "submissions/both.csv").read_bytes() == submission
+
+
+def test_members_that_say_something_else_now_are_blended_anew_only_when_asked_for(
+    finished, tmp_path
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    before = (folder / "submissions/both.csv").read_bytes()
+    numbers_of(run_hbcomp(["cv", "teacher", *FILES, "--set", "train.lr=0.5", "--force"], folder))
+    refused = run_hbcomp(COMPETE, folder)
+    assert refused.returncode == 2
+    assert "holds another blend (teacher has other probabilities now); --force" in refused.stderr
+    strike = Strike("crossval", "train_epochs", n=2, signal=signal.SIGINT)
+    stopped = run_hbcomp([*COMPETE, "--force"], folder, strike)
+    again = stopped.stderr.splitlines()[-1].rpartition("python -m hbcomp.")[2].split()
+    numbers = numbers_of(run_hbcomp(again, folder))
+    assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [2, 0]
+    assert (folder / "submissions/both.csv").read_bytes() == before
 
 
 def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(planned):
@@ -94,6 +125,29 @@ def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(plan
     assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [0, 2]
 
 
+def test_a_folder_that_the_blend_could_not_be_written_to_is_refused_before_training(planned):
+    write_experiment(planned, "both", "config.toml", CONFIG.format(n_epochs=1))
+    done = run_hbcomp(COMPETE, planned)
+    assert done.returncode == 2
+    assert "experiments/both is an experiment of another kind" in done.stderr
+    assert not (planned / "experiments/teacher/folds").exists()
+
+
+def test_another_method_is_refused_before_training_and_experiments_may_be_named_by_path(
+    finished, tmp_path
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    by_path = ["compete", "experiments/both/", *FILES]
+    assert numbers_of(run_hbcomp(by_path, folder))["experiment"] == "both"
+    write_experiment(folder, "both", "plan.toml", PLAN.replace('"mean"', '"median"'))
+    shutil.rmtree(folder / "experiments/pupil/folds")
+    refused = run_hbcomp(COMPETE, folder)
+    assert refused.returncode == 2
+    assert "holds another blend (method mean, now median); --force replaces it" in refused.stderr
+    assert not (folder / "experiments/pupil/folds").exists()
+
+
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
@@ -105,6 +159,7 @@ def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(plan
         (PLAN.replace('"mean"', '"meen"'), "meen"),
         (PLAN.replace('method = "mean"', 'rule = "haff"'), "haff"),
         (PLAN.replace('"teacher", "pupil"]', '"teacher", "teacher"]', 1), "runs must be unique"),
+        (PLAN.replace('"teacher"', '"experiments/teacher"'), "must stand alone, without experim"),
         ("runs = []", "runs"),
     ],
 )
@@ -116,6 +171,20 @@ def test_a_wrong_plan_is_refused_before_anything_is_trained(planned, plan, messa
     (line,) = done.stderr.splitlines()
     assert message in line
     assert sorted(planned.rglob("*")) == before
+
+
+def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    own = CONFIG.format(n_epochs=1) + '[data]\ntrain = "train.csv"\nid_column = "no"\n'
+    write_experiment(folder, "pupil", "config.toml", own)
+    write_experiment(folder, "fresh", "plan.toml", PLAN)
+    unlike = run_hbcomp(["compete", "fresh", *FILES], folder)
+    assert (unlike.returncode, unlike.stdout) == (2, "")
+    assert "pupil and teacher must name the same files and columns" in unlike.stderr
+    write_experiment(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
+    write_experiment(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
+    assert "experiments/both holds a blend" in run_hbcomp(["compete", "fresh"], folder).stderr
 
 
 def test_an_unknown_plan_is_refused_with_the_names_of_those_there_are(tmp_path):

@@ -175,7 +175,8 @@ def _under(rule: str) -> Callable[[Line], str]:
 def _seeds_and_folds(line: Line) -> str:
     folds = line.standing.report.folds
     n_seeds, n_folds = len({each.seed for each in folds}), len({each.fold for each in folds})
-    return f"{n_seeds} x {n_folds}" if folds else "-"
+    grouped = " grouped" if line.standing.report.is_grouped else ""
+    return f"{n_seeds} x {n_folds}{grouped}" if folds else "-"
 
 
 def _seconds(line: Line) -> str:

@@ -156,7 +156,11 @@ def compare_experiments(
         for (name, predictions), report in zip(members.items(), reports, strict=True)
     )
     common = members[first.name]
-    numbers = {**contrast(one, other, common.labels), "has_same_folds": have_same_folds(members)}
+    numbers = {
+        **contrast(one, other, common.labels),
+        "has_same_folds": have_same_folds(members),
+        "is_grouped": [_is_grouped(report) for report in reports],
+    }
     changed = changed_rows(one, other, common)
     page, listed = _places(first.name, second.name)
     with atomic_path(listed) as partial:
@@ -166,6 +170,8 @@ def compare_experiments(
     for table in pair_page.tables(numbers):
         pages.print_table(table, console)
     console.print(pair_page.verdict(numbers))
+    for note in pair_page.grouping_notes(numbers):
+        console.print(note)
     return {**numbers, "page": str(page), "changed_rows": str(listed)}
 
 
@@ -176,6 +182,14 @@ def _rule_of(name: str, wanted: str, report: Report) -> str:
             f"{name}: its rule {chosen!r} cannot be cross-fitted here; give both one with --rule"
         )
     return chosen
+
+
+def _is_grouped(report: Report) -> bool:
+    """Whether an experiment, or a member of a blend whose report is here, held out groups."""
+    members = [ROOT / name / "report.json" for name in report.members]
+    return report.is_grouped or any(
+        read_report(path).is_grouped for path in members if path.exists()
+    )
 
 
 def _places(first: str, second: str) -> tuple[Path, Path]:

@@ -35,6 +35,21 @@ def verdict(numbers: Numbers) -> str:
     )
 
 
+def grouping_notes(numbers: Numbers) -> Iterator[str]:
+    """Yield how to read the difference, where only one experiment held out whole groups."""
+    is_grouped, is_other_grouped = numbers["is_grouped"]
+    if is_grouped == is_other_grouped:
+        return
+    names = _names(numbers)
+    grouped, plain = names if is_grouped else names[::-1]
+    yield (
+        f"{grouped} is group-aware: it held out whole groups of related rows; the configuration of "
+        f"{plain} names none. If they differ in nothing else, the difference is, up to its noise, "
+        f"what {plain} gains from relatives among its training rows. For new rows without any "
+        f"there, the score of {grouped} is the nearer one."
+    )
+
+
 def write_page(
     path: Path, numbers: Numbers, drawn: Sequence[Picture | Text], links: Mapping[Link, str]
 ) -> None:
@@ -71,6 +86,7 @@ def _paragraphs(numbers: Numbers) -> Iterator[str]:
         "counts rows called right or wrong, where the score also counts answers in between and "
         "none."
     )
+    yield from grouping_notes(numbers)
     if not numbers["has_same_folds"]:
         yield (
             "The two were cross-validated over different folds. The rows are the same, but part of "
@@ -84,13 +100,15 @@ def _score_table(numbers: Numbers) -> Table:
         [
             side["experiment"],
             side["rule"],
+            "kept whole" if is_grouped else "-",
             f"{side['per_20k']:.1f} ± {side['standard_error']:.1f}",
             f"{side['accuracy']:.4f}",
         ]
-        for side in sides
+        for side, is_grouped in zip(sides, numbers["is_grouped"], strict=True)
     ]
     title = f"Out-of-fold, cross-fitted, {numbers['n_rows']:,} rows"
-    return Table(title, ["experiment", "rule", "abs-sum per 20k", "called right"], rows)
+    header = ["experiment", "rule", "groups", "abs-sum per 20k", "called right"]
+    return Table(title, header, rows)
 
 
 def _class_table(numbers: Numbers) -> Table:

@@ -162,10 +162,19 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
 
 def write_folds(path: Path, folds: Folds, dataset: Dataset) -> None:
     """Write `id,fold` atomically, as `read_folds` reads it; a file of other content is refused."""
+    _write_values(path, "fold", folds.fold_of_row, dataset)
+
+
+def write_groups(path: Path, group_of_row: Int64[np.ndarray, " n"], dataset: Dataset) -> None:
+    """Write `id,group` atomically, for `folds.groups`; a file of other content is refused."""
+    _write_values(path, "group", group_of_row, dataset)
+
+
+def _write_values(path: Path, column: str, values: np.ndarray, dataset: Dataset) -> None:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", "fold"])
-    rows.writerows(zip(dataset.ids.tolist(), folds.fold_of_row.tolist(), strict=True))
+    rows.writerow(["id", column])
+    rows.writerows(zip(dataset.ids.tolist(), values.tolist(), strict=True))
     content = text.getvalue().encode()
     if path.exists() and path.read_bytes() != content:
         raise InputError(f"{path}: exists and holds something else; choose another --out")

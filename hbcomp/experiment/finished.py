@@ -72,11 +72,18 @@ class Net(Part):
     name: str = ""
 
 
+class Split(Part):
+    """The file of the groups that were kept in one fold, if any."""
+
+    groups: str | None = None
+
+
 class Asked(Part):
     """The configuration of a run; `data` is that of its DataConfig."""
 
     net: Net = Net()
     data: dict[str, Any] = {}
+    folds: Split = Split()
 
 
 class Report(Part):
@@ -98,6 +105,11 @@ class Report(Part):
     config: Asked = Asked()
     members: dict[str, Any] = {}
     method: str = ""
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether whole groups of rows were held out, by a file or a column of the data."""
+        return bool(self.config.folds.groups or self.config.data.get("group_column"))
 
     def per_20k(self, rule: str) -> float | None:
         """Return the cross-fitted score under a rule, or None if the rule was not scored."""

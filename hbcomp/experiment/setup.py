@@ -50,7 +50,7 @@ def state_config(asked: Asked, *, force: bool) -> None:
     that was edited by hand without changing them keeps its comments.
     """
     path = asked.run.config_file
-    _check_kind(asked.run)
+    check_kind(asked.run)
     if asked.statement is None:
         return
     if path.exists():
@@ -65,7 +65,7 @@ def state_config(asked: Asked, *, force: bool) -> None:
     write_text(path, asked.statement)
 
 
-def _check_kind(run: RunFolder) -> None:
+def check_kind(run: RunFolder) -> None:
     """Refuse to train in the folder of a blend or of an imported member."""
     kind = "run"
     if run.recipe_file.exists():

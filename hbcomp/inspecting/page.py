@@ -325,8 +325,8 @@ def _remedy_table(findings: Findings) -> Table:
         for each in findings.remedies
     ]
     note = (
-        f"Of {now:.1f} per 20k. Each is an upper bound that needs the truth, and they overlap, so "
-        "the gains do not add up."
+        f"Of {now:.1f} per 20k. Each needs the truth, so it is more than can be had, and they "
+        "overlap, so the gains do not add up. Below 0 it would cost."
     )
     if len(findings.members) > 1:
         note += (
@@ -334,5 +334,5 @@ def _remedy_table(findings: Findings) -> Table:
             "weighted mean of the members' probabilities answers better by rule half, whatever "
             "the weights; other blends may."
         )
-    header = ["if", "gain at most", "left", "rows"]
+    header = ["if", "gain", "left", "rows"]
     return Table("What solving it would give, abs-sum per 20k", header, rows, note)

@@ -146,7 +146,8 @@ def label_doubts(stack: Stack, labels: Int[np.ndarray, " n"], min_prob: float) -
 def weighted_mean_floor(stack: Stack, labels: Int[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Return the least that each row can cost under rule half as a weighted mean of the members.
 
-    The weights may differ from row to row, so no blend by weights costs less. A mean exceeds one
+    The weights may differ from row to row, so no mean with one set of weights, all at least 0,
+    costs less; a calibration or another rule may. A mean exceeds one
     half only where a member does: a row can be right, at cost 0, only where a member is right.
     Where all members exceed it for one wrong class every mean does, which costs 2. Any other row
     can be answered by none, at cost 1: of two members that exceed it for different classes a mean

@@ -195,7 +195,8 @@ def test_two_experiments_with_names_of_markup_are_only_text(here):
         ),
         np.arange(30) % K,
     )
-    pair_page.write_page(here / "p.html", {**numbers, "has_same_folds": True}, [], {})
+    more = {"has_same_folds": True, "is_grouped": [False, False]}
+    pair_page.write_page(here / "p.html", {**numbers, **more}, [], {})
     text = (here / "p.html").read_text()
     assert "<script" not in text
     assert "&lt;script&gt;a" in text
