@@ -2,7 +2,7 @@
 
 from math import inf
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import Annotated, Any, Final
 
 import typer
@@ -81,7 +81,8 @@ def groups(
         "max_size": max_size,
         "max_distance": max_distance,
     }
-    _print(numbers, found.sizes.tolist(), train)
+    changed = {key: name for key, name in columns.items() if name != getattr(DataConfig(), key)}
+    _print(numbers, found.sizes.tolist(), train, changed)
     return numbers
 
 
@@ -98,7 +99,9 @@ def _check(neighbours: int, distance: float, sine: float, max_share: float) -> N
         raise InputError.of("", problems)
 
 
-def _print(numbers: dict[str, Any], sizes: list[int], train: Path | None) -> None:
+def _print(
+    numbers: dict[str, Any], sizes: list[int], train: Path | None, columns: dict[str, str]
+) -> None:
     from hbcomp.pages import Table, print_table
 
     n_rows, n_links, n_cut = (numbers[key] for key in ("n_rows", "n_links", "n_cut"))
@@ -115,10 +118,14 @@ def _print(numbers: dict[str, Any], sizes: list[int], train: Path | None) -> Non
             f"{numbers['max_size']:,} rows: {numbers['n_parted']:,} rows have a relative in "
             "another group, so the grouped score is still too good for them."
         )
-    file = f"--train {quote(str(train))} " if train else ""
+    settings = [f"data.{key}={name}" for key, name in columns.items()]
+    words = ["--train", str(train)] if train else []
+    words += [
+        word for each in [*settings, f"folds.groups={numbers['file']}"] for word in ("--set", each)
+    ]
     cli.console.print(
-        f"Next: hbcomp cv NAME {file}--set {quote('folds.groups=' + numbers['file'])} --name "
-        "NAME-grouped, then hbcomp compare NAME NAME-grouped"
+        f"Next: hbcomp cv NAME {join(words)} --name NAME-grouped, then hbcomp compare NAME "
+        "NAME-grouped"
     )
 
 

@@ -54,7 +54,18 @@ def test_mixtures_and_their_parents_are_written_as_groups(folder):
     assert (numbers["n_links"], numbers["n_cut"], numbers["n_parted"]) == (40, 0, 0)
     group = column(folder / "groups.csv", "group")
     assert [group[str(row)] for row in range(60)] == [str(row // 3) for row in range(60)]
-    assert "hbcomp compare NAME NAME-grouped" in done.stderr
+    said = " ".join(done.stderr.split())
+    assert "hbcomp compare NAME NAME-grouped" in said
+    assert "cv NAME --train train.csv --set folds.groups=groups.csv --name NAME-grouped" in said
+
+
+def test_the_next_command_names_other_columns(folder):
+    text = (folder / "train.csv").read_text().replace("id,", "beat,", 1)
+    (folder / "other.csv").write_text(text)
+    words = ["groups", "--train", "other.csv", "--id-column", "beat", "--out", "other-groups.csv"]
+    done = run_hbcomp(words, folder)
+    assert last_json(done)["n_rows"] == 60
+    assert "--set data.id_column=beat --set folds.groups=other-gr" in " ".join(done.stderr.split())
 
 
 def test_a_cap_cuts_links_and_says_how_many(folder):
