@@ -1,6 +1,7 @@
 import optuna
 import pytest
 
+from hbcomp.config import read_toml
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config, read_config
 from hbcomp.experiment.setup import BESIDE
@@ -56,8 +57,10 @@ def test_a_preset_passes_its_check_and_lies_inside_its_own_space(folder):
     assert space.apply(base, space.values_of(params)) == base
 
 
-def test_every_preset_has_a_space():
-    assert {path.parent for path in BESIDE.glob("*/config.toml")} == {*PRESETS}
+def test_every_preset_has_a_space_but_the_members_of_a_plan():
+    plans = [read_toml(path) for path in BESIDE.glob("*/plan.toml")]
+    members = {BESIDE / name for plan in plans for name in plan["runs"]}
+    assert {path.parent for path in BESIDE.glob("*/config.toml")} == {*PRESETS, *members}
 
 
 @pytest.mark.parametrize("folder", PRESETS, ids=lambda folder: folder.name)
