@@ -13,7 +13,7 @@ from formats import FORMATS
 from hbcomp.errors import InputError
 
 # Sums to more than 20,000 inputs over all formats, and to about 400 in CI.
-N_LONG, N_SHORT = 1_200, 22
+N_LONG, N_SHORT = 1_200, 12
 SECONDS_PER_CASE = 20  # a read takes milliseconds; a hang is found however slow the machine
 
 
