@@ -1,9 +1,11 @@
 """Commands of hbcomp in processes of their own, forked from one that has imported everything.
 
 A command's imports take seconds and a tiny run takes half of one, so a server imports once and
-every command is a fork of it (the standard library's forkserver).
+every command is a fork of it (the standard library's forkserver). Drawing takes most of a tiny run,
+so a command's pictures are blank unless a test asks for them.
 """
 
+import base64
 import multiprocessing
 import os
 import signal
@@ -38,6 +40,9 @@ SERVER.set_forkserver_preload(
         "pandas",
     ]
 )
+BLANK = base64.b64decode(  # a PNG of one white pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,11 @@ def run_hbcomp(
     cwd: Path,
     strike: Strike | None = None,
     prepare: Callable[[], None] | None = None,
+    *,
+    draws: bool = False,
 ) -> Done:
     """Run `hbcomp WORDS` in the folder `cwd` and wait for its end."""
-    return start_hbcomp(words, cwd, strike, prepare)()
+    return start_hbcomp(words, cwd, strike, prepare, draws=draws)()
 
 
 def start_hbcomp(
@@ -79,11 +86,13 @@ def start_hbcomp(
     cwd: Path,
     strike: Strike | None = None,
     prepare: Callable[[], None] | None = None,
+    *,
+    draws: bool = False,
 ) -> Callable[[], Done]:
     """Start `hbcomp WORDS` in the folder `cwd` after `prepare()`; calling the result waits."""
     streams = [cwd / ".stdout", cwd / ".stderr"]
     process = SERVER.Process(
-        target=_child, args=(list(words), cwd, streams, strike, prepare, dict(os.environ))
+        target=_child, args=(list(words), cwd, streams, strike, prepare, draws, dict(os.environ))
     )
     process.start()
 
@@ -97,7 +106,12 @@ def start_hbcomp(
     return wait
 
 
-def _child(words, cwd, streams, strike, prepare, environment):
+def few_trials():
+    """Let a blend's weights be tuned by 5 trials; give it to a command as `prepare`."""
+    import_module("hbcomp.blending.methods").N_TRIALS = 5
+
+
+def _child(words, cwd, streams, strike, prepare, draws, environment):
     os.environ.update(environment)
     os.chdir(cwd)
     for number, stream in enumerate(streams, start=1):
@@ -105,6 +119,8 @@ def _child(words, cwd, streams, strike, prepare, environment):
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     sys.argv = ["hbcomp", *words]
+    if not draws:
+        import_module("hbcomp.pictures").to_png = lambda _: BLANK
     if prepare:
         prepare()
     if strike and strike.is_in_worker:

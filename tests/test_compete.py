@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Strike, run_hbcomp
+from commands import Strike, few_trials, run_hbcomp
 
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.plan import prepare_all, read_plan
@@ -67,8 +67,12 @@ def planned(tmp_path):
 def finished(tmp_path_factory):
     """A folder in which the plan was carried out."""
     folder = write_plan(tmp_path_factory.mktemp("finished"))
-    (folder / "numbers.json").write_text(json.dumps(numbers_of(run_hbcomp(COMPETE, folder))))
+    (folder / "numbers.json").write_text(json.dumps(numbers_of(call(COMPETE, folder))))
     return folder
+
+
+def call(words, folder, strike=None):
+    return run_hbcomp(words, folder, strike, prepare=few_trials)
 
 
 def numbers_of(done):
@@ -86,9 +90,9 @@ def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_t
         ["cv", "pupil", *FILES, "--set", 'pseudo.runs=["teacher2"]', "--name", "pupil2"],
         ["blend", "teacher2", "pupil2", "--method", "mean", "--name", "both2"],
     ):
-        numbers_of(run_hbcomp(command, finished))
+        numbers_of(call(command, finished))
     assert (finished / "submissions/both2.csv").read_bytes() == submission
-    again = numbers_of(run_hbcomp(COMPETE, finished))
+    again = numbers_of(call(COMPETE, finished))
     assert [each["n_folds_trained"] for each in again["runs"].values()] == [0, 0]
     assert again["expected_per_20k"] == numbers["expected_per_20k"]
     assert (finished / "submissions/both.csv").read_bytes() == submission
@@ -100,34 +104,34 @@ def test_members_that_say_something_else_now_are_blended_anew_only_when_asked_fo
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     before = (folder / "submissions/both.csv").read_bytes()
-    numbers_of(run_hbcomp(["cv", "teacher", *FILES, "--set", "train.lr=0.5", "--force"], folder))
-    refused = run_hbcomp(COMPETE, folder)
+    numbers_of(call(["cv", "teacher", *FILES, "--set", "train.lr=0.5", "--force"], folder))
+    refused = call(COMPETE, folder)
     assert refused.returncode == 2
     assert "holds another blend (teacher has other probabilities now); --force" in refused.stderr
     strike = Strike("crossval", "train_epochs", n=2, signal=signal.SIGINT)
-    stopped = run_hbcomp([*COMPETE, "--force"], folder, strike)
+    stopped = call([*COMPETE, "--force"], folder, strike)
     again = stopped.stderr.splitlines()[-1].rpartition("python -m hbcomp.")[2].split()
-    numbers = numbers_of(run_hbcomp(again, folder))
+    numbers = numbers_of(call(again, folder))
     assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [2, 0]
     assert (folder / "submissions/both.csv").read_bytes() == before
 
 
 def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(planned):
     strike = Strike("crossval", "train_epochs", n=5, signal=signal.SIGINT)
-    done = run_hbcomp(COMPETE, planned, strike)
+    done = call(COMPETE, planned, strike)
     assert done.returncode == 130
     message = done.stderr.splitlines()[-1]
     assert message == (
         "interrupted: 4 finished folds are kept; continue with: python -m hbcomp.compete both "
         "--train train.csv --test test.csv"
     )
-    numbers = numbers_of(run_hbcomp(COMPETE, planned))
+    numbers = numbers_of(call(COMPETE, planned))
     assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [0, 2]
 
 
 def test_a_folder_that_the_blend_could_not_be_written_to_is_refused_before_training(planned):
     write_experiment(planned, "both", "config.toml", CONFIG.format(n_epochs=1))
-    done = run_hbcomp(COMPETE, planned)
+    done = call(COMPETE, planned)
     assert done.returncode == 2
     assert "experiments/both is an experiment of another kind" in done.stderr
     assert not (planned / "experiments/teacher/folds").exists()
@@ -139,10 +143,10 @@ def test_another_method_is_refused_before_training_and_experiments_may_be_named_
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     by_path = ["compete", "experiments/both/", *FILES]
-    assert numbers_of(run_hbcomp(by_path, folder))["experiment"] == "both"
+    assert numbers_of(call(by_path, folder))["experiment"] == "both"
     write_experiment(folder, "both", "plan.toml", PLAN.replace('"mean"', '"median"'))
     shutil.rmtree(folder / "experiments/pupil/folds")
-    refused = run_hbcomp(COMPETE, folder)
+    refused = call(COMPETE, folder)
     assert refused.returncode == 2
     assert "holds another blend (method mean, now median); --force replaces it" in refused.stderr
     assert not (folder / "experiments/pupil/folds").exists()
@@ -166,7 +170,7 @@ def test_another_method_is_refused_before_training_and_experiments_may_be_named_
 def test_a_wrong_plan_is_refused_before_anything_is_trained(planned, plan, message):
     write_experiment(planned, "both", "plan.toml", plan)
     before = sorted(planned.rglob("*"))
-    done = run_hbcomp(COMPETE, planned)
+    done = call(COMPETE, planned)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert message in line
@@ -179,16 +183,16 @@ def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, 
     own = CONFIG.format(n_epochs=1) + '[data]\ntrain = "train.csv"\nid_column = "no"\n'
     write_experiment(folder, "pupil", "config.toml", own)
     write_experiment(folder, "fresh", "plan.toml", PLAN)
-    unlike = run_hbcomp(["compete", "fresh", *FILES], folder)
+    unlike = call(["compete", "fresh", *FILES], folder)
     assert (unlike.returncode, unlike.stdout) == (2, "")
     assert "pupil and teacher must name the same files and columns" in unlike.stderr
     write_experiment(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
     write_experiment(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
-    assert "experiments/both holds a blend" in run_hbcomp(["compete", "fresh"], folder).stderr
+    assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr
 
 
 def test_an_unknown_plan_is_refused_with_the_names_of_those_there_are(tmp_path):
-    done = run_hbcomp(["compete", "bst-cpu"], tmp_path)
+    done = call(["compete", "bst-cpu"], tmp_path)
     assert done.returncode == 2
     assert "bst-cpu/plan.toml: no such plan (there are: best-cpu" in done.stderr
 

@@ -33,8 +33,8 @@ def words_of(*words, settings=TINY):
     return ["cv", *words, *[word for setting in settings for word in ("--set", setting)]]
 
 
-def call(*words, cwd, settings=TINY, strike=None):
-    return run_hbcomp(words_of(*words, settings=settings), cwd, strike)
+def call(*words, cwd, settings=TINY, strike=None, draws=False):
+    return run_hbcomp(words_of(*words, settings=settings), cwd, strike, draws=draws)
 
 
 def last_json(done):
@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
     """A folder with an uninterrupted run in one process."""
     folder = tmp_path_factory.mktemp("finished")
     write_data(folder)
-    done = call(cwd=folder)
+    done = call(cwd=folder, draws=True)
     last_json(done)
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)

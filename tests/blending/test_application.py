@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from commands import run_hbcomp
+from commands import few_trials, run_hbcomp
 from finished_experiments import K, M, write_files
 
 from hbcomp.data.synthetic import make_beats, write_competition_csv
@@ -17,18 +17,8 @@ TINY = ["net.widths=[4]", "net.strides=[2]", "net.hidden=8", "train.n_epochs=1",
 SETTINGS = [*TINY, "compute.device=cpu", "compute.n_threads=1", "data.train=train.csv"]
 
 
-def without_pictures():
-    from hbcomp import importing, run_report
-    from hbcomp.blending import methods, page
-
-    methods.N_TRIALS = 5
-    page.probs_pictures = lambda predictions, rules: []
-    run_report.draw = lambda outcome, run: []
-    importing.probs_pictures = lambda predictions, rules: []
-
-
 def call(folder, *words):
-    return run_hbcomp([str(word) for word in words], folder, prepare=without_pictures)
+    return run_hbcomp([str(word) for word in words], folder, prepare=few_trials)
 
 
 def numbers_of(done):

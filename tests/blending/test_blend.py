@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from commands import Strike, run_hbcomp
+from commands import Strike, few_trials, run_hbcomp
 from finished_experiments import N, write_experiment, write_files
 
 from hbcomp.blending.recipe import read_recipe
@@ -14,21 +14,8 @@ from hbcomp.predictions import Predictions
 from hbcomp.submissions.files import read_submission
 
 
-def call(words, cwd, strike=None, prepare=None):
-    return run_hbcomp(words, cwd, strike=strike, prepare=prepare or without_pictures)
-
-
-def few_trials():
-    from hbcomp.blending import methods
-
-    methods.N_TRIALS = 5
-
-
-def without_pictures():
-    from hbcomp.blending import page
-
-    few_trials()
-    page.probs_pictures = lambda predictions, rules: []
+def call(words, cwd, strike=None, *, draws=False):
+    return run_hbcomp(words, cwd, strike, prepare=few_trials, draws=draws)
 
 
 def last_json(done):
@@ -47,7 +34,7 @@ def three(tmp_path):
 
 
 def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(three):
-    numbers = last_json(call(["blend", "a", "b", "c"], three, prepare=few_trials))
+    numbers = last_json(call(["blend", "a", "b", "c"], three, draws=True))
     folder = RunFolder(three / "experiments/blend")
     stored = Predictions.load(folder.predictions_file)
     recipe = read_recipe(folder.recipe_file)

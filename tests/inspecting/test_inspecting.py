@@ -166,20 +166,14 @@ def made(tmp_path_factory):
     )
     write_recipe(folder / "experiments/both/recipe.json", recipe)
     settings = [word for each in TINY for word in ("--set", each)]
-    numbers_of(run_hbcomp(["cv", "quickstart", *settings, "--name", "nets"], folder, prepare=bare))
+    numbers_of(run_hbcomp(["cv", "quickstart", *settings, "--name", "nets"], folder))
     return folder
-
-
-def bare():
-    from hbcomp import workflow
-
-    workflow.draw = lambda outcome, run: []
 
 
 @pytest.fixture(scope="module")
 def of_both(made):
     """What the command says of the blend, and what it writes, by the file's name."""
-    numbers = numbers_of(run_hbcomp(["mistakes", "both"], made))
+    numbers = numbers_of(run_hbcomp(["mistakes", "both"], made, draws=True))
     return numbers, {name: (made / numbers[name]).read_bytes() for name in ("page", "doubts")}
 
 
@@ -230,7 +224,7 @@ def test_a_run_is_judged_by_the_nets_of_each_seed_and_stays_verified(made):
 
 def test_the_same_command_writes_the_same_bytes(made, of_both):
     numbers, written = of_both
-    assert numbers_of(run_hbcomp(["mistakes", "both"], made)) == numbers
+    assert numbers_of(run_hbcomp(["mistakes", "both"], made, draws=True)) == numbers
     assert {name: (made / numbers[name]).read_bytes() for name in written} == written
 
 

@@ -127,7 +127,7 @@ def finished(tmp_path_factory):
     """A folder with an uninterrupted study of one worker, and its winner."""
     folder = tmp_path_factory.mktemp("finished")
     write_data(folder)
-    done = call(folder, "--trials", str(N_TRIALS), "--best", "2")
+    done = call(folder, "--trials", str(N_TRIALS), "--best", "2", draws=True)
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)
