@@ -1,5 +1,6 @@
 """The command `python -m hbcomp.groups`: related rows as groups, for a split without leaks."""
 
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from shlex import join
@@ -131,9 +132,10 @@ def _print(
 
 def _size_rows(sizes: list[int]) -> list[list[str]]:
     """Return how many groups and rows there are by the size of the group, empty lines left out."""
-    ends = [*(end for end in SIZES if end < max(sizes)), max(sizes)]
+    ends = [0, *(end for end in SIZES if end < max(sizes)), max(sizes)]
     rows = []
-    for low, high in zip([1, *(end + 1 for end in ends)], ends, strict=False):
+    for before, high in pairwise(ends):
+        low = before + 1
         of_size = [size for size in sizes if low <= size <= high]
         span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         if of_size:

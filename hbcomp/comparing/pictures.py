@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hbcomp import pictures
 from hbcomp.pictures import ACCENT, INK, QUIET, class_colour, padded_lengths, printable, styled
+from hbcomp.scoring.metrics import class_name
 
 TWO_SIDED_95: Final = 1.96  # standard errors of a normal
 SCORE: Final = "abs-sum per 20k rows"
@@ -33,11 +34,11 @@ def changed_beats(
     figure = pictures._figure(0.5 + 1.95 * n_lines)
     grid = figure.subplots(n_lines, N_COLUMNS, sharex=True, sharey=True, squeeze=False)
     lengths = padded_lengths(signals)
-    for row, axes in zip(range(len(ids)), grid.flat, strict=False):
+    for row, axes in enumerate(grid.flat[: len(ids)]):
         label = int(labels[row])
         pictures._draw_beat(axes, signals[row], int(lengths[row]), class_colour(label))
         said = [
-            f"{side} calls {_class_name(int(called[row, at]))}, p{label} {truth_probs[row, at]:.2f}"
+            f"{side} calls {class_name(int(called[row, at]))}, p{label} {truth_probs[row, at]:.2f}"
             for at, side in enumerate("AB")
         ]
         title = "\n".join([f"id {printable(ids[row])}, true {label}", *said])
@@ -46,10 +47,6 @@ def changed_beats(
         axes.set_axis_off()
     figure.supxlabel("sample", fontsize=11)
     return figure
-
-
-def _class_name(label: int) -> str:
-    return "none" if label < 0 else str(label)
 
 
 @styled

@@ -11,6 +11,8 @@ from hbcomp.features.base import FeatureConfig, MakeFeatures
 class SamplesConfig(FeatureConfig):
     """No features but the samples themselves."""
 
+    # ARG002: of what every kind of features is given these need nothing.
+
     is_of_fold: ClassVar[bool] = False
 
     name: Literal["samples"] = "samples"

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from hbcomp.inspecting.neighbours import nearest_by_class, nearest_rows
 from hbcomp.predictions import Predictions
 from hbcomp.scoring.choice import CANDIDATES, cross_fitted_answers, cross_fitted_costs
-from hbcomp.scoring.metrics import Score, called_class, row_costs, score_of
+from hbcomp.scoring.metrics import Score, called_class, class_name, row_costs, score_of
 from hbcomp.scoring.mistakes import (
     KINDS,
     Cell,
@@ -221,8 +221,3 @@ def _bounds(answered: Answered, stack: Float64[np.ndarray, "m n k"]) -> list[Rem
 def cell_name(cell: Cell) -> str:
     """Return which rows a cell holds: `1 called 0`."""
     return f"{cell.truth} called {class_name(cell.called)}"
-
-
-def class_name(called: int) -> str:
-    """Return a called class, -1 as `none`."""
-    return "none" if called < 0 else str(called)

@@ -10,17 +10,10 @@ from jaxtyping import Float64
 
 from hbcomp import pages
 from hbcomp.inspecting import pictures
-from hbcomp.inspecting.findings import (
-    N_LISTED,
-    Findings,
-    Group,
-    Signals,
-    cell_name,
-    class_name,
-)
+from hbcomp.inspecting.findings import N_LISTED, Findings, Group, Signals, cell_name
 from hbcomp.pages import Picture, Section, Table, Text
 from hbcomp.pictures import printable
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, score_of
+from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, class_name, score_of
 from hbcomp.scoring.mistakes import KINDS, Cell
 
 N_CELLS: Final = 12  # costliest ones in a table; the rest is one line

@@ -116,7 +116,7 @@ def doubted_beats(
         "nearest of the answered class": (of_answer, SECOND, 1.1),
         "the row": (rows, INK, 1.5),
     }
-    for place, axes in zip(range(len(rows)), grid.flat, strict=False):
+    for place, axes in enumerate(grid.flat[: len(rows)]):
         for positions, colour, width in drawn.values():
             if positions[place] != NONE:
                 axes.plot(signals[positions[place]], color=colour, linewidth=width)

@@ -93,6 +93,11 @@ def called_class(answers: Float[np.ndarray, "n k"]) -> Int64[np.ndarray, " n"]:
     return np.where(answers.any(axis=1), answers.argmax(axis=1), -1).astype(np.int64)
 
 
+def class_name(called: int) -> str:
+    """Return a called class in words."""
+    return "none" if called < 0 else str(called)
+
+
 def confusion(
     answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> Int64[np.ndarray, "k k"]:

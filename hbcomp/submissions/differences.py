@@ -10,6 +10,7 @@ from rich.console import Console
 from hbcomp.errors import MAX_SHOWN
 from hbcomp.pages import Table, print_table
 from hbcomp.scoring.changes import Changes, changes
+from hbcomp.scoring.metrics import class_name
 from hbcomp.submissions.files import align, read_submission
 
 
@@ -60,7 +61,7 @@ def _print_pair(
     paths: Sequence[Path], of_pair: Changes, changed_ids: Sequence[str], console: Console
 ) -> None:
     rows = [
-        [_class_name(each.before), _class_name(each.after), f"{each.n_rows:,}"]
+        [class_name(each.before), class_name(each.after), f"{each.n_rows:,}"]
         for each in of_pair.recalled
     ]
     if rows:
@@ -71,10 +72,6 @@ def _print_pair(
     if changed_ids:
         more = f" and {n_more:,} more" if n_more else ""
         console.print(f"changed ids: {', '.join(changed_ids)}{more}")
-
-
-def _class_name(label: int) -> str:
-    return "none" if label < 0 else str(label)
 
 
 def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> Table:
