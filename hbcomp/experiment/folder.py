@@ -123,6 +123,16 @@ class RunFolder:
         return self.path / "report.json"
 
     @property
+    def mistakes_file(self) -> Path:
+        """The page of what is still wrong, which `hbcomp mistakes` writes."""
+        return self.path / "mistakes.html"
+
+    @property
+    def doubts_file(self) -> Path:
+        """The labels that are doubted, beside that page."""
+        return self.path / "doubts.csv"
+
+    @property
     def recipe_file(self) -> Path:
         """What a blend is made of; only blends have it."""
         return self.path / "recipe.json"
@@ -148,11 +158,13 @@ class RunFolder:
     def discard_outputs(self) -> None:
         """Delete what came out, the report first: without it nothing counts as finished.
 
-        Before it goes the manifest.
+        Before it goes the manifest. What `hbcomp mistakes` said of it goes, too.
         """
         self.discard_manifest()
         for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
             (self.path / name).unlink(missing_ok=True)
+        self.mistakes_file.unlink(missing_ok=True)
+        self.doubts_file.unlink(missing_ok=True)
 
     def covered_files(self) -> list[str]:
         """Return the files that the manifest covers, relative to the folder."""

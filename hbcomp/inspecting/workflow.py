@@ -44,7 +44,7 @@ def write_mistakes(
     beats = find_beats([report], predictions.train_fingerprint)
     answered = Answered(run.name, report.chosen.name, predictions)
     findings = examine(answered, members, beats.signals, min_prob)
-    written, listed = run.path / "mistakes.html", run.path / "doubts.csv"
+    written, listed = run.mistakes_file, run.doubts_file
     with locked(run):
         _write_doubts(listed, findings)
         page.write(written, findings, beats.signals)

@@ -203,3 +203,12 @@ def test_forced_new_folds_leave_no_report_of_the_old_ones(run):
     (run.path / "config.toml").touch()
     begin(run, {**IDENTITY, "train.lr": 0.2}, force=True)
     assert {path.name for path in run.path.iterdir()} == {"config.toml", "run.toml"}
+
+
+def test_what_was_said_of_discarded_outputs_goes_with_them_and_folds_stay(run):
+    store_fold(run)
+    for path in (run.report_file, run.mistakes_file, run.doubts_file, run.path / "notes.txt"):
+        path.write_text("of the old nets")
+    run.discard_outputs()
+    assert {path.name for path in run.path.iterdir()} == {"folds", "notes.txt"}
+    assert run.is_done(0, 0)
