@@ -96,7 +96,7 @@ def _probs(
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
-    shown = _shown(config, report, run, beats, compute.device, nets)
+    shown = _shown(config, report, run, beats, compute.device)
     width = config.features.width(n_timepoints, n_classes)
     parts = []
     for seed, fold in nets:
@@ -108,12 +108,7 @@ def _probs(
 
 
 def _shown(
-    config: Config,
-    report: dict[str, Any],
-    run: RunFolder,
-    beats: Dataset,
-    device: str,
-    nets: Sequence[tuple[int, Fold]],
+    config: Config, report: dict[str, Any], run: RunFolder, beats: Dataset, device: str
 ) -> Callable[[int, Fold], Tensor]:
     """Return what shows the beats to the net of a seed and a fold, as they were in training."""
     signals = torch.tensor(beats.signals, device=device)
@@ -129,9 +124,6 @@ def _shown(
         inputs = inputs_of(config, material, seed, fold, device)
         return inputs.of_test(signals) if is_own_test else inputs.of_signals(signals)
 
-    if config.features.is_of_all_for_test and not material.pseudo:
-        same = shown(*nets[0])  # whatever net is asked
-        return lambda seed, fold: same
     return shown
 
 

@@ -27,7 +27,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.sources import load_pseudo_labels
 from hbcomp.features.base import FeatureConfig
-from hbcomp.inputs import Inputs
+from hbcomp.inputs import Inputs, fit_inputs
 from hbcomp.nets.registry import build_net
 from hbcomp.predictions import Fold, FoldResult, Predictions, assemble
 from hbcomp.progress import Emit, FoldProgress, Relay, relayed, show_folds
@@ -237,7 +237,7 @@ def inputs_of(config: Config, material: Material, seed: int, fold: Fold, device:
     """Return the features that one net of a run was shown."""
     beats = beats_on(material.data, device, has_test_rows=material.pseudo is not None)
     member = member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
-    return Inputs(config.features, beats, member)
+    return fit_inputs(config.features, beats, member)
 
 
 def arrange_nets(
@@ -465,7 +465,7 @@ def train_folds(
 def _featured(task: FoldTask, resident: Resident) -> Resident:
     """Return the beats as the net of one fold is shown them."""
     beats, test = resident.beats, resident.test_signals
-    inputs = Inputs(task.features, beats, _member(task, beats.device))
+    inputs = fit_inputs(task.features, beats, _member(task, beats.device))
     held_out = torch.tensor(task.valid_idx, device=beats.device)
     seen = inputs.as_beats(torch.tensor(task.train_idx, device=beats.device), held_out)
     return Resident(seen, None if test is None else inputs.of_test(test))

@@ -186,7 +186,6 @@ def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolde
         ),
         sections=[
             rule_table(summary),
-            *_about_references(summary),
             *transfer_tables(summary),
             _fold_table(summary),
             class_table(summary),
@@ -203,18 +202,6 @@ def _grouped_by(config: Mapping[str, Any]) -> str:
     """Return what groups were kept in one fold, for a subtitle; nothing without groups."""
     source = config["folds"].get("groups") or config["data"].get("group_column")
     return f", grouped by {source}" if source else ""
-
-
-def _about_references(summary: Summary) -> list[pages.Text]:
-    """Return what to expect where test rows are described by more rows than held-out ones."""
-    if summary["config"]["features"].get("test_references") != "all":
-        return []
-    text = (
-        f"Test rows are described by all {summary['data']['n_train']:,} labelled rows, held-out "
-        "rows by those of the other folds alone: so the test answers should be better than this "
-        "score says."
-    )
-    return [pages.Text(text, "Test rows")]
 
 
 def _provenance(summary: Summary) -> pages.Table:

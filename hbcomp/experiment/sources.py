@@ -81,11 +81,6 @@ def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -
     if not source.identity:
         yield f"{name} has no trained folds (experiments: {', '.join(known_runs())})"
         return
-    if source.identity.get("features.test_references") == "all":
-        yield (
-            f"{name} described test rows by all labels, so its answers would carry those of a held-"
-            "out fold into its net; train it with features.test_references=fold"
-        )
     differing = [
         kind
         for kind, beats in (("train", data.train), ("test", data.test))

@@ -25,11 +25,6 @@ class FeatureConfig(Section):
 
     name: str
 
-    @property
-    def is_of_all_for_test(self) -> bool:
-        """Whether all labelled rows describe test rows, those that a net holds out among them."""
-        return False
-
     @abstractmethod
     def width(self, n_timepoints: int, n_classes: int) -> int:
         """Return the number of features of a row."""

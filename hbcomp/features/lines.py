@@ -70,17 +70,6 @@ class LinesConfig(FeatureConfig):
     n_components: int = Field(default=40, ge=1)  # principal components kept of each view
     n_neighbours: int = Field(default=20, ge=2)
     floor: float = Field(default=0.05, gt=0)  # added to a distance before its logarithm
-    test_references: Literal["all", "fold"] = "all"  # "fold": a net's own, as for held-out rows
-
-    @property
-    def is_of_all_for_test(self) -> bool:
-        """Whether all labelled rows describe test rows.
-
-        Measured on the replica: a net that was fitted with 60,000 references and is shown rows
-        described by 80,000 scores 172.6, as one that was fitted with 80,000 does: 174.2; with
-        60,000 throughout it is 231.6.
-        """
-        return self.test_references == "all"
 
     def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002  # as all have it
         """Return one feature per view and class."""

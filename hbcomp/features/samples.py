@@ -8,10 +8,11 @@ from torch import Tensor
 from hbcomp.features.base import FeatureConfig, MakeFeatures
 
 
+# ARG002: the arguments are those of every kind of features, and samples need none of them.
+
+
 class SamplesConfig(FeatureConfig):
     """No features but the samples themselves."""
-
-    # ARG002: of what every kind of features is given these need nothing.
 
     is_of_fold: ClassVar[bool] = False
 

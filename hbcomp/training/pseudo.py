@@ -7,11 +7,10 @@ Why the out-of-fold score stays honest
 The score of fold F is honest if the net N that answers F is a function of data without F's labels.
 N is a function of its own training rows, which are not in F, and of the pseudo-labels it is given.
 Those come only from sources' nets that held out the very rows of F in the very split N is trained
-in. What such a net says is a function of the same training rows and of all signals; if it was
-itself trained with pseudo-labels, they obey the same rule. So by induction no label of F reaches N.
-One net of another fold, or the usual mean over all folds' test probabilities, would break this: its
-nets saw F's labels, and a test beat that resembles a beat of F would carry them over to N. So would
-features that describe test rows by all labelled rows: such sources are refused.
+in. Such a source net is a function of the same training rows and of all signals; if it was itself
+trained with pseudo-labels, they obey the same rule. So by induction no label of F reaches N. One
+net of another fold, or the usual mean over all folds' test probabilities, would break this:
+its nets saw F's labels, and a test beat that resembles a beat of F would carry them over to N.
 
 What remains is what any choice by the out-of-fold score costs: `runs` and `min_prob` that were
 picked among many by that score were picked on it.

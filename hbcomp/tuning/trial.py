@@ -18,7 +18,7 @@ from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
-from hbcomp.inputs import Inputs
+from hbcomp.inputs import fit_inputs
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
 from hbcomp.scoring.racing import Race, Verdict
@@ -98,7 +98,7 @@ def fold_costs(
     train_idx = torch.tensor(folds.train_idx(fold), device=beats.device)
     member = Member(train_idx, (folds.seed, fold))
     if config.features.is_of_fold:
-        beats = Inputs(config.features, beats, member).as_beats(train_idx, held_out)
+        beats = fit_inputs(config.features, beats, member).as_beats(train_idx, held_out)
     signals = beats.signals[held_out]
     n_epochs, n_seen = config.train.n_epochs, 0
     for (epoch,) in train_epochs(config.recipe, beats, [member], compute):

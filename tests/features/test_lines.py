@@ -18,7 +18,7 @@ from hbcomp.features.lines import (
     nearest,
     principal_axes,
 )
-from hbcomp.inputs import Inputs
+from hbcomp.inputs import fit_inputs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.state import Member
 
@@ -142,31 +142,18 @@ def test_labels_of_rows_that_are_not_trained_on_change_nothing():
     beats = material()
     other = material(np.r_[np.arange(16) % 3, np.zeros(8, dtype=np.int64)])
     seen = [
-        Inputs(LinesConfig(), each, Member(train_idx, (0, 0))).as_beats(train_idx, held_out)
+        fit_inputs(LinesConfig(), each, Member(train_idx, (0, 0))).as_beats(train_idx, held_out)
         for each in (beats, other)
     ]
     assert torch.equal(seen[0].signals, seen[1].signals)
     assert not seen[0].signals[24:].any()  # nobody asked for these
 
 
-@pytest.mark.parametrize(("which", "n_references"), [("all", 24), ("fold", 16)])
-def test_test_rows_are_described_by_all_labelled_rows_or_by_those_of_the_fold(which, n_references):
-    beats, config = material(), LinesConfig(test_references=which)
-    inputs = Inputs(config, beats, Member(torch.arange(16), (0, 0)))
-    references, test = beats.signals[:n_references], beats.signals[24:]
-    make = config.fit(references, beats.labels[:n_references], 3)
-    assert torch.equal(inputs.of_test(test), make(test, torch.full((5,), -1)))
-    own = config.fit(beats.signals[:16], beats.labels[:16], 3)
-    held_out = torch.arange(16, 24)
-    expected = own(beats.signals[held_out], torch.full((8,), -1))
-    assert torch.equal(inputs.of_rows(held_out), expected)
-
-
 def test_a_pseudo_labelled_test_row_does_not_see_itself():
     beats = material()
     train_idx = torch.cat([torch.arange(16), torch.tensor([24, 26])])  # two of the five test rows
     taught = torch.cat([torch.arange(16) % 3, torch.tensor([0, 1])])
-    inputs = Inputs(LinesConfig(views=WHOLE), beats, Member(train_idx, (0, 0), taught))
+    inputs = fit_inputs(LinesConfig(views=WHOLE), beats, Member(train_idx, (0, 0), taught))
     features = inputs.of_test(beats.signals[24:])
     assert features.min() > np.log(0.05) + 0.1  # a row that saw itself would be at distance 0
     seeing = inputs.of_signals(beats.signals[24:])

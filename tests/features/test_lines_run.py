@@ -59,15 +59,6 @@ def test_predict_refuses_when_the_training_file_is_another(finished, tmp_path):
     assert "train.csv: not the beats that lines was trained on" in done.stderr
 
 
-def test_a_run_that_answered_test_rows_from_all_labels_is_refused_as_a_source(finished):
-    words = ["cv", "quickstart", *WORDS[2:14], "--set", "data.train=train.csv"]
-    pseudo = [*words, "--set", "data.test=test.csv", "--set", "pseudo.runs=['lines']"]
-    done = run_hbcomp([*pseudo, "--name", "pupil"], finished)
-    assert done.returncode == 2
-    assert "lines described test rows by all labels" in done.stderr
-    assert not (finished / "experiments/pupil").exists()
-
-
 def test_nets_on_everything_see_every_row(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "refit")
     last_json(run_hbcomp([*WORDS, "--fold", "all"], folder))
