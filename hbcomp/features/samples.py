@@ -8,9 +8,6 @@ from torch import Tensor
 from hbcomp.features.base import FeatureConfig, MakeFeatures
 
 
-# ARG002: the arguments are those of every kind of features, and samples need none of them.
-
-
 class SamplesConfig(FeatureConfig):
     """No features but the samples themselves."""
 
@@ -18,15 +15,15 @@ class SamplesConfig(FeatureConfig):
 
     name: Literal["samples"] = "samples"
 
-    def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002
+    def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002  # as all have it
         """Return the number of samples."""
         return n_timepoints
 
     def fit(
         self,
-        references: Float32[Tensor, "r t"],  # noqa: ARG002
-        labels: Int64[Tensor, " r"],  # noqa: ARG002
-        n_classes: int,  # noqa: ARG002
+        references: Float32[Tensor, "r t"],  # noqa: ARG002  # as all have it
+        labels: Int64[Tensor, " r"],  # noqa: ARG002  # as all have it
+        n_classes: int,  # noqa: ARG002  # as all have it
     ) -> MakeFeatures:
         """Return what leaves signals alone."""
         return lambda signals, _: signals
