@@ -2,8 +2,9 @@
 
     python experiments/zoo_scores.py TRAIN OUT [NET ...]
 
-Every preset of the zoo is cross-validated on the same 12,500 stratified rows, 5 folds, 2 seeds, 10
-epochs and otherwise its own configuration, in OUT (the runs stay there; a second call continues).
+Every preset of the zoo is cross-validated on the same 12,500 stratified rows of TRAIN, 5 folds, 2
+seeds, 10 epochs (`lines` its own 15) and otherwise its own configuration, in OUT. The runs stay
+there, and a second call continues; another TRAIN needs another OUT.
 The last line is one JSON object.
 """
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from hbcomp.config import read_json, validate
-from hbcomp.crossval import inputs_of, load_material
+from hbcomp.crossval import inputs_of, load_material_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import load_sample
@@ -96,7 +96,7 @@ def _probs(
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
-    shown = _shown(config, report, run, beats, compute.device)
+    shown = _shown(config, run, beats, compute.device)
     width = config.features.width(n_timepoints, n_classes)
     parts = []
     for seed, fold in nets:
@@ -108,16 +108,18 @@ def _probs(
 
 
 def _shown(
-    config: Config, report: dict[str, Any], run: RunFolder, beats: Dataset, device: str
+    config: Config, run: RunFolder, beats: Dataset, device: str
 ) -> Callable[[int, Fold], Tensor]:
     """Return what shows the beats to the net of a seed and a fold, as they were in training."""
     signals = torch.tensor(beats.signals, device=device)
     if not config.features.is_of_fold:
         return lambda seed, fold: signals
-    material = load_material(config)
-    train, test = material.data.train, material.data.test
-    if train.fingerprint != report["data"]["fingerprint_train"]:
-        raise InputError(f"{train.source}: not the beats that {run.name} was trained on")
+    # Only what the features are made of: no other device, and test rows if nets trained on some.
+    needed: dict[str, Any] = {"compute": ComputeConfig(device=device)}
+    if not config.pseudo.runs:
+        needed["data"] = config.data.model_copy(update={"test": None})
+    material = load_material_again(config.model_copy(update=needed), run)
+    test = material.data.test
     is_own_test = test is not None and test.fingerprint == beats.fingerprint
 
     def shown(seed: int, fold: Fold) -> Tensor:

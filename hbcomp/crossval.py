@@ -164,6 +164,21 @@ def load_material(config: Config) -> Material:
     return Material(data, folds_of_seed, duplicates, pseudo)
 
 
+def load_material_again(config: Config, run: RunFolder) -> Material:
+    """Return the beats and splits that a run's nets were trained on; others are an InputError."""
+    material = load_material(config)
+    stored = (folder.read_run(run) or {"identity": {}})["identity"]
+    changed = [
+        name
+        for name, value in material.fingerprints.items()
+        # Of the test rows only pseudo-labelled ones matter, which have a fingerprint of their own.
+        if name != "test data" and stored.get(name) != value
+    ]
+    if changed:
+        raise InputError(f"{run.path}: its nets were trained with other {', '.join(changed)}")
+    return material
+
+
 def cross_validate(
     config: Config,
     material: Material,

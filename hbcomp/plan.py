@@ -113,7 +113,7 @@ def carry_out(
 
     Every finished fold is kept, so the same call after a stop of any kind goes on where it was.
     """
-    _check_folder(name, plan, force=force)
+    _check_folder(name, plan, asked, force=force)
     runs = {}
     for place, each in enumerate(asked, start=1):
         console.print(f"{name}: {each.run.name}, {place} of {len(asked)}")
@@ -139,11 +139,11 @@ def carry_out(
     }
 
 
-def _check_folder(name: str, plan: Plan, *, force: bool) -> None:
+def _check_folder(name: str, plan: Plan, asked: list[Asked], *, force: bool) -> None:
     """Refuse now what the blend would refuse after hours of training."""
     folder = find_run(name)
     if folder.recipe_file.exists():
-        changes = _changes(plan.blend, read_recipe(folder.recipe_file))
+        changes = _changes(plan.blend, read_recipe(folder.recipe_file)) + _new_seeds(plan, asked)
         if changes and not force:
             raise InputError(
                 f"{folder.path} holds another blend ({'; '.join(changes)}); --force replaces it, a "
@@ -171,6 +171,18 @@ def _changes(asked: BlendPlan, recipe: BlendRecipe) -> list[str]:
         # One whose outputs are missing was stopped while it wrote them again.
         if stored.exists() and Predictions.load(stored).fingerprint != fingerprint:
             changes.append(f"{member} has other probabilities now")
+    return changes
+
+
+def _new_seeds(plan: Plan, asked: list[Asked]) -> list[str]:
+    """Return which members whose outputs are stored are now asked for further seeds."""
+    changes = []
+    for each in asked:
+        known = {path.name.partition("-")[0] for path in each.run.stored_folds()}
+        seeds = [seed for seed in each.config.folds.seeds if str(seed) not in known]
+        is_whole = each.run.predictions_file.exists() and bool(known)
+        if each.run.name in plan.blend.members and is_whole and seeds:
+            changes.append(f"{each.run.name} is asked for the further seeds {seeds}")
     return changes
 
 

@@ -24,7 +24,8 @@ strides = [2]
 hidden = 8
 [train]
 n_epochs = {n_epochs}
-batch_size = 16
+batch_size = 8
+lr = 0.02
 [compute]
 device = "cpu"
 n_threads = 1
@@ -51,7 +52,7 @@ def write_plan(folder):
     test = make_beats(n=20, t=16, k=3, seed=1)
     ids = np.array([f"t{number}" for number in range(20)])
     write_competition_csv(folder / "test.csv", replace(test, ids=ids, labels=None))
-    write_experiment(folder, "teacher", "config.toml", CONFIG.format(n_epochs=2))
+    write_experiment(folder, "teacher", "config.toml", CONFIG.format(n_epochs=8))
     pupil = CONFIG.format(n_epochs=1) + '[pseudo]\nruns = ["teacher"]\nmin_prob = 0.51\n'
     write_experiment(folder, "pupil", "config.toml", pupil)
     write_experiment(folder, "both", "plan.toml", PLAN)
@@ -135,6 +136,17 @@ def test_a_folder_that_the_blend_could_not_be_written_to_is_refused_before_train
     assert done.returncode == 2
     assert "experiments/both is an experiment of another kind" in done.stderr
     assert not (planned / "experiments/teacher/folds").exists()
+
+
+def test_a_further_seed_of_a_member_is_refused_before_training(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    more = CONFIG.format(n_epochs=8).replace("n_folds = 3", "n_folds = 3\nseeds = [0, 1]")
+    write_experiment(folder, "teacher", "config.toml", more)
+    refused = call(COMPETE, folder)
+    assert refused.returncode == 2
+    assert "teacher is asked for the further seeds [1]); --force replaces it" in refused.stderr
+    assert len(list((folder / "experiments/teacher/folds").iterdir())) == 3
 
 
 def test_another_method_is_refused_before_training_and_experiments_may_be_named_by_path(

@@ -161,6 +161,7 @@ def test_a_changed_source_is_refused_as_changed_data_is(finished, tmp_path):
     [
         (["cv", "pupil", *settings("folds.seeds=[0,1]")], "over other folds than those of seed 1"),
         (["cv", "source", *settings(*PSEUDO), "--force"], "source cannot learn from itself"),
+        (["cv", "pupil", *settings("pseudo.min_prob=1")], "no net gets a row"),
         (["tune", "pupil", "--trials", "1"], "a study draws folds that no source"),
     ],
 )

@@ -40,7 +40,13 @@ def load_pseudo_labels(
         for seed, folds in folds_of_seed.items()
         for fold in range(folds.n_folds)
     }
-    return pseudo_labels(probs_of_fold, config.min_prob)
+    found = pseudo_labels(probs_of_fold, config.min_prob)
+    if not any(len(rows.labels) for rows in found.of_fold.values()):
+        raise InputError(
+            f"pseudo.min_prob: no net gets a row, as no test row has {config.min_prob:g} of every "
+            "source; what a source trained with label smoothing says stays below 1"
+        )
+    return found
 
 
 def write_pseudo_rows(

@@ -22,6 +22,7 @@ from hbcomp.inspecting import page
 from hbcomp.inspecting.findings import Answered, Findings, examine
 from hbcomp.predictions import Predictions, check_aligned, mean_oof
 from hbcomp.scoring.choice import CANDIDATES
+from hbcomp.scoring.mistakes import check_min_prob
 
 Probs = Float64[np.ndarray, "n k"]
 
@@ -33,6 +34,7 @@ def write_mistakes(
 
     `further` are experiments on the same beats whose word counts beside that of its members.
     """
+    check_min_prob(min_prob)
     report = read_report(run.report_file)
     if report.chosen.name not in CANDIDATES:
         raise InputError(

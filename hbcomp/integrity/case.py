@@ -10,7 +10,9 @@ import torch
 
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.config import read_json, validate
+from hbcomp.crossval import Material, load_material_again
 from hbcomp.data.load import Data, load_data
+from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
@@ -75,6 +77,14 @@ class Case:
         if missing := [str(path) for path in files if path and not path.exists()]:
             raise NotChecked(f"data not found: {', '.join(missing)}")
         return load_data(config.data)
+
+    @cached_property
+    def material(self) -> Material:
+        """The beats and splits that the nets were trained on, if they still are what they were."""
+        try:
+            return load_material_again(self.config, self.run)
+        except InputError as error:
+            raise NotChecked(str(error)) from error
 
     @cached_property
     def rule(self) -> DecisionRule:

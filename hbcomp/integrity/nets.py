@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hbcomp.application import computed_as
-from hbcomp.crossval import inputs_of, load_material
+from hbcomp.crossval import inputs_of
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import load_weights
 from hbcomp.integrity.case import Case, NotChecked
@@ -102,5 +102,5 @@ def _shown(
     test = torch.tensor(case.data.test.signals, device=device) if case.data.test else None
     if not case.config.features.is_of_fold:
         return torch.tensor(case.data.train.signals, device=device)[rows], test
-    inputs = inputs_of(case.config, load_material(case.config), *net, device)
+    inputs = inputs_of(case.config, case.material, *net, device)
     return inputs.of_rows(rows), None if test is None else inputs.of_test(test)

@@ -123,6 +123,15 @@ class Doubts:
     least_probs: Float64[np.ndarray, " d"]
 
 
+def check_min_prob(min_prob: float) -> None:
+    """Refuse a bound above which a member could be sure of two classes, or of none."""
+    if not 0.5 <= min_prob < 1:
+        raise InputError(
+            "0.5 <= min_prob < 1 must hold, so that a member can be sure of one class only, but "
+            f"got {min_prob}"
+        )
+
+
 def label_doubts(stack: Stack, labels: Int[np.ndarray, " n"], min_prob: float) -> Doubts:
     """Return the rows where every member gives one class that is not the label over `min_prob`.
 
@@ -130,11 +139,7 @@ def label_doubts(stack: Stack, labels: Int[np.ndarray, " n"], min_prob: float) -
     Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Theirs
     are counted against a bound for each class; here one bound has to hold for every member.
     """
-    if not 0.5 <= min_prob < 1:
-        raise InputError(
-            "0.5 <= min_prob < 1 must hold, so that a member can be sure of one class only, but "
-            f"got {min_prob}"
-        )
+    check_min_prob(min_prob)
     least = stack.min(axis=0)  # (n, k)
     least[np.arange(len(labels)), labels] = 0
     least_prob = least.max(axis=1)

@@ -45,9 +45,17 @@ def test_a_run_on_lines_is_verified_to_the_bit(finished):
     assert numbers["n_failed"] == numbers["n_not_checked"] == 0
 
 
-def test_predict_describes_new_rows_by_the_rows_that_each_net_trained_on(finished):
+def test_predict_answers_its_own_test_rows_with_the_bytes_of_the_run(finished):
     last_json(run_hbcomp(["predict", "lines", "--out", "again.csv"], finished))
     again = (finished / "again.csv").read_bytes()
+    assert again == (finished / "submissions/lines.csv").read_bytes()
+
+
+def test_predict_answers_new_rows_without_the_old_test_file(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "new")
+    (folder / "test.csv").rename(folder / "new.csv")
+    last_json(run_hbcomp(["predict", "lines", "--data", "new.csv", "--out", "again.csv"], folder))
+    again = (folder / "again.csv").read_bytes()
     assert again == (finished / "submissions/lines.csv").read_bytes()
 
 
@@ -56,7 +64,22 @@ def test_predict_refuses_when_the_training_file_is_another(finished, tmp_path):
     write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3, seed=5))
     done = run_hbcomp(["predict", "lines", "--out", "again.csv"], folder)
     assert done.returncode == 2
-    assert "train.csv: not the beats that lines was trained on" in done.stderr
+    assert "lines: its nets were trained with other train data, folds of seed 0" in done.stderr
+
+
+def test_nets_whose_split_was_changed_are_not_asked(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "resplit")
+    rows = [f"{row},{row % 3}" for row in range(60)]
+    (folder / "folds.csv").write_text("\n".join(["id,fold", *rows, ""]))
+    last_json(run_hbcomp([*WORDS, "--set", "folds.file=folds.csv", "--name", "own"], folder))
+    (folder / "folds.csv").write_text("\n".join(["id,fold", *rows[:-2], "58,2", "59,1", ""]))
+    done = run_hbcomp(["predict", "own", "--data", "test.csv", "--out", "none.csv"], folder)
+    assert done.returncode == 2
+    assert "own: its nets were trained with other folds of seed 0" in done.stderr
+    assert not (folder / "none.csv").exists()
+    done = run_hbcomp(["verify", "own"], folder)
+    assert "trained with other folds of seed 0" in done.stderr
+    assert "its net gives other probabilities" not in done.stderr
 
 
 def test_nets_on_everything_see_every_row(finished, tmp_path):
