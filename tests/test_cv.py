@@ -184,7 +184,10 @@ def test_killed_with_two_workers_the_same_command_continues_beside_what_is_left_
     assert_same_bits(tmp_path, finished)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+TWO_JOBS = pytest.param("2", marks=pytest.mark.long("fresh workers import for seconds"))
+
+
+@pytest.mark.parametrize("jobs", ["1", TWO_JOBS])
 def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     write_data(tmp_path)
     # Two jobs train in other processes; the parent is interrupted by what it shows of them.

@@ -246,6 +246,7 @@ def test_stopped_within_trials_it_keeps_what_was_finished_and_runs_the_others_ag
     assert_retried(after)
 
 
+@pytest.mark.long("fresh workers import for seconds")
 def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_all(tmp_path):
     write_data(tmp_path)
     strike = Strike("tuning.trial", "score_of", is_in_worker=True)
