@@ -10,6 +10,7 @@ nothing half-written is left, and what was finished is kept.
 import errno
 import functools
 import json
+import os
 import re
 import shlex
 import signal
@@ -169,6 +170,25 @@ def deafened() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+@contextmanager
+def hushed_tracker() -> Iterator[None]:
+    """Let joblib's resource tracker, if it starts within the block, not warn of what workers leave.
+
+    Workers that are ended while they start do not count down what they share. The tracker deletes
+    it, as it should, and would say so below our last line, as if something were lost.
+    """
+    former = os.environ.get("PYTHONWARNINGS")
+    hushed = [former] if former else []
+    os.environ["PYTHONWARNINGS"] = ",".join([*hushed, "ignore:resource_tracker:UserWarning"])
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = former
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import hbcomp
 from hbcomp.arrangement import Arrangement, arrange
-from hbcomp.cli import console, deafened
+from hbcomp.cli import console, deafened, hushed_tracker
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.folds import MAX_SEED, Folds, make_folds
 from hbcomp.data.load import Data, load_data
@@ -403,7 +403,8 @@ def _train_in_workers(
 ) -> None:
     try:
         with relayed(emit) as relay:
-            with deafened():  # only the start: a generator is returned when the first ones run
+            # Only the start: a generator is returned when the first ones run.
+            with deafened(), hushed_tracker():
                 results = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator")(
                     delayed(_train_folds_in_worker)(on_device(group, position), data, run, relay)
                     for position, group in enumerate(groups)

@@ -1,6 +1,8 @@
 """The parts of the fold loop that an end-to-end run does not reach."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from hbcomp import crossval
+from hbcomp.cli import hushed_tracker
 from hbcomp.crossval import FoldTask, Resident, on_device, spread, together, train_folds
 from hbcomp.data.synthetic import make_beats
 from hbcomp.errors import InputError
@@ -162,3 +165,21 @@ def test_folds_trained_together_are_all_stored(tmp_path, task, resident, layout)
     assert [run.is_done(0, fold) for fold in (0, 1, 2)] == [True, True, False]
     assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
     assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))
+
+
+@pytest.mark.parametrize("former", [None, "error"])
+def test_a_tracker_that_starts_hushed_warns_of_nothing_and_others_do(monkeypatch, former):
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    if former:
+        monkeypatch.setenv("PYTHONWARNINGS", former)
+    warn = "import warnings; warnings.warn('resource_tracker: There appear to be leaked objects')"
+
+    def said() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", warn], stderr=subprocess.PIPE, text=True
+        ).stderr
+
+    assert "leaked" in said()
+    with hushed_tracker():
+        assert said() == ""
+    assert os.environ.get("PYTHONWARNINGS") == former
