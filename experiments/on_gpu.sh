@@ -1,57 +1,75 @@
-#!/bin/sh
-# Everything that only a GPU can tell. Not run yet: no GPU could be had.
-#   sh experiments/on_gpu.sh TRAIN TEST OUT [STEP...]
-# TRAIN and TEST are the competition's files, OUT is a folder for logs, reports and submissions; what is
-# in it goes into README and LOG.md. Without a STEP: tests, bench, small, reference and best-gpu. `ref500`
-# must be asked for. WORK=FOLDER keeps the runs there, so that a step that was cut off goes on when it is
-# given again. Nothing here writes into the repository.
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in minutes that may be cut off.
+#   bash experiments/on_gpu.sh smoke|full TRAIN TEST OUT [OTHER_TEST]
+# `smoke` takes at most 3 minutes: the tests of training and nets, and every run of best-gpu for 2
+# epochs. `full` takes at most 9: best-gpu, its answers to OTHER_TEST, and the benchmarks, in order of
+# worth. Each step has a limit of its own, and what it leaves lies in OUT, as few files, before the next
+# begins. WORK=FOLDER keeps the runs there, so that the same call continues them. WHEELS=FOLDER
+# installs the wheels in it, for a machine without a network.
 set -u
-train=$(realpath "$1") test=$(realpath "$2")
-mkdir -p "$3" && out=$(realpath "$3")
-shift 3
+mode=$1 train=$(realpath "$2") test=$(realpath "$3")
+mkdir -p "$4" && out=$(realpath "$4")
+other=${5:+$(realpath "$5")}
 root=$(cd "$(dirname "$0")/.." && pwd)
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 work=${WORK:-$(mktemp -d)}
-mkdir -p "$work" && cd "$work" || exit 1
+mkdir -p "$work"
+export PYTHONPATH=$root PYTHONUNBUFFERED=1 HBCOMP_CACHE=${HBCOMP_CACHE:-$work/cache}
+if [ -n "${WHEELS:-}" ]; then
+  python3 -m pip install -q --no-index --no-deps --no-compile --target "$work/site" "$WHEELS"/*.whl || exit 1
+  PYTHONPATH=$work/site:$PYTHONPATH
+fi
+cd "$work" || exit 1
 nvidia-smi >"$out/gpu.txt" 2>&1
+began=$SECONDS
 
-# A step's log and its last line, whose `seconds` is its time.
-run() {
-  name=$1
-  shift
-  python -m hbcomp "$@" --train "$train" --test "$test" >"$out/$name.json" 2>"$out/$name.txt"
+# What the runs leave but weights and folds, and the logs of all steps, in two files.
+collect() {
+  tar -czf "$out/runs.tgz.partial" --exclude=folds --exclude='*.lock' experiments submissions 2>/dev/null
+  mv "$out/runs.tgz.partial" "$out/runs.tgz"
+  tar -czf "$out/logs.tgz.partial" ./*.log && mv "$out/logs.tgz.partial" "$out/logs.tgz"
 }
 
-# Captured steps train like eager ones, nobody waits within an epoch, one launch a step.
-step_tests() { (cd "$root" && python -m pytest -q tests/training) >"$out/tests.txt" 2>&1; }
-
-# The reference loop against ours; streams against stacked; fp32, tf32, bf16; the roofline.
-step_bench() {
-  python -m hbcomp.bench --save >"$out/bench.json" 2>"$out/bench.txt"
-  cp experiments/bench/* "$out/"
+# step NAME SECONDS COMMAND...: the last lines of its log are shown.
+step() {
+  local name=$1 limit=$2 start=$SECONDS
+  shift 2
+  timeout --signal=INT --kill-after=10 "$limit" "$@" >"$name.log" 2>&1
+  echo "== $name: exit code $?, $((SECONDS - start)) s, at $((SECONDS - began)) s"
+  tail -n 3 "$name.log" | cut -c 1-600
+  collect
 }
 
-# A 5-fold run over 100,000 rows: aimed at under 2 minutes with start-up.
-step_small() { run small cv resnet --set 'folds.seeds=[0]' --name small --profile; }
+hb() { local name=$1 limit=$2; shift 2; step "$name" "$limit" python3 -m hbcomp "$@"; }
 
-# 500 epochs of the reference net: its rows/s times 500 x 100,000 rows are aimed at under 5 minutes.
-step_reference() {
-  run reference cv reference --name ref --profile --set train.n_epochs=20 --set folds.n_folds=2
+tests() {
+  # pytest-benchmark, where it is installed, warns beside xdist, and here warnings are errors.
+  (cd "$root" && timeout 100 python3 -m pytest -q -n 8 -p no:cacheprovider -p no:benchmark \
+    tests/training tests/nets) >tests.log 2>&1
 }
 
-# The reference solution as it was, 5 folds of 500 epochs, and its submission.
-step_ref500() { run ref500 cv reference --name ref500; }
-
-# The preset for a GPU: aimed at under 30 minutes and at most 80 per 20k.
-step_best_gpu() { run best-gpu compete best-gpu; }
-
-for step in ${*:-tests bench small reference best-gpu}; do
-  echo "$step"
-  "step_$(echo "$step" | tr - _)"
-done
-cp submissions/*.csv "$out/" 2>/dev/null
-for report in experiments/*/report.json; do
-  [ -e "$report" ] && cp "$report" "$out/$(basename "$(dirname "$report")").report.json"
-done
-[ -e experiments/best-gpu/recipe.json ] && cp experiments/best-gpu/recipe.json "$out/"
-tail -n 3 "$out"/*.txt
+case $mode in
+  smoke)
+    tests
+    tail -n 12 tests.log
+    for run in best-gpu-lines best-gpu-reference best-gpu-resnet; do
+      hb "$run" 40 cv "$run" --name "smoke-$run" --train "$train" --test "$test" \
+        --set train.n_epochs=2 --set folds.n_folds=2 --set 'folds.seeds=[0]'
+    done
+    ;;
+  full)
+    tests & # beside the first run, which leaves the processor idle
+    hb best-gpu 500 compete best-gpu --train "$train" --test "$test"
+    [ -n "$other" ] && hb predict 80 predict best-gpu --data "$other"
+    for net in reference resnet; do
+      hb "bench-$net" 65 bench --only train --net "$net"
+      sed -n '/batch/,$p' "bench-$net.log" | cut -c 1-200
+    done
+    wait
+    tail -n 12 tests.log
+    collect
+    ;;
+  *)
+    echo "the first argument must be smoke or full, but is $mode" >&2
+    exit 2
+    ;;
+esac

@@ -52,7 +52,7 @@ def arrange(
     n_jobs = n_jobs or _open_jobs(config.compute, compute, len(members))
     if _may_measure_together(config.compute, compute, len(members), n_jobs):
         share = members[: -(-len(members) // n_jobs)]  # what one GPU of several gets
-        compute = choose_together(config.recipe, beats, share, compute, config.compute.layout)
+        compute = choose_together(config.recipe, beats, share, compute)
     return Arrangement(compute, n_jobs)
 
 
@@ -108,14 +108,13 @@ def _continued(config: Config, first: Compute) -> Compute:
             "precision": first.precision if asked.precision == "auto" else asked.precision,
             "n_threads": asked.n_threads or first.n_threads,
             "n_together": asked.n_together or first.n_together,
-            "layout": first.layout if asked.layout == "auto" else asked.layout,
             "engine": _engine(asked, first),
         }
     )
     compute = choose_compute(wish, is_compute_bound=config.net.is_compute_bound)
     changes = [
         f"{key} {getattr(first, key)} before, {getattr(compute, key)} now"
-        for key in ("device", "precision", "n_threads", "engine", "layout", *_of_stack(first))
+        for key in ("device", "precision", "n_threads", "engine")
         if getattr(first, key) != getattr(compute, key)
     ]
     if changes:
@@ -128,8 +127,3 @@ def _engine(asked: ComputeConfig, first: Compute) -> Literal["auto", "eager", "g
     """Return the engine a run began with, unless another is asked for or its GPU is gone."""
     is_gone = first.engine == "graph" and not device_exists(first.device)
     return asked.engine if asked.engine != "auto" or is_gone else first.engine
-
-
-def _of_stack(first: Compute) -> tuple[str, ...]:
-    # Another number of nets in a stack rounds differently and draws other dropout masks.
-    return ("n_together",) if first.layout == "stacked" else ()

@@ -39,7 +39,7 @@ from hbcomp.stopwatch import Stopwatch
 from hbcomp.training.device import Compute, choose_compute, is_out_of_memory, n_cores
 from hbcomp.training.engine import DivergedError, Epoch, train_epochs
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import Beats, n_batches, put_beats
+from hbcomp.training.loader import Beats, put_beats
 from hbcomp.training.pseudo import PseudoLabels
 from hbcomp.training.state import Member, Recipe
 
@@ -191,8 +191,7 @@ def cross_validate(
     """Train every fold of every seed that is not stored yet, and return what all of them say.
 
     The caller holds the run's lock. Killed at any moment, the same call continues with the
-    folds that are not stored, and on a CPU the outcome has the same bits; a stack of another
-    size rounds differently, which is said.
+    folds that are not stored, and on a CPU the outcome has the same bits.
     """
     if run in map(folder.find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
@@ -360,7 +359,7 @@ def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
 def _train(
     tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, watch: Stopwatch
 ) -> None:
-    groups = list(together(tasks))
+    groups = together(tasks)
     with show_folds(console, len(tasks), tasks[0].recipe.train.n_epochs) as emit:
         if n_jobs == 1:
             with explained(tasks), watch.phase("transfer"):
@@ -372,25 +371,10 @@ def _train(
             _train_in_workers(groups, data, run, n_jobs, emit, watch)
 
 
-def together(tasks: Sequence[FoldTask]) -> Iterator[list[FoldTask]]:
-    """Yield neighbours that train at the same time; a stack needs equally many steps."""
-    group: list[FoldTask] = []
-    for task in tasks:
-        is_full = len(group) == task.compute.n_together
-        if group and (is_full or (task.compute.layout == "stacked" and not _fit(group[0], task))):
-            yield group
-            group = []
-        group.append(task)
-    yield group
-
-
-def _fit(first: FoldTask, second: FoldTask) -> bool:
-    size = first.recipe.train.batch_size
-    shapes = [
-        (n_batches(len(task.train_idx), size), min(size, len(task.train_idx)))
-        for task in (first, second)
-    ]
-    return shapes[0] == shapes[1]
+def together(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
+    """Return the tasks in groups that train at the same time."""
+    size = tasks[0].compute.n_together
+    return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
 
 
 def _train_in_workers(

@@ -8,7 +8,6 @@ import torch
 from hbcomp import arrangement
 from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.data.synthetic import make_beats
-from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -98,14 +97,14 @@ def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     asked = []
 
-    def fake(_recipe, _beats, members, compute, layout):
-        asked.append((len(members), layout))
-        return replace(compute, n_together=5, layout="stacked")
+    def fake(_recipe, _beats, members, compute):
+        asked.append(len(members))
+        return replace(compute, n_together=5)
 
     monkeypatch.setattr(arrangement, "choose_together", fake)
     how = arranged(RunFolder(tmp_path), beats)
-    assert (how.n_jobs, how.compute.n_together, how.compute.layout) == (1, 5, "stacked")
-    assert asked == [(5, "auto")]
+    assert (how.n_jobs, how.compute.n_together) == (1, 5)
+    assert asked == [5]
     # Named by the user, or several processes on the GPU: nothing is measured.
     arranged(RunFolder(tmp_path), beats, n_together=2)
     arranged(RunFolder(tmp_path), beats, n_jobs=3)
@@ -120,8 +119,3 @@ def test_a_continued_run_keeps_its_engine_unless_told_otherwise(tmp_path, beats,
     assert capsys.readouterr().err == ""
     assert arranged(run, beats, device="cpu", engine="eager").compute.engine == "eager"
     assert "engine compile before, eager now" in capsys.readouterr().err
-
-
-def test_a_stack_is_not_compiled(tmp_path, beats):
-    with pytest.raises(InputError, match="compile does not reach nets"):
-        arranged(RunFolder(tmp_path), beats, device="cpu", engine="compile", layout="stacked")

@@ -132,29 +132,21 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("n_together", "layout", "expected"),
+    ("n_together", "expected"),
     [
-        (1, "streams", [[0], [1], [2], [3], [4]]),
-        (2, "streams", [[0, 1], [2, 3], [4]]),
-        (9, "streams", [[0, 1, 2, 3, 4]]),
-        (9, "stacked", [[0, 1, 2], [3, 4]]),  # folds 3 and 4 have a batch less
-        (2, "stacked", [[0, 1], [2], [3, 4]]),
+        (1, [[0], [1], [2], [3], [4]]),
+        (2, [[0, 1], [2, 3], [4]]),
+        (9, [[0, 1, 2, 3, 4]]),
     ],
 )
-def test_folds_train_together_where_they_may(task, n_together, layout, expected):
-    compute = replace(CPU, n_together=n_together, layout=layout)
-    size = task.recipe.train.batch_size
-    n_rows = [2 * size, 2 * size, 2 * size + 1, 2 * size - 1, size]
-    tasks = [
-        replace(task, fold=fold, compute=compute, train_idx=np.arange(n))
-        for fold, n in enumerate(n_rows)
-    ]
+def test_as_many_folds_train_together_as_the_compute_says(task, n_together, expected):
+    compute = replace(CPU, n_together=n_together)
+    tasks = [replace(task, fold=fold, compute=compute) for fold in range(5)]
     assert [[each.fold for each in group] for group in together(tasks)] == expected
 
 
-@pytest.mark.parametrize("layout", ["streams", "stacked"])
-def test_folds_trained_together_are_all_stored(tmp_path, task, resident, layout):
-    compute = replace(CPU, n_together=2, layout=layout)
+def test_folds_trained_together_are_all_stored(tmp_path, task, resident):
+    compute = replace(CPU, n_together=2)
     recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
     tasks = [
         replace(task, fold=fold, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,22 @@ Numbers = dict[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the benchmark: what measures it, given the nets, and what shows its numbers."""
+    """A part of the benchmark: what measures it, given the nets, and what shows its numbers.
 
-    measure: Callable[[Sequence[str]], Numbers]
+    What `measure` yields is shown at once, so that a benchmark that is cut off has shown what it
+    measured.
+    """
+
+    measure: Callable[[Sequence[str]], Iterable[Numbers]]
     tables: Callable[[Numbers], list[Table]]
 
 
 PARTS = {
     "train": Part(train.measure, train.tables),
-    "read": Part(lambda _: reading.measure(), reading.tables),
-    "thresholds": Part(lambda _: deciding.measure(), deciding.tables),
-    "scaling": Part(lambda _: scaling.measure(), scaling.tables),
-    "startup": Part(lambda _: startup.measure(), startup.tables),
+    "read": Part(lambda _: [reading.measure()], reading.tables),
+    "thresholds": Part(lambda _: [deciding.measure()], deciding.tables),
+    "scaling": Part(lambda _: [scaling.measure()], scaling.tables),
+    "startup": Part(lambda _: [startup.measure()], startup.tables),
 }
 
 
@@ -46,10 +50,12 @@ def measure_all(only: Sequence[str], nets: Sequence[str], *, save: bool) -> Numb
     for name, part in PARTS.items():
         if not only or name in only:
             console.print(f"{name}: begins after {time.perf_counter() - start:.0f} s")
-            numbers[name] = part.measure(nets)
-            for table in part.tables(numbers[name]):
-                print_table(table, console)
-                shown.append(table)
+            numbers[name] = {}
+            for found in part.measure(nets):
+                numbers[name].update(found)
+                for table in part.tables(found):
+                    print_table(table, console)
+                    shown.append(table)
     numbers["seconds"] = round(time.perf_counter() - start, 1)
     if save:
         write_result(FOLDER, numbers, shown)

@@ -48,10 +48,11 @@ OURS = "ours"
 Beat = tuple[Float32[np.ndarray, "n t"], Int64[np.ndarray, " n"]]
 
 
-def measure(nets: Sequence[str]) -> dict[str, Any]:
-    """Return, by net, the rows per second of every loop, their ratios and the roofline."""
+def measure(nets: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield, net by net, the rows per second of every loop, their ratios and the roofline."""
     recipes = {name: recipe_of(name) for name in nets}  # an unknown name ends it here
-    return {name: measure_net(recipe) for name, recipe in recipes.items()}
+    for name, recipe in recipes.items():
+        yield {name: measure_net(recipe)}
 
 
 def recipe_of(name: str) -> Recipe:
@@ -135,7 +136,6 @@ def _our_loops(recipe: Recipe, beats: Beats, compute: Compute) -> dict[str, Meas
             f"{OURS}, tf32": (replace(compute, precision="tf32"), 1),
             f"{OURS}, not captured": (replace(compute, engine="eager"), 1),
             f"{OURS}, {N_NETS} nets in streams": (compute, N_NETS),
-            f"{OURS}, {N_NETS} nets stacked": (replace(compute, layout="stacked"), N_NETS),
         }
     return {name: ours(recipe, beats, n, way).__next__ for name, (way, n) in ways.items()}
 

@@ -4,8 +4,7 @@ After Vaswani et al. 2017 (arXiv:1706.03762), with the norm before each part (Xi
 arXiv:2002.04745) and a convolutional stem (Xiao et al. 2021, arXiv:2106.14881). What differs:
 
 - The head is that of `resnet`: every position flattened, beside mean and maximum.
-- Attention is written as two products and a softmax, which vmap can stack and autocast can
-  shorten. vmap refuses a GRU, so a recurrent net could not train in the layout `stacked`.
+- Attention is written as two products and a softmax, which autocast can shorten.
 """
 
 from typing import Literal

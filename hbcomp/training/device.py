@@ -12,7 +12,6 @@ from hbcomp.errors import InputError
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Engine = Literal["eager", "graph", "compile"]
-Layout = Literal["streams", "stacked"]
 
 
 class ComputeConfig(Section):
@@ -24,9 +23,8 @@ class ComputeConfig(Section):
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
     # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
-    # Nets in training at the same time in one process, and how. auto: measured on a CUDA GPU.
+    # Nets in training at the same time in one process. None: measured on a CUDA GPU.
     n_together: int | None = Field(default=None, ge=1)
-    layout: Literal["auto", "streams", "stacked"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class Compute:
     reason: str
     engine: Engine = "eager"
     n_together: int = 1
-    layout: Layout = "streams"
 
     @property
     def autocast(self) -> torch.autocast:
@@ -80,8 +77,6 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int
     """
     device, why_device = _choose_device(config.device)
     precision, why_precision = _choose_precision(config.precision, device, is_compute_bound)
-    if config.engine == "compile" and config.layout == "stacked":
-        raise InputError("compute.engine compile does not reach nets in compute.layout stacked")
     return Compute(
         device=device,
         precision=precision,
@@ -89,7 +84,6 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int
         reason=f"{why_device}; {why_precision}",
         engine=_choose_engine(config.engine, device),
         n_together=config.n_together or 1,
-        layout="streams" if config.layout == "auto" else config.layout,
     )
 
 

@@ -48,8 +48,7 @@ def train_epochs(
 
     Notes
     -----
-    Same recipe, rows, seed, device and threads: same bits, and in the layout `streams` whatever
-    trains beside it. Stacked nets equal separate ones up to rounding, and up to the dropout masks.
+    Same recipe, rows, seed, device and threads: same bits, whatever trains beside it.
     Initialisation, batch order, augmentation and dropout each draw from a stream of their own.
     What the consumer does with `Epoch.net` between two epochs (predicting included) does not
     influence the training. A loss that is not finite is a DivergedError naming the epoch.
@@ -69,7 +68,7 @@ def train_epochs(
                 seconds_preparing = time.perf_counter() - start
                 start = time.perf_counter()
         synchronize(beats.device)  # lanes have streams of their own
-        epochs = [each for lane in lanes for each in _read(lane.state, epoch)]
+        epochs = [_read(lane.state, epoch) for lane in lanes]
         seconds = time.perf_counter() - start
         for position, (loss, _, _) in enumerate(epochs):
             _check_finite(loss, epoch, position, recipe)
@@ -93,10 +92,9 @@ class Lane:
 def make_lanes(
     recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
 ) -> list[Lane]:
-    """Return one lane for all members when stacked, else one for each."""
-    groups = [members] if compute.layout == "stacked" else [[member] for member in members]
+    """Return one lane for each member; on a GPU each has a stream of its own."""
     kind = GraphSteps if compute.engine == "graph" else EagerSteps
-    states = [make_state(recipe, beats, group, compute) for group in groups]
+    states = [make_state(recipe, beats, member, compute) for member in members]
     return [
         Lane(state, kind(partial(train_step, state, recipe, beats, compute), state))
         for state in states
@@ -110,10 +108,10 @@ def take_step(lanes: Sequence[Lane], step: int) -> None:
             lane.steps()
 
 
-def _read(state: TrainState, epoch: int) -> list[tuple[float, float, nn.Module]]:
-    losses = (state.loss_sum / state.n_steps).tolist()
+def _read(state: TrainState, epoch: int) -> tuple[float, float, nn.Module]:
+    loss = (state.loss_sum / state.n_steps).item()
     lr = lr_at(state.config, epoch * state.n_steps - 1, state.config.n_epochs * state.n_steps)
-    return [(loss, lr, net) for loss, net in zip(losses, state.predictors, strict=True)]
+    return loss, lr, state.predictor
 
 
 def _check_finite(loss: float, epoch: int, position: int, recipe: Recipe) -> None:

@@ -1,7 +1,6 @@
 """Optimisers, learning-rate schedules and averaged weights."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from hbcomp.config import Section
 
@@ -102,10 +101,8 @@ def ema_table(config: TrainConfig, n_steps: int) -> Float32[np.ndarray, "e s"]:
     return share.astype(np.float32).reshape(config.n_epochs, n_steps)
 
 
-def make_optimizer(
-    decayed: Sequence[Tensor], free: Sequence[Tensor], lr: Tensor, config: TrainConfig
-) -> torch.optim.Optimizer:
-    """Return the optimiser of tensors with and without weight decay, which reads `lr` as it steps.
+def make_optimizer(net: nn.Module, lr: Tensor, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of a net's parameters, which reads `lr` as it steps.
 
     The rate is a tensor on the device, so that a captured step can change it.
     """
@@ -113,9 +110,13 @@ def make_optimizer(
         "adamw": torch.optim.AdamW,
         "adam": torch.optim.Adam,
     }
+    parameters = list(net.parameters())
     groups = [
-        {"params": list(decayed), "weight_decay": config.weight_decay},
-        {"params": list(free), "weight_decay": 0.0},
+        {
+            "params": [each for each in parameters if has_decay(each)],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [each for each in parameters if not has_decay(each)], "weight_decay": 0.0},
     ]
     return kinds[config.optimizer](
         groups, lr=lr, betas=config.betas, fused=True, capturable=lr.is_cuda

@@ -5,17 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
-from hbcomp.training.device import Compute, Layout, n_cores, synchronize
+from hbcomp.training.device import Compute, n_cores, synchronize
 from hbcomp.training.engine import Lane, make_lanes, take_step
 from hbcomp.training.loader import Beats
 from hbcomp.training.state import Member, Recipe
 from hbcomp.training.step import N_EAGER_STEPS
-
-Together = tuple[int, Layout]  # nets in training at the same time, and how
 
 MIN_SECONDS = 0.3  # of measured steps; assumed: enough to rank arrangements that differ by 10 %
 MIN_LOOKS = 3
@@ -25,7 +22,7 @@ CROWDING = 0.9
 WORKER_SECONDS = 6.0  # measured: a worker's imports, and the beats to it
 MIN_GAIN = 1.1  # what an arrangement must promise over the one that is safer
 MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for predictions and fragmentation
-MOST_TOGETHER = 16  # assumed: beyond it a GPU is full
+MOST_TOGETHER = 8  # measured on an H200: eight reference nets are no faster than four of them
 
 
 def seconds_per_step(
@@ -104,50 +101,31 @@ def fewest_seconds(
 
 
 def choose_together(
-    recipe: Recipe,
-    beats: Beats,
-    members: Sequence[Member],
-    compute: Compute,
-    layout: Literal["auto", "streams", "stacked"] = "auto",
+    recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
 ) -> Compute:
-    """Return how to train several nets at once on a GPU: alone, in streams or stacked.
+    """Return how many nets to train at once on a GPU, each in a stream of its own.
 
-    Every arrangement, or the one asked for, trains a few steps, and the one with the most rows
-    per second is taken. The nets take at most `MEMORY_SHARE` of the free memory, going by what one
-    alone took. Not measured on a GPU yet.
+    One alone and as many as fit train a few steps each, and the one with the more rows per second
+    is taken. The nets take at most `MEMORY_SHARE` of the free memory, going by what one alone took.
     """
     compute.enter()  # first: what follows asks about the device that this sets
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    alone = replace(compute, n_together=1, layout="streams")
-    seconds: dict[Together, float] = {
-        (1, "streams"): seconds_per_step(recipe, beats, members[:1], alone)
-    }
+    seconds = {1: seconds_per_step(recipe, beats, members[:1], compute)}
     bytes_of_one = torch.cuda.max_memory_allocated() - before
     torch.cuda.empty_cache()
     n_most = most_together(len(members), bytes_of_one, torch.cuda.mem_get_info()[0])
-    for kind in _layouts(layout, recipe, members[:n_most], compute):
-        several = replace(compute, n_together=n_most, layout=kind)
-        # Another arrangement may need more than n times the memory of one net.
+    if n_most > 1:
+        # Several may need more than n times the memory of one net.
         with suppress(torch.OutOfMemoryError):
-            seconds[n_most, kind] = seconds_per_step(recipe, beats, members[:n_most], several)
+            seconds[n_most] = seconds_per_step(recipe, beats, members[:n_most], compute)
         torch.cuda.empty_cache()
-    (n_together, chosen), gain = fastest(seconds)
+    n_together, gain = fastest(seconds)
     return replace(
         compute,
         n_together=n_together,
-        layout=chosen,
-        reason=f"{compute.reason}; {n_together} at once ({chosen}), measured {gain:.1f}x one alone",
+        reason=f"{compute.reason}; {n_together} at once, measured {gain:.1f}x one alone",
     )
-
-
-def _layouts(
-    layout: str, recipe: Recipe, members: Sequence[Member], compute: Compute
-) -> list[Layout]:
-    shapes = {member.shape(recipe.train.batch_size) for member in members}
-    can_stack = len(shapes) == 1 and compute.engine != "compile"
-    possible: list[Layout] = ["streams", "stacked"] if can_stack else ["streams"]
-    return [kind for kind in possible if layout in ("auto", kind) and len(members) > 1]
 
 
 def most_together(n_members: int, bytes_of_one: int, bytes_free: int) -> int:
@@ -156,12 +134,11 @@ def most_together(n_members: int, bytes_of_one: int, bytes_free: int) -> int:
     return max(1, min(n_members, MOST_TOGETHER, fitting))
 
 
-def fastest(seconds: Mapping[Together, float]) -> tuple[Together, float]:
-    """Return the arrangement with the most steps per second, and how many times those of one.
+def fastest(seconds: Mapping[int, float]) -> tuple[int, float]:
+    """Return the number of nets with the most steps per second, and how many times those of one.
 
-    One net alone, unless another gains more than `MIN_GAIN`.
+    One net alone, unless another number gains more than `MIN_GAIN`.
     """
-    alone: Together = (1, "streams")
-    gains = {key: key[0] * seconds[alone] / each for key, each in seconds.items()}
-    best = max(gains, key=lambda key: gains[key])
-    return (best, gains[best]) if gains[best] > MIN_GAIN else (alone, 1.0)
+    gains = {n: n * seconds[1] / each for n, each in seconds.items()}
+    best = max(gains, key=lambda n: gains[n])
+    return (best, gains[best]) if gains[best] > MIN_GAIN else (1, 1.0)

@@ -1,7 +1,7 @@
 """One training step, and the same step captured as a CUDA graph."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -20,30 +20,24 @@ def train_step(state: TrainState, recipe: Recipe, beats: Beats, compute: Compute
 
     Everything is read from and written to the device; the host never waits.
     """
-    rows = _this(state.order, state)  # (m, b)
+    rows = _this(state.order, state)  # (b,)
     state.lr.copy_(_this(state.lrs, state))
-    # Each member draws from its own stream, as it would alone.
-    changed = [
-        augment(beats.signals[own], recipe.augment, streams.noise)
-        for own, streams in zip(rows, state.streams, strict=True)
-    ]
-    is_stacked = len(state.members) > 1  # a stack does its own casting
-    with nullcontext() if is_stacked else compute.autocast:
-        logits = state.weights.forward(torch.stack(changed))  # (m, b, k)
+    signals = augment(beats.signals[rows], recipe.augment, state.streams.noise)
+    with compute.autocast:
+        logits = state.forward(signals)  # (b, k)
     losses = F.cross_entropy(
-        logits.float().flatten(0, 1),
-        state.labels.gather(1, rows).flatten(),
+        logits.float(),
+        state.labels[rows],
         label_smoothing=recipe.train.label_smoothing,
         reduction="none",
     )
-    losses = losses.view(rows.shape).mean(dim=1)  # (m,)
+    loss = losses.mean()
     state.optimizer.zero_grad()
-    # Summed, not averaged: each member's gradient is that of its own loss.
-    losses.sum().backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
     state.optimizer.step()
     if state.average:
         state.average.update(_this(state.ema_shares, state))
-    state.loss_sum += losses.detach()
+    state.loss_sum += loss.detach()
     state.step += 1
 
 
@@ -57,7 +51,7 @@ class EagerSteps:
 
     def __init__(self, step: Callable[[], None], state: TrainState) -> None:
         self._step = step
-        self._dropout = state.streams[0].dropout
+        self._dropout = state.streams.dropout
 
     def begin(self, state: TrainState, epoch: int) -> None:
         """Start an epoch."""
@@ -74,7 +68,6 @@ class GraphSteps:
 
     The first ones run eagerly, as real steps; the capture itself computes nothing. Steps of
     several states, each in its stream, run at the same time where the device has room.
-    Not measured on a GPU yet: `hbcomp bench` does.
     """
 
     def __init__(self, step: Callable[[], None], state: TrainState) -> None:
@@ -97,7 +90,7 @@ class GraphSteps:
             if self._graph:
                 self._graph.replay()
             elif self._n_taken < N_EAGER_STEPS:
-                with drawing_from(self._streams[0].dropout):
+                with drawing_from(self._streams.dropout):
                     self._step()
             else:
                 self._graph = self._capture()
@@ -106,12 +99,11 @@ class GraphSteps:
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        for streams in self._streams:
-            # A replay then draws on from where the stream is; the default generator, which
-            # stands for the dropout stream here, is registered by the capture itself.
-            graph.register_generator_state(streams.noise)
+        # A replay then draws on from where the stream is; the default generator, which
+        # stands for the dropout stream here, is registered by the capture itself.
+        graph.register_generator_state(self._streams.noise)
         with (
-            drawing_from(self._streams[0].dropout),
+            drawing_from(self._streams.dropout),
             torch.cuda.graph(graph, stream=self._stream),
         ):
             self._step()

@@ -56,20 +56,18 @@ def test_nets_at_once_stay_within_their_share_of_memory():
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        ({(1, "streams"): 1.0}, (1, "streams")),
-        ({(1, "streams"): 1.0, (5, "streams"): 5.0, (5, "stacked"): 2.5}, (5, "stacked")),
-        ({(1, "streams"): 1.0, (5, "streams"): 2.0, (5, "stacked"): 2.5}, (5, "streams")),
-        ({(1, "streams"): 1.0, (5, "streams"): 4.9}, (1, "streams")),  # 2 % are no gain
+        ({1: 1.0}, 1),
+        ({1: 1.0, 5: 2.5}, 5),
+        ({1: 1.0, 5: 4.9}, 1),  # 2 % are no gain
     ],
 )
-def test_the_arrangement_with_the_most_steps_per_second_is_taken(seconds, expected):
+def test_the_number_of_nets_with_the_most_steps_per_second_is_taken(seconds, expected):
     chosen, gain = fastest(seconds)
     assert chosen == expected
-    assert gain == pytest.approx(chosen[0] * seconds[1, "streams"] / seconds[chosen])
+    assert gain == pytest.approx(chosen * seconds[1] / seconds[chosen])
 
 
-@pytest.mark.parametrize("layout", ["streams", "stacked"])
-def test_a_pilot_leaves_no_trace_in_the_training_to_come(layout, monkeypatch):
+def test_a_pilot_leaves_no_trace_in_the_training_to_come(monkeypatch):
     monkeypatch.setattr("hbcomp.training.pilot.MIN_SECONDS", 0.01)
     dataset = make_beats(n=32, t=16)
     beats = put_beats(dataset.signals, dataset.known_labels, "cpu")
@@ -78,7 +76,7 @@ def test_a_pilot_leaves_no_trace_in_the_training_to_come(layout, monkeypatch):
     )
     members = [Member(torch.arange(32), (0, fold)) for fold in (0, 1)]
     before, rng = beats.signals.clone(), torch.get_rng_state()
-    compute = Compute("cpu", "fp32", 1, "tests", n_together=2, layout=layout)
+    compute = Compute("cpu", "fp32", 1, "tests", n_together=2)
     assert seconds_per_step(recipe, beats, members, compute) > 0
     assert torch.equal(before, beats.signals)
     assert torch.equal(rng, torch.get_rng_state())

@@ -109,8 +109,8 @@ def beats(train):
     return put_beats(train.signals, train.known_labels, "cpu", test.signals)
 
 
-def last(beats, members, layout="streams"):
-    *_, epochs = train_epochs(RECIPE, beats, members, replace(CPU, layout=layout))
+def last(beats, members):
+    *_, epochs = train_epochs(RECIPE, beats, members, CPU)
     return epochs
 
 
@@ -135,18 +135,17 @@ def test_pseudo_labels_teach_what_the_same_labels_of_the_beats_would(beats):
     assert not same_weights(*taught, *others)
 
 
-@pytest.mark.parametrize("layout", ["streams", "stacked"])
-def test_nets_beside_each_other_each_learn_their_own_labels(beats, layout):
+def test_nets_beside_each_other_each_learn_their_own_labels(beats):
     rows = torch.arange(N_TRAIN + N_TEST)
     members = [
         Member(rows, (0, 0), torch.arange(len(rows)) % 3),
         Member(rows, (0, 0), (torch.arange(len(rows)) + 1) % 3),
         Member(rows, (0, 0), torch.cat([beats.labels[:N_TRAIN], torch.ones(N_TEST).long()])),
     ]
-    for member, ours in zip(members, last(beats, members, layout), strict=True):
+    for member, ours in zip(members, last(beats, members), strict=True):
         (alone,) = last(beats, [member])
         assert ours.loss == pytest.approx(alone.loss, rel=1e-4)
-    losses = [epoch.loss for epoch in last(beats, members, layout)]
+    losses = [epoch.loss for epoch in last(beats, members)]
     assert min(abs(losses[a] - losses[b]) for a, b in ((0, 1), (0, 2), (1, 2))) > 1e-3
 
 
