@@ -20,7 +20,7 @@ def parts(monkeypatch):
 
     def measure(nets):
         nets_given.append(list(nets))
-        return {"seconds": 1.5}
+        return [{"seconds": 1.5}]
 
     def tables(numbers):
         return [Table("a part", ["what", "seconds"], [["all", numbers["seconds"]]])]
@@ -44,6 +44,18 @@ def test_wrong_words_are_one_line_and_exit_code_2(options, message, capsys):
     assert stop.value.exit_code == 2
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_was_measured_before_an_end_was_shown(monkeypatch, capsys):
+    def measure(_nets):
+        yield {"seconds": 7.25}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "PARTS", {"train": Part(measure, suite.PARTS["train"].tables)})
+    with pytest.raises(typer.Exit):
+        cli.guarded(bench)(only=["train"])
+    assert "7.25" in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_with_130_and_writes_nothing(parts, monkeypatch, tmp_path):
