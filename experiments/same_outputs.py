@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 TINY = ["train.n_epochs=1", "train.batch_size=64", "compute.n_threads=1"]
 PLAN = 'runs = ["one", "two"]\n[blend]\nmembers = ["one", "two"]\n'
 # What differs from call to call.
-CHANGING = {"seconds", "seconds_by_phase", "environment", "machine", "peak_mib", "started", "when"}
+CHANGING = {"seconds", "seconds_by_phase", "train_seconds", "environment", "machine"}
 
 
 def settings(*others: str) -> list[str]:
