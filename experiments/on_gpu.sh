@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell, in minutes that may be cut off.
-#   bash experiments/on_gpu.sh smoke|full TRAIN TEST OUT [OTHER_TEST]
+#   bash experiments/on_gpu.sh smoke|full|bench TRAIN TEST OUT [OTHER_TEST]
 # `smoke` takes at most 3 minutes: the tests of training and nets, and every run of best-gpu for 2
-# epochs. `full` takes at most 9: best-gpu, its answers to OTHER_TEST, and the benchmarks, in order of
-# worth. Each step has a limit of its own, and what it leaves lies in OUT, as few files, before the next
+# epochs. `full` takes at most 10: best-gpu (8 min 10 s on an H200) and its answers to OTHER_TEST. `bench`
+# takes at most 3: rows per second against the loops that people write. Each step has a limit of its own, and what it leaves lies in OUT, as few files, before the next
 # begins. WORK=FOLDER keeps the runs there, so that the same call continues them. WHEELS=FOLDER
 # installs the wheels in it, for a machine without a network.
 set -u
@@ -22,10 +22,14 @@ cd "$work" || exit 1
 nvidia-smi >"$out/gpu.txt" 2>&1
 began=$SECONDS
 
-# What the runs leave but weights and folds, and the logs of all steps, in two files.
+# Reports and submissions, probabilities, and the logs of all steps, in three files. What can be made
+# of them again (tables, pages, pictures), weights and folds stay behind: a file may have its limit.
 collect() {
-  tar -czf "$out/runs.tgz.partial" --exclude=folds --exclude='*.lock' experiments submissions 2>/dev/null
+  tar -czf "$out/runs.tgz.partial" --exclude=folds --exclude='*.lock' --exclude='*.html' --exclude=pictures \
+    --exclude='*.npz' --exclude=oof.csv --exclude=test.csv experiments submissions 2>/dev/null
   mv "$out/runs.tgz.partial" "$out/runs.tgz"
+  tar -cf "$out/probabilities.tar.partial" experiments/*/predictions.npz 2>/dev/null
+  mv "$out/probabilities.tar.partial" "$out/probabilities.tar"
   tar -czf "$out/logs.tgz.partial" ./*.log && mv "$out/logs.tgz.partial" "$out/logs.tgz"
 }
 
@@ -57,19 +61,17 @@ case $mode in
     done
     ;;
   full)
-    tests & # beside the first run, which leaves the processor idle
-    hb best-gpu 500 compete best-gpu --train "$train" --test "$test"
-    [ -n "$other" ] && hb predict 80 predict best-gpu --data "$other"
+    hb best-gpu 530 compete best-gpu --train "$train" --test "$test"
+    [ -n "$other" ] && hb predict 60 predict best-gpu --data "$other"
+    ;;
+  bench)
     for net in reference resnet; do
-      hb "bench-$net" 65 bench --only train --net "$net"
+      hb "bench-$net" 75 bench --only train --net "$net"
       sed -n '/batch/,$p' "bench-$net.log" | cut -c 1-200
     done
-    wait
-    tail -n 12 tests.log
-    collect
     ;;
   *)
-    echo "the first argument must be smoke or full, but is $mode" >&2
+    echo "the first argument must be smoke, full or bench, but is $mode" >&2
     exit 2
     ;;
 esac

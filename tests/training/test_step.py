@@ -39,7 +39,7 @@ def profiled(call):
     """
     on_cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     with (
-        profile(activities=[ProfilerActivity.CPU, *on_cuda]) as profiler,
+        profile(activities=[ProfilerActivity.CPU, *on_cuda], acc_events=True) as profiler,
         record_function("the call"),
     ):
         call()
@@ -103,7 +103,10 @@ def test_no_step_makes_the_host_wait_and_all_steps_are_alike(net, beats, compute
     assert waits(one) == []
     assert launched(one) == launched(two)
     if compute.engine == "graph":
-        assert launched(one) == {"cudaGraphLaunch": 1}
+        # torch tells the graph where each random stream is: the noise's and that of dropout.
+        fills = launched(one).pop("aten::fill_", 0)
+        assert fills <= 2 * 2
+        assert launched(one) - Counter({"aten::fill_": fills}) == {"cudaGraphLaunch": 1}
 
 
 def test_a_step_launches_few_operations(beats, compute):
