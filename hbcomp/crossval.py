@@ -269,7 +269,7 @@ def arrange_nets(
         member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
         for seed, fold in pending
     ]
-    return arrange(config, run, beats, members, n_jobs)
+    return arrange(config, run, beats, members, len(material.fold_keys), n_jobs)
 
 
 def member_of(
@@ -345,14 +345,14 @@ def announce(run: RunFolder, how: Arrangement, what: str, n_stored: int) -> None
     at_once = f", {how.n_jobs} jobs at once" if how.n_jobs > 1 else ""
     console.print(
         f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
-        f"{compute.n_threads} threads per fold{at_once} ({compute.reason})"
+        f"{compute.threads} per net{at_once} ({compute.reason})"
     )
 
 
 def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
     if n_jobs * compute.n_threads > n_cores():
         console.print(
-            f"warning: {n_jobs} jobs of {compute.n_threads} threads share {n_cores()} cores and "
+            f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores and "
             "will be slow; --set compute.n_threads=N gives each fewer"
         )
 
@@ -510,14 +510,16 @@ class _Fit:
 
     def record(self, epoch: Epoch, score: float | None) -> FoldProgress:
         """Keep what an epoch said, and return what a person wants to see of it."""
-        self.rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds))
         task = self.task
+        n_threads = task.compute.n_threads
+        self.rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
         n_epochs = task.recipe.train.n_epochs
         return FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score)
 
     def history(self) -> pd.DataFrame:
         """Return one row per epoch."""
-        return pd.DataFrame(self.rows, columns=["epoch", "lr", "loss", "score", "seconds"])
+        columns = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
+        return pd.DataFrame(self.rows, columns=columns)
 
 
 def _train_and_score(

@@ -156,7 +156,7 @@ def _binding(ground: Ground, material: Material) -> dict[str, str]:
 def _work(
     study: optuna.Study, asked: Asked, ground: Ground, material: Material, wish: Wish
 ) -> Confirmed | None:
-    seats = _seats(asked.config, wish.n_jobs)
+    seats = _seats(asked.config, wish.n_jobs, len(material.fold_keys))
     place = Place(wish.url, asked.run, study.study_name, wish.n_jobs)
     search(study, ground, place, seats, wish.n_trials, wish.timeout)
     if not wish.n_best:
@@ -165,17 +165,16 @@ def _work(
     return confirm(study, ground, n_folds, seats, wish.n_best)
 
 
-def _seats(config: Config, n_jobs: int) -> list[Seat]:
+def _seats(config: Config, n_jobs: int, n_nets: int) -> list[Seat]:
+    # The threads of `cv`, whatever the number of jobs: a configuration scores the same in both.
     compute = choose_compute(
-        config.compute, is_compute_bound=config.net.is_compute_bound, n_jobs=n_jobs
+        config.compute, is_compute_bound=config.net.is_compute_bound, n_nets=n_nets
     )
     if n_jobs * compute.n_threads > n_cores():
-        console.print(
-            f"warning: {n_jobs} jobs of {compute.n_threads} threads share {n_cores()} cores"
-        )
+        console.print(f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores")
     console.print(
-        f"{n_jobs} jobs on {compute.device} in {compute.precision}, {compute.n_threads} threads "
-        f"each ({compute.reason})"
+        f"{n_jobs} jobs on {compute.device} in {compute.precision}, {compute.threads} each "
+        f"({compute.reason})"
     )
     return seats_for(compute, n_jobs)
 
