@@ -201,7 +201,7 @@ def cross_validate(
     pending = [key for key in material.fold_keys if not run.is_done(*key)]
     with watch.phase("arrange"):
         how = arrange_nets(config, material, run, pending, n_jobs)
-    about = _about(how.compute)
+    about = _about(config, how.compute)
     if pending and (others := folder.other_versions(run, about)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     folder.begin(run, identity, about)
@@ -240,10 +240,11 @@ def _outcome(
     return Outcome(material, results, predictions, rules, chosen, how, n_trained)
 
 
-def _about(compute: Compute) -> dict[str, Any]:
+def _about(config: Config, compute: Compute) -> dict[str, Any]:
     return {
         "hbcomp": hbcomp.__version__,
         "torch": torch.__version__,
+        "data": config.data.model_dump(mode="json", exclude_none=True),
         "compute": asdict(compute),
     }
 

@@ -135,6 +135,12 @@ def _open(storage: RDBStorage, ground: Ground, material: Material, wish: Wish) -
     if own is not None:
         # The base is the first trial: the search starts where the user is.
         study.enqueue_trial(own, skip_if_exists=True)
+    else:
+        outside = ", ".join(ground.space.outside(ground.base))
+        console.print(
+            f"warning: no trial is the experiment as it is, because {ground.space.source} leaves "
+            f"out its own {outside}"
+        )
     return study
 
 
@@ -298,6 +304,9 @@ def _write_winner(confirmed: Confirmed, study: optuna.Study, asked: Asked, groun
     )
     text = provenance + "\n" + to_toml(config)
     run = _free_folder(asked.run.name, text)
+    space = run.path / "space.toml"
+    if not space.exists():
+        write_text(space, Path(ground.space.source).read_text(encoding="utf-8"))
     write_text(run.config_file, text)
     console.print(f"the winner is experiment {run.name}: hbcomp cv {run.name}")
     return run.name
