@@ -75,7 +75,9 @@ def test_a_stop_is_one_line_and_its_own_exit_code(tmp_path, name, number, code, 
     if not is_long and (name == "tune" or code == 130):
         pytest.skip("only with --long: Ctrl-C has tests beside each command")
     prepare(name, tmp_path)
-    done = call(JOBS[name], tmp_path, partial(strike, str(tmp_path), Blow(8, number)))
+    run = "blend" if name == "blend" else "quickstart"
+    blow = Blow(f"rename experiments/{run}/run.holder", signal=number)
+    done = call(JOBS[name], tmp_path, partial(strike, str(tmp_path), blow))
     assert done.returncode == code, done.stderr
     assert done.stderr.splitlines()[-1].startswith("interrupted: ")
     assert "Traceback" not in done.stderr
