@@ -117,6 +117,16 @@ def test_the_reported_scores_are_those_of_the_stored_probabilities(finished):
     assert of_rule["half"] == pytest.approx(half)
 
 
+def test_the_report_names_the_threads_that_each_net_was_trained_with(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "experiments/quickstart/folds/1-2")
+    last_json(call(cwd=folder, settings=[*TINY, "compute.n_threads=2"]))
+    report = json.loads((folder / "experiments/quickstart/report.json").read_text())
+    assert [fold["n_threads"] for fold in report["folds"]] == [1, 1, 1, 1, 1, 2]
+    assert "threads</th>" in (folder / "experiments/quickstart/report.html").read_text()
+
+
 def test_the_report_tells_progress_in_plain_lines_without_a_terminal(finished):
     lines = (finished / "stderr").read_text().splitlines()
     assert any(line.startswith("seed 1 fold 2 epoch 2/2 loss") for line in lines)

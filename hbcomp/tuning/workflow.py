@@ -179,8 +179,8 @@ def _seats(config: Config, n_jobs: int, n_nets: int) -> list[Seat]:
     if n_jobs * compute.n_threads > n_cores():
         console.print(f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores")
     console.print(
-        f"{n_jobs} jobs on {compute.device} in {compute.precision}, {compute.threads} each "
-        f"({compute.reason})"
+        f"{n_jobs} job{'s' * (n_jobs > 1)} on {compute.device} in {compute.precision}, "
+        f"{compute.threads} each ({compute.reason})"
     )
     return seats_for(compute, n_jobs)
 
