@@ -7,6 +7,7 @@ from pathlib import Path
 import hbcomp
 from hbcomp.cli import console
 from hbcomp.config import Values, override, read_toml, to_toml, validate
+from hbcomp.data.dataset import DataConfig
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
@@ -130,7 +131,8 @@ def _with_known_files(run: RunFolder, values: Values) -> Values:
     asked, stored = values.get("data", {}), (read_run(run) or {}).get("data", {})
     if "train" not in stored or not isinstance(asked, dict) or "train" in asked:
         return values
-    data = {**stored, **asked}
+    known = validate(DataConfig, stored, run.run_file).model_dump(mode="json", exclude_none=True)
+    data = {**known, **asked}
     files = " and ".join(str(data[key]) for key in ("train", "test") if key in data)
     console.print(f"{run.name}: on {files}, as this run began")
     return {**values, "data": data}

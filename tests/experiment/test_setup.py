@@ -103,6 +103,9 @@ def test_a_run_keeps_the_files_that_it_began_with_until_others_are_named(capsys)
     # Files that moved are known where they are now.
     folder.begin(run, {"train.lr": 0.1}, {"data": data | {"train": "moved.csv"}})
     assert str(prepare("mine", [], None).config.data.train) == "moved.csv"
+    run.run_file.write_text('identity = {}\ndata = { train = "a.csv", tset = "b.csv" }\n')
+    with pytest.raises(InputError, match=r"mine/run.toml: unknown key tset, did you mean test\?"):
+        prepare("mine", [], None)
 
 
 def test_a_new_experiment_takes_the_space_of_the_one_it_was_made_of():
