@@ -35,13 +35,13 @@ def arrange(
     run: RunFolder,
     beats: Beats,
     members: Sequence[Member],
-    n_nets: int,
+    n_folds: int,
     n_jobs: int | None,
 ) -> Arrangement:
-    """Return the arrangement for the nets that are still to train, of the run's `n_nets`.
+    """Return the arrangement for the nets that are still to train, of splits into `n_folds`.
 
     What is asked for is taken; what is left open is as the run began. In a fresh run the cores and
-    `n_nets` fix the threads of a net; only how many train at once may be measured, with a few
+    `n_folds` fix the threads of a net; only how many train at once may be measured, with a few
     steps of the net itself. `n_jobs` None leaves the number of processes open; with
     `compute.n_threads` named it is then 1.
     """
@@ -50,7 +50,7 @@ def arrange(
         compute = _continued(config, Compute(**stored["compute"]))
         return Arrangement(compute, n_jobs or _open_jobs(config, compute, beats, members))
     bound = config.net.is_compute_bound
-    compute = choose_compute(config.compute, is_compute_bound=bound, n_nets=n_nets)
+    compute = choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds)
     n_jobs = n_jobs or _open_jobs(config, compute, beats, members)
     if _may_measure_together(config, compute, len(members), n_jobs):
         share = members[: -(-len(members) // n_jobs)]  # what one GPU of several gets

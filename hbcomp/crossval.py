@@ -91,6 +91,11 @@ class Material:
         ]
 
     @property
+    def n_folds(self) -> int:
+        """The number of folds of every split."""
+        return next(iter(self.folds_of_seed.values())).n_folds
+
+    @property
     def fingerprints(self) -> dict[str, str | None]:
         """Hashes of the beats, the folds and the pseudo-labels: what stored folds are bound to."""
         prints = self.data_fingerprints
@@ -270,7 +275,7 @@ def arrange_nets(
         member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
         for seed, fold in pending
     ]
-    return arrange(config, run, beats, members, len(material.fold_keys), n_jobs)
+    return arrange(config, run, beats, members, material.n_folds, n_jobs)
 
 
 def member_of(

@@ -36,7 +36,7 @@ def begun(tmp_path):
 
 def arranged(run, beats, n_nets=5, n_jobs=None, **keys):
     members = [Member(torch.arange(32), (0, fold)) for fold in range(n_nets)]
-    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, n_nets, n_jobs)
+    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, 5, n_jobs)
 
 
 def have_cores(monkeypatch, n):
@@ -101,6 +101,13 @@ def test_no_measurement_and_no_number_of_jobs_decides_the_threads(
     # Measured is how many train at once; what is asked for is taken.
     assert [found[seconds, None] for seconds in (1e-9, 10.0)] == [1, min(n_cores, 5)]
     assert [found[1e-9, n_jobs] for n_jobs in (1, 2)] == [1, 2]
+
+
+def test_a_further_seed_does_not_change_the_threads(tmp_path, beats, monkeypatch):
+    have_cores(monkeypatch, 16)
+    take_seconds(monkeypatch, 10.0)
+    of_seeds = [arranged(RunFolder(tmp_path), beats, n_nets=n, device="cpu") for n in (5, 10)]
+    assert [(how.n_jobs, how.compute.n_threads) for how in of_seeds] == [(5, 3), (5, 3)]
 
 
 def test_a_net_that_is_left_of_several_gets_the_threads_of_the_others(tmp_path, beats, monkeypatch):

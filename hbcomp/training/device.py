@@ -77,12 +77,12 @@ class Compute:
             torch.cuda.set_device(self.device)
 
 
-def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_nets: int = 1) -> Compute:
+def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: int = 1) -> Compute:
     """Return device and precision for a net; an absent device that was named is an InputError.
 
     `is_compute_bound` says whether matrix products dominate the net: only then does bf16 pay
     on a CPU, and only on one with the instructions for it. Threads decide the last bits, so they
-    follow from the cores and from `n_nets`, the nets of the whole run, and from no measurement.
+    follow from the cores and from `n_folds`, the folds of a split, and from no measurement.
     """
     device, why_device = _choose_device(config.device)
     precision, why_precision = _choose_precision(config.precision, device, is_compute_bound)
@@ -91,7 +91,7 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_nets: int
     return Compute(
         device=device,
         precision=precision,
-        n_threads=config.n_threads or max(1, n_cores() // n_nets),
+        n_threads=config.n_threads or max(1, n_cores() // n_folds),
         reason=f"{why_device}; {why_precision}",
         engine=_choose_engine(config.engine, device),
         n_together=config.n_together or 1,

@@ -30,11 +30,11 @@ def test_a_named_precision_is_taken(precision):
     assert choose_compute(config, is_compute_bound=False).precision == precision
 
 
-def test_the_nets_of_a_run_share_the_cores(monkeypatch):
+def test_the_folds_of_a_split_share_the_cores(monkeypatch):
     monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
-    for n_nets, expected in [(1, 8), (2, 4), (5, 1), (16, 1)]:
+    for n_folds, expected in [(1, 8), (2, 4), (5, 1), (16, 1)]:
         config = ComputeConfig(device="cpu")
-        assert choose_compute(config, is_compute_bound=False, n_nets=n_nets).n_threads == expected
+        assert choose_compute(config, is_compute_bound=False, n_folds=n_folds).n_threads == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such quotas")
