@@ -31,71 +31,55 @@ class Arrangement:
 
 
 def arrange(
-    config: Config, run: RunFolder, beats: Beats, members: Sequence[Member], n_jobs: int | None
+    config: Config,
+    run: RunFolder,
+    beats: Beats,
+    members: Sequence[Member],
+    n_folds: int,
+    n_jobs: int | None,
 ) -> Arrangement:
-    """Return the arrangement for the nets that are still to train.
+    """Return the arrangement for the nets that are still to train, of splits into `n_folds`.
 
-    What is asked for is taken; what is left open is as the run began, or, for a fresh run,
-    measured with a few steps of the net itself. `n_jobs` None leaves the number of processes
-    open; with `compute.n_threads` named it is then 1.
+    What is asked for is taken; what is left open is as the run began. In a fresh run the cores and
+    `n_folds` fix the threads of a net; only how many train at once may be measured, with a few
+    steps of the net itself. `n_jobs` None leaves the number of processes open; with
+    `compute.n_threads` named it is then 1.
     """
     stored = folder.read_run(run)
     if stored:
         compute = _continued(config, Compute(**stored["compute"]))
-        return Arrangement(compute, n_jobs or _open_jobs(config.compute, compute, len(members)))
+        return Arrangement(compute, n_jobs or _open_jobs(config, compute, beats, members))
     bound = config.net.is_compute_bound
-    compute = choose_compute(config.compute, is_compute_bound=bound, n_jobs=n_jobs or 1)
-    if config.features.is_of_fold:
-        return _for_features(config, compute, len(members), n_jobs)
-    if compute.device == "cpu":
-        return _on_cpu(config, compute, beats, members, n_jobs)
-    n_jobs = n_jobs or _open_jobs(config.compute, compute, len(members))
-    if _may_measure_together(config.compute, compute, len(members), n_jobs):
+    compute = choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds)
+    n_jobs = n_jobs or _open_jobs(config, compute, beats, members)
+    if _may_measure_together(config, compute, len(members), n_jobs):
         share = members[: -(-len(members) // n_jobs)]  # what one GPU of several gets
         compute = choose_together(config.recipe, beats, share, compute)
     return Arrangement(compute, n_jobs)
 
 
-def _for_features(config: Config, compute: Compute, n_nets: int, n_jobs: int | None) -> Arrangement:
-    # Features take the time, not steps, and every net needs its own: a core or a GPU for each.
-    if compute.device == "cpu" and not (n_jobs or config.compute.n_threads):
-        compute = replace(compute, n_threads=1)
-    return Arrangement(compute, n_jobs or _open_jobs(config.compute, compute, n_nets))
+def _may_measure_together(config: Config, compute: Compute, n_nets: int, n_jobs: int) -> bool:
+    # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
+    # Features of a fold take the time, not steps, and every net needs its own.
+    n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
+    is_open = config.compute.n_together is None and not config.features.is_of_fold
+    return is_open and n_jobs <= n_gpus < n_nets
 
 
-def _on_cpu(
-    config: Config,
-    compute: Compute,
-    beats: Beats,
-    members: Sequence[Member],
-    n_jobs: int | None,
-) -> Arrangement:
-    if n_jobs or config.compute.n_threads or not members:
-        return Arrangement(compute, n_jobs or 1)
+def _open_jobs(config: Config, compute: Compute, beats: Beats, members: Sequence[Member]) -> int:
+    """Return how many processes fill the machine, each with its own device or threads."""
+    if compute.device == "cuda":
+        room = torch.cuda.device_count()
+    elif compute.device == "cpu" and not config.compute.n_threads:
+        room = n_cores() // compute.n_threads
+    else:
+        room = 1  # who names threads may want the other cores for something else
+    n_jobs = max(1, min(room, len(members)))
+    if n_jobs == 1 or compute.device != "cpu" or config.features.is_of_fold:
+        return n_jobs
     n_steps = members[0].n_steps(config.train.batch_size) * config.train.n_epochs
     work = Work(len(members), n_steps)
-    n_jobs = choose_n_jobs(config.recipe, beats, members[0], compute, work)
-    compute = replace(compute, n_threads=max(1, n_cores() // n_jobs))
-    return Arrangement(compute, n_jobs)
-
-
-def _may_measure_together(asked: ComputeConfig, compute: Compute, n_nets: int, n_jobs: int) -> bool:
-    # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
-    n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
-    return asked.n_together is None and n_jobs <= n_gpus < n_nets
-
-
-def _open_jobs(asked: ComputeConfig, compute: Compute, n_nets: int) -> int:
-    """Return how many processes fill the machine, each with its own device or threads."""
-    if compute.device == "cpu" and asked.n_threads:
-        room = 1  # who names threads may want the other cores for something else
-    elif compute.device == "cpu":
-        room = n_cores() // compute.n_threads
-    elif compute.device == "cuda":
-        room = torch.cuda.device_count()
-    else:
-        room = 1
-    return max(1, min(room, n_nets))
+    return choose_n_jobs(config.recipe, beats, members[0], compute, work, n_jobs)
 
 
 def _continued(config: Config, first: Compute) -> Compute:

@@ -30,9 +30,9 @@ def bench(
 
     Pairs run interleaved, so that a clock that drifts slows both. It takes up to five minutes.
 
-    Examples: python -m hbcomp.bench
+    Examples: hbcomp bench
 
-    python -m hbcomp.bench --only train --net resnet
+    hbcomp bench --only train --net resnet
     """
     if sys.platform == "win32":
         raise InputError("the benchmark measures memory with os.wait4, which Windows does not have")

@@ -33,7 +33,7 @@ def blend(
     Weights are fitted, and every method is scored, on the answers, not on raw probabilities: on
     those no blend can beat its best member. `hbcomp predict` applies the recipe to new data.
 
-    Example: python -m hbcomp.blend resnet wide lightgbm --name blend
+    Example: hbcomp blend resnet wide lightgbm --name blend
     """
     from hbcomp.blending.selection import BlendWish
     from hbcomp.blending.workflow import run

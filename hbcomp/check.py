@@ -23,7 +23,7 @@ def check(
 ) -> dict[str, Any]:
     """Check header, ids and their order, and that every answer is a finite number in [0, 1].
 
-    Example: python -m hbcomp.check submissions/mine.csv --test testA.csv
+    Example: hbcomp check submissions/mine.csv --test testA.csv
     """
     from hbcomp.data.dataset import DataConfig
     from hbcomp.data.reader import read_dataset

@@ -89,11 +89,15 @@ class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked fo
 def interrupted(n_kept: int, command: str) -> Interrupted:
     """Return what a stopped `command` says: how many folds are kept, and how to go on.
 
-    `hbcomp cv ARGUMENTS` and `python -m hbcomp.cv ARGUMENTS` differ by one word. A --force stays
-    among them: it keeps the folds that are as asked for, the new ones therefore, too.
+    The line is what the user typed, `hbcomp cv ARGUMENTS` or `python -m hbcomp.cv ARGUMENTS`. A
+    --force stays in it: it keeps the folds that are as asked for, the new ones therefore, too.
     """
-    words = sys.argv[1:]
-    line = shlex.join(["python", "-m", f"hbcomp.{command}", *words[words[:1] == [command] :]])
+    program = Path(sys.argv[0])
+    typed = ["hbcomp"]
+    if program.suffix == ".py":  # the file of a module that `python -m` runs
+        is_whole = program.stem == "__main__"
+        typed = ["python", "-m", "hbcomp" if is_whole else f"hbcomp.{command}"]
+    line = shlex.join([*typed, *sys.argv[1:]])
     return Interrupted(f"{n_kept} finished folds are kept; continue with: {line}")
 
 
@@ -124,6 +128,9 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
         except Interrupted as stop:
             _say("interrupted", str(stop))
             raise typer.Exit(_exit_code(stop.__context__)) from None
+        for what in ("page", "report", "submission"):
+            if numbers.get(what):
+                console.print(f"{what}: {numbers[what]}", soft_wrap=True)
         typer.echo(json.dumps(numbers, allow_nan=False))
 
     return command

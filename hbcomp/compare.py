@@ -19,7 +19,7 @@ def compare(
     Every answer is out-of-fold and its rule cross-fitted. The page and the list of changed rows go
     to experiments/comparisons/.
 
-    Example: python -m hbcomp.compare resnet quickstart
+    Example: hbcomp compare resnet quickstart
     """
     from hbcomp.comparing.pair import compare_experiments
     from hbcomp.experiment.folder import find_run

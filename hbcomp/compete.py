@@ -31,7 +31,7 @@ def compete(
     A plan.toml lists `runs`, experiments that are trained in order, and what `blend` makes of
     them. Every finished fold is stored at once; the same command continues after a stop.
 
-    Example: python -m hbcomp.compete best-cpu --train train.csv --test testA.csv
+    Example: hbcomp compete best-cpu --train train.csv --test testA.csv
     """
     watch = Stopwatch()
     from hbcomp.experiment.folder import find_run

@@ -91,6 +91,11 @@ class Material:
         ]
 
     @property
+    def n_folds(self) -> int:
+        """The number of folds of every split."""
+        return next(iter(self.folds_of_seed.values())).n_folds
+
+    @property
     def fingerprints(self) -> dict[str, str | None]:
         """Hashes of the beats, the folds and the pseudo-labels: what stored folds are bound to."""
         prints = self.data_fingerprints
@@ -200,7 +205,7 @@ def cross_validate(
     pending = [key for key in material.fold_keys if not run.is_done(*key)]
     with watch.phase("arrange"):
         how = arrange_nets(config, material, run, pending, n_jobs)
-    about = _about(how.compute)
+    about = _about(config, how.compute)
     if pending and (others := folder.other_versions(run, about)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     folder.begin(run, identity, about)
@@ -239,10 +244,11 @@ def _outcome(
     return Outcome(material, results, predictions, rules, chosen, how, n_trained)
 
 
-def _about(compute: Compute) -> dict[str, Any]:
+def _about(config: Config, compute: Compute) -> dict[str, Any]:
     return {
         "hbcomp": hbcomp.__version__,
         "torch": torch.__version__,
+        "data": config.data.model_dump(mode="json", exclude_none=True),
         "compute": asdict(compute),
     }
 
@@ -268,7 +274,7 @@ def arrange_nets(
         member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
         for seed, fold in pending
     ]
-    return arrange(config, run, beats, members, n_jobs)
+    return arrange(config, run, beats, members, material.n_folds, n_jobs)
 
 
 def member_of(
@@ -344,14 +350,14 @@ def announce(run: RunFolder, how: Arrangement, what: str, n_stored: int) -> None
     at_once = f", {how.n_jobs} jobs at once" if how.n_jobs > 1 else ""
     console.print(
         f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
-        f"{compute.n_threads} threads per fold{at_once} ({compute.reason})"
+        f"{compute.threads} per net{at_once} ({compute.reason})"
     )
 
 
 def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
     if n_jobs * compute.n_threads > n_cores():
         console.print(
-            f"warning: {n_jobs} jobs of {compute.n_threads} threads share {n_cores()} cores and "
+            f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores and "
             "will be slow; --set compute.n_threads=N gives each fewer"
         )
 
@@ -494,14 +500,16 @@ class _Fit:
 
     def record(self, epoch: Epoch, score: float | None) -> FoldProgress:
         """Keep what an epoch said, and return what a person wants to see of it."""
-        self.rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds))
         task = self.task
+        n_threads = task.compute.n_threads
+        self.rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
         n_epochs = task.recipe.train.n_epochs
         return FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score)
 
     def history(self) -> pd.DataFrame:
         """Return one row per epoch."""
-        return pd.DataFrame(self.rows, columns=["epoch", "lr", "loss", "score", "seconds"])
+        columns = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
+        return pd.DataFrame(self.rows, columns=columns)
 
 
 def _train_and_score(

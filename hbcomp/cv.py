@@ -50,11 +50,11 @@ def cv(
     With --fold all, nets of a finished experiment are trained on all rows (refit.seeds,
     refit.n_epochs) and answer the test file by its rule; their score is not measured.
 
-    Examples: python -m hbcomp.cv
+    Examples: hbcomp cv
 
-    python -m hbcomp.cv resnet --train train.csv --test testA.csv --name mine
+    hbcomp cv resnet --train train.csv --test testA.csv --name mine
 
-    python -m hbcomp.cv mine --fold all
+    hbcomp cv mine --fold all
     """
     if fold and force:
         raise InputError("--force is for the folds; delete folds/SEED-all to train one anew")

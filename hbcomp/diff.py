@@ -17,7 +17,7 @@ def diff(
     The sum of |a - b| over rows and classes is the most by which two scores can differ. More than
     two files give a matrix of all pairs.
 
-    Example: python -m hbcomp.diff submissions/resnet.csv submissions/blend.csv
+    Example: hbcomp diff submissions/resnet.csv submissions/blend.csv
     """
     from hbcomp.submissions.differences import compare_files
 

@@ -26,7 +26,7 @@ def eda(
 
     Prints tables and writes index.html and its pictures.
 
-    Example: python -m hbcomp.eda train.csv --test testA.csv
+    Example: hbcomp eda train.csv --test testA.csv
     """
     from hbcomp.config import validate
     from hbcomp.data.dataset import DataConfig

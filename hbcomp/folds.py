@@ -26,7 +26,7 @@ def folds(
 
     The file is one that `folds.file` reads. An existing file is never overwritten.
 
-    Example: python -m hbcomp.folds resnet --train train.csv --out folds.csv
+    Example: hbcomp folds resnet --train train.csv --out folds.csv
     """
     from hbcomp.data.folds import make_folds, pick_seed, write_folds
     from hbcomp.data.load import load_data

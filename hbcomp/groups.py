@@ -51,7 +51,7 @@ def groups(
     one fold, for a score nearer to that of rows without relatives. An existing file is never
     overwritten.
 
-    Example: python -m hbcomp.groups --train train.csv --out groups.csv
+    Example: hbcomp groups --train train.csv --out groups.csv
     """
     _check(neighbours, distance, sine, max_share)
     from hbcomp.config import validate

@@ -44,7 +44,7 @@ def import_oof(
     Rows are matched by id. A fold column says over which folds they were made; without one they
     are taken as made over the experiment's own, which `hbcomp folds` writes.
 
-    Example: python -m hbcomp.import_oof lightgbm --oof oof.csv --test test.csv --like resnet
+    Example: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
     """
     from hbcomp import importing
     from hbcomp.experiment.folder import find_run

@@ -26,7 +26,7 @@ def lb(
     The score belongs to the very content of the file: one that was edited since it was written
     is refused, unless it was sent as it is now (--by-hand).
 
-    Example: python -m hbcomp.lb submissions/resnet.csv 166.4954
+    Example: hbcomp lb submissions/resnet.csv 166.4954
     """
     from hbcomp.submissions import FOLDER, ledger
     from hbcomp.submissions.sending import record

@@ -23,7 +23,7 @@ def mistakes(
     of a blend, or every seed of a run, gives the same other class. The page mistakes.html and the
     list doubts.csv go to the experiment's folder. No label is changed.
 
-    Example: python -m hbcomp.mistakes blend
+    Example: hbcomp mistakes blend
     """
     from hbcomp.experiment.folder import find_run
     from hbcomp.inspecting.workflow import write_mistakes

@@ -34,7 +34,6 @@ def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
     # The path stays out of the page: the same data from another folder gives the same bytes.
     title = f"Data: {Path(data.train.source).name}"
     pages.write_page(page, title, _subtitle(numbers), sections)
-    console.print(f"page: {page}", markup=False, soft_wrap=True)
     return {**numbers, "page": str(page)}
 
 

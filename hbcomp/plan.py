@@ -1,5 +1,6 @@
 """A plan: experiments to train one after the other, and the blend of what they found."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from hbcomp.cli import console
 from hbcomp.config import Section, read_toml, unique, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.setup import BESIDE, INSTALLED, Asked, check_kind, prepare
+from hbcomp.experiment.setup import Asked, check_kind, find_file, names_with, prepare
 from hbcomp.predictions import Predictions
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.workflow import run as cross_validate
@@ -41,19 +42,17 @@ class Plan(Section):
 
 def read_plan(name: str) -> Plan:
     """Return the plan of an experiment's folder, or the one that comes with the package."""
-    name = find_run(name).name
-    known = (
-        find_run(name).path / "plan.toml",
-        INSTALLED / "plans" / f"{name}.toml",
-        BESIDE / name / "plan.toml",
-    )
-    for path in known:
-        if path.exists():
-            plan = validate(Plan, read_toml(path), path)
-            if problems := _problems(plan, name):
-                raise InputError.of(path, problems)
-            return plan
-    raise InputError(f"{known[0]}: no such plan (there are: {', '.join(_known_plans())})")
+    folder = find_run(name)
+    path = find_file(folder, "plan.toml")
+    if path is None:
+        raise InputError(
+            f"{folder.path / 'plan.toml'}: no such plan (there are: "
+            f"{', '.join(names_with('plan.toml'))})"
+        )
+    plan = validate(Plan, read_toml(path), path)
+    if problems := _problems(plan, folder.name):
+        raise InputError.of(path, problems)
+    return plan
 
 
 def _problems(plan: Plan, name: str) -> list[str]:
@@ -76,17 +75,19 @@ def _problems(plan: Plan, name: str) -> list[str]:
     return problems
 
 
-def _known_plans() -> list[str]:
-    presets = {path.stem for path in (INSTALLED / "plans").glob("*.toml")}
-    return sorted(presets | {path.parent.name for path in BESIDE.glob("*/plan.toml")})
-
-
 def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
-    """Return what every run of the plan asks for.
+    """Return what every run of the plan asks for; one that names no files takes the others'.
 
     Runs in folders of another kind, on unlike files, or that learn from a later one are refused.
     """
     asked = [prepare(each, assignments, None) for each in plan.runs]
+    named = [each.config.data for each in asked if each.config.data.train]
+    asked = [
+        each
+        if each.config.data.train or not named
+        else replace(each, config=each.config.model_copy(update={"data": named[0]}))
+        for each in asked
+    ]
     for each in asked:
         check_kind(each.run)
     first = asked[0]

@@ -36,9 +36,9 @@ def predict(
     With --fold all, the nets that were trained on everything answer. A blend is answered by its
     recipe: every member's nets, combined, calibrated and decided as it says.
 
-    Examples: python -m hbcomp.predict resnet --data testB.csv
+    Examples: hbcomp predict resnet --data testB.csv
 
-    python -m hbcomp.predict blend --data testB.csv --member lightgbm=lightgbm-testB.csv
+    hbcomp predict blend --data testB.csv --member lightgbm=lightgbm-testB.csv
     """
     from hbcomp.application import apply_run
     from hbcomp.errors import InputError

@@ -11,7 +11,7 @@ def report() -> dict[str, Any]:
     The page is experiments/report.html: sorted by clicking a column's head, filtered by text, and
     it keeps both in its address, such as report.html#sort=half&filter=resnet.
 
-    Example: python -m hbcomp.report
+    Example: hbcomp report
     """
     from hbcomp.comparing.leaderboard import write_leaderboard
     from hbcomp.experiment import ROOT

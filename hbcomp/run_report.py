@@ -1,7 +1,6 @@
 """What came out of a run, as numbers (report.json), tables, pictures and a page."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from hbcomp.scorecard import (
 )
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
+from hbcomp.training.device import n_cores
 
 
 def summarise(
@@ -77,6 +77,8 @@ def fold_numbers(predictions: Predictions, run: RunFolder, result: FoldResult) -
         "accuracy": metrics.accuracy(result.valid_probs, truth),
         "last_loss": float(history["loss"].iloc[-1]),
         "train_seconds": float(history["seconds"].sum()),
+        # Not in the histories of folds from before it was stored.
+        **{key: int(history[key].iloc[-1]) for key in ("n_threads",) if key in history},
     }
 
 
@@ -98,7 +100,7 @@ def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "cpu": processor(),
-        "n_cores": os.cpu_count(),
+        "n_cores": n_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "compute": asdict(outcome.how.compute),
         "n_jobs": outcome.how.n_jobs,
@@ -117,7 +119,7 @@ def print_tables(summary: Summary, console: Console) -> None:
 
 def _fold_table(summary: Summary) -> pages.Table:
     names = list(CANDIDATES)
-    header = ["fold", "rows", *names, "accuracy", "train s"]
+    header = ["fold", "rows", *names, "accuracy", "train s", "threads"]
     rows = [
         [
             f"{fold['seed']}-{fold['fold']}",
@@ -125,13 +127,14 @@ def _fold_table(summary: Summary) -> pages.Table:
             *(f"{fold['per_20k'][name]:.0f}" for name in names),
             f"{fold['accuracy']:.4f}",
             f"{fold['train_seconds']:.0f}",
+            str(fold.get("n_threads", "-")),
         ]
         for fold in summary["folds"]
     ]
     overall = [f"{rule['cross_fitted']['per_20k']:.0f}" for rule in summary["rules"]]
     n_rows = f"{summary['data']['n_train']:,}"
     seconds = f"{sum(fold['train_seconds'] for fold in summary['folds']):.0f}"
-    rows.append(["all", n_rows, *overall, f"{summary['accuracy']:.4f}", seconds])
+    rows.append(["all", n_rows, *overall, f"{summary['accuracy']:.4f}", seconds, ""])
     title = "Each net on its held-out fold (seed-fold), abs-sum per 20k rows, cross-fitted"
     return pages.Table(title, header, rows)
 

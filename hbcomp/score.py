@@ -19,7 +19,7 @@ def score(
 
     The rows are matched by id; both files must have the same ids.
 
-    Example: python -m hbcomp.score submissions/quickstart.csv
+    Example: hbcomp score submissions/quickstart.csv
     """
     from hbcomp.data.truth import read_truth
     from hbcomp.scoring.metrics import describe

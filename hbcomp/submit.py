@@ -35,7 +35,7 @@ def submit(
     Refused: a file that is not as it was written, one that the leaderboard would not accept, one
     that was sent before, and one more than --per-day. Shown: how far it is from what was sent.
 
-    Example: python -m hbcomp.submit submissions/resnet.csv --test testA.csv --per-day 3
+    Example: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
     """
     from hbcomp.data.dataset import DataConfig
     from hbcomp.data.reader import read_dataset

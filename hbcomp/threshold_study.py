@@ -55,8 +55,10 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
         "regret_per_20k": study.best_value - exact_score,
         "exact_cross_fitted_per_20k": honest,
         "study": str(_storage_file(run)),
+        "picture": str(run.path / "pictures/threshold-study.png"),
     }
     _print(numbers, console)
+    console.print(_use(run))
     return numbers
 
 
@@ -160,4 +162,18 @@ def _print(numbers: dict[str, Any], console: Console) -> None:
         f"regret of {numbers['n_trials']} trials: {numbers['regret_per_20k']:.2f} per 20k; "
         f"the exact optimum cross-fitted: {numbers['exact_cross_fitted_per_20k']:.2f} per 20k "
         f"({numbers['n_rows']:,} out-of-fold rows)"
+    )
+
+
+def _use(run: RunFolder) -> str:
+    """Return where the study goes: into no submission; and how its optimum would."""
+    if run.recipe_file.exists():
+        how = "blend the members again with --rule tuned"
+    elif run.config_file.exists():
+        how = f"hbcomp cv {run.name} --set decision.rule=tuned"
+    else:
+        how = "import it again with --set decision.rule=tuned"
+    return (
+        f"The study is kept in {_storage_file(run)} and changes no submission. To answer by the "
+        f"exact thresholds: {how}"
     )

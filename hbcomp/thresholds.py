@@ -18,7 +18,7 @@ def thresholds(
 
     The study is stored in the run's folder and continues up to the total number of trials.
 
-    Example: python -m hbcomp.thresholds quickstart --trials 200
+    Example: hbcomp thresholds quickstart --trials 200
     """
     from hbcomp.experiment.folder import find_run
     from hbcomp.threshold_study import tune_thresholds

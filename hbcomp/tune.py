@@ -13,8 +13,12 @@ def tune(
         str, typer.Argument(help="The experiment to improve: a folder under experiments/.")
     ] = "quickstart",
     space: Annotated[
-        Path | None,
-        typer.Option(help="The search space.  [default: space.toml beside the experiment]"),
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The search space, or an experiment that has one.  [default: the experiment's own "
+            "space.toml, or that of its net's preset]",
+        ),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 30,
     timeout: Annotated[
@@ -64,9 +68,9 @@ def tune(
     Trials are scored by cross-validation under a fixed rule. Every finished trial is kept; the
     same command continues. The winner on fresh seeds becomes an experiment for `hbcomp cv`.
 
-    Examples: python -m hbcomp.tune quickstart --trials 30 --jobs 2
+    Examples: hbcomp tune quickstart --trials 30 --jobs 2
 
-    python -m hbcomp.tune resnet --train train.csv --space my.toml --timeout 7200
+    hbcomp tune resnet --train train.csv --space my.toml --timeout 7200
     """
     from hbcomp.experiment.setup import prepare, space_file
     from hbcomp.tuning.space import read_space
@@ -88,7 +92,7 @@ def tune(
         n_best=best,
         is_fresh=fresh,
     )
-    return run(asked, read_space(space or space_file(asked.run)), wish)
+    return run(asked, read_space(space_file(asked, space)), wish)
 
 
 def main() -> None:

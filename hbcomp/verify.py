@@ -33,9 +33,9 @@ def verify(
     studies.db, tuning/, space.toml, pictures/threshold-study.png and files of your own. Nothing
     is written.
 
-    Examples: python -m hbcomp.verify
+    Examples: hbcomp verify
 
-    python -m hbcomp.verify resnet blend --all-folds
+    hbcomp verify resnet blend --all-folds
     """
     from hbcomp.errors import InputError
     from hbcomp.experiment.folder import find_run, finished_runs

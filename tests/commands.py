@@ -119,6 +119,8 @@ def _child(words, cwd, streams, strike, prepare, draws, environment):
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     sys.argv = ["hbcomp", *words]
+    # Tests may run in the background of a shell, which lets Ctrl-C be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not draws:
         import_module("hbcomp.pictures").to_png = lambda _: BLANK
     if prepare:

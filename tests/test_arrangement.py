@@ -35,7 +35,18 @@ def begun(tmp_path):
 
 def arranged(run, beats, n_nets=5, n_jobs=None, **keys):
     members = [Member(torch.arange(32), (0, fold)) for fold in range(n_nets)]
-    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, n_jobs)
+    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, 5, n_jobs)
+
+
+def have_cores(monkeypatch, n):
+    """Let this machine have `n` cores."""
+    for module in ("hbcomp.arrangement", "hbcomp.training.device"):
+        monkeypatch.setattr(f"{module}.n_cores", lambda: n)
+
+
+def take_seconds(monkeypatch, seconds):
+    """Let every step that is measured take so long."""
+    monkeypatch.setattr("hbcomp.training.pilot.seconds_per_step", lambda *_: seconds)
 
 
 def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begun, beats, capsys):
@@ -46,7 +57,8 @@ def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begu
 
 
 def test_a_run_that_continues_as_it_began_says_so(tmp_path, beats, capsys, monkeypatch):
-    monkeypatch.setattr(arrangement, "n_cores", lambda: 4)
+    have_cores(monkeypatch, 4)
+    take_seconds(monkeypatch, 10.0)
     run = RunFolder(tmp_path)
     folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
     how = arranged(run, beats, device="cpu")
@@ -63,30 +75,47 @@ def test_a_continued_run_does_what_it_is_told(begun, beats):
 
 @pytest.mark.parametrize(
     ("n_jobs", "n_threads", "expected"),
-    [(None, 3, (1, 3)), (2, None, (2, 4)), (2, 3, (2, 3))],
+    [(None, 3, (1, 3)), (2, None, (2, 1)), (2, 3, (2, 3))],
 )
 def test_jobs_and_threads_that_are_named_are_taken(
     tmp_path, beats, monkeypatch, n_jobs, n_threads, expected
 ):
-    monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
+    have_cores(monkeypatch, 8)
     how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu", n_threads=n_threads)
     assert (how.n_jobs, how.compute.n_threads) == expected
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [((9.0, 10.0), (5, 1)), ((2.0, 10.0), (1, 6))])
-def test_open_jobs_and_threads_are_what_was_measured_to_be_faster(
-    tmp_path, beats, monkeypatch, seconds, expected
+@pytest.mark.parametrize(("n_cores", "n_threads"), [(2, 1), (6, 1), (16, 3)])
+def test_no_measurement_and_no_number_of_jobs_decides_the_threads(
+    tmp_path, beats, monkeypatch, n_cores, n_threads
 ):
-    for module in ("hbcomp.arrangement", "hbcomp.training.pilot"):
-        monkeypatch.setattr(f"{module}.n_cores", lambda: 6)
-    alone, in_crowd = seconds  # of a step, on 6 threads and on 1
+    have_cores(monkeypatch, n_cores)
+    found = {}
+    for seconds in (1e-9, 10.0):
+        take_seconds(monkeypatch, seconds)
+        for n_jobs in (None, 1, 2):
+            how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu")
+            assert how.compute.n_threads == n_threads
+            found[seconds, n_jobs] = how.n_jobs
+    # Measured is how many train at once; what is asked for is taken.
+    assert [found[seconds, None] for seconds in (1e-9, 10.0)] == [1, min(n_cores, 5)]
+    assert [found[1e-9, n_jobs] for n_jobs in (1, 2)] == [1, 2]
 
-    def fake(_recipe, _beats, _members, compute):
-        return alone if compute.n_threads == 6 else in_crowd
 
-    monkeypatch.setattr("hbcomp.training.pilot.seconds_per_step", fake)
-    how = arranged(RunFolder(tmp_path), beats, device="cpu")
-    assert (how.n_jobs, how.compute.n_threads) == expected
+def test_a_further_seed_does_not_change_the_threads(tmp_path, beats, monkeypatch):
+    have_cores(monkeypatch, 16)
+    take_seconds(monkeypatch, 10.0)
+    of_seeds = [arranged(RunFolder(tmp_path), beats, n_nets=n, device="cpu") for n in (5, 10)]
+    assert [(how.n_jobs, how.compute.n_threads) for how in of_seeds] == [(5, 3), (5, 3)]
+
+
+def test_a_net_that_is_left_of_several_gets_the_threads_of_the_others(tmp_path, beats, monkeypatch):
+    have_cores(monkeypatch, 4)
+    run = RunFolder(tmp_path)
+    first = arranged(run, beats, device="cpu", n_jobs=1).compute
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    left = arranged(run, beats, n_nets=1, device="cpu")
+    assert (left.n_jobs, left.compute.n_threads) == (1, first.n_threads)
 
 
 def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
@@ -111,7 +140,10 @@ def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
     assert len(asked) == 1
 
 
-def test_a_continued_run_keeps_its_engine_unless_told_otherwise(tmp_path, beats, capsys):
+def test_a_continued_run_keeps_its_engine_unless_told_otherwise(
+    tmp_path, beats, capsys, monkeypatch
+):
+    have_cores(monkeypatch, 1)
     run = RunFolder(tmp_path)
     first = replace(CPU, engine="compile")
     folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from commands import Strike, run_hbcomp
 
+from hbcomp.cli import interrupted
 from hbcomp.data.sample import TRUTH
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.predictions import Predictions
@@ -46,8 +47,22 @@ def perfect(tmp_path, truth):
 def test_help_shows_an_example(tmp_path, name):
     done = run_hbcomp([name, "--help"], tmp_path)
     assert done.returncode == 0
-    assert f"python -m hbcomp.{name.replace('-', '_')}" in done.stdout
+    assert f"hbcomp {name}" in done.stdout.partition("Example")[2]
     assert "Example" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "line"),
+    [
+        ("/usr/bin/hbcomp", ["cv", "a b"], "hbcomp cv 'a b'"),
+        ("hbcomp.exe", ["cv"], "hbcomp cv"),
+        ("/there/hbcomp/cv.py", ["mine"], "python -m hbcomp.cv mine"),
+        ("/there/hbcomp/__main__.py", ["cv", "mine"], "python -m hbcomp cv mine"),
+    ],
+)
+def test_a_stopped_command_says_what_was_typed(monkeypatch, program, words, line):
+    monkeypatch.setattr("sys.argv", [program, *words])
+    assert str(interrupted(2, "cv")) == f"2 finished folds are kept; continue with: {line}"
 
 
 def test_the_program_without_a_command_lists_them(tmp_path):
@@ -173,6 +188,19 @@ def test_the_threshold_study_never_beats_the_exact_optimum(run, tmp_path):
     assert numbers["exact"]["in_sample_per_20k"] == pytest.approx(best)
     assert numbers["regret_per_20k"] >= 0
     assert (run.path / "pictures" / "threshold-study.png").exists()
+
+
+def test_the_threshold_study_says_where_it_goes_and_how_its_optimum_is_submitted(run, tmp_path):
+    def said():
+        return run_hbcomp(["thresholds", "tiny", "--trials", "1"], tmp_path).stderr
+
+    assert (
+        "studies.db and changes no submission. To answer by the exact thresholds: import" in said()
+    )
+    run.config_file.write_text("")
+    assert "exact thresholds: hbcomp cv tiny --set decision.rule=tuned" in said()
+    run.recipe_file.write_text("{}")
+    assert "exact thresholds: blend the members again with --rule tuned" in said()
 
 
 def test_trials_count_in_total_and_the_study_continues(run, tmp_path):

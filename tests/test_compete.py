@@ -3,15 +3,15 @@
 import json
 import shutil
 import signal
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import Strike, few_trials, run_hbcomp
+from presets import PACKED, ROOT, packed
 
 from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.experiment import setup
 from hbcomp.plan import prepare_all, read_plan
 
 CONFIG = """
@@ -38,7 +38,6 @@ method = "mean"
 """
 FILES = ["--train", "train.csv", "--test", "test.csv"]
 COMPETE = ["compete", "both", *FILES]
-ROOT = Path(__file__).parents[1]
 
 
 def write_experiment(folder, name, file, text):
@@ -111,7 +110,7 @@ def test_members_that_say_something_else_now_are_blended_anew_only_when_asked_fo
     assert "holds another blend (teacher has other probabilities now); --force" in refused.stderr
     strike = Strike("crossval", "train_epochs", n=2, signal=signal.SIGINT)
     stopped = call([*COMPETE, "--force"], folder, strike)
-    again = stopped.stderr.splitlines()[-1].rpartition("python -m hbcomp.")[2].split()
+    again = stopped.stderr.splitlines()[-1].rpartition("hbcomp ")[2].split()
     numbers = numbers_of(call(again, folder))
     assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [2, 0]
     assert (folder / "submissions/both.csv").read_bytes() == before
@@ -123,7 +122,7 @@ def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(plan
     assert done.returncode == 130
     message = done.stderr.splitlines()[-1]
     assert message == (
-        "interrupted: 4 finished folds are kept; continue with: python -m hbcomp.compete both "
+        "interrupted: 4 finished folds are kept; continue with: hbcomp compete both "
         "--train train.csv --test test.csv"
     )
     numbers = numbers_of(call(COMPETE, planned))
@@ -207,18 +206,33 @@ def test_an_unknown_plan_is_refused_with_the_names_of_those_there_are(tmp_path):
     done = call(["compete", "bst-cpu"], tmp_path)
     assert done.returncode == 2
     assert "bst-cpu/plan.toml: no such plan (there are: best-cpu" in done.stderr
+    write_experiment(tmp_path, "mine", "plan.toml", PLAN)
+    done = call(["compete", "bst-cpu"], tmp_path)
+    assert "best-gpu, mine)" in done.stderr
 
 
-PRESETS = sorted(path.parent.name for path in ROOT.glob("experiments/*/plan.toml"))
+def test_runs_that_name_no_files_take_those_of_a_run_that_began(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    for name in ("pupil", "both"):
+        shutil.rmtree(folder / "experiments" / name)
+    write_plan(folder)
+    numbers = numbers_of(call(["compete", "both"], folder))
+    assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [0, 3]
+    assert numbers["submission"] == "submissions/both.csv"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", packed("plan.toml"))
 def test_every_plan_that_comes_with_the_package_is_valid_and_packed(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = read_plan(name)
     assert [each.run.name for each in prepare_all(plan, [])] == list(plan.runs)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert packed[f"experiments/{name}/plan.toml"] == f"hbcomp/presets/plans/{name}.toml"
-    for run in plan.runs:
-        assert packed[f"experiments/{run}/config.toml"] == f"hbcomp/presets/{run}.toml"
+    assert set(plan.runs) <= set(packed("config.toml"))
+
+
+def test_the_wheel_holds_every_file_of_a_preset_where_it_is_sought():
+    for file, place in setup.PACKED.items():
+        for name in packed(file):
+            packed_as = f"hbcomp/presets/{place.format(name)}"
+            assert PACKED[f"experiments/{name}/{file}"] == packed_as
+            assert (ROOT / "experiments" / name / file).exists()

@@ -117,10 +117,22 @@ def test_the_reported_scores_are_those_of_the_stored_probabilities(finished):
     assert of_rule["half"] == pytest.approx(half)
 
 
+def test_the_report_names_the_threads_that_each_net_was_trained_with(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "experiments/quickstart/folds/1-2")
+    last_json(call(cwd=folder, settings=[*TINY, "compute.n_threads=2"]))
+    report = json.loads((folder / "experiments/quickstart/report.json").read_text())
+    assert [fold["n_threads"] for fold in report["folds"]] == [1, 1, 1, 1, 1, 2]
+    assert "threads</th>" in (folder / "experiments/quickstart/report.html").read_text()
+
+
 def test_the_report_tells_progress_in_plain_lines_without_a_terminal(finished):
     lines = (finished / "stderr").read_text().splitlines()
     assert any(line.startswith("seed 1 fold 2 epoch 2/2 loss") for line in lines)
-    assert any(line.startswith("quickstart: 6 folds; on cpu in fp32, 1 threads") for line in lines)
+    assert any(
+        line.startswith("quickstart: 6 folds; on cpu in fp32, 1 thread per net") for line in lines
+    )
 
 
 def test_the_second_call_trains_nothing_and_changes_nothing(finished, tmp_path):
@@ -199,7 +211,7 @@ def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     message = done.stderr.splitlines()[-1]
     n_kept = int(message.removeprefix("interrupted: ").split()[0])
     assert n_kept == len(list((tmp_path / "experiments/quickstart/folds").glob("[!.]*")))
-    assert "finished folds are kept; continue with: python -m hbcomp.cv" in message
+    assert "finished folds are kept; continue with: hbcomp cv" in message
     assert "--set 'net.widths=[4,8]'" in message
     assert "Traceback" not in done.stderr
     assert last_json(call(cwd=tmp_path))["n_folds_trained"] == N_FOLDS - n_kept

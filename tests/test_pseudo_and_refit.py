@@ -230,7 +230,7 @@ def test_ctrl_c_while_training_on_everything_says_how_to_continue(finished, tmp_
     strike = Strike("experiment.folder", "save_fold", is_after=True, signal=signal.SIGINT)
     done = call("pupil", "--fold", "all", cwd=folder, strike=strike)
     assert done.returncode == 130, done.stderr
-    message = "continue with: python -m hbcomp.cv pupil --fold all"
+    message = "continue with: hbcomp cv pupil --fold all"
     assert done.stderr.splitlines()[-1].endswith(message)
 
 

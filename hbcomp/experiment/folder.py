@@ -71,11 +71,12 @@ Identity = Mapping[str, Any]
 
 
 class _Stored(BaseModel):
-    """A run.toml: the identity of the folds, and beside it what they were trained with."""
+    """A run.toml: the identity of the folds, their files, and what they were trained with."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     identity: dict[str, Any]
+    data: dict[str, Any] = {}
 
     @field_validator("identity")
     @classmethod
@@ -273,13 +274,14 @@ def admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
 def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
     """Write down what the run's folds are trained with, beside what is already written.
 
-    A run may gain seeds: each brings a fingerprint of its own folds.
+    A run may gain seeds: each brings a fingerprint of its own folds. Its files may have moved.
     """
     stored = read_run(run) or {**about, "identity": {}}
     known = stored["identity"] | {key: _plain(value) for key, value in identity.items()}
-    if known != stored["identity"]:
+    now = {**stored, "data": about.get("data", {}), "identity": known}
+    if now != stored or not run.run_file.exists():
         run.discard_manifest()
-        write_text(run.run_file, tomli_w.dumps({**stored, "identity": known}))
+        write_text(run.run_file, tomli_w.dumps(now))
 
 
 def other_versions(run: RunFolder, about: Mapping[str, Any]) -> list[str]:

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hbcomp
-from hbcomp.config import override, read_toml, to_toml, validate
+from hbcomp.cli import console
+from hbcomp.config import Values, override, read_toml, to_toml, validate
+from hbcomp.data.dataset import DataConfig
 from hbcomp.errors import InputError
+from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finished import read_report
-from hbcomp.experiment.folder import RunFolder, find_run, known_runs
+from hbcomp.experiment.folder import RunFolder, find_run, read_run
 from hbcomp.files import write_text
 
 PACKAGE = Path(hbcomp.__file__).parent
 # The presets: inside an installed package, beside it in a clone.
 INSTALLED, BESIDE = PACKAGE / "presets", PACKAGE.parent / "experiments"
+PACKED = {"config.toml": "{}.toml", "space.toml": "spaces/{}.toml", "plan.toml": "plans/{}.toml"}
 
 
 @dataclass(frozen=True)
@@ -22,23 +26,29 @@ class Asked:
     """What a command asked for: the configuration, the folder, and what its config.toml must say.
 
     `statement` is None where the folder's own config.toml was read, which then stays as it is.
+    `space` is a search space that a new experiment takes over from the one it was made of.
     """
 
     config: Config
     run: RunFolder
     statement: str | None
+    space: Path | None = None
 
 
 def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> Asked:
     """Return what `experiment`, changed by `assignments`, asks for; nothing is written.
 
-    With `name` the run gets a folder of its own. A preset that has no folder here gets one.
+    With `name` the run gets a folder of its own. A preset that has no folder here gets one. Where
+    no train file is named, the files are those that the experiment began with.
     """
     source = find_run(experiment)
     file = _config_file(source)
-    config = validate(Config, override(read_toml(file), assignments), file)
+    values = _with_known_files(source, override(read_toml(file), assignments))
+    config = validate(Config, values, file)
     if name is not None:
-        return Asked(config, find_run(name), to_toml(config))
+        is_same_kind = _kind(config) == _kind(validate(Config, read_toml(file), file))
+        space = find_file(source, "space.toml") if is_same_kind else None
+        return Asked(config, find_run(name), to_toml(config), space)
     is_own = file == source.config_file
     return Asked(config, source, None if is_own else file.read_text(encoding="utf-8"))
 
@@ -62,6 +72,9 @@ def state_config(asked: Asked, *, force: bool) -> None:
                 "choose another --name, or replace it with --force"
             )
     asked.run.discard_manifest()
+    own_space = asked.run.path / "space.toml"
+    if asked.space and not own_space.exists():
+        write_text(own_space, asked.space.read_text(encoding="utf-8"))
     write_text(path, asked.statement)
 
 
@@ -76,29 +89,60 @@ def check_kind(run: RunFolder) -> None:
         raise InputError(f"{run.path} holds a {kind} experiment; choose another --name")
 
 
-def space_file(run: RunFolder) -> Path:
-    """Return the search space beside an experiment, or that of the preset of its name."""
-    name = run.name
-    known = (
-        run.path / "space.toml",
-        INSTALLED / "spaces" / f"{name}.toml",
-        BESIDE / name / "space.toml",
-    )
-    for path in known:
-        if path.exists():
+def find_file(run: RunFolder, file: str) -> Path | None:
+    """Return a file of an experiment: from its own folder, or else of the preset of its name."""
+    known = (run.path / file, INSTALLED / PACKED[file].format(run.name), BESIDE / run.name / file)
+    return next((path for path in known if path.exists()), None)
+
+
+def names_with(file: str) -> list[str]:
+    """Return the names of the experiments here and of the presets that have such a file."""
+    in_folders = {path.parent.name for place in (ROOT, BESIDE) for path in place.glob(f"*/{file}")}
+    return sorted(in_folders | {path.stem for path in INSTALLED.glob(PACKED[file].format("*"))})
+
+
+def space_file(asked: Asked, named: str | None) -> Path:
+    """Return the file of the search space for an experiment.
+
+    `named` is a file, or an experiment that has a space. Left open, it is the experiment's own
+    space, or else that of the preset of its kind of net.
+    """
+    if named and (Path(named).exists() or Path(named).name.endswith(".toml")):
+        return Path(named)
+    kind = _kind(asked.config)
+    for run in [find_run(named)] if named else [asked.run, find_run(kind)]:
+        if path := find_file(run, "space.toml"):
             return path
-    raise InputError(f"{known[0]}: no such file; name a search space with --space FILE")
+    known = ", ".join(names_with("space.toml"))
+    missing = f"--space {named}" if named else f"{asked.run.path / 'space.toml'}"
+    raise InputError(
+        f"{missing}: no such file, and no experiment {named or kind} has a search space (those "
+        f"that have one: {known}); name a file or one of them with --space"
+    )
+
+
+def _kind(config: Config) -> str:
+    """Return what decides which keys can be searched: features of a fold, or else the net."""
+    return config.features.name if config.features.is_of_fold else config.net.name
+
+
+def _with_known_files(run: RunFolder, values: Values) -> Values:
+    """Return a configuration that names no train file with the files that the run began with."""
+    asked, stored = values.get("data", {}), (read_run(run) or {}).get("data", {})
+    if "train" not in stored or not isinstance(asked, dict) or "train" in asked:
+        return values
+    known = validate(DataConfig, stored, run.run_file).model_dump(mode="json", exclude_none=True)
+    data = {**known, **asked}
+    files = " and ".join(str(data[key]) for key in ("train", "test") if key in data)
+    console.print(f"{run.name}: on {files}, as this run began")
+    return {**values, "data": data}
 
 
 def _config_file(source: RunFolder) -> Path:
-    name = source.name
-    for path in (source.config_file, INSTALLED / f"{name}.toml", BESIDE / name / "config.toml"):
-        if path.exists():
-            return path
-    presets = {path.stem for path in INSTALLED.glob("*.toml")}
-    presets |= {path.parent.name for path in BESIDE.glob("*/config.toml")}
+    if path := find_file(source, "config.toml"):
+        return path
     raise InputError(
         f"{source.config_file}: no such experiment (there are: "
-        f"{', '.join(sorted({*known_runs(), *presets}))}); "
+        f"{', '.join(names_with('config.toml'))}); "
         "start one from another with `cv OTHER --name NEW`"
     )

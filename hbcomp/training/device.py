@@ -1,9 +1,9 @@
 """Where to compute and in which precision, each with the reason to print."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
+import joblib
 import torch
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class ComputeConfig(Section):
     """How to compute. It decides speed and the last bits of a result, not its meaning."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    n_threads: int | None = Field(default=None, ge=1)  # CPU threads per fold; None: share the cores
+    n_threads: int | None = Field(default=None, ge=1)  # CPU threads per net; None: share the cores
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
     # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
@@ -37,6 +37,11 @@ class Compute:
     reason: str
     engine: Engine = "eager"
     n_together: int = 1
+
+    @property
+    def threads(self) -> str:
+        """The number of threads in words."""
+        return f"{self.n_threads} thread{'s' * (self.n_threads > 1)}"
 
     @property
     def autocast(self) -> torch.autocast:
@@ -69,18 +74,19 @@ class Compute:
             torch.cuda.set_device(self.device)
 
 
-def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int = 1) -> Compute:
+def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: int = 1) -> Compute:
     """Return device and precision for a net; an absent device that was named is an InputError.
 
     `is_compute_bound` says whether matrix products dominate the net: only then does bf16 pay
-    on a CPU, and only on one with the instructions for it.
+    on a CPU, and only on one with the instructions for it. Threads decide the last bits, so they
+    follow from the cores and from `n_folds`, the folds of a split, and from no measurement.
     """
     device, why_device = _choose_device(config.device)
     precision, why_precision = _choose_precision(config.precision, device, is_compute_bound)
     return Compute(
         device=device,
         precision=precision,
-        n_threads=config.n_threads or max(1, n_cores() // n_jobs),
+        n_threads=config.n_threads or max(1, n_cores() // n_folds),
         reason=f"{why_device}; {why_precision}",
         engine=_choose_engine(config.engine, device),
         n_together=config.n_together or 1,
@@ -88,8 +94,8 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_jobs: int
 
 
 def n_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores this process may use, by its affinity and a container's quota."""
+    return int(joblib.cpu_count())
 
 
 def synchronize(device: torch.device) -> None:

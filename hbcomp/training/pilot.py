@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hbcomp.training.device import Compute, n_cores, synchronize
+from hbcomp.training.device import Compute, synchronize
 from hbcomp.training.engine import Lane, make_lanes, take_step
 from hbcomp.training.loader import Beats
 from hbcomp.training.state import Member, Recipe
@@ -67,37 +67,22 @@ class Work:
 
 
 def choose_n_jobs(
-    recipe: Recipe, beats: Beats, member: Member, compute: Compute, work: Work
+    recipe: Recipe, beats: Beats, member: Member, compute: Compute, work: Work, n_jobs: int
 ) -> int:
-    """Return how many folds to train at the same time in processes of a CPU, by measurement.
+    """Return how many nets to train at once in processes of a CPU, 1 or `n_jobs`, by measurement.
 
-    One fold after the other on all cores, or as many at once as there are cores or folds, each
-    with its share of them: the threads of one small net wait for each other, but a last
-    round may leave cores idle.
+    Their threads are fixed before, so the stopwatch decides when a net is trained and none of its
+    bits.
     """
-    n_jobs = min(n_cores(), work.n_nets)
-    if n_jobs == 1:
-        return 1
-    crowd = replace(compute, n_threads=n_cores() // n_jobs)
-    alone = replace(compute, n_threads=n_cores())
-    return fewest_seconds(
-        work,
-        n_jobs,
-        seconds_alone=seconds_per_step(recipe, beats, [member], alone),
-        seconds_in_crowd=seconds_per_step(recipe, beats, [member], crowd),
-    )
+    return fewest_seconds(work, n_jobs, seconds_per_step(recipe, beats, [member], compute))
 
 
-def fewest_seconds(
-    work: Work, n_jobs: int, *, seconds_alone: float, seconds_in_crowd: float
-) -> int:
-    """Return 1 or `n_jobs`, whichever should finish first, from the seconds of a step."""
-    in_sequence = work.n_nets * work.n_steps * seconds_alone
+def fewest_seconds(work: Work, n_jobs: int, step_seconds: float) -> int:
+    """Return 1 or `n_jobs`, whichever should finish first; workers take seconds to start."""
+    seconds_of_one = work.n_steps * step_seconds
     rounds = math.ceil(work.n_nets / n_jobs)
-    in_parallel = rounds * work.n_steps * seconds_in_crowd / CROWDING + WORKER_SECONDS
-    # Parallel where it is close: two threads beside another busy process wait for each other and
-    # were measured to lose nine tenths of their speed, a process of one thread loses a half.
-    return 1 if in_sequence * MIN_GAIN < in_parallel else n_jobs
+    in_parallel = rounds * seconds_of_one / CROWDING + WORKER_SECONDS
+    return 1 if work.n_nets * seconds_of_one < in_parallel else n_jobs
 
 
 def choose_together(

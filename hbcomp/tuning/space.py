@@ -277,12 +277,22 @@ class Space:
 
     def base_values(self, base: Config) -> Values | None:
         """Return the base's own values as Optuna's parameters, or None where one lies outside."""
+        params = self._own_params(base)
+        return params if self.fits(params) else None
+
+    def outside(self, base: Config) -> list[str]:
+        """Return the paths at which the base's own value is not one that a trial may take."""
+        return [
+            path for path, param in self._own_params(base).items() if not self._has({path: param})
+        ]
+
+    def _own_params(self, base: Config) -> Values:
         tables = base.model_dump(mode="json")
         params: Values = {}
         for path in self.order:
             if self._varies(path, params):
                 params[path] = _own_param(tables, path, self.entries[path])
-        return params if self.fits(params) else None
+        return params
 
     def params_of(self, base: Config, config: Config) -> Params | None:
         """Return the parameters that turn `base` into `config`, or None where there are none."""
@@ -293,8 +303,10 @@ class Space:
 
     def fits(self, params: Params) -> bool:
         """Whether these are parameters of exactly the paths that vary with them, all inside."""
-        if set(params) != {path for path in self.order if self._varies(path, params)}:
-            return False
+        varying = {path for path in self.order if self._varies(path, params)}
+        return set(params) == varying and self._has(params)
+
+    def _has(self, params: Params) -> bool:
         try:
             optuna.trial.create_trial(
                 value=0.0, params=dict(params), distributions=self.distributions_of(params)

@@ -111,9 +111,10 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
 
 def _check_folds(n_folds: int | None, material: Material) -> None:
     """Refuse to train more folds a trial than there are."""
-    n_all = next(iter(material.folds_of_seed.values())).n_folds
-    if n_folds is not None and n_folds > n_all:
-        raise InputError(f"--folds must be at most {n_all}, the number of folds, but got {n_folds}")
+    if n_folds is not None and n_folds > material.n_folds:
+        raise InputError(
+            f"--folds must be at most {material.n_folds}, the number of folds, but got {n_folds}"
+        )
 
 
 def _open(storage: RDBStorage, ground: Ground, material: Material, wish: Wish) -> optuna.Study:
@@ -135,6 +136,12 @@ def _open(storage: RDBStorage, ground: Ground, material: Material, wish: Wish) -
     if own is not None:
         # The base is the first trial: the search starts where the user is.
         study.enqueue_trial(own, skip_if_exists=True)
+    else:
+        outside = ", ".join(ground.space.outside(ground.base))
+        console.print(
+            f"warning: no trial is the experiment as it is, because {ground.space.source} leaves "
+            f"out its own {outside}"
+        )
     return study
 
 
@@ -156,26 +163,24 @@ def _binding(ground: Ground, material: Material) -> dict[str, str]:
 def _work(
     study: optuna.Study, asked: Asked, ground: Ground, material: Material, wish: Wish
 ) -> Confirmed | None:
-    seats = _seats(asked.config, wish.n_jobs)
+    seats = _seats(asked.config, wish.n_jobs, material.n_folds)
     place = Place(wish.url, asked.run, study.study_name, wish.n_jobs)
     search(study, ground, place, seats, wish.n_trials, wish.timeout)
     if not wish.n_best:
         return None
-    n_folds = next(iter(material.folds_of_seed.values())).n_folds
-    return confirm(study, ground, n_folds, seats, wish.n_best)
+    return confirm(study, ground, material.n_folds, seats, wish.n_best)
 
 
-def _seats(config: Config, n_jobs: int) -> list[Seat]:
+def _seats(config: Config, n_jobs: int, n_folds: int) -> list[Seat]:
+    # The threads of `cv`, whatever the number of jobs: a configuration scores the same in both.
     compute = choose_compute(
-        config.compute, is_compute_bound=config.net.is_compute_bound, n_jobs=n_jobs
+        config.compute, is_compute_bound=config.net.is_compute_bound, n_folds=n_folds
     )
     if n_jobs * compute.n_threads > n_cores():
-        console.print(
-            f"warning: {n_jobs} jobs of {compute.n_threads} threads share {n_cores()} cores"
-        )
+        console.print(f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores")
     console.print(
-        f"{n_jobs} jobs on {compute.device} in {compute.precision}, {compute.n_threads} threads "
-        f"each ({compute.reason})"
+        f"{n_jobs} job{'s' * (n_jobs > 1)} on {compute.device} in {compute.precision}, "
+        f"{compute.threads} each ({compute.reason})"
     )
     return seats_for(compute, n_jobs)
 
@@ -299,6 +304,9 @@ def _write_winner(confirmed: Confirmed, study: optuna.Study, asked: Asked, groun
     )
     text = provenance + "\n" + to_toml(config)
     run = _free_folder(asked.run.name, text)
+    space = run.path / "space.toml"
+    if not space.exists():
+        write_text(space, Path(ground.space.source).read_text(encoding="utf-8"))
     write_text(run.config_file, text)
     console.print(f"the winner is experiment {run.name}: hbcomp cv {run.name}")
     return run.name

@@ -38,6 +38,8 @@ def test_an_interrupt_kills_the_child_and_what_it_started(tmp_path):
         "open('ready', 'w').close(); time.sleep(60)"
     )
     code = (
+        # In the background of a shell it would not hear it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from pathlib import Path; from hbcomp.benchmarks.children import run_python;"
         f"run_python(['-c', {nap!r}], Path('.'))"
     )

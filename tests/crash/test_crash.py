@@ -41,6 +41,7 @@ class Undisturbed:
         shutil.copytree(self.before, after)
         passed = points(self.job, after)
         self.seconds, self.points = passed[-1][0], [name for _, name in passed]
+        self.nth = [self.points[: n + 1].count(name) for n, name in enumerate(self.points)]
         self.outcome = outcome(after)
         assert self.outcome["trials"] == (3 if name == "tune" else 0)
 
@@ -89,9 +90,10 @@ def test_killed_at_a_write_point_the_same_command_ends_with_the_same_bits(
 ):
     n_points, n_kills = len(undisturbed.points), 0
 
-    def kill(folder, n, what):
+    def kill(folder, point, nth, what):
         nonlocal n_kills
-        done = call(undisturbed.job, folder, partial(strike, str(folder), Blow(n, signal.SIGKILL)))
+        blow = Blow(point, nth, signal.SIGKILL)
+        done = call(undisturbed.job, folder, partial(strike, str(folder), blow))
         assert done.returncode == -signal.SIGKILL, f"{what}\n{done.stderr}"
         n_kills += 1
 
@@ -99,9 +101,10 @@ def test_killed_at_a_write_point_the_same_command_ends_with_the_same_bits(
         what = f"{undisturbed.job.name} killed before {n}: {undisturbed.points[n - 1]}"
         folder = tmp_path / str(n)
         shutil.copytree(undisturbed.before, folder)
-        kill(folder, n, what)
-        if n % 3 == 0:  # and again on the way back, which is as long as what was left
-            kill(folder, min(n // 2, n_points - n) + 1, f"{what}, and again")
+        kill(folder, undisturbed.points[n - 1], undisturbed.nth[n - 1], what)
+        left = [each for each in undisturbed.points[n - 1 :] if each.startswith("rename ")]
+        if n % 3 == 0 and left:  # and again on the way back, which comes to what was left
+            kill(folder, left[len(left) // 2], 1, f"{what}, and again at {left[len(left) // 2]}")
         assert_continues(undisturbed, folder, what)
         shutil.rmtree(folder)
 
@@ -145,7 +148,8 @@ def test_a_fault_at_a_write_point_is_one_line_and_the_same_command_ends_with_the
         what = f"{undisturbed.job.name}: {errno.errorcode[number]} at {n}: {point}"
         folder = tmp_path / str(n)
         shutil.copytree(undisturbed.before, folder)
-        weather = partial(strike, str(folder), Blow(n, errno=number, lasts=lasts))
+        blow = Blow(point, undisturbed.nth[n - 1], errno=number, lasts=lasts)
+        weather = partial(strike, str(folder), blow)
         done = call(undisturbed.job, folder, weather)
         is_harmless = HARMLESS.fullmatch(point)
         if is_harmless and done.returncode == 0:

@@ -75,7 +75,9 @@ def test_a_stop_is_one_line_and_its_own_exit_code(tmp_path, name, number, code, 
     if not is_long and (name == "tune" or code == 130):
         pytest.skip("only with --long: Ctrl-C has tests beside each command")
     prepare(name, tmp_path)
-    done = call(JOBS[name], tmp_path, partial(strike, str(tmp_path), Blow(8, number)))
+    run = "blend" if name == "blend" else "quickstart"
+    blow = Blow(f"rename experiments/{run}/run.holder", signal=number)
+    done = call(JOBS[name], tmp_path, partial(strike, str(tmp_path), blow))
     assert done.returncode == code, done.stderr
     assert done.stderr.splitlines()[-1].startswith("interrupted: ")
     assert "Traceback" not in done.stderr
@@ -89,5 +91,5 @@ def test_a_terminated_run_with_two_workers_says_how_to_continue(tmp_path, is_lon
     moment = Strike("progress", "FoldProgress", n=2, signal=signal.SIGTERM)
     done = run_hbcomp(cv("--jobs", "2").words, tmp_path, moment, JOBS["cv"].prepare)
     assert done.returncode == 143, done.stderr
-    assert "continue with: python -m hbcomp.cv" in done.stderr.splitlines()[-1]
+    assert "continue with: hbcomp cv" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

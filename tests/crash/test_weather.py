@@ -86,22 +86,30 @@ def test_a_database_that_cannot_grow_is_one_line_and_the_study_goes_on(tmp_path,
     assert outcome(tmp_path)["trials"] == 3
 
 
-def remove_at(root: str, n: int) -> None:
-    """Delete the run's folder before the n-th write point of this process."""
+def remove_at(root: str, point: str) -> None:
+    """Delete the run's folder before the first write point of that name."""
 
-    def at_point(number: int, _: str) -> None:
-        if number == n:
+    def at_point(nth: int, name: str) -> None:
+        if (nth, name) == (1, point):
             Path(root, RUN).rename(Path(root, ".gone"))
 
     listen(root, at_point)
 
 
-@pytest.mark.parametrize("n", [23, 76])  # at a fold's files, and the report
+@pytest.mark.parametrize(
+    "point",
+    [
+        f"open {RUN}/folds/.*.partial/result.npz",
+        f"rename {RUN}/folds/0-0",
+        f"open {RUN}/.report.html.*.partial",
+        f"rename {RUN}/report.json",
+    ],
+)
 def test_a_folder_removed_in_the_middle_is_named_and_the_same_command_starts_anew(
-    tmp_path, undisturbed, n
+    tmp_path, undisturbed, point
 ):
     prepare("cv", tmp_path)
-    done = call(JOBS["cv"], tmp_path, partial(remove_at, str(tmp_path), n))
+    done = call(JOBS["cv"], tmp_path, partial(remove_at, str(tmp_path), point))
     assert_refused(done, RUN, os.strerror(errno.ENOENT))
     shutil.rmtree(tmp_path / ".gone")
     assert_continues(tmp_path, undisturbed)

@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,12 +37,15 @@ POINTS = ".points"  # where a recording run writes what it passed
 
 @dataclass(frozen=True)
 class Blow:
-    """What happens at the n-th write point: a signal to the process, or an error of this number.
+    """What happens at a write point: a signal to the process, or an error of this number.
 
-    With `lasts` later writes fail, too, as on a full disk; deleting does not.
+    The point is named by what is done to which file, and by the how manieth time that is: how many
+    points come before it is for the versions of other packages to decide. With `lasts` later
+    writes fail, too, as on a full disk; deleting does not.
     """
 
-    n: int
+    point: str
+    nth: int = 1
     signal: int | None = None
     errno: int | None = None
     lasts: bool = False
@@ -73,14 +77,16 @@ def _folder_of(descriptor: object) -> Path:
 
 
 def listen(root: str, at_point: Callable[[int, str], None]) -> None:
-    """Call `at_point(number, name)` before every write point of this process, counted from 1."""
-    n_passed = 0
+    """Call `at_point(nth, name)` before every write point of this process.
+
+    `nth` says how often a point of that name has come, this time included.
+    """
+    n_passed: Counter[str] = Counter()
 
     def hook(event: str, args: tuple[object, ...]) -> None:
-        nonlocal n_passed
         if name := point_of(event, args, root):
-            n_passed += 1
-            at_point(n_passed, name)
+            n_passed[name] += 1
+            at_point(n_passed[name], name)
 
     sys.addaudithook(hook)
 
@@ -97,12 +103,16 @@ def record(root: str) -> None:
 
 def strike(root: str, blow: Blow) -> None:
     """Let the blow fall in this process."""
+    has_fallen = False
 
-    def at_point(number: int, name: str) -> None:
-        is_due = number == blow.n or (blow.lasts and number > blow.n)
-        if is_due and blow.signal:
+    def at_point(nth: int, name: str) -> None:
+        nonlocal has_fallen
+        is_here = (name, nth) == (blow.point, blow.nth)
+        is_later = has_fallen and blow.lasts and not name.startswith(DELETIONS)
+        has_fallen = has_fallen or is_here
+        if is_here and blow.signal:
             os.kill(os.getpid(), blow.signal)
-        elif is_due and blow.errno and (number == blow.n or not name.startswith(DELETIONS)):
+        elif (is_here or is_later) and blow.errno:
             path = name.partition(" ")[2]
             raise OSError(blow.errno, os.strerror(blow.errno), path)
 

@@ -1,9 +1,10 @@
 import pytest
 
 from hbcomp.errors import InputError
+from hbcomp.experiment import folder
 from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.setup import prepare, state_config
+from hbcomp.experiment.setup import prepare, space_file, state_config
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS
 from hbcomp.training.optim import StepDecay
@@ -87,6 +88,48 @@ def test_a_name_that_states_another_configuration_is_refused():
         named("base", ["train.lr=0.25"], "new")
     config = named("base", ["train.lr=0.25"], "new", force=True)
     assert prepare("new", [], None).config == config
+
+
+def test_a_run_keeps_the_files_that_it_began_with_until_others_are_named(capsys):
+    write_config("mine", "")
+    run, data = find_run("mine"), {"train": "a.csv", "test": "b.csv", "id_column": "key"}
+    folder.begin(run, {"train.lr": 0.1}, {"data": data})
+    for name in (None, "other"):
+        kept = prepare("mine", [], name).config.data.model_dump(mode="json")
+        assert {key: kept[key] for key in data} == data
+        assert "mine: on a.csv and b.csv, as this run began" in capsys.readouterr().err
+    assert prepare("mine", ["data.train=c.csv"], None).config.data.test is None
+    assert str(prepare("mine", ["data.test=d.csv"], None).config.data.train) == "a.csv"
+    # Files that moved are known where they are now.
+    folder.begin(run, {"train.lr": 0.1}, {"data": data | {"train": "moved.csv"}})
+    assert str(prepare("mine", [], None).config.data.train) == "moved.csv"
+    run.run_file.write_text('identity = {}\ndata = { train = "a.csv", tset = "b.csv" }\n')
+    with pytest.raises(InputError, match=r"mine/run.toml: unknown key tset, did you mean test\?"):
+        prepare("mine", [], None)
+
+
+def test_a_new_experiment_takes_the_space_of_the_one_it_was_made_of():
+    space = write_config("base", "").with_name("space.toml")
+    space.write_text('"train.lr" = { low = 1e-3, high = 1e-1 }\n')
+    named("base", ["train.lr=0.5"], "new")
+    assert space_file(prepare("new", [], None), None) == find_run("new").path / "space.toml"
+    assert (find_run("new").path / "space.toml").read_text() == space.read_text()
+    # Another kind of net has other keys: the space of its preset holds for it.
+    named("base", ["net.name=wide"], "other")
+    assert not (find_run("other").path / "space.toml").exists()
+    assert space_file(prepare("other", [], None), None).parent.name in {"wide", "spaces"}
+
+
+def test_a_space_can_be_named_by_file_or_by_experiment():
+    write_config("mine", "")
+    asked = prepare("mine", [], None)
+    assert str(space_file(asked, "my.toml")) == "my.toml"
+    assert space_file(asked, "lines") == space_file(prepare("lines", [], None), None)
+    with pytest.raises(InputError, match=r"--space nosuch: no such file, .* have one: attention"):
+        space_file(asked, "nosuch")
+    linear = prepare("mine", ["net.name=linear"], None)
+    with pytest.raises(InputError, match=r"mine/space.toml: no such file, .* linear has a search"):
+        space_file(linear, None)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_the_nets_of_a_run_on_a_gpu_are_timed_for_real(tmp_path, beats, monkeypa
     monkeypatch.setattr(pilot, "MIN_SECONDS", 0.001)
     monkeypatch.setattr(pilot, "N_STEPS_PER_LOOK", 2)
     config = Config(net=RECIPE.net, train=RECIPE.train, augment=RECIPE.augment)
-    how = arrange(config, RunFolder(tmp_path), beats, members(3), None)
+    how = arrange(config, RunFolder(tmp_path), beats, members(3), 3, None)
     assert how.compute.n_together in {1, 3}
     assert how.n_jobs == 1
 

@@ -1,12 +1,17 @@
+import builtins
+import io
+import os
+import sys
+
 import pytest
 import torch
 
 from hbcomp.errors import InputError
-from hbcomp.training.device import ComputeConfig, choose_compute, synchronize
+from hbcomp.training.device import ComputeConfig, choose_compute, n_cores, synchronize
 
 
 def test_the_device_is_chosen_with_a_reason():
-    compute = choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False, n_jobs=1)
+    compute = choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False)
     assert (compute.device, compute.precision) == ("cpu", "fp32")
     assert compute.reason == "asked for; fp32, as bf16 does not pay for this net on this cpu"
 
@@ -25,11 +30,29 @@ def test_a_named_precision_is_taken(precision):
     assert choose_compute(config, is_compute_bound=False).precision == precision
 
 
-def test_threads_are_shared_among_the_jobs(monkeypatch):
+def test_the_folds_of_a_split_share_the_cores(monkeypatch):
     monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
-    for n_jobs, expected in [(1, 8), (2, 4), (5, 1), (16, 1)]:
+    for n_folds, expected in [(1, 8), (2, 4), (5, 1), (16, 1)]:
         config = ComputeConfig(device="cpu")
-        assert choose_compute(config, is_compute_bound=False, n_jobs=n_jobs).n_threads == expected
+        assert choose_compute(config, is_compute_bound=False, n_folds=n_folds).n_threads == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such quotas")
+def test_the_quota_of_a_container_counts_as_cores(monkeypatch):
+    quota = "/sys/fs/cgroup/cpu.max"
+    is_there, read = os.path.exists, builtins.open
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.path.exists", lambda path: path == quota or is_there(path))
+    for text, expected in [("150000 100000\n", 2), ("max 100000\n", 8)]:
+        monkeypatch.setattr(
+            "builtins.open",
+            lambda path, *args, text=text, **keys: (
+                io.StringIO(text) if path == quota else read(path, *args, **keys)
+            ),
+        )
+        assert n_cores() == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -20,28 +20,15 @@ from hbcomp.training.pilot import (
 from hbcomp.training.state import Member, Recipe
 
 
-def jobs(n_nets, n_steps, alone, in_crowd, n_jobs=4):
-    return fewest_seconds(
-        Work(n_nets, n_steps), n_jobs, seconds_alone=alone, seconds_in_crowd=in_crowd
-    )
-
-
 @pytest.mark.parametrize(
-    ("n_nets", "alone", "in_crowd", "expected"),
-    [
-        (8, 1.0, 2.0, 4),  # four cores make one net twice as fast: four nets at once win
-        (8, 1.0, 4.5, 1),  # four cores make one net more than four times as fast: one by one
-        (5, 1.0, 2.6, 1),  # the second round would leave three cores idle
-        (4, 1.0, 2.0, 4),
-        (8, 1.0, 3.8, 4),  # a draw: processes of one thread do not wait for each other
-    ],
+    ("seconds_of_one", "expected"),
+    # 8 nets one by one, or 4 at once in 2 rounds that crowding makes a tenth longer.
+    [(WORKER_SECONDS / 10, 1), (WORKER_SECONDS / 5, 4), (WORKER_SECONDS * 10, 4)],
 )
-def test_folds_run_in_parallel_where_threads_do_not_help_enough(n_nets, alone, in_crowd, expected):
-    assert jobs(n_nets, 1000, alone, in_crowd) == expected
-
-
-def test_short_work_is_not_worth_starting_processes():
-    assert jobs(8, 1, WORKER_SECONDS / 10, WORKER_SECONDS / 80) == 1
+def test_nets_train_at_once_where_that_saves_more_than_workers_take_to_start(
+    seconds_of_one, expected
+):
+    assert fewest_seconds(Work(8, n_steps=100), 4, seconds_of_one / 100) == expected
 
 
 def test_nets_at_once_stay_within_their_share_of_memory():

@@ -1,13 +1,13 @@
 import optuna
 import pytest
+from presets import ROOT, packed
 
-from hbcomp.config import read_toml
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config, read_config
-from hbcomp.experiment.setup import BESIDE
+from hbcomp.experiment.setup import prepare, space_file
 from hbcomp.tuning.space import read_space
 
-PRESETS = sorted(path.parent for path in BESIDE.glob("*/space.toml"))
+PRESETS = [ROOT / "experiments" / name for name in packed("space.toml")]
 
 LR = '"train.lr" = { low = 1e-3, high = 2e-2, log = true }'
 CONDITIONAL = """
@@ -57,10 +57,14 @@ def test_a_preset_passes_its_check_and_lies_inside_its_own_space(folder):
     assert space.apply(base, space.values_of(params)) == base
 
 
-def test_every_preset_has_a_space_but_the_members_of_a_plan():
-    plans = [read_toml(path) for path in BESIDE.glob("*/plan.toml")]
-    members = {BESIDE / name for plan in plans for name in plan["runs"]}
-    assert {path.parent for path in BESIDE.glob("*/config.toml")} == {*PRESETS, *members}
+@pytest.mark.parametrize("name", packed("config.toml"))
+def test_every_preset_has_a_space_of_its_own_or_of_its_net(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = prepare(name, [], None)
+    space = read_space(space_file(asked, None))
+    space.check(asked.config)
+    # What the space leaves out is what makes the preset no trial of it.
+    assert (space.base_values(asked.config) is None) == bool(space.outside(asked.config))
 
 
 @pytest.mark.parametrize("folder", PRESETS, ids=lambda folder: folder.name)
