@@ -131,6 +131,18 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
     assert seen == events
 
 
+def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path):
+    (tmp_path / "file").touch()
+    event = FoldProgress(0, 0, 1, 2, 0.5, None)
+    Relay(tmp_path / "file" / "events", owner=os.getppid()).emit(event)
+    seen = []
+    with relayed(seen.append) as relay:
+        with relay.path.open("a") as file:
+            file.write('{"seed": 0, "fo\n{}\n')
+        replace(relay, owner=os.getppid()).emit(event)
+    assert seen == [event]
+
+
 @pytest.mark.parametrize(
     ("n_together", "layout", "expected"),
     [

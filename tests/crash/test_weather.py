@@ -20,6 +20,9 @@ from hbcomp import cli, crossval
 from hbcomp.cli import guarded
 
 RUN = "experiments/quickstart"
+needs_full_device = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="only Linux has a device that is always full"
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,39 @@ def test_a_folder_removed_in_the_middle_is_named_and_the_same_command_starts_ane
     assert_refused(done, RUN, os.strerror(errno.ENOENT))
     shutil.rmtree(tmp_path / ".gone")
     assert_continues(tmp_path, undisturbed)
+
+
+def write_into(number: int, path: str | None) -> None:
+    """Let a standard stream write to a file, or without a path to a pipe that nobody reads."""
+    if path is None:
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(path, os.O_WRONLY)
+    os.dup2(writer, number)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_pipe_that_nobody_reads_ends_no_training(tmp_path, undisturbed, number):
+    prepare("cv", tmp_path)
+    done = call(JOBS["cv"], tmp_path, partial(write_into, number, None))
+    assert (done.returncode, (done.stdout, done.stderr)[number - 1]) == (0, "")
+    assert outcome(tmp_path) == undisturbed
+
+
+@needs_full_device
+def test_a_full_disk_under_the_progress_ends_no_training(tmp_path, undisturbed):
+    prepare("cv", tmp_path)
+    assert call(JOBS["cv"], tmp_path, partial(write_into, 2, "/dev/full")).returncode == 0
+    assert outcome(tmp_path) == undisturbed
+
+
+@needs_full_device
+def test_a_full_disk_under_the_result_is_said_and_everything_is_kept(tmp_path, undisturbed):
+    prepare("cv", tmp_path)
+    done = call(JOBS["cv"], tmp_path, partial(write_into, 1, "/dev/full"))
+    assert_refused(done, f"error: stdout: {os.strerror(errno.ENOSPC)}")
+    assert outcome(tmp_path) == undisturbed
 
 
 def turn_back_clock() -> None:
