@@ -65,6 +65,14 @@ FOLD_LAYOUT: Layout = {
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A file system's limit is 255, and files of a submission's have endings.
 MAX_NAME = 200
+# What other commands write where an experiment's folder or its submission would be.
+RESERVED = {
+    "ledger": "submissions/ledger.csv is the ledger of all submissions",
+    "report.html": "`hbcomp report` writes the page experiments/report.html",
+    "comparisons": "`hbcomp compare` writes its pages to experiments/comparisons/",
+    "eda": "`hbcomp eda` writes its pages to experiments/eda/",
+    "bench": "`hbcomp bench` writes its numbers to experiments/bench/",
+}
 SEED = re.compile(r"[0-9]{1,10}")
 
 Identity = Mapping[str, Any]
@@ -185,14 +193,23 @@ class RunFolder:
 
 
 def find_run(name: str) -> RunFolder:
-    """Return the folder of the experiment of that name, `NAME` or `experiments/NAME`."""
+    """Return the folder of the experiment of that name, `NAME` or `experiments/NAME`.
+
+    A name under which nothing could be kept or submitted is refused here, before any work.
+    """
     short = name.removeprefix(f"{ROOT}/").rstrip("/")
     if not NAME.fullmatch(short) or len(short) > MAX_NAME:
         raise InputError(
             "an experiment's name must be letters, digits, '.', '_' and '-', at most "
             f"{MAX_NAME}, but got {name[: MAX_NAME + 1]!r}"
         )
-    return RunFolder(ROOT / short)
+    # Some file systems take `Ledger` for `ledger`.
+    if why := RESERVED.get(short.casefold()):
+        raise InputError(f"an experiment cannot be named {short}: {why}; choose another name")
+    run = RunFolder(ROOT / short)
+    if run.path.is_file():
+        raise InputError(f"{run.path} is a file; an experiment needs a folder, choose another name")
+    return run
 
 
 def known_runs() -> list[str]:

@@ -19,7 +19,7 @@ from hbcomp.crossval import Material, load_material
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.files import write_text
 from hbcomp.machine import machine
@@ -67,6 +67,7 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
             "a study draws folds that no source of pseudo-labels has nets for; tune without them: "
             "--set 'pseudo.runs=[]'"
         )
+    find_run(f"{asked.run.name}-tuned")  # the winner's name: a wrong one is refused now
     space.check(asked.config)
     material = load_material(asked.config)
     _check_folds(wish.n_folds, material)
