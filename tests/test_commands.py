@@ -75,7 +75,7 @@ def test_the_program_without_a_command_lists_them(tmp_path):
             ["cv", "--set", "data.group_column=x"],
             "the bundled sample would ignore data.group_column",
         ),
-        (["predict", "absent"], "report.json: no such file; has the run finished?"),
+        (["predict", "absent"], "report.json: no such file; has the experiment finished?"),
         (["thresholds", "absent"], "predictions.npz: no such file; has the run finished?"),
         (["eda", "absent.csv"], "absent.csv: No such file or directory"),
     ],

@@ -18,11 +18,10 @@ from hbcomp.comparing import pair_page
 from hbcomp.config import override, read_json, read_toml
 from hbcomp.data.tables import read_rows
 from hbcomp.errors import InputError
+from hbcomp.experiment import MAX_NAME, RESERVED
 from hbcomp.experiment import ROOT as EXPERIMENTS
 from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import (
-    MAX_NAME,
-    RESERVED,
     RunFolder,
     find_run,
     load_weights,

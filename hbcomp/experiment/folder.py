@@ -40,7 +40,7 @@ from torch import nn
 
 from hbcomp.config import read_toml, validate
 from hbcomp.errors import InputError
-from hbcomp.experiment import ROOT, manifest
+from hbcomp.experiment import ROOT, check_name, manifest
 from hbcomp.files import naming, sweep, sync, write_text
 from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 
@@ -61,17 +61,6 @@ FOLD_LAYOUT: Layout = {
     "valid_idx": ("int64", "v"),
     "valid_probs": ("float32", "vk"),
     "test_probs": ("float32", "mk"),
-}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# A file system's limit is 255, and files of a submission's have endings.
-MAX_NAME = 200
-# What other commands write where an experiment's folder or its submission would be.
-RESERVED = {
-    "ledger": "submissions/ledger.csv is the ledger of all submissions",
-    "report.html": "`hbcomp report` writes the page experiments/report.html",
-    "comparisons": "`hbcomp compare` writes its pages to experiments/comparisons/",
-    "eda": "`hbcomp eda` writes its pages to experiments/eda/",
-    "bench": "`hbcomp bench` writes its numbers to experiments/bench/",
 }
 SEED = re.compile(r"[0-9]{1,10}")
 
@@ -198,14 +187,7 @@ def find_run(name: str) -> RunFolder:
     A name under which nothing could be kept or submitted is refused here, before any work.
     """
     short = name.removeprefix(f"{ROOT}/").rstrip("/")
-    if not NAME.fullmatch(short) or len(short) > MAX_NAME:
-        raise InputError(
-            "an experiment's name must be letters, digits, '.', '_' and '-', at most "
-            f"{MAX_NAME}, but got {name[: MAX_NAME + 1]!r}"
-        )
-    # Some file systems take `Ledger` for `ledger`.
-    if why := RESERVED.get(short.casefold()):
-        raise InputError(f"an experiment cannot be named {short}: {why}; choose another name")
+    check_name(short)
     run = RunFolder(ROOT / short)
     if run.path.is_file():
         raise InputError(f"{run.path} is a file; an experiment needs a folder, choose another name")
