@@ -25,7 +25,7 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, is_out_of_memory
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -34,19 +34,26 @@ EXIT_TERMINATED = 143
 # What a path or a disk can be that is for the user to mend, and no bug of ours.
 USERS_TO_MEND = {
     errno.EACCES,
+    errno.EBUSY,
     errno.EDQUOT,
     errno.EEXIST,
     errno.EFBIG,
     errno.EIO,
     errno.EISDIR,
     errno.ELOOP,
+    errno.EMFILE,
     errno.ENAMETOOLONG,
+    errno.ENFILE,
     errno.ENOENT,  # a folder that was removed under our feet; but see `_is_in_package`
+    errno.ENOLCK,
+    errno.ENOMEM,
     errno.ENOSPC,
+    errno.ENOTCONN,  # a network folder that is gone
     errno.ENOTDIR,
     errno.EPERM,
     errno.EROFS,
     errno.ESTALE,
+    errno.ETIMEDOUT,
 }
 
 MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
@@ -115,6 +122,15 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except OSError as error:
             _say_what_to_mend(error)
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _say(
+                "error",
+                f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the CPU'}); "
+                "what was finished is kept; end other programs, or give this one less to do",
+            )
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except KeyboardInterrupt as stop:
             _say("interrupted", "nothing half-written is left; the same command starts over")

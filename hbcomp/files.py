@@ -1,10 +1,18 @@
 """Writing files so that one that exists is complete."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hbcomp.errors import InputError
+
+# What a file system that keeps no locks says: some network and container mounts.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -51,6 +59,29 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically, as UTF-8 with the line ends it has."""
     write_bytes(path, content.encode())
+
+
+def take_lock(path: Path, seconds: float) -> FileLock | None:
+    """Return the lock of a file, held, or None where another process holds it for so long.
+
+    The operating system drops it with the process, so a killed one leaves none behind. A file
+    system that keeps no locks is refused.
+    """
+    # Its substitute for locks is a file that a killed process would leave behind.
+    lock = FileLock(path, timeout=seconds, fallback_to_soft=False)
+    try:
+        with naming(path):
+            lock.acquire()
+    except Timeout:
+        return None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        raise InputError(
+            f"{path}: its file system keeps no locks, without which two commands could write the "
+            "same files; work in a folder on another disk"
+        ) from error
+    return lock
 
 
 def sweep(folder: Path) -> None:

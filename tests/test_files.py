@@ -1,6 +1,11 @@
-import pytest
+import errno
+import os
 
-from hbcomp.files import atomic_path, write_text
+import pytest
+from filelock import FileLock
+
+from hbcomp.errors import InputError
+from hbcomp.files import atomic_path, take_lock, write_text
 
 
 def test_a_file_appears_under_its_name_only_when_complete(tmp_path):
@@ -29,3 +34,38 @@ def _stop_while_writing(path):
     with atomic_path(path) as partial:
         partial.write_text("new")
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)),
+        OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)),
+        OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)),
+        NotImplementedError("FileSystem does not appear to support flock"),  # filelock 3.16
+    ],
+)
+def test_a_file_system_without_locks_is_said_to_be_one(tmp_path, monkeypatch, error):
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(InputError, match=r"run\.lock: its file system keeps no locks, .* another"):
+        take_lock(tmp_path / "run.lock", 0.0)
+
+
+def test_a_lock_is_held_once_and_free_after_its_release(tmp_path):
+    first = take_lock(tmp_path / "run.lock", 0.0)
+    assert first is not None
+    assert take_lock(tmp_path / "run.lock", 0.0) is None
+    first.release()
+    again = take_lock(tmp_path / "run.lock", 0.0)
+    assert again is not None
+    again.release()
+
+
+def test_a_lock_that_cannot_be_made_names_its_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises((FileExistsError, NotADirectoryError)) as error:
+        take_lock(tmp_path / "file" / "run.lock", 0.0)
+    assert str(tmp_path / "file") in str(error.value.filename)

@@ -32,7 +32,6 @@ import numpy as np
 import pandas as pd
 import tomli_w
 import xxhash
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -41,7 +40,7 @@ from torch import nn
 from hbcomp.config import read_toml, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT, check_name, manifest
-from hbcomp.files import naming, sweep, sync, write_text
+from hbcomp.files import naming, sweep, sync, take_lock, write_text
 from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
@@ -208,17 +207,12 @@ def finished_runs() -> list[str]:
 def locked(run: RunFolder) -> Iterator[None]:
     """Hold the run for this process alone; one that another process holds is an InputError.
 
-    The error names the holder. The operating system drops the lock with the process, so a killed
-    one leaves none behind; the files that it left half-written are swept away.
+    The error names the holder. Files that a killed process left half-written are swept away.
     """
     run.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.path / "run.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"{run.path}: another process is working on this run{_holder(run)}"
-        ) from None
+    lock = take_lock(run.path / "run.lock", 0.0)
+    if lock is None:
+        raise InputError(f"{run.path}: another process is working on this run{_holder(run)}")
     try:
         sweep(run.path)
         write_text(_holder_file(run), _own_name())

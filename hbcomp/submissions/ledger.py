@@ -16,7 +16,6 @@ from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -28,7 +27,7 @@ from pydantic import (
 
 from hbcomp.config import Section
 from hbcomp.errors import InputError
-from hbcomp.files import sweep, write_text
+from hbcomp.files import sweep, take_lock, write_text
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
 
@@ -300,17 +299,14 @@ def _cell(value: object) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's ledger for this process alone; others wait.
 
-    The operating system drops the lock with the process, so a killed one leaves none behind; what
-    it left half-written is swept away.
+    What a killed process left half-written is swept away.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = take_lock(folder / LOCK, LOCK_SECONDS)
+    if lock is None:
         raise InputError(
             f"{folder / NAME}: another process has held it for {LOCK_SECONDS:.0f} seconds"
-        ) from None
+        )
     try:
         sweep(folder)
         yield

@@ -161,12 +161,3 @@ def _need_cuda(what: str, device: str) -> None:
 def _cpu_has_bf16() -> bool:
     # oneDNN's bf16 kernels need one of the two instruction sets; torch offers no public question.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on whatever device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # What torch's CPU allocator, its MPS one and cuBLAS say.
-    texts = ("can't allocate memory", "out of memory", "cublas_status_alloc_failed")
-    return any(text in str(error).lower() for text in texts)

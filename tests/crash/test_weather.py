@@ -232,6 +232,20 @@ def test_a_missing_file_of_the_users_is_one_line_and_one_of_ours_is_a_bug(tmp_pa
         guarded(read)(Path(cli.__file__).parent / "templates/gone.j2")
 
 
+def test_memory_that_runs_out_anywhere_is_one_line_and_other_errors_are_bugs(capsys):
+    def fail(error):
+        raise error
+
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        with pytest.raises(typer.Exit) as stop:
+            guarded(fail)(error)
+        assert stop.value.exit_code == 2
+        assert capsys.readouterr().err.startswith("error: out of memory (")
+    for bug in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), NotImplementedError()):
+        with pytest.raises(type(bug)):
+            guarded(fail)(bug)
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
