@@ -1,9 +1,10 @@
 """Writing files so that one that exists is complete."""
 
+import csv
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,6 +83,26 @@ def take_lock(path: Path, seconds: float) -> FileLock | None:
             "same files; work in a folder on another disk"
         ) from error
     return lock
+
+
+class _Lines(list[str]):
+    """What a CSV writer writes, line by line."""
+
+    def write(self, line: str) -> None:
+        """Take a line."""
+        self.append(line)
+
+
+def csv_bytes(
+    header: Iterable[object], rows: Iterable[Iterable[object]], line_end: str = "\n"
+) -> bytes:
+    """Return a CSV file; a cell is quoted where a reader could take it apart, also at a lone CR."""
+    # Python below 3.13 quotes only the characters of the line end, so lines are given both.
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return "".join(f"{line[:-2]}{line_end}" for line in lines).encode()
 
 
 def sweep(folder: Path) -> None:

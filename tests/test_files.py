@@ -1,11 +1,16 @@
+import ast
+import csv
 import errno
+import io
 import os
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+import hbcomp
 from hbcomp.errors import InputError
-from hbcomp.files import atomic_path, take_lock, write_text
+from hbcomp.files import atomic_path, csv_bytes, take_lock, write_text
 
 
 def test_a_file_appears_under_its_name_only_when_complete(tmp_path):
@@ -69,3 +74,30 @@ def test_a_lock_that_cannot_be_made_names_its_file(tmp_path):
     with pytest.raises((FileExistsError, NotADirectoryError)) as error:
         take_lock(tmp_path / "file" / "run.lock", 0.0)
     assert str(tmp_path / "file") in str(error.value.filename)
+
+
+CELLS = ["a", "a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", " a ", "\r", "ü", "=1+1", "\u2028"]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_every_cell_that_is_written_to_a_csv_file_is_read_back(line_end):
+    content = csv_bytes(["id", "p"], [(cell, 0.1) for cell in CELLS], line_end)
+    text = content.decode()
+    assert list(csv.reader(io.StringIO(text, newline=""), strict=True)) == [
+        ["id", "p"],
+        *([cell, "0.1"] for cell in CELLS),
+    ]
+    assert text.startswith(f"id,p{line_end}a,0.1{line_end}")
+
+
+def test_no_other_function_writes_csv_files_of_ids():
+    package = Path(hbcomp.__file__).parent
+    writers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and (node.attr == "to_csv" or ast.unparse(node) in ("csv.writer", "csv.DictWriter"))
+    }
+    # A fold's history has numbers alone; the synthetic beats are for tests and benchmarks.
+    assert writers == {"files.py", "experiment/folder.py", "data/synthetic.py"}

@@ -19,7 +19,7 @@ from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.finished import Report, read_report
 from hbcomp.experiment.folder import RunFolder, find_run
-from hbcomp.files import atomic_path
+from hbcomp.files import csv_bytes, write_bytes
 from hbcomp.pages import Link, Picture, Text
 from hbcomp.predictions import Predictions, check_aligned, have_same_folds
 from hbcomp.scorecard import standard_error
@@ -163,8 +163,8 @@ def compare_experiments(
     }
     changed = changed_rows(one, other, common)
     page, listed = _places(first.name, second.name)
-    with atomic_path(listed) as partial:
-        changed.drop(columns="row").to_csv(partial, index=False, lineterminator="\n")
+    cells = changed.drop(columns="row")
+    write_bytes(listed, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
     drawn = _drawn(changed, members, reports)
     pair_page.write_page(page, numbers, drawn, _links(pair, listed))
     for table in pair_page.tables(numbers):

@@ -1,7 +1,5 @@
 """Which rows are held out together: stratified, with groups kept whole, or as the user says."""
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +15,7 @@ from hbcomp.config import Section, unique
 from hbcomp.data.dataset import Dataset, listed
 from hbcomp.data.tables import read_values
 from hbcomp.errors import InputError
-from hbcomp.files import write_bytes
+from hbcomp.files import csv_bytes, write_bytes
 
 MAX_SEED = 2**32 - 1  # what sklearn's random_state takes
 
@@ -171,11 +169,7 @@ def write_groups(path: Path, group_of_row: Int64[np.ndarray, " n"], dataset: Dat
 
 
 def _write_values(path: Path, column: str, values: np.ndarray, dataset: Dataset) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", column])
-    rows.writerows(zip(dataset.ids.tolist(), values.tolist(), strict=True))
-    content = text.getvalue().encode()
+    content = csv_bytes(["id", column], zip(dataset.ids.tolist(), values.tolist(), strict=True))
     if path.exists() and path.read_bytes() != content:
         raise InputError(f"{path}: exists and holds something else; choose another --out")
     write_bytes(path, content)

@@ -27,7 +27,7 @@ from pydantic import (
 
 from hbcomp.config import Section
 from hbcomp.errors import InputError
-from hbcomp.files import sweep, take_lock, write_text
+from hbcomp.files import csv_bytes, sweep, take_lock, write_bytes
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
 
@@ -279,12 +279,8 @@ def _problems(error: ValueError) -> list[str]:
 
 def write_ledger(folder: Path, entries: Entries) -> None:
     """Write a folder's ledger atomically; whoever changes it holds the lock."""
-    text = io.StringIO()
-    # Lines end as RFC 4180 says: with "\n" alone, Python below 3.13 does not quote a lone "\r".
-    rows = csv.writer(text, lineterminator="\r\n")
-    rows.writerow(COLUMNS)
-    rows.writerows([_cell(value) for _, value in entry] for entry in entries)
-    write_text(folder / NAME, text.getvalue())
+    rows = ([_cell(value) for _, value in entry] for entry in entries)
+    write_bytes(folder / NAME, csv_bytes(COLUMNS, rows, "\r\n"))  # lines end as RFC 4180 says
 
 
 def _cell(value: object) -> str:
