@@ -1,5 +1,6 @@
 """Which rows are held out together: stratified, with groups kept whole, or as the user says."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from hbcomp.errors import InputError
 from hbcomp.files import csv_bytes, write_bytes
 
 MAX_SEED = 2**32 - 1  # what sklearn's random_state takes
+
+FOLD = re.compile(r"[0-9]{1,9}")  # more digits than any number of rows has are damage
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), unique("seeds")]
@@ -139,9 +142,10 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
     Its ids must be exactly the data's; folds are 0..n-1, and every training part has every class.
     """
     texts = read_values(path, "fold", dataset.ids)
-    wrong = sorted({text for text in texts if not (text.isascii() and text.strip().isdigit())})
+    wrong = sorted({text for text in texts if not FOLD.fullmatch(text.strip())})
     if wrong:
-        raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(wrong[:8])}")
+        shown = [text if len(text) <= 24 else f"{text[:20]}..." for text in wrong[:8]]
+        raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(shown)}")
     numbers = [int(text) for text in texts]
     n_folds = max(numbers) + 1
     present = set(numbers)

@@ -18,7 +18,7 @@ Layout = Literal["streams", "stacked"]
 class ComputeConfig(Section):
     """How to compute. It decides speed and the last bits of a result, not its meaning."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,4})?)$")
     n_threads: int | None = Field(default=None, ge=1)  # CPU threads per fold; None: share the cores
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
