@@ -60,7 +60,7 @@ def main() -> None:
     )
     for command in COMMANDS:
         app.command()(cli.guarded(command))
-    app()
+    cli.start(app)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,90 @@
 """A finished run's nets and rule on other data than it was scored on."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
+from pydantic import Field
 from rich.console import Console
 from torch import Tensor
 
-from hbcomp.config import read_json, validate
+from hbcomp.config import read_json, unique, validate
 from hbcomp.crossval import inputs_of, load_material_again
 from hbcomp.data.dataset import Dataset
+from hbcomp.data.folds import Seed, Seeds
 from hbcomp.data.reader import read_dataset
+from hbcomp.data.rows import MAX_LABEL
 from hbcomp.data.sample import load_sample
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finished import Beats, Part, read_part, read_report
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import stem
 from hbcomp.nets.registry import build_net
 from hbcomp.predictions import ALL, Fold, mean_probs
-from hbcomp.scoring.decision import RULE_ADAPTER
+from hbcomp.scoring.decision import DecisionRule
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
-from hbcomp.training.device import Compute, ComputeConfig, choose_compute
+from hbcomp.training.device import Compute, ComputeConfig, Precision, choose_compute
 from hbcomp.training.inference import predict_probs
+
+
+class Ran(Part):
+    """Where and how precisely a run was computed."""
+
+    device: str
+    precision: Precision
+    n_threads: Annotated[int, Field(ge=1)]
+
+
+class Machine(Part):
+    """The part of the environment that answers may depend on."""
+
+    compute: Ran
+
+
+class TrainedOn(Beats):
+    """The beats that nets were trained on, and their shape."""
+
+    n_timepoints: Annotated[int, Field(ge=1)]
+    n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)]
+
+
+class Answering(Part):
+    """The rule that answers."""
+
+    name: str
+    rule: Annotated[DecisionRule, Field(discriminator="kind")]
+
+
+class StoredNet(Part):
+    """A net of a cross-validation."""
+
+    seed: Seed
+    fold: Annotated[int, Field(ge=0)]
+
+
+class Trained(Part):
+    """What a run's report.json says of its nets, as far as they are applied again."""
+
+    config: Config
+    data: TrainedOn
+    folds: Annotated[tuple[StoredNet, ...], Field(min_length=1), unique("folds")]
+    chosen: Answering
+    environment: Machine
+    expected_per_20k: float
+    expected_standard_error: float
+
+
+class Refit(Part):
+    """A refit.json: which nets were trained on everything, and the rule that answers."""
+
+    seeds: Seeds
+    chosen: Answering
 
 
 def apply_run(
@@ -43,28 +100,27 @@ def apply_run(
 
     The nets are those of the folds, or with `is_refit` those that were trained on everything.
     """
-    report = read_report(run)
-    nets, chosen = _nets_of_refit(run) if is_refit else (_nets_of_folds(report), report["chosen"])
+    report = read_trained(run)
+    nets, chosen = _nets_of_refit(run) if is_refit else (_nets_of_folds(report), report.chosen)
     beats, probs = _probs(run, report, nets, data, device, console)
-    rule = RULE_ADAPTER.validate_json(json.dumps(chosen["rule"]))
     name = f"{run.name}-{ALL}" if is_refit else run.name
     path = out or FOLDER / f"{name}{f'-{stem(data)}' if data else ''}.csv"
     recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {beats.source}"
     provenance = Provenance(
         source=run.name,
         recipe=recipe,
-        rule=chosen["name"],
+        rule=chosen.name,
         # No row is left to score nets on that were trained on everything.
-        expected_per_20k=None if is_refit else report["expected_per_20k"],
-        standard_error=None if is_refit else report["expected_standard_error"],
-        n_scored=None if is_refit else report["data"]["n_train"],
+        expected_per_20k=None if is_refit else report.expected_per_20k,
+        standard_error=None if is_refit else report.expected_standard_error,
+        n_scored=None if is_refit else report.data.n_train,
     )
-    write_submission(path, beats.ids, rule.apply(probs), provenance)
+    write_submission(path, beats.ids, chosen.rule.apply(probs), provenance)
     return {
         "experiment": run.name,
         "n_rows": beats.n_rows,
         "n_nets": len(nets),
-        "rule": chosen["name"],
+        "rule": chosen.name,
         "submission": str(path),
     }
 
@@ -73,22 +129,22 @@ def probs_of_folds(
     run: RunFolder, data: Path | None, device: str | None, console: Console
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     """Return the beats of `data`, or of the run's test file, and the mean of its folds' nets."""
-    report = read_report(run)
+    report = read_trained(run)
     return _probs(run, report, _nets_of_folds(report), data, device, console)
 
 
 def _probs(
     run: RunFolder,
-    report: dict[str, Any],
+    report: Trained,
     nets: Sequence[tuple[int, Fold]],
     data: Path | None,
     device: str | None,
     console: Console,
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
-    config = validate(Config, report["config"], run.report_file)
-    compute = computed_as(config, report, device)
+    config = report.config
+    compute = computed_as(config, report.environment.compute, device)
     beats = _beats(config, data)
-    n_timepoints, n_classes = report["data"]["n_timepoints"], report["data"]["n_classes"]
+    n_timepoints, n_classes = report.data.n_timepoints, report.data.n_classes
     if beats.n_timepoints != n_timepoints:
         raise InputError(
             f"{beats.source}: {run.name} was trained on {n_timepoints} samples per row, "
@@ -129,33 +185,26 @@ def _shown(
     return shown
 
 
-def _nets_of_folds(report: dict[str, Any]) -> list[tuple[int, Fold]]:
+def _nets_of_folds(report: Trained) -> list[tuple[int, Fold]]:
     # In the order of (seed, fold), as the run itself sums: the same bits.
-    return sorted((fold["seed"], fold["fold"]) for fold in report["folds"])
+    return sorted((fold.seed, fold.fold) for fold in report.folds)
 
 
-def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], dict[str, Any]]:
-    refit = _read_whole(run.refit_file, {"seeds", "chosen"}, f"is `cv {run.name} --fold all` done?")
-    return [(seed, ALL) for seed in refit["seeds"]], refit["chosen"]
+def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], Answering]:
+    values = read_json(run.refit_file, "report", f"is `cv {run.name} --fold all` done?")
+    refit = validate(Refit, values, run.refit_file)
+    return [(seed, ALL) for seed in refit.seeds], refit.chosen
 
 
-def read_report(run: RunFolder) -> dict[str, Any]:
-    """Return what a finished run reported; an unfinished one is an InputError."""
-    wanted = {"config", "data", "folds", "chosen", "environment"}
-    report = _read_whole(run.report_file, wanted, "has the run finished?")
-    if report.get("kind") == "imported":
+def read_trained(run: RunFolder) -> Trained:
+    """Return what a run reported of its nets; one that has none is an InputError."""
+    kind = read_report(run.report_file).kind
+    if kind == "imported":
         raise InputError(
             f"{run.name} was imported: it has no nets; probabilities of new rows have to be made "
             "where its own were"
         )
-    return report
-
-
-def _read_whole(path: Path, wanted: set[str], hint: str) -> dict[str, Any]:
-    report = read_json(path, "report", hint)
-    if not wanted <= report.keys():
-        raise InputError(f"{path}: a report must have {', '.join(sorted(wanted))}")
-    return report
+    return read_part(run.report_file, Trained)
 
 
 def _beats(config: Config, data: Path | None) -> Dataset:
@@ -168,10 +217,9 @@ def _beats(config: Config, data: Path | None) -> Dataset:
     return read_dataset(config.data.test, config.data, labelled=False)
 
 
-def computed_as(config: Config, report: dict[str, Any], device: str | None) -> Compute:
+def computed_as(config: Config, ran: Ran, device: str | None) -> Compute:
     """Return where the run was computed, or the device asked for."""
-    ran = Compute(**report["environment"]["compute"])
-    wish = {"device": device or ran.device, "n_threads": ran.n_threads}
+    wish: dict[str, Any] = {"device": device or ran.device, "n_threads": ran.n_threads}
     if device is None:
         wish["precision"] = ran.precision
     asked = validate(ComputeConfig, wish, "--device")

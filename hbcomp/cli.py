@@ -17,15 +17,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, is_out_of_memory
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -34,19 +34,26 @@ EXIT_TERMINATED = 143
 # What a path or a disk can be that is for the user to mend, and no bug of ours.
 USERS_TO_MEND = {
     errno.EACCES,
+    errno.EBUSY,
     errno.EDQUOT,
     errno.EEXIST,
     errno.EFBIG,
     errno.EIO,
     errno.EISDIR,
     errno.ELOOP,
+    errno.EMFILE,
     errno.ENAMETOOLONG,
+    errno.ENFILE,
     errno.ENOENT,  # a folder that was removed under our feet; but see `_is_in_package`
+    errno.ENOLCK,
+    errno.ENOMEM,
     errno.ENOSPC,
+    errno.ENOTCONN,  # a network folder that is gone
     errno.ENOTDIR,
     errno.EPERM,
     errno.EROFS,
     errno.ESTALE,
+    errno.ETIMEDOUT,
 }
 
 MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
@@ -73,11 +80,11 @@ class _Console(Console):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
+# A program that was started with its stderr closed has none.
+_is_on_screen = sys.stderr is not None and sys.stderr.isatty()
 # No markup: brackets in a file name are not for rich to read. Wide where nobody reads it on a
 # screen: a log's lines must not be broken at 80 columns.
-console = _Console(
-    stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else 160
-)
+console = _Console(stderr=True, highlight=False, markup=False, width=None if _is_on_screen else 160)
 
 Numbers = Mapping[str, Any]
 
@@ -113,14 +120,21 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
         try:
             with terminable():
                 numbers = function(*args, **kwargs)
+            _print_result(numbers)
         except InputError as error:
             _say("error", str(error))
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except OSError as error:
-            if error.errno not in USERS_TO_MEND or _is_in_package(error.filename):
+            _say_what_to_mend(error)
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            _say("error", f"{where}{error.strerror}; mend that and give the same command again")
+            _say(
+                "error",
+                f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the CPU'}); "
+                "what was finished is kept; end other programs, or give this one less to do",
+            )
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except KeyboardInterrupt as stop:
             _say("interrupted", "nothing half-written is left; the same command starts over")
@@ -128,12 +142,24 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
         except Interrupted as stop:
             _say("interrupted", str(stop))
             raise typer.Exit(_exit_code(stop.__context__)) from None
-        for what in ("page", "report", "submission"):
-            if numbers.get(what):
-                console.print(f"{what}: {numbers[what]}", soft_wrap=True)
-        typer.echo(json.dumps(numbers, allow_nan=False))
 
     return command
+
+
+def _print_result(numbers: Numbers) -> None:
+    """Print where the result lies, for people, and the numbers as JSON, for programs."""
+    for what in ("page", "report", "submission"):
+        if numbers.get(what):
+            console.print(f"{what}: {numbers[what]}", soft_wrap=True)
+    print(json.dumps(numbers, allow_nan=False), flush=True)
+
+
+def _say_what_to_mend(error: OSError) -> None:
+    """Print what is wrong with a path or a disk; an error that is a bug of ours is raised again."""
+    if error.errno not in USERS_TO_MEND or _is_in_package(error.filename):
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    _say("error", f"{where}{error.strerror}; mend that and give the same command again")
 
 
 def _is_in_package(filename: object) -> bool:
@@ -207,11 +233,96 @@ def _say(kind: str, message: str) -> None:
     line = visible(" ".join(message.split()))
     if len(line) > MAX_MESSAGE:  # it quotes an endless id
         line = f"{line[:MAX_MESSAGE]} ... ({len(line):,} characters)"
-    typer.echo(f"{kind}: {line}", err=True)
+    print(f"{kind}: {line}", file=sys.stderr, flush=True)
+
+
+def _null() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
+class _Output:
+    """A standard stream that drops what cannot be written for one of these `reasons`."""
+
+    def __init__(
+        self, name: str, stream: TextIO | None, reasons: tuple[type[Exception], ...]
+    ) -> None:
+        # A program that was started with the stream closed has none.
+        self._stream = stream or _null()
+        self._name, self._reasons = name, reasons
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text, or drop it."""
+        with self._writing():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written, or drop it."""
+        with self._writing():
+            self._stream.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._reasons:
+            pass
+        except OSError as error:
+            error.filename = error.filename or self._name
+            raise
+
+    def leave(self) -> None:
+        """Let nothing that is still unwritten fail when Python ends and change the exit code."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def start(app: Callable[[], None]) -> None:
+    """Run a program of commands; that nobody reads its output ends no work.
+
+    What is written for people is dropped where stderr is closed, full or a pipe that nobody reads.
+    The same holds for stdout, except that a disk too full for a result is an error.
+    """
+    _open_standard_descriptors()
+    former = sys.stdout, sys.stderr
+    out = _Output("stdout", sys.stdout, (BrokenPipeError,))
+    err = _Output("stderr", sys.stderr, (OSError, ValueError))
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    try:
+        try:
+            app()
+        except SystemExit as stop:
+            if not stop.code:
+                out.flush()  # help is buffered, and only now a full disk shows
+            raise
+    except OSError as error:
+        _say_what_to_mend(error)
+        sys.exit(EXIT_WRONG_INPUT)
+    finally:
+        out.leave()
+        err.leave()
+        sys.stdout, sys.stderr = former
+
+
+def _open_standard_descriptors() -> None:
+    """Let the null device stand in for standard streams that were closed.
+
+    The next file opened would take a free number of theirs, and a library's warning, written to
+    descriptor 2, would end up in it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # for worker processes
+    os.close(descriptor)
 
 
 def run(function: Callable[..., Numbers]) -> None:
     """Run one command as a program of its own, as in `python -m hbcomp.cv`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded(function))
-    app()
+    start(app)

@@ -1,9 +1,11 @@
 """The cross-validation of an experiment: train what is missing, assemble, decide, write."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,20 @@ import torch
 from jaxtyping import Float32
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import (
+    BrokenProcessPool,
+    PicklingError,
+    TerminatedWorkerError,
+)
 from torch import Tensor, nn
 
 import hbcomp
 from hbcomp.arrangement import Arrangement, arrange
-from hbcomp.cli import console, deafened, hushed_tracker
+from hbcomp.cli import USERS_TO_MEND, console, deafened, hushed_tracker
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.folds import MAX_SEED, Folds, make_folds
 from hbcomp.data.load import Data, load_data
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, is_out_of_memory
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -36,7 +42,7 @@ from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.shift import choose_safe_rule
 from hbcomp.stopwatch import Stopwatch
-from hbcomp.training.device import Compute, choose_compute, is_out_of_memory, n_cores
+from hbcomp.training.device import Compute, choose_compute, n_cores
 from hbcomp.training.engine import DivergedError, Epoch, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, put_beats
@@ -161,7 +167,8 @@ def load_material(config: Config) -> Material:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
     width = config.features.width(data.train.n_timepoints, data.train.n_classes)
-    build_net(config.net, width, data.train.n_classes, seed=0)
+    with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
+        build_net(config.net, width, data.train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
     if pseudo:
@@ -269,12 +276,17 @@ def arrange_nets(
 ) -> Arrangement:
     """Return how the nets of these (seed, fold) share the machine."""
     asked = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
-    beats = beats_on(material.data, asked.device, has_test_rows=material.pseudo is not None)
-    members = [
-        member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
-        for seed, fold in pending
-    ]
-    return arrange(config, run, beats, members, material.n_folds, n_jobs)
+    with within_memory(
+        "the net cannot take a first step; try a smaller train.batch_size (now "
+        f"{config.train.batch_size}) or a smaller net (net.*)",
+        device=asked.device,
+    ):
+        beats = beats_on(material.data, asked.device, has_test_rows=material.pseudo is not None)
+        members = [
+            member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
+            for seed, fold in pending
+        ]
+        return arrange(config, run, beats, members, material.n_folds, n_jobs)
 
 
 def member_of(
@@ -400,16 +412,40 @@ def _train_in_workers(
                     for position, group in enumerate(groups)
                 )
             spent = list(results)
-    except TerminatedWorkerError as error:
-        raise InputError(
-            "a worker process was killed, probably for lack of memory; finished folds are kept; "
-            f"try fewer --jobs (now {n_jobs})"
-        ) from error
+    except (BrokenProcessPool, PicklingError, OSError) as error:
+        if problem := _problem_of_workers(error):
+            raise InputError(f"{problem} (now {n_jobs})") from error
+        raise
     finally:
         # joblib would keep the workers, and the GPU memory they hold, for five more minutes.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     for seconds in spent:
         watch.add(seconds)
+
+
+def _problem_of_workers(error: Exception) -> str | None:
+    """Return what the user can mend where workers or what they were sent ended; None for a bug."""
+    if isinstance(error, TerminatedWorkerError):
+        return (
+            "a worker process was killed, probably for lack of memory; finished folds are kept; "
+            "try fewer --jobs"
+        )
+    # Of an error while work was sent or received loky keeps no more than its traceback as text.
+    if isinstance(error, OSError):  # a worker's own has the name of its file
+        said = "" if error.filename else str(error.strerror)
+    else:
+        said = str(error.__cause__)
+    if "MemoryError" in said:
+        return "out of memory while rows were sent to worker processes; try fewer --jobs"
+    reasons = [os.strerror(each) for each in sorted(USERS_TO_MEND)]
+    reason = next((each for each in reasons if each in said), None)
+    if reason is None:
+        return None
+    folder = os.environ.get("JOBLIB_TEMP_FOLDER") or f"{gettempdir()} or /dev/shm"
+    return (
+        f"{folder}: {reason}; rows are sent to worker processes through this folder; finished "
+        "folds are kept; name another with the variable JOBLIB_TEMP_FOLDER, or take --jobs 1"
+    )
 
 
 def on_device(group: list[FoldTask], position: int) -> list[FoldTask]:
@@ -542,19 +578,28 @@ def _result(fit: _Fit, resident: Resident, watch: Stopwatch, position: int) -> F
 @contextmanager
 def explained(group: Sequence[FoldTask]) -> Iterator[None]:
     """Turn what a user can mend (no memory, a diverged loss) into an error naming the fold."""
+    compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
+    fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
+    advice = (
+        f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or fewer "
+        f"{fewer}"
+    )
     try:
-        yield
+        with within_memory(advice, f"{_name(group)}: ", compute.device):
+            yield
     except DivergedError as error:
         raise InputError(f"{_name(group[error.position : error.position + 1])}: {error}") from error
+
+
+@contextmanager
+def within_memory(advice: str, place: str = "", device: str = "cpu") -> Iterator[None]:
+    """Turn memory that runs out into an error that says where, on what, and what to do."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
-        fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
-        raise InputError(
-            f"{_name(group)}: out of memory on {compute.device}; finished folds are kept; try a "
-            f"smaller train.batch_size (now {batch_size}) or fewer {fewer}"
-        ) from error
+        raise InputError(f"{place}out of memory on {device}; {advice}") from error
 
 
 def _name(group: Sequence[FoldTask]) -> str:

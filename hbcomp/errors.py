@@ -24,3 +24,17 @@ class InputError(ValueError):
         if n_hidden:
             shown.append(f"and {n_hidden} more")
         return cls(f"{subject}: " * bool(str(subject)) + "; ".join(shown))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on whatever device."""
+    if isinstance(error, MemoryError):
+        return True
+    # What torch says of a CPU, CUDA or an Apple GPU, and of a size beyond every number; and what
+    # Python says where no thread can be had.
+    texts = (
+        *("can't allocate memory", "not enough memory", "out of memory", "invalid buffer size"),
+        *("cublas_status_alloc_failed", "storage size calculation overflowed"),
+        "can't start new thread",
+    )
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)

@@ -1,10 +1,19 @@
 """Writing files so that one that exists is complete."""
 
+import csv
+import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hbcomp.errors import InputError
+
+# What a file system that keeps no locks says: some network and container mounts.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -51,6 +60,49 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically, as UTF-8 with the line ends it has."""
     write_bytes(path, content.encode())
+
+
+def take_lock(path: Path, seconds: float) -> FileLock | None:
+    """Return the lock of a file, held, or None where another process holds it for so long.
+
+    The operating system drops it with the process, so a killed one leaves none behind. A file
+    system that keeps no locks is refused.
+    """
+    # Its substitute for locks is a file that a killed process would leave behind.
+    lock = FileLock(path, timeout=seconds, fallback_to_soft=False)
+    try:
+        with naming(path):
+            lock.acquire()
+    except Timeout:
+        return None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        raise InputError(
+            f"{path}: its file system keeps no locks, without which two commands could write the "
+            "same files; work in a folder on another disk"
+        ) from error
+    return lock
+
+
+class _Lines(list[str]):
+    """What a CSV writer writes, line by line."""
+
+    def write(self, line: str) -> None:
+        """Take a line."""
+        self.append(line)
+
+
+def csv_bytes(
+    header: Iterable[object], rows: Iterable[Iterable[object]], line_end: str = "\n"
+) -> bytes:
+    """Return a CSV file; a cell is quoted where a reader could take it apart, also at a lone CR."""
+    # Python below 3.13 quotes only the characters of the line end, so lines are given both.
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return "".join(f"{line[:-2]}{line_end}" for line in lines).encode()
 
 
 def sweep(folder: Path) -> None:

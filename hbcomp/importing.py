@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from hbcomp import pages, pictures
 from hbcomp.cli import console
-from hbcomp.config import read_json
 from hbcomp.data.load import Data, load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finished import Part, read_part, read_report
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.files import write_text
 from hbcomp.machine import machine
@@ -33,6 +35,12 @@ from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.shift import choose_safe_rule
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
+
+
+class _Identity(Part):
+    """What an import was made of."""
+
+    identity: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,9 @@ def _admit(run: RunFolder, identity: Mapping[str, Any], *, force: bool) -> None:
     if not any(path.exists() for path in (run.report_file, *others)):
         return
     is_other = any(path.exists() for path in others)
-    stored = {} if is_other else read_json(run.report_file, "report", "is it still there?")
-    if stored.get("kind") != "imported":
+    if is_other or read_report(run.report_file).kind != "imported":
         raise InputError(f"{run.path} is an experiment of another kind; choose another NAME")
-    known = stored.get("identity", {})
+    known = read_part(run.report_file, _Identity).identity
     changed = [key for key in identity if known.get(key) != identity[key]]
     if changed and not force:
         raise InputError(

@@ -7,14 +7,13 @@ from typing import Any, Final, Literal
 from zipfile import ZipFile
 
 import numpy as np
-import pandas as pd
 import xxhash
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.folds import Folds
 from hbcomp.errors import InputError
-from hbcomp.files import atomic_path
+from hbcomp.files import atomic_path, csv_bytes, write_bytes
 
 # The type and the axes of what the files hold; axes of one letter are equally long.
 Layout = Mapping[str, tuple[str, str]]
@@ -262,5 +261,5 @@ def write_probs_csv(
     if fold_of_row is not None:
         columns["fold"] = fold_of_row
     columns |= {f"prob_{label}": column for label, column in enumerate(probs.T)}
-    with atomic_path(path) as partial:
-        pd.DataFrame(columns).to_csv(partial, index=False, lineterminator="\n")
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    write_bytes(path, csv_bytes(columns, rows))

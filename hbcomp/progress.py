@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -128,9 +128,12 @@ class Relay:
             raise RuntimeError("the process that asked for this fold is gone")
 
     def emit(self, event: FoldProgress) -> None:
-        """Append an event; one write call, so that lines of several workers do not mix."""
+        """Append an event; one write call, so that lines of several workers do not mix.
+
+        One that cannot be written, as on a full disk, is lost: no fold ends for it.
+        """
         self.check_owner()
-        with self.path.open("a") as file:
+        with suppress(OSError), self.path.open("a") as file:
             file.write(json.dumps(asdict(event)) + "\n")
 
 
@@ -157,6 +160,14 @@ def _follow(path: Path, emit: Emit, is_over: Event) -> None:
             was_over = is_over.wait(0.1)  # seconds between two looks
             *lines, rest = (rest + file.read()).split("\n")
             for line in lines:
-                emit(FoldProgress(**json.loads(line)))
+                if event := _event(line):
+                    emit(event)
             if was_over:
                 return
+
+
+def _event(line: str) -> FoldProgress | None:
+    try:
+        return FoldProgress(**json.loads(line))
+    except (ValueError, TypeError):
+        return None  # a full disk cut the line off

@@ -17,6 +17,7 @@ from hbcomp.scoring.choice import cross_fitted_costs
 from hbcomp.scoring.decision import Clip
 from hbcomp.scoring.metrics import abs_sum, score_of
 from hbcomp.scoring.optimum import fit_clip
+from hbcomp.tuning.storage import open_storage, readable, storage_file, usable
 
 
 def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) -> dict[str, Any]:
@@ -29,17 +30,19 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
     """
     predictions = Predictions.load(run.predictions_file)
     probs, labels = predictions.oof_probs, predictions.labels
-    with locked(run):
-        study = _open_study(run, f"thresholds-{predictions.fingerprint}-{seed}", seed)
-        n_before = _n_complete(study)
+    with locked(run), usable(None, run):
+        with readable(None, run):
+            study = _open_study(run, f"thresholds-{predictions.fingerprint}-{seed}", seed)
+            n_before = _n_complete(study)
         try:
             _optimize(study, n_trials - n_before, _objective(probs, labels), console)
         except KeyboardInterrupt:
             message = f"{_n_complete(study)} trials are kept; the same command continues"
             raise Interrupted(message) from None
+        with readable(None, run):
+            tuned, found = clip_of(study.best_params), study.best_value
     exact = fit_clip(probs, labels)
     exact_score = abs_sum(exact.apply(probs), labels).per_20k
-    tuned = clip_of(study.best_params)
     points = {"Optuna": (tuned.lo, tuned.hi), "exact": (exact.lo, exact.hi), "0.1/0.9": (0.1, 0.9)}
     figure = pictures.threshold_landscape(probs, labels, points)
     picture = pages.Picture("threshold-study", figure, "The study's best pair and the exact one.")
@@ -50,11 +53,11 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
         "n_rows": len(labels),
         "n_trials": max(n_before, n_trials),
         "n_new_trials": max(0, n_trials - n_before),
-        "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample_per_20k": study.best_value},
+        "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample_per_20k": found},
         "exact": {"lo": exact.lo, "hi": exact.hi, "in_sample_per_20k": exact_score},
-        "regret_per_20k": study.best_value - exact_score,
+        "regret_per_20k": found - exact_score,
         "exact_cross_fitted_per_20k": honest,
-        "study": str(_storage_file(run)),
+        "study": str(storage_file(run)),
         "picture": str(run.path / "pictures/threshold-study.png"),
     }
     _print(numbers, console)
@@ -67,26 +70,27 @@ def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any]
 
     Scores per 20k rows; None where no study of these predictions has a trial.
     """
-    if not _storage_file(run).exists():
+    if not storage_file(run).exists():
         return None
-    storage = optuna.storages.RDBStorage(f"sqlite:///{_storage_file(run)}")
-    studies = [
-        optuna.load_study(study_name=name, storage=storage)
-        for name in optuna.get_all_study_names(storage)
-        if name.startswith(f"thresholds-{predictions.fingerprint}-")
-    ]
-    scored = [study for study in studies if _n_complete(study)]
+    with readable(None, run):
+        storage = open_storage(None, run, has_heartbeat=False)
+        studies = [
+            optuna.load_study(study_name=name, storage=storage)
+            for name in optuna.get_all_study_names(storage)
+            if name.startswith(f"thresholds-{predictions.fingerprint}-")
+        ]
+        scored = [(study.best_value, _n_complete(study)) for study in studies if _n_complete(study)]
     if not scored:
         return None
-    best = min(scored, key=lambda study: study.best_value)
+    best, n_trials = min(scored)
     probs, labels = predictions.oof_probs, predictions.labels
     exact = abs_sum(fit_clip(probs, labels).apply(probs), labels).per_20k
     honest = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
     return {
-        "n_trials": _n_complete(best),
-        "optuna": best.best_value,
+        "n_trials": n_trials,
+        "optuna": best,
         "exact": exact,
-        "regret": best.best_value - exact,
+        "regret": best - exact,
         "exact_cross_fitted": score_of(honest).per_20k,
     }
 
@@ -115,13 +119,8 @@ def _objective(
     return objective
 
 
-def _storage_file(run: RunFolder) -> Any:
-    return run.path / "studies.db"
-
-
 def _open_study(run: RunFolder, name: str, seed: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{_storage_file(run)}")
+    storage = open_storage(None, run, has_heartbeat=False)
     study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True)
     # A continued study must not draw its first trials again, so the seed moves with the trials.
     study.sampler = optuna.samplers.TPESampler(
@@ -174,6 +173,6 @@ def _use(run: RunFolder) -> str:
     else:
         how = "import it again with --set decision.rule=tuned"
     return (
-        f"The study is kept in {_storage_file(run)} and changes no submission. To answer by the "
+        f"The study is kept in {storage_file(run)} and changes no submission. To answer by the "
         f"exact thresholds: {how}"
     )

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -86,7 +90,7 @@ def test_the_program_without_a_command_lists_them(tmp_path):
             ["cv", "--set", "data.group_column=x"],
             "the bundled sample would ignore data.group_column",
         ),
-        (["predict", "absent"], "report.json: no such file; has the run finished?"),
+        (["predict", "absent"], "report.json: no such file; has the experiment finished?"),
         (["thresholds", "absent"], "predictions.npz: no such file; has the run finished?"),
         (["eda", "absent.csv"], "absent.csv: No such file or directory"),
     ],
@@ -105,6 +109,17 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+@pytest.mark.skipif(os.name == "nt", reason="closes streams as a POSIX shell does")
+def test_a_command_started_with_closed_streams_works(tmp_path, closed):
+    words = [sys.executable, "-c", "import hbcomp.ledger as ledger; ledger.main()"]
+    line = f"{shlex.join(words)} {closed}"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert bool(done.stderr) == ("2>&-" not in closed)
 
 
 def test_brackets_in_a_file_name_are_only_brackets(tmp_path, perfect):

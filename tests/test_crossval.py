@@ -1,17 +1,36 @@
 """The parts of the fold loop that an end-to-end run does not reach."""
 
+import errno
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky.process_executor import (
+    BrokenProcessPool,
+    PicklingError,
+    TerminatedWorkerError,
+)
 
 from hbcomp import crossval
 from hbcomp.cli import hushed_tracker
-from hbcomp.crossval import FoldTask, Resident, on_device, spread, together, train_folds
+from hbcomp.crossval import (
+    FoldTask,
+    Resident,
+    _train_in_workers,
+    arrange_nets,
+    load_material,
+    on_device,
+    spread,
+    together,
+    train_folds,
+)
+from hbcomp.data.folds import FoldsConfig
+from hbcomp.data.load import Data
 from hbcomp.data.synthetic import make_beats
 from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
@@ -113,6 +132,82 @@ def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, tas
     assert list(tmp_path.iterdir()) == []
 
 
+def caused(error, text):
+    error.__cause__ = Exception(text)  # as loky does: a traceback, as text
+    return error
+
+
+FULL = "OSError: [Errno 28] No space left on device"
+SENDING = "rows are sent to worker processes through this folder"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (caused(PicklingError("Could not pickle"), FULL), f"/scratch: No space left .*; {SENDING}"),
+        (caused(BrokenProcessPool("un-serialize"), FULL), f"/scratch: No space left .*; {SENDING}"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), f"/scratch: No space .*; {SENDING}"),
+        (caused(PicklingError(), "MemoryError"), r"out of memory while .* fewer --jobs \(now 2\)"),
+        (TerminatedWorkerError(), r"a worker process was killed, .* try fewer --jobs \(now 2\)"),
+    ],
+)
+def test_what_keeps_workers_from_their_rows_is_said_with_its_remedy(
+    monkeypatch, task, tmp_path, error, message
+):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", "/scratch")
+    monkeypatch.setattr(crossval, "Parallel", refuse)
+    monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
+    data = Data(make_beats(), None)
+    with pytest.raises(InputError, match=message):
+        _train_in_workers([[task]], data, RunFolder(tmp_path), 2, lambda _: None, Stopwatch())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        caused(PicklingError(), "TypeError: cannot pickle 'generator' object"),
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES), "experiments/a/folds"),
+    ],
+)
+def test_other_errors_of_workers_stay_what_they_are(monkeypatch, task, tmp_path, error):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(crossval, "Parallel", refuse)
+    monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
+    data = Data(make_beats(), None)
+    with pytest.raises(type(error)):
+        _train_in_workers([[task]], data, RunFolder(tmp_path), 2, lambda _: None, Stopwatch())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate"
+            " memory: you tried to allocate 4000000000000 bytes."
+        ),
+        RuntimeError("Storage size calculation overflowed with sizes=[4, 4611686018427387904]"),
+    ],
+)
+@pytest.mark.parametrize("function", ["build_net", "arrange"])
+def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_smaller(
+    monkeypatch, tmp_path, error, function
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(crossval, function, fail)
+    monkeypatch.setattr(crossval, "load_data", lambda _: Data(make_beats(n=40), None))
+    config = Config(folds=FoldsConfig(n_folds=2))
+    with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
+        arrange_nets(config, load_material(config), RunFolder(tmp_path), [(0, 0)], 1)
+
+
 def test_a_worker_stops_when_its_owner_is_gone(tmp_path):
     relay = Relay(tmp_path / "events", owner=os.getppid())
     relay.check_owner()
@@ -129,6 +224,18 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
         for event in events:
             relay.emit(event)
     assert seen == events
+
+
+def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path):
+    (tmp_path / "file").touch()
+    event = FoldProgress(0, 0, 1, 2, 0.5, None)
+    Relay(tmp_path / "file" / "events", owner=os.getppid()).emit(event)
+    seen = []
+    with relayed(seen.append) as relay:
+        with relay.path.open("a") as file:
+            file.write('{"seed": 0, "fo\n{}\n')
+        replace(relay, owner=os.getppid()).emit(event)
+    assert seen == [event]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hbcomp.data.folds import FoldsConfig, make_folds
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.folds import FoldsConfig, make_folds, write_groups
 from hbcomp.data.synthetic import make_beats
+from hbcomp.data.tables import read_values
 from hbcomp.errors import InputError
 from hbcomp.predictions import (
     FoldResult,
@@ -17,6 +19,7 @@ from hbcomp.predictions import (
     mean_probs,
     write_probs_csv,
 )
+from hbcomp.submissions.files import check_submission, submission_bytes
 
 SEEDS = (0, 7)
 
@@ -182,3 +185,15 @@ def test_probabilities_in_csv_read_back_to_the_bit(tmp_path, columns):
     n_others = 1 + len(columns)
     assert [row[:n_others] for row in rows[:2]] == [["0"] * n_others, ["1"] * n_others]
     assert np.array_equal(np.array([row[n_others:] for row in rows], dtype=float), probs)
+
+
+def test_an_id_with_line_ends_comes_back_from_every_table(tmp_path):
+    ids = np.array(["a\rb", "c\r\nd", "e\nf"])
+    probs = np.full((3, 2), 0.5)
+    write_probs_csv(tmp_path / "oof.csv", ids, probs, np.array([0, 1, 0]), np.array([0, 1, 0]))
+    assert read_values(tmp_path / "oof.csv", "fold", ids) == ["0", "1", "0"]
+    (tmp_path / "a.csv").write_bytes(submission_bytes(ids, probs))
+    assert check_submission(tmp_path / "a.csv", ids).ids.tolist() == ids.tolist()
+    beats = Dataset(ids, np.eye(3, dtype=np.float32), np.array([0, 1, 0]))
+    write_groups(tmp_path / "groups.csv", np.array([5, 5, 6]), beats)
+    assert read_values(tmp_path / "groups.csv", "group", ids) == ["5", "5", "6"]

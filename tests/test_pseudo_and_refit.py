@@ -259,7 +259,10 @@ def test_predict_with_the_nets_on_everything_gives_the_very_bytes_of_the_run(ref
             ["cv", "pupil", "--fold", "all", *settings("refit.n_epochs=7")],
             "3-all/result.npz: trained with another configuration or on other data",
         ),
-        (["predict", "none", "--fold", "all"], "report.json: no such file; has the run finished?"),
+        (
+            ["predict", "none", "--fold", "all"],
+            "report.json: no such file; has the experiment finished?",
+        ),
     ],
 )
 def test_training_on_everything_is_refused_in_one_line(refitted, words, message):

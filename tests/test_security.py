@@ -11,13 +11,24 @@ import pytest
 from commands import run_hbcomp
 from torch import nn
 
-from hbcomp import pages
+from hbcomp import eda, pages
+from hbcomp.benchmarks import suite
 from hbcomp.cli import console, visible
+from hbcomp.comparing import pair_page
 from hbcomp.config import override, read_json, read_toml
 from hbcomp.data.tables import read_rows
 from hbcomp.errors import InputError
+from hbcomp.experiment import MAX_NAME, RESERVED
+from hbcomp.experiment import ROOT as EXPERIMENTS
 from hbcomp.experiment.config import read_config
-from hbcomp.experiment.folder import RunFolder, find_run, load_weights, locked, read_run
+from hbcomp.experiment.folder import (
+    RunFolder,
+    find_run,
+    load_weights,
+    locked,
+    read_run,
+)
+from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
 
@@ -194,6 +205,54 @@ OUTSIDE = ["../x", "/etc/x", "a/../../b", "..", ".", "a/b", "a\\b", "a\0b", "", 
 def test_a_name_cannot_leave_the_experiments(name):
     with pytest.raises(InputError, match="an experiment's name must be"):
         find_run(name)
+
+
+@pytest.mark.parametrize("name", [*RESERVED, "Ledger", "experiments/eda/"])
+def test_a_name_that_another_command_writes_to_is_refused_wherever_one_is_given(name):
+    with pytest.raises(InputError, match=r"an experiment cannot be named .*; choose another name"):
+        find_run(name)
+
+
+def test_every_place_that_a_command_writes_to_beside_the_experiments_is_reserved():
+    pages = [eda.FOLDER, suite.FOLDER, EXPERIMENTS / pair_page.FOLDER, EXPERIMENTS / "report.html"]
+    assert {path.parent for path in pages} == {EXPERIMENTS}
+    assert set(RESERVED) == {*(path.name for path in pages), Path(ledger.NAME).stem}
+
+
+def test_a_file_in_the_place_of_an_experiment_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    EXPERIMENTS.mkdir()
+    (EXPERIMENTS / "notes.md").touch()
+    with pytest.raises(InputError, match=r"experiments/notes.md is a file"):
+        find_run("notes.md")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cv", "quickstart", "--name", "ledger"],
+        ["import-oof", "ledger", "--oof", "o.csv", "--like", "quickstart"],
+        ["blend", "a", "b", "--name", "ledger"],
+        ["compete", "ledger"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_cannot_be_submitted_is_refused_before_anything_is_written(tmp_path, words):
+    done = run_hbcomp(words, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: an experiment cannot be named ledger: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_too_long_for_its_winner_is_refused_before_the_search(tmp_path):
+    name = "n" * (MAX_NAME - 1)
+    folder = tmp_path / "experiments" / name
+    folder.mkdir(parents=True)
+    (folder / "config.toml").touch()
+    (folder / "space.toml").write_text('"train.lr" = { low = 1e-3, high = 1e-2 }')
+    done = run_hbcomp(["tune", name], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: an experiment's name must be")
 
 
 COMMANDS = [

@@ -18,8 +18,8 @@ from hbcomp.data.load import load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.finished import Report, read_report
-from hbcomp.experiment.folder import RunFolder
-from hbcomp.files import atomic_path
+from hbcomp.experiment.folder import RunFolder, find_run
+from hbcomp.files import csv_bytes, write_bytes
 from hbcomp.pages import Link, Picture, Text
 from hbcomp.predictions import Predictions, check_aligned, have_same_folds
 from hbcomp.scorecard import standard_error
@@ -163,8 +163,8 @@ def compare_experiments(
     }
     changed = changed_rows(one, other, common)
     page, listed = _places(first.name, second.name)
-    with atomic_path(listed) as partial:
-        changed.drop(columns="row").to_csv(partial, index=False, lineterminator="\n")
+    cells = changed.drop(columns="row")
+    write_bytes(listed, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
     drawn = _drawn(changed, members, reports)
     pair_page.write_page(page, numbers, drawn, _links(pair, listed))
     for table in pair_page.tables(numbers):
@@ -186,7 +186,7 @@ def _rule_of(name: str, wanted: str, report: Report) -> str:
 
 def _is_grouped(report: Report) -> bool:
     """Whether an experiment, or a member of a blend whose report is here, held out groups."""
-    members = [ROOT / name / "report.json" for name in report.members]
+    members = [find_run(name).report_file for name in report.members]
     return report.is_grouped or any(
         read_report(path).is_grouped for path in members if path.exists()
     )
@@ -227,7 +227,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
     names = [name for each in reports for name in each.members]
     known = [each.config.data for each in reports if each.config.data] or [
         report.config.data
-        for report in (read_report(ROOT / name / "report.json") for name in names)
+        for report in (read_report(find_run(name).report_file) for name in names)
         if report.config.data
     ]
     if not known:

@@ -228,7 +228,7 @@ class _Parser:
         numbers = np.frombuffer(values.buffers()[1], np.float64, len(values))
         table = numbers.reshape(-1, len(self.pattern))[:, self._sample_tokens()]
         with np.errstate(over="ignore"):  # the data set refuses the infinity
-            return table.astype(np.float32)
+            return table.astype(np.float32, order="C")  # tokens picked by an index lie by columns
 
     def _sample_tokens(self) -> slice | np.ndarray:
         """Return the sample tokens as a slice where they are adjacent, as that needs no copy."""

@@ -45,7 +45,8 @@ class Dataset:
     Notes
     -----
     At least one row; ids are unique and not empty; every sample is finite; labels are 0..k-1 with
-    k of at least 2 and every class present. The arrays are read-only.
+    k of at least 2 and every class present. The arrays are read-only and in C order, however a
+    reader made them: rows are hashed and stored as they lie in memory.
 
     """
 
@@ -61,7 +62,7 @@ class Dataset:
             raise InputError.of(self.source, problems)
         for name, array in self._arrays():
             # A view, so that the caller's own array stays as writable as it was.
-            read_only = array.view()
+            read_only = np.ascontiguousarray(array).view()
             read_only.flags.writeable = False
             object.__setattr__(self, name, read_only)
 
@@ -98,7 +99,7 @@ class Dataset:
         digest = xxhash.xxh3_128()
         for name, array in self._arrays():
             digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+            digest.update(array.view(np.uint8).data)
         return digest.hexdigest()
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,7 +1,6 @@
 """Which rows are held out together: stratified, with groups kept whole, or as the user says."""
 
-import csv
-import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,11 @@ from hbcomp.config import Section, unique
 from hbcomp.data.dataset import Dataset, listed
 from hbcomp.data.tables import read_values
 from hbcomp.errors import InputError
-from hbcomp.files import write_bytes
+from hbcomp.files import csv_bytes, write_bytes
 
 MAX_SEED = 2**32 - 1  # what sklearn's random_state takes
+
+FOLD = re.compile(r"[0-9]{1,9}")  # more digits than any number of rows has are damage
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), unique("seeds")]
@@ -141,9 +142,10 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
     Its ids must be exactly the data's; folds are 0..n-1, and every training part has every class.
     """
     texts = read_values(path, "fold", dataset.ids)
-    wrong = sorted({text for text in texts if not (text.isascii() and text.strip().isdigit())})
+    wrong = sorted({text for text in texts if not FOLD.fullmatch(text.strip())})
     if wrong:
-        raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(wrong[:8])}")
+        shown = [text if len(text) <= 24 else f"{text[:20]}..." for text in wrong[:8]]
+        raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(shown)}")
     numbers = [int(text) for text in texts]
     n_folds = max(numbers) + 1
     present = set(numbers)
@@ -171,11 +173,7 @@ def write_groups(path: Path, group_of_row: Int64[np.ndarray, " n"], dataset: Dat
 
 
 def _write_values(path: Path, column: str, values: np.ndarray, dataset: Dataset) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", column])
-    rows.writerows(zip(dataset.ids.tolist(), values.tolist(), strict=True))
-    content = text.getvalue().encode()
+    content = csv_bytes(["id", column], zip(dataset.ids.tolist(), values.tolist(), strict=True))
     if path.exists() and path.read_bytes() != content:
         raise InputError(f"{path}: exists and holds something else; choose another --out")
     write_bytes(path, content)

@@ -1,11 +1,17 @@
-"""What finished experiments reported, as far as they are compared: runs, blends, imported ones."""
+"""What finished experiments reported, as far as they are compared: runs, blends, imported ones.
+
+The one reader of report.json: what else a command needs of it is a `Part` beside that command.
+"""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from hbcomp.config import read_json, validate
+from hbcomp.config import Values, read_json, validate
+from hbcomp.experiment import check_name
+from hbcomp.submissions.ledger import Count
+from hbcomp.submissions.ledger import Score as Expected
 
 Kind = Literal["run", "blend", "imported"]
 
@@ -39,7 +45,7 @@ class Beats(Part):
     """Which beats were used."""
 
     train: str
-    n_train: int
+    n_train: Count
     fingerprint_train: str
 
 
@@ -97,14 +103,21 @@ class Report(Part):
     data: Beats
     rules: tuple[RuleScore, ...]
     chosen: Chosen
-    expected_per_20k: float
-    expected_standard_error: float
+    expected_per_20k: Expected
+    expected_standard_error: Expected
     accuracy: float
     folds: tuple[Fold, ...] = ()
     environment: Environment = Environment()
     config: Asked = Asked()
     members: dict[str, Any] = {}
     method: str = ""
+
+    @field_validator("members")
+    @classmethod
+    def _check_names(cls, members: dict[str, Any]) -> dict[str, Any]:
+        for name in members:
+            check_name(name)  # they are looked for in folders of these names
+        return members
 
     @property
     def is_grouped(self) -> bool:
@@ -116,6 +129,21 @@ class Report(Part):
         return next((each.cross_fitted.per_20k for each in self.rules if each.name == rule), None)
 
 
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def report_values(path: Path) -> Values:
+    """Return all values of a report.json; an unfinished or odd one is an InputError."""
+    values = read_json(path, "report", "has the experiment finished?")
+    validate(Report, values, path)
+    return values
+
+
 def read_report(path: Path) -> Report:
     """Return what a finished experiment reported; an unfinished or odd one is an InputError."""
-    return validate(Report, read_json(path, "report", "has the experiment finished?"), path)
+    return read_part(path, Report)
+
+
+def read_part(path: Path, part: type[AnyPart]) -> AnyPart:
+    """Return those values of a report.json that a command needs beside or instead of `Report`'s."""
+    return validate(part, report_values(path), path)

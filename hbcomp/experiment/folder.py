@@ -32,7 +32,6 @@ import numpy as np
 import pandas as pd
 import tomli_w
 import xxhash
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -40,8 +39,8 @@ from torch import nn
 
 from hbcomp.config import read_toml, validate
 from hbcomp.errors import InputError
-from hbcomp.experiment import ROOT, manifest
-from hbcomp.files import naming, sweep, sync, write_text
+from hbcomp.experiment import ROOT, check_name, manifest
+from hbcomp.files import naming, sweep, sync, take_lock, write_text
 from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
@@ -62,9 +61,6 @@ FOLD_LAYOUT: Layout = {
     "valid_probs": ("float32", "vk"),
     "test_probs": ("float32", "mk"),
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# A file system's limit is 255, and files of a submission's have endings.
-MAX_NAME = 200
 SEED = re.compile(r"[0-9]{1,10}")
 
 Identity = Mapping[str, Any]
@@ -186,14 +182,16 @@ class RunFolder:
 
 
 def find_run(name: str) -> RunFolder:
-    """Return the folder of the experiment of that name, `NAME` or `experiments/NAME`."""
+    """Return the folder of the experiment of that name, `NAME` or `experiments/NAME`.
+
+    A name under which nothing could be kept or submitted is refused here, before any work.
+    """
     short = name.removeprefix(f"{ROOT}/").rstrip("/")
-    if not NAME.fullmatch(short) or len(short) > MAX_NAME:
-        raise InputError(
-            "an experiment's name must be letters, digits, '.', '_' and '-', at most "
-            f"{MAX_NAME}, but got {name[: MAX_NAME + 1]!r}"
-        )
-    return RunFolder(ROOT / short)
+    check_name(short)
+    run = RunFolder(ROOT / short)
+    if run.path.is_file():
+        raise InputError(f"{run.path} is a file; an experiment needs a folder, choose another name")
+    return run
 
 
 def known_runs() -> list[str]:
@@ -210,17 +208,12 @@ def finished_runs() -> list[str]:
 def locked(run: RunFolder) -> Iterator[None]:
     """Hold the run for this process alone; one that another process holds is an InputError.
 
-    The error names the holder. The operating system drops the lock with the process, so a killed
-    one leaves none behind; the files that it left half-written are swept away.
+    The error names the holder. Files that a killed process left half-written are swept away.
     """
     run.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.path / "run.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"{run.path}: another process is working on this run{_holder(run)}"
-        ) from None
+    lock = take_lock(run.path / "run.lock", 0.0)
+    if lock is None:
+        raise InputError(f"{run.path}: another process is working on this run{_holder(run)}")
     try:
         sweep(run.path)
         write_text(_holder_file(run), _own_name())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float64, Shaped
 
 from hbcomp.data.folds import Folds
@@ -13,7 +12,7 @@ from hbcomp.data.load import Data
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.folder import Identity, RunFolder, find_run, known_runs
-from hbcomp.files import atomic_path
+from hbcomp.files import csv_bytes, write_bytes
 from hbcomp.predictions import Fold, mean_probs
 from hbcomp.training.pseudo import PseudoConfig, PseudoLabels, PseudoRows, pseudo_labels
 
@@ -55,20 +54,17 @@ def write_pseudo_rows(
     rows_of_net: Iterable[tuple[int, Fold, PseudoRows]],
 ) -> None:
     """Write `seed,fold,id,label,prob` atomically: every row that every net was given."""
-    parts = [
-        pd.DataFrame(
-            {
-                "seed": seed,
-                "fold": fold,
-                "id": test_ids[rows.test_idx],
-                "label": rows.labels,
-                "prob": rows.probs,
-            }
-        )
+    lines = (
+        (seed, fold, *line)
         for seed, fold, rows in rows_of_net
-    ]
-    with atomic_path(path) as partial:
-        pd.concat(parts).to_csv(partial, index=False, lineterminator="\n")
+        for line in zip(
+            test_ids[rows.test_idx].tolist(),
+            rows.labels.tolist(),
+            rows.probs.tolist(),
+            strict=True,
+        )
+    )
+    write_bytes(path, csv_bytes(["seed", "fold", "id", "label", "prob"], lines))
 
 
 @dataclass(frozen=True)

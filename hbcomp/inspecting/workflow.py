@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float64
 from rich.console import Console
 
@@ -17,7 +16,7 @@ from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.finished import Report, read_report
 from hbcomp.experiment.folder import RunFolder, locked
-from hbcomp.files import atomic_path
+from hbcomp.files import csv_bytes, write_bytes
 from hbcomp.inspecting import page
 from hbcomp.inspecting.findings import Answered, Findings, examine
 from hbcomp.predictions import Predictions, check_aligned, mean_oof
@@ -84,13 +83,11 @@ def _seeds(run: RunFolder, report: Report, own: Predictions) -> dict[str, Probs]
 
 def _write_doubts(path: Path, findings: Findings) -> None:
     doubts, predictions = findings.doubts, findings.answered.predictions
-    table = pd.DataFrame(
-        {
-            "id": predictions.train_ids[doubts.rows],
-            "label": predictions.labels[doubts.rows],
-            "answer": doubts.answers,
-            "least_probability": doubts.least_probs,
-        }
+    rows = zip(
+        predictions.train_ids[doubts.rows].tolist(),
+        predictions.labels[doubts.rows].tolist(),
+        doubts.answers.tolist(),
+        doubts.least_probs.tolist(),
+        strict=True,
     )
-    with atomic_path(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+    write_bytes(path, csv_bytes(["id", "label", "answer", "least_probability"], rows))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hbcomp.application import Trained, read_trained
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.config import read_json, validate
 from hbcomp.crossval import Material, load_material_again
@@ -15,6 +16,7 @@ from hbcomp.data.load import Data, load_data
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finished import report_values
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.machine import processor
 from hbcomp.predictions import ALL, Fold, FoldResult, Predictions
@@ -47,7 +49,13 @@ class Case:
     def report(self) -> dict[str, Any]:
         """The run's report.json."""
         self.need("report.json")
-        return read_json(self.run.report_file, "report", "has the run finished?")
+        return report_values(self.run.report_file)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """What the run's report.json says of its nets."""
+        self.need("report.json")
+        return read_trained(self.run)
 
     @cached_property
     def kind(self) -> str:

@@ -69,7 +69,7 @@ def _nets(case: Case, names: Sequence[str] | None) -> list[Net]:
 
 def _compute(case: Case) -> Compute:
     try:
-        return computed_as(case.config, case.report, None)
+        return computed_as(case.config, case.trained.environment.compute, None)
     except InputError as error:  # a GPU that is not here
         raise NotChecked(str(error)) from error
 

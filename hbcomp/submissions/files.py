@@ -15,7 +15,7 @@ from jaxtyping import Float64, Shaped
 
 from hbcomp.cli import console
 from hbcomp.errors import MAX_SHOWN, InputError
-from hbcomp.files import atomic_path
+from hbcomp.files import atomic_path, csv_bytes
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
 
@@ -37,12 +37,12 @@ def submission_bytes(ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray,
 
     A float is written as the shortest text that reads back as itself, 0.0 and 1.0 as 0 and 1.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", *(f"label_{label}" for label in range(answers.shape[1]))])
-    for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True):
-        rows.writerow([beat_id, *(int(value) if value in (0.0, 1.0) else value for value in row)])
-    return text.getvalue().encode()
+    header = ["id", *(f"label_{label}" for label in range(answers.shape[1]))]
+    rows = (
+        [beat_id, *(int(value) if value in (0.0, 1.0) else value for value in row)]
+        for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True)
+    )
+    return csv_bytes(header, rows)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -28,7 +27,7 @@ from pydantic import (
 
 from hbcomp.config import Section
 from hbcomp.errors import InputError
-from hbcomp.files import sweep, write_text
+from hbcomp.files import csv_bytes, sweep, take_lock, write_bytes
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
 
@@ -280,12 +279,8 @@ def _problems(error: ValueError) -> list[str]:
 
 def write_ledger(folder: Path, entries: Entries) -> None:
     """Write a folder's ledger atomically; whoever changes it holds the lock."""
-    text = io.StringIO()
-    # Lines end as RFC 4180 says: with "\n" alone, Python below 3.13 does not quote a lone "\r".
-    rows = csv.writer(text, lineterminator="\r\n")
-    rows.writerow(COLUMNS)
-    rows.writerows([_cell(value) for _, value in entry] for entry in entries)
-    write_text(folder / NAME, text.getvalue())
+    rows = ([_cell(value) for _, value in entry] for entry in entries)
+    write_bytes(folder / NAME, csv_bytes(COLUMNS, rows, "\r\n"))  # lines end as RFC 4180 says
 
 
 def _cell(value: object) -> str:
@@ -300,17 +295,14 @@ def _cell(value: object) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's ledger for this process alone; others wait.
 
-    The operating system drops the lock with the process, so a killed one leaves none behind; what
-    it left half-written is swept away.
+    What a killed process left half-written is swept away.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = take_lock(folder / LOCK, LOCK_SECONDS)
+    if lock is None:
         raise InputError(
             f"{folder / NAME}: another process has held it for {LOCK_SECONDS:.0f} seconds"
-        ) from None
+        )
     try:
         sweep(folder)
         yield

@@ -17,7 +17,7 @@ Engine = Literal["eager", "graph", "compile"]
 class ComputeConfig(Section):
     """How to compute. It decides speed and the last bits of a result, not its meaning."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,4})?)$")
     n_threads: int | None = Field(default=None, ge=1)  # CPU threads per net; None: share the cores
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
@@ -161,12 +161,3 @@ def _need_cuda(what: str, device: str) -> None:
 def _cpu_has_bf16() -> bool:
     # oneDNN's bf16 kernels need one of the two instruction sets; torch offers no public question.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on whatever device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # What torch's CPU allocator, its MPS one and cuBLAS say.
-    texts = ("can't allocate memory", "out of memory", "cublas_status_alloc_failed")
-    return any(text in str(error).lower() for text in texts)

@@ -3,21 +3,17 @@
 import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from hbcomp.cli import console
-from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.tuning.crew import Seat, crew
-from hbcomp.tuning.storage import join_study, n_finished, open_storage
+from hbcomp.tuning.storage import join_study, n_finished, open_storage, usable
 from hbcomp.tuning.trial import (
     STOPPED,
     UNSCORED,
@@ -62,25 +58,11 @@ def work(job: TrialJob, seat: Seat) -> None:
     """Run one trial of the study."""
     ground = job.ground
     here = resident(ground.base.data, ground.fingerprint, seat.compute.device)
-    study = _joined(job.place, ground.seed)
-    with writable():
+    with usable(job.place.url, job.place.run):
+        study = _joined(job.place, ground.seed)
         study.optimize(
             lambda trial: run_trial(trial, ground, here, seat.compute, job.worker), n_trials=1
         )
-
-
-@contextmanager
-def writable() -> Iterator[None]:
-    """Say in one line why a study cannot be written any more: a full disk, a lost server."""
-    try:
-        yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        driver = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
-        reason = str(getattr(driver, "orig", None) or driver).partition("\n")[0]
-        raise InputError(
-            f"the study cannot be written: {reason}; finished trials are kept, and the same "
-            "command continues once that is mended"
-        ) from error
 
 
 def search(

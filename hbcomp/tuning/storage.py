@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudySummary
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
 
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
@@ -42,17 +43,23 @@ BOUND_TO = "bound_to"  # user attribute of a study: its version, space and bindi
 WARM_START = "warm_start"  # user attribute of a trial: the study and number it was taken from
 
 
-def open_storage(url: str | None, run: RunFolder) -> RDBStorage:
+def storage_file(run: RunFolder) -> Path:
+    """Return the database of a run's studies, unless another is named by its URL."""
+    return run.path / "studies.db"
+
+
+def open_storage(url: str | None, run: RunFolder, *, has_heartbeat: bool = True) -> RDBStorage:
     """Return the database of a run's studies: `studies.db` in its folder, or another by its URL.
 
     The first opening makes the tables: open it once before several workers do. One that cannot be
-    opened is an InputError without its password.
+    opened is an InputError without its password. Without a heartbeat, for trials of milliseconds,
+    one whose process died stays unfinished.
     """
     # What a failed trial means is for the command to say.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
         run.path.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{run.path / 'studies.db'}"
+        url = f"sqlite:///{storage_file(run)}"
     place = _place(url)
     is_sqlite = place.get_backend_name() == "sqlite"
     if is_sqlite and place.database in (None, "", ":memory:"):
@@ -64,8 +71,8 @@ def open_storage(url: str | None, run: RunFolder) -> RDBStorage:
             return RDBStorage(
                 url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
                 engine_kwargs=options,
-                heartbeat_interval=HEARTBEAT_INTERVAL,
-                grace_period=GRACE_PERIOD,
+                heartbeat_interval=HEARTBEAT_INTERVAL if has_heartbeat else None,
+                grace_period=GRACE_PERIOD if has_heartbeat else None,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
             )
     except ImportError as error:
@@ -74,6 +81,42 @@ def open_storage(url: str | None, run: RunFolder) -> RDBStorage:
         reason = f"cannot be used for studies: {_first_line(error)}"
     # Without its options: they may hold a password too.
     raise InputError(f"{place.set(query={})}: {_without_password(reason, place)}")
+
+
+@contextmanager
+def usable(url: str | None, run: RunFolder) -> Iterator[None]:
+    """Say in one line why a study cannot be used any more: a full disk, a lost server, damage."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        driver = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        if isinstance(driver, DatabaseError) and not isinstance(driver, OperationalError):
+            raise _damaged(url, run, _first_line(driver)) from error
+        raise InputError(
+            f"the study cannot be written: {_first_line(driver)}; finished trials are kept, and "
+            "the same command continues once that is mended"
+        ) from error
+
+
+@contextmanager
+def readable(url: str | None, run: RunFolder) -> Iterator[None]:
+    """Refuse a database whose tables do not hold what Optuna and we write; for reading alone."""
+    try:
+        with usable(url, run):
+            yield
+    except InputError:
+        raise
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(url, run, repr(error)) from error
+
+
+def _damaged(url: str | None, run: RunFolder, reason: str) -> InputError:
+    if url is None:
+        return InputError(
+            f"{storage_file(run)}: damaged: {reason}; restore it, or move it away to begin anew"
+        )
+    place = _place(url)
+    return InputError(f"{place.set(query={})}: damaged: {_without_password(reason, place)}")
 
 
 def open_study(

@@ -16,13 +16,13 @@ from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import load_data
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, is_out_of_memory
 from hbcomp.experiment.config import Config
 from hbcomp.inputs import fit_inputs
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
 from hbcomp.scoring.racing import Race, Verdict
-from hbcomp.training.device import Compute, is_out_of_memory
+from hbcomp.training.device import Compute
 from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import Beats, put_beats

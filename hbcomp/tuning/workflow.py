@@ -19,7 +19,7 @@ from hbcomp.crossval import Material, load_material
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.files import write_text
 from hbcomp.machine import machine
@@ -30,9 +30,17 @@ from hbcomp.training.device import choose_compute, n_cores
 from hbcomp.tuning.confirm import Confirmed, confirm, to_json
 from hbcomp.tuning.crew import Seat, seats_for
 from hbcomp.tuning.page import tables, write_page
-from hbcomp.tuning.search import Place, retry, search, writable
+from hbcomp.tuning.search import Place, retry, search
 from hbcomp.tuning.space import Space
-from hbcomp.tuning.storage import WARM_START, n_finished, open_storage, open_study, reap
+from hbcomp.tuning.storage import (
+    WARM_START,
+    n_finished,
+    open_storage,
+    open_study,
+    readable,
+    reap,
+    usable,
+)
 from hbcomp.tuning.trial import RULES, STOPPED, UNSCORED, Ground, params_in
 
 
@@ -67,6 +75,7 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
             "a study draws folds that no source of pseudo-labels has nets for; tune without them: "
             "--set 'pseudo.runs=[]'"
         )
+    find_run(f"{asked.run.name}-tuned")  # the winner's name: a wrong one is refused now
     space.check(asked.config)
     material = load_material(asked.config)
     _check_folds(wish.n_folds, material)
@@ -81,10 +90,13 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
         n_folds=wish.n_folds,
     )
     with locked(asked.run):
-        storage = open_storage(wish.url, asked.run)  # one that cannot be had leaves nothing behind
+        with readable(wish.url, asked.run):
+            # One that cannot be had leaves nothing behind.
+            storage = open_storage(wish.url, asked.run)
         state_config(asked, force=False)
-        with writable():
-            study = _open(storage, ground, material, wish)
+        with usable(wish.url, asked.run):
+            with readable(wish.url, asked.run):
+                study = _open(storage, ground, material, wish)
             try:
                 confirmed = _work(study, asked, ground, material, wish)
             except KeyboardInterrupt:

@@ -20,6 +20,9 @@ from hbcomp import cli, crossval
 from hbcomp.cli import guarded
 
 RUN = "experiments/quickstart"
+needs_full_device = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="only Linux has a device that is always full"
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,39 @@ def test_a_folder_removed_in_the_middle_is_named_and_the_same_command_starts_ane
     assert_continues(tmp_path, undisturbed)
 
 
+def write_into(number: int, path: str | None) -> None:
+    """Let a standard stream write to a file, or without a path to a pipe that nobody reads."""
+    if path is None:
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(path, os.O_WRONLY)
+    os.dup2(writer, number)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_pipe_that_nobody_reads_ends_no_training(tmp_path, undisturbed, number):
+    prepare("cv", tmp_path)
+    done = call(JOBS["cv"], tmp_path, partial(write_into, number, None))
+    assert (done.returncode, (done.stdout, done.stderr)[number - 1]) == (0, "")
+    assert outcome(tmp_path) == undisturbed
+
+
+@needs_full_device
+def test_a_full_disk_under_the_progress_ends_no_training(tmp_path, undisturbed):
+    prepare("cv", tmp_path)
+    assert call(JOBS["cv"], tmp_path, partial(write_into, 2, "/dev/full")).returncode == 0
+    assert outcome(tmp_path) == undisturbed
+
+
+@needs_full_device
+def test_a_full_disk_under_the_result_is_said_and_everything_is_kept(tmp_path, undisturbed):
+    prepare("cv", tmp_path)
+    done = call(JOBS["cv"], tmp_path, partial(write_into, 1, "/dev/full"))
+    assert_refused(done, f"error: stdout: {os.strerror(errno.ENOSPC)}")
+    assert outcome(tmp_path) == undisturbed
+
+
 def turn_back_clock() -> None:
     """Let every look at the clock be an hour before the last."""
     hours = iter(range(10**9))
@@ -202,6 +238,20 @@ def test_a_missing_file_of_the_users_is_one_line_and_one_of_ours_is_a_bug(tmp_pa
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}/gone.csv: No such file")
     with pytest.raises(FileNotFoundError):
         guarded(read)(Path(cli.__file__).parent / "templates/gone.j2")
+
+
+def test_memory_that_runs_out_anywhere_is_one_line_and_other_errors_are_bugs(capsys):
+    def fail(error):
+        raise error
+
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        with pytest.raises(typer.Exit) as stop:
+            guarded(fail)(error)
+        assert stop.value.exit_code == 2
+        assert capsys.readouterr().err.startswith("error: out of memory (")
+    for bug in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), NotImplementedError()):
+        with pytest.raises(type(bug)):
+            guarded(fail)(bug)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,17 @@ def test_the_arrays_are_read_only_and_the_callers_own_stay_writable() -> None:
     given["signals"][0, 0] = 0
 
 
+def test_rows_lie_one_after_the_other_in_whatever_order_the_callers_array_lies() -> None:
+    given = parts(signals=np.asfortranarray(parts()["signals"]))
+    given["labels"] = np.array([[0, 9], [1, 9], [0, 9]])[:, 0]
+    beats = Dataset(**given)
+    assert beats.labels is not None
+    assert beats.signals.flags.c_contiguous
+    assert beats.labels.flags.c_contiguous
+    assert beats.signals.tolist() == parts()["signals"].tolist()
+    assert beats.labels.tolist() == [0, 1, 0]
+
+
 def test_asking_unlabelled_beats_for_labels_is_refused() -> None:
     with pytest.raises(InputError, match=r"train\.csv: labels are needed here, but it has none"):
         _ = Dataset(**parts(labels=None)).n_classes

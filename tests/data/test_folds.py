@@ -84,6 +84,13 @@ WRONG_FILES: dict[str, tuple[list[str], list[Any], str]] = {
     "unknown id": ([*IDS, "x"], [0, 1] * 4 + [0], "not in the data: id x"),
     "doubled id": ([*IDS, "3"], [0, 1] * 4 + [0], "ids must be unique, but repeated: id 3"),
     "text": (IDS, [0, 1] * 3 + [0, "a"], "folds must be 0, 1, 2, ..., but found a"),
+    "5,000 digits": (IDS, [0, 1] * 3 + [0, "9" * 5000], "but found 99999999999999999999..."),
+    "10 digits": (
+        IDS,
+        [0, 1] * 3 + [0, "9" * 10],
+        "folds must be 0, 1, 2, ..., but found 9999999999",
+    ),
+    "other digits": (IDS, [0, 1] * 3 + [0, "٣"], "folds must be 0, 1, 2, ..., but found ٣"),
     "negative": (IDS, [0, 1] * 3 + [0, -1], "folds must be 0, 1, 2, ..., but found -1"),
     "empty": (IDS, [0, 1] * 3 + [0, ""], "empty fold of id 7"),
     "hole": (IDS, [0, 2] * 4, "there is a fold 2 and no fold 1"),

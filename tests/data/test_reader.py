@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hbcomp.data import csv_blocks, reader
 from hbcomp.data.columns import find_columns
 from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.rows import Unusual, parse_rows
 from hbcomp.data.synthetic import make_beats, write_competition_csv
@@ -116,6 +118,36 @@ def test_csv_gzip_and_both_parquet_layouts_have_one_fingerprint(tmp_path: Path) 
     pq.write_table(pa.table({**common, **samples}), wide)
     for each in (path, zipped, lists, wide):
         assert read_dataset(each, CONFIG, labelled=True).fingerprint == beats.fingerprint, each
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_a_column_between_two_samples_changes_no_bit_read_first_or_again(
+    kind: str, tmp_path: Path
+) -> None:
+    beats = make_beats(n=8, t=3)
+    assert beats.labels is not None
+    columns = {f"s{i}": beats.signals[:, i].astype(np.float64) for i in range(3)}
+    columns |= {"label": beats.labels, "id": beats.ids}
+    config = DataConfig(group_column="g")
+    for position in range(3):
+        names = ["id", "s0", "s1", "s2"]
+        names[position:position] = ["label"]
+        names[2 - position : 2 - position] = ["g"]
+        table = pa.table({name: columns.get(name, columns["id"]) for name in names})
+        path = tmp_path / f"{position}.{kind}"
+        if kind == "parquet":
+            pq.write_table(table, path)
+        else:
+            pc_csv.write_csv(table, path.with_suffix("") if kind == "csv.gz" else path)
+        if kind == "csv.gz":
+            path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+        read = [read_dataset(path, config, labelled=True) for _ in range(2)]
+        for each in read:
+            assert each.signals.flags.c_contiguous
+            assert each.signals.tolist() == beats.signals.tolist()
+            assert each.groups is not None
+            assert each.groups.tolist() == each.ids.tolist() == beats.ids.tolist()
+            assert find_duplicates(each).n_repeated == 0
 
 
 def test_a_pandas_index_is_no_sample(tmp_path: Path) -> None:

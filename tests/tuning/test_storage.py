@@ -5,15 +5,18 @@ import shutil
 import signal
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
+import numpy as np
 import optuna
 import pytest
 from commands import SERVER
 
+from hbcomp.cli import console
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.threshold_study import _storage_file
+from hbcomp.predictions import Predictions
+from hbcomp.threshold_study import found_thresholds, tune_thresholds
 from hbcomp.tuning.space import read_space
 from hbcomp.tuning.storage import (
     MAX_RETRIES,
@@ -22,7 +25,9 @@ from hbcomp.tuning.storage import (
     n_finished,
     open_storage,
     open_study,
+    readable,
     reap,
+    storage_file,
 )
 
 SPACE = '"x" = { low = 0.0, high = 1.0 }\n"y" = { choices = [1, 2, 3] }'
@@ -320,9 +325,9 @@ def test_only_several_workers_lie_about_running_trials(storage, space_of):
         assert (tpe._constant_liar, tpe._multivariate, tpe._group) == (is_lying, True, True)
 
 
-def test_studies_lie_in_the_file_of_the_threshold_studies(run):
+def test_studies_lie_in_the_folder_of_the_run(run):
     open_storage(None, run)
-    assert _storage_file(run).is_file()
+    assert (run.path / "studies.db").is_file()
 
 
 def test_sqlite_waits_for_a_lock_and_servers_are_asked_before_use(run, storage, monkeypatch):
@@ -398,3 +403,76 @@ def test_a_password_in_the_drivers_own_message_is_hidden(run, monkeypatch):
 def test_braces_in_a_storages_name_are_no_template(run, tmp_path):
     open_storage(f"sqlite:///{tmp_path}/{{a}}.db", run)
     assert (tmp_path / "{a}.db").is_file()
+
+
+def overwrite(path):
+    path.write_bytes(path.read_bytes()[:100] + b"x" * 5_000)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-5_000])
+
+
+def sql(statement):
+    def change(path):
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(statement)
+            database.commit()
+
+    return change
+
+
+DAMAGES = {
+    "overwritten": overwrite,
+    "cut off": cut,
+    "no direction": sql("DELETE FROM study_directions"),
+    "a parameter's space": sql("UPDATE trial_params SET distribution_json = '{'"),
+    "a parameter's name": sql("UPDATE trial_params SET param_name = 'x' || param_name"),
+    "a time": sql("UPDATE trials SET datetime_start = 'x'"),
+}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, empty):
+    """Return a run with the database of a finished threshold study."""
+    run = RunFolder(tmp_path_factory.mktemp("studied"))
+    shutil.copy(empty, run.path)
+    labels = np.arange(12) % 2
+    Predictions(
+        train_ids=np.arange(12).astype(str),
+        labels=labels,
+        fold_of_row=np.arange(12) // 2 % 2,
+        oof_probs=np.stack([labels * 0.6 + 0.2, labels * -0.6 + 0.8], axis=1),
+        test_ids=np.array([], dtype=np.str_),
+        test_probs=np.zeros((0, 2)),
+        train_fingerprint="beats",
+        test_fingerprint="",
+    ).save(run.predictions_file)
+    tune_thresholds(run, 2, 0, console)
+    return run
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_study_of_thresholds_is_refused_by_its_file(studied, damage):
+    path = storage_file(studied)
+    before = path.read_bytes()
+    try:
+        DAMAGES[damage](path)
+        with pytest.raises(InputError, match=r"studies\.db: (damaged|cannot be used)") as error:
+            tune_thresholds(studied, 2, 0, console)
+        assert "\n" not in str(error.value)
+        with suppress(InputError):  # `tune`, which shows what the study found, if it can be read
+            found_thresholds(studied, Predictions.load(studied.predictions_file))
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("value", ["[]", "{", '{"binding": 1}'])
+def test_a_study_whose_binding_is_damaged_is_refused_by_its_file(run, storage, space_of, value):
+    open_study(storage, "s", space_of(SPACE), BINDING, 0)
+    sql(f"UPDATE study_user_attributes SET value_json = '{value}'")(storage_file(run))
+    with (
+        pytest.raises(InputError, match=r"studies\.db: damaged: "),
+        readable(None, run),
+    ):
+        open_study(open_storage(None, run), "s", space_of(SPACE), BINDING, 0)
