@@ -166,7 +166,7 @@ def _write_report(
         train.signals, train.known_labels, oof, chosen.costs, train.ids
     )
     drawn = [
-        *probs_pictures(imported.predictions, rules),
+        *probs_pictures(imported.predictions, rules, chosen),
         pages.Picture(
             "costliest",
             costliest,

@@ -258,12 +258,15 @@ def training_curves(histories: Histories) -> Figure:
 
 
 @styled
-def confusion(counts: Int[np.ndarray, "k k"]) -> Figure:
+def confusion(counts: Int[np.ndarray, "k k+1"]) -> Figure:
     """Return the confusion matrix (rows are the truth) with counts and per cents of the row.
 
-    Colour is the logarithm of the row's share, because the interesting cells hold well under 1 %.
+    The last column, of rows that are called none, is drawn only where there are such rows. Colour
+    is the logarithm of the row's share, because the interesting cells hold well under 1 %.
     """
     n_classes = len(counts)
+    has_none = bool(counts[:, n_classes].any())
+    counts = counts if has_none else counts[:, :n_classes]
     totals = counts.sum(axis=1, keepdims=True)
     shares = 100 * counts / np.maximum(totals, 1)
     figure = _figure(1.0 + min(5.4, 1.05 * n_classes))
@@ -271,7 +274,7 @@ def confusion(counts: Int[np.ndarray, "k k"]) -> Figure:
     norm = LogNorm(0.01, 100)
     image = axes.imshow(np.maximum(shares, 0.01), cmap="Blues", norm=norm, aspect="auto")
     n_written = n_classes if n_classes <= MAX_CLASSES else 0  # smaller text cannot be read
-    for truth, predicted in np.ndindex(n_written, n_written):
+    for truth, predicted in np.ndindex(n_written, n_written and n_classes + has_none):
         share = shares[truth, predicted]
         axes.text(
             predicted,
@@ -283,7 +286,9 @@ def confusion(counts: Int[np.ndarray, "k k"]) -> Figure:
             color="white" if norm(max(share, 0.01)) > 0.55 else INK,
         )
     ticks = range(0, n_classes, math.ceil(n_classes / MAX_CLASSES))
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=ticks, yticks=ticks)
+    axes.set(xlabel="answered class", ylabel="true class", yticks=ticks)
+    names = [*map(str, ticks), *["none"] * has_none]
+    axes.set_xticks([*ticks, *[n_classes] * has_none], names)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, label="share of the true class (%)", pad=0.02)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -39,7 +39,7 @@ def _print(file: Path, numbers: dict[str, Any]) -> None:
 
     title = Text(f"{file}: what each true class costs", style="bold")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("class", "rows", "abs-sum", "per row", "recall"):
+    for name in ("class", "rows", "abs-sum", "per row", "recall", "answered none"):
         table.add_column(name, justify="right")
     for row in numbers["by_class"]:
         table.add_row(
@@ -48,11 +48,13 @@ def _print(file: Path, numbers: dict[str, Any]) -> None:
             f"{row['total']:.3f}",
             f"{row['mean']:.5f}",
             f"{row['recall']:.4f}",
+            f"{row['n_none']:,}",
         )
     cli.console.print(table)
     cli.console.print(
         f"abs-sum {numbers['sum']:.3f} over {numbers['n_rows']:,} rows = {numbers['mean']:.5f} "
-        f"per row = {numbers['per_20k']:.1f} per 20k; accuracy {numbers['accuracy']:.4f}"
+        f"per row = {numbers['per_20k']:.1f} per 20k; "
+        f"accuracy of the answers {numbers['accuracy']:.4f}"
     )
 
 

@@ -131,7 +131,7 @@ def _gap(difference: Difference) -> str:
 
 def write(blended: Blended, summary: Summary, run: RunFolder) -> None:
     """Write report.html and the pictures in it."""
-    drawn = probs_pictures(blended.predictions, blended.rules)
+    drawn = probs_pictures(blended.predictions, blended.rules, blended.rule)
     write_pictures(run.path / "pictures", drawn)
     sections: Sequence[Section] = [*tables(blended, summary), class_table(summary), *drawn]
     write_page(

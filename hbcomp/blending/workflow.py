@@ -59,6 +59,7 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
             for each in blended.methods
         },
         "expected_per_20k": round(summary["expected_per_20k"], 3),
+        "accuracy": summary["accuracy"],
         "against_best_member": {
             "member": blended.best_single.name,
             "per_20k": round(blended.against_best_single.per_20k, 3),

@@ -22,9 +22,9 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.files import atomic_path
 from hbcomp.pages import Link, Picture, Text
 from hbcomp.predictions import Predictions, check_aligned, have_same_folds
-from hbcomp.scorecard import standard_error
+from hbcomp.scorecard import oof_answers, standard_error
 from hbcomp.scoring.changes import changes
-from hbcomp.scoring.choice import CANDIDATES, check_rule_name, cross_fitted_answers
+from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.metrics import called_class, row_costs, score_of
 from hbcomp.scoring.paired import bootstrap_interval, mcnemar, paired_difference
 
@@ -51,7 +51,7 @@ def judge(name: str, rule: str, predictions: Predictions) -> Side:
     """Return an experiment under the candidate rule of that name."""
     fit = CANDIDATES[rule]
     oof, labels = predictions.oof_probs, predictions.labels
-    answers = cross_fitted_answers(fit, oof, labels, predictions.fold_of_row)
+    answers = oof_answers(predictions, rule)
     return Side(
         name=name,
         rule=rule,

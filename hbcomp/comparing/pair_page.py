@@ -107,7 +107,7 @@ def _score_table(numbers: Numbers) -> Table:
         for side, is_grouped in zip(sides, numbers["is_grouped"], strict=True)
     ]
     title = f"Out-of-fold, cross-fitted, {numbers['n_rows']:,} rows"
-    header = ["experiment", "rule", "groups", "abs-sum per 20k", "called right"]
+    header = ["experiment", "rule", "groups", "abs-sum per 20k", "accuracy"]
     return Table(title, header, rows)
 
 

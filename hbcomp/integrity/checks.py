@@ -216,7 +216,8 @@ def _check_predictions(case: Case) -> str:
         for name, array in again.items()
         if not _has_same_bits(getattr(predictions, name), array)
     ]
-    numbers = _plain([fold_numbers(predictions, run, result) for result in results])
+    chosen = case.report["chosen"]["name"]
+    numbers = _plain([fold_numbers(predictions, run, result, chosen) for result in results])
     tolerance = 0.0 if case.is_same_machine else TOLERANCE
     problems += [
         f"{run.report_file}: {text}"
