@@ -13,6 +13,7 @@ from hbcomp import pages, pictures
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.load import Data
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 Numbers = Mapping[str, Any]
 
@@ -216,6 +217,7 @@ def _drift_table(drift: Sequence[Numbers]) -> pages.Table:
     header = ["per beat", "train", "test", "shift (std)", "shift (errors)"]
     note = (
         "Means over the beats, padding left out. The shift from train to test is given in standard "
-        "deviations of train, and in standard errors: beyond 3 it is hardly chance."
+        f"deviations of train, and in standard errors: more than {N_ERRORS_OF_NOISE:g} is beyond "
+        "noise, though of twenty quantities one is by chance."
     )
     return pages.Table("Train against test", header, rows, note)

@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
 
 WIDTH: Final = 6.4  # inches
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
@@ -534,7 +535,7 @@ def _draw_reliability(
     axes: Axes, probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> None:
     mean_probs, frequencies, counts = reliability_bins(probs, labels, 20)
-    spread = 1.96 * np.sqrt(frequencies * (1 - frequencies) / counts)
+    spread = N_ERRORS_OF_NOISE * np.sqrt(frequencies * (1 - frequencies) / counts)
     axes.plot((0, 1), (0, 1), color=QUIET, linewidth=1, linestyle="--", label="calibrated")
     axes.errorbar(
         mean_probs,
@@ -544,7 +545,7 @@ def _draw_reliability(
         marker="o",
         markersize=5,
         elinewidth=1.2,
-        label="out-of-fold, 95 % interval",
+        label=f"out-of-fold, ± {NOISE}",
     )
     axes.set(xlabel="probability, all classes", ylabel="share that came true", ylim=(-0.03, 1.03))
     axes.grid()

@@ -199,6 +199,19 @@ def transfer_tables(summary: Summary) -> list[pages.Table]:
     return [pages.Table(title, header, rows, note)]
 
 
+def selection_bias(name: str, selected: Sequence[str]) -> str:
+    """Return in a sentence that choices were made on the scored rows; nothing without any."""
+    if not selected:
+        return ""
+    *most, last = selected
+    what = f"{', '.join(most)} and {last}" if most else last
+    verb = "were" if most or last.endswith("s") else "was"
+    return (
+        f"The {what} {verb} chosen for {name} on these very rows, which makes its score here "
+        "too good (selection bias); the standard error does not count that."
+    )
+
+
 def expectation(summary: Summary) -> str:
     """Return in a sentence what the leaderboard is expected to say."""
     n_none = sum(row["n_none"] for row in summary["by_class"])

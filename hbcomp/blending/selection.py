@@ -72,6 +72,7 @@ class Blended:
     rule: RuleResult
     singles: list[Single]
     without: list[Difference]  # what the blend costs more without each member
+    selected: tuple[str, ...]  # what was fitted or chosen by these rows
 
     @property
     def predictions(self) -> Predictions:
@@ -119,7 +120,21 @@ def blend(members: Members, wish: BlendWish) -> Blended:
         rule=rule,
         singles=[_single(name, each) for name, each in members.predictions.items()],
         without=_without(members, method, wish.seed),
+        selected=_selected(wish, method, methods),
     )
+
+
+def _selected(
+    wish: BlendWish, method: MethodResult, methods: Sequence[MethodResult]
+) -> tuple[str, ...]:
+    """Return what of the blend was fitted or chosen by the rows it is scored on."""
+    found = {
+        "weights": METHODS[method.name].is_fitted,
+        "method": wish.method == "auto" and len(methods) > 1,
+        "calibration": wish.calibration == "auto",
+        "rule": wish.rule == "auto",
+    }
+    return tuple(name for name, is_selected in found.items() if is_selected)
 
 
 def _names(members: Members, wanted: str) -> Sequence[str]:

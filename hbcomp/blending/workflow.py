@@ -17,7 +17,7 @@ from hbcomp.files import write_text
 from hbcomp.machine import machine
 from hbcomp.pages import print_table
 from hbcomp.predictions import write_predictions
-from hbcomp.scorecard import expectation, scorecard
+from hbcomp.scorecard import expectation, scorecard, selection_bias
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.submissions import FOLDER
@@ -120,6 +120,7 @@ def _summarise(blended: Blended, folder: RunFolder, seconds: float) -> dict[str,
             name: weights[place] if weights else None for place, name in enumerate(members.names)
         },
         "has_same_folds": members.has_same_folds,
+        "selected": list(blended.selected),
         "data": _data_numbers(members),
         **scorecard(blended.predictions, blended.rules, blended.rule),
         "methods": [
@@ -183,5 +184,6 @@ def _verdict(blended: Blended) -> str:
     return (
         f"{blended.method.name} of {len(blended.members.names)}: {gap.per_20k:+.1f} ± "
         f"{gap.standard_error:.1f} per 20k ({share:+.1%}) against the best member, {best.name} "
-        f"({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, same rows"
+        f"({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, same rows. "
+        f"{selection_bias('the blend', blended.selected)}"
     )

@@ -105,6 +105,12 @@ class Report(Part):
     config: Asked = Asked()
     members: dict[str, Any] = {}
     method: str = ""
+    selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")  # of older blends
+
+    @property
+    def selected_by_rows(self) -> tuple[str, ...]:
+        """What of a blend was fitted or chosen by the rows that it is scored on."""
+        return self.selected if self.kind == "blend" else ()
 
     @property
     def is_grouped(self) -> bool:

@@ -52,6 +52,20 @@ def three():
     return blend(Members({name: member(seed) for seed, name in enumerate("abc")}), BlendWish())
 
 
+@pytest.mark.parametrize(
+    ("wish", "selected"),
+    [
+        (BlendWish("mean"), ("calibration", "rule")),
+        (BlendWish("auto", "temperature", "half"), ("weights", "method")),
+        (BlendWish("greedy", "none", "half"), ("weights",)),
+        (BlendWish("mean", "none", "half"), ()),
+    ],
+)
+def test_what_was_chosen_by_the_scored_rows_is_listed(wish, selected):
+    members = Members({name: member(seed) for seed, name in enumerate("ab")})
+    assert blend(members, wish).selected == selected
+
+
 def test_independent_errors_are_blended_away(three):
     assert three.against_best_single.per_20k < -1000
     assert all(gap.per_20k > 0 for gap in three.without)
