@@ -22,11 +22,14 @@ def weights_of(blended: Blended) -> list[float] | None:
 
 def tables(blended: Blended, summary: Summary) -> list[Table]:
     """Return what a person wants to see of a blend, the result last."""
-    found = [_method_table(blended), _calibration_table(blended), rule_table(summary)]
-    found += transfer_tables(summary)
-    if len(blended.members.names) > 1:
-        found[1:1] = [_member_table(blended), *_pair_tables(blended)]
-    return found
+    return [
+        _method_table(blended),
+        _member_table(blended),
+        *_pair_tables(blended),
+        _calibration_table(blended),
+        rule_table(summary),
+        *transfer_tables(summary),
+    ]
 
 
 def _method_table(blended: Blended) -> Table:
