@@ -59,7 +59,8 @@ def apply_run(
         standard_error=None if is_refit else report["expected_standard_error"],
         n_scored=None if is_refit else report["data"]["n_train"],
     )
-    write_submission(path, beats.ids, rule.apply(probs), provenance)
+    id_column = report["config"]["data"].get("id_column", "id")
+    write_submission(path, beats.ids, rule.apply(probs), provenance, id_column)
     return {
         "experiment": run.name,
         "n_rows": beats.n_rows,

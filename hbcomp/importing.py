@@ -148,7 +148,8 @@ def _submit(run: RunFolder, imported: Imported, chosen: RuleResult, summary: Sum
         n_scored=len(predictions.labels),
     )
     answers = chosen.rule.apply(predictions.test_probs)
-    write_submission(path, predictions.test_ids, answers, provenance)
+    id_column = summary["config"]["data"]["id_column"]
+    write_submission(path, predictions.test_ids, answers, provenance, id_column)
     return str(path)
 
 

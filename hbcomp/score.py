@@ -12,7 +12,7 @@ def score(
     file: Annotated[Path, typer.Argument(help="The submission to score.")],
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV with id,label; default: the labels of the bundled test beats."),
+        typer.Option(help="CSV with id,label; only for the bundled test rows it is not needed."),
     ] = None,
 ) -> dict[str, Any]:
     """Score a submission: abs-sum (lower is better) as sum, per row and per 20k rows, by class.
@@ -22,11 +22,20 @@ def score(
     Example: python -m hbcomp.score submissions/quickstart.csv
     """
     from hbcomp.data.truth import read_truth
+    from hbcomp.errors import InputError
     from hbcomp.scoring.metrics import describe
     from hbcomp.submissions.files import read_submission
+    from hbcomp.submissions.origin import SAMPLE, sample
 
     submission = read_submission(file)
-    labels = read_truth(truth, submission.ids, submission.answers.shape[1])
+    if truth is None:
+        if {*submission.ids.tolist()} != {*sample().ids.tolist()}:
+            raise InputError(
+                f"{file}: its ids are not those of {SAMPLE}, the only ones whose labels come with "
+                "hbcomp; name the file of the labels with --truth"
+            )
+        cli.console.print(f"scored by the labels of {SAMPLE}, whose ids these are")
+    labels = read_truth(truth, submission.ids, submission.answers.shape[1], submission.id_column)
     numbers = describe(submission.answers, labels)
     _print(file, numbers)
     return {"file": str(file), **numbers}

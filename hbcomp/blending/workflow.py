@@ -139,8 +139,10 @@ def _summarise(blended: Blended, folder: RunFolder, seconds: float) -> dict[str,
 
 def _data_numbers(members: Members) -> dict[str, Any]:
     first = members.first
+    report = read_report(find_run(members.names[0]).report_file)
     return {
-        "train": read_report(find_run(members.names[0]).report_file).data.train,
+        "train": report.data.train,
+        "id_column": report.id_column,
         "n_train": len(first.train_ids),
         "n_test": len(first.test_ids),
         "n_classes": first.oof_probs.shape[1],
@@ -159,7 +161,13 @@ def _write(
     if len(predictions.test_ids):
         submission = FOLDER / f"{folder.name}.csv"
         answers = recipe.answers(blended.members.test)
-        write_submission(submission, predictions.test_ids, answers, _provenance(blended, summary))
+        write_submission(
+            submission,
+            predictions.test_ids,
+            answers,
+            _provenance(blended, summary),
+            summary["data"]["id_column"],
+        )
     write_recipe(folder.recipe_file, recipe)
     page.write(blended, summary, folder)
     write_text(folder.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")

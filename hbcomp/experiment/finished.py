@@ -41,6 +41,7 @@ class Beats(Part):
     train: str
     n_train: int
     fingerprint_train: str
+    id_column: str | None = None  # of a blend; others have it in their configuration
 
 
 class Fold(Part):
@@ -106,6 +107,11 @@ class Report(Part):
     members: dict[str, Any] = {}
     method: str = ""
     selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")  # of older blends
+
+    @property
+    def id_column(self) -> str:
+        """What the competition's files call the column of the ids."""
+        return self.data.id_column or str(self.config.data.get("id_column", "id"))
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
