@@ -16,6 +16,7 @@ from hbcomp.crossval import inputs_of, load_material_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import load_sample
+from hbcomp.data.scale import scale_warnings
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
@@ -89,6 +90,8 @@ def _probs(
     config = validate(Config, report["config"], run.report_file)
     compute = computed_as(config, report, device)
     beats = _beats(config, data)
+    for warning in scale_warnings(beats):
+        console.print(f"warning: {warning}")
     n_timepoints, n_classes = report["data"]["n_timepoints"], report["data"]["n_classes"]
     if beats.n_timepoints != n_timepoints:
         raise InputError(

@@ -13,6 +13,7 @@ from hbcomp import pages, pictures
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.load import Data
+from hbcomp.data.scale import scale_warnings
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 Numbers = Mapping[str, Any]
@@ -25,7 +26,8 @@ def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
     tables = make_tables(numbers)
     for table in tables:
         pages.print_table(table, console)
-    checks = check_lines(found)
+    warnings = list(scale_warnings(data.train, data.test))
+    checks = [*(f"Warning: {each}." for each in warnings), *check_lines(found)]
     for line in checks:
         console.print(line, markup=False)
     drawn = draw(data.train)
@@ -36,7 +38,7 @@ def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
     title = f"Data: {Path(data.train.source).name}"
     pages.write_page(page, title, _subtitle(numbers), sections)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
-    return {**numbers, "page": str(page)}
+    return {**numbers, "warnings": warnings, "page": str(page)}
 
 
 def describe(data: Data, found: Duplicates) -> dict[str, Any]:
