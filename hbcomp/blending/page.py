@@ -91,12 +91,13 @@ def _pair_tables(blended: Blended) -> list[Table]:
         [name, *(f"{value:,}" for value in row)] for name, row in zip(names, mended, strict=True)
     ]
     return [
-        Table("Rows on which two members call different classes", ["", *names], share),
+        Table("Rows on which the most probable classes of two members differ", ["", *names], share),
         Table(
             "Who repairs whose errors",
             ["wrong", *names],
             count,
-            "Rows that the member at the left calls wrong and the one above calls right.",
+            "Rows whose most probable class is wrong by the member at the left and right by that "
+            "above.",
         ),
     ]
 

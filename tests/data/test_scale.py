@@ -21,7 +21,9 @@ def changed(change, beats=BEATS, **more):
 FAR = {
     "an offset": lambda x: x + 1000,
     "a negative offset": lambda x: x - 1000,
-    "a small offset": lambda x: x + 3,
+    "a small offset": lambda x: x + 1,
+    "centred and scaled": lambda x: (x - x.mean()) / x.std(),
+    "a third": lambda x: x / 3,
     "recorder counts": lambda x: 1024 + 200 * x,
     "volts": lambda x: 0.001 * x,
     "microvolts": lambda x: 1000 * x,
@@ -34,6 +36,7 @@ FAR = {
 }
 NEAR = {
     "as made": lambda x: x,
+    "three times": lambda x: 3 * x,
     "millivolts": lambda x: 1.6 * x - 0.4,
     "upside down": lambda x: 1 - x,
     "padded": lambda x: np.where(np.arange(16) < 12, x, 0),
