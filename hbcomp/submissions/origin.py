@@ -10,6 +10,7 @@ from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST
+from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.finished import read_report
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
@@ -52,6 +53,10 @@ def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
     if config.train is None and written_for is None:
         return sample()
     test = written_for or config.test
+    if test is not None and not test.exists():
+        raise InputError(
+            f"{test}: no such file, but {path} was written for it; name the test file with --test"
+        )
     return None if test is None else _read(test, config.model_copy(update=given))
 
 

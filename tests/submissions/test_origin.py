@@ -77,6 +77,13 @@ def test_a_blend_answers_the_test_file_of_its_members(here):
     assert numbers_of(done)["test"] == "test.csv"
 
 
+def test_a_test_file_that_is_gone_is_asked_for(here):
+    (here / "test.csv").rename(here / "moved.csv")
+    line = refusal(run_hbcomp(["submit", "submissions/one.csv"], here))
+    assert "test.csv: no such file, but submissions/one.csv was written for it" in line
+    numbers_of(run_hbcomp(["submit", "submissions/one.csv", "--test", "moved.csv"], here))
+
+
 def test_a_file_of_nobody_is_checked_only_against_a_named_file(here):
     (FOLDER / "mine.csv").write_text((FOLDER / "one.csv").read_text().replace(",1,0,0", ",0,1,0"))
     assert "name that with --test" in refusal(run_hbcomp(["check", "submissions/mine.csv"], here))
