@@ -18,6 +18,7 @@ from hbcomp.data.folds import Seed, Seeds
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.rows import MAX_LABEL
 from hbcomp.data.sample import load_sample
+from hbcomp.data.scale import scale_warnings
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
@@ -115,7 +116,8 @@ def apply_run(
         standard_error=None if is_refit else report.expected_standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    write_submission(path, beats.ids, chosen.rule.apply(probs), provenance)
+    id_column = report.config.data.id_column
+    write_submission(path, beats.ids, chosen.rule.apply(probs), provenance, id_column)
     return {
         "experiment": run.name,
         "n_rows": beats.n_rows,
@@ -144,6 +146,8 @@ def _probs(
     config = report.config
     compute = computed_as(config, report.environment.compute, device)
     beats = _beats(config, data)
+    for warning in scale_warnings(beats):
+        console.print(f"warning: {warning}")
     n_timepoints, n_classes = report.data.n_timepoints, report.data.n_classes
     if beats.n_timepoints != n_timepoints:
         raise InputError(

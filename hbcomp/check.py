@@ -11,31 +11,50 @@ from hbcomp import cli
 def check(
     file: Annotated[Path, typer.Argument(help="The submission to check.")],
     test: Annotated[
-        Path | None, typer.Option(help="The file with the test ids; default: the bundled one.")
+        Path | None,
+        typer.Option(help="The file with the test ids; default: that of the run that wrote it."),
     ] = None,
     classes: Annotated[
         int | None, typer.Option(min=2, help="The number of classes; default: as the header says.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help="The test file's id column.")] = "id",
+    id_column: Annotated[
+        str | None, typer.Option(help="The id column; default: as in that run, or else id.")
+    ] = None,
     signal_column: Annotated[
-        str, typer.Option(help="The test file's signal column.")
-    ] = "heartbeat_signals",
+        str | None, typer.Option(help="The test file's signal column; default: as in that run.")
+    ] = None,
 ) -> dict[str, Any]:
     """Check header, ids and their order, and that every answer is a finite number in [0, 1].
 
     Example: hbcomp check submissions/mine.csv --test testA.csv
     """
-    from hbcomp.data.dataset import DataConfig
-    from hbcomp.data.reader import read_dataset
-    from hbcomp.data.sample import TEST
-    from hbcomp.submissions.files import check_submission
+    from hbcomp.errors import InputError
+    from hbcomp.submissions import FOLDER
+    from hbcomp.submissions.files import check_submission, read_submission
+    from hbcomp.submissions.ledger import read_ledger
+    from hbcomp.submissions.origin import Asked, answered_by, sample
 
-    columns = DataConfig(id_column=id_column, signal_column=signal_column)
-    beats = read_dataset(test or TEST, columns, labelled=False)
-    submission = check_submission(file, beats.ids, classes)
+    asked = Asked(test, id_column, signal_column)
+    answered = answered_by(file, read_ledger(FOLDER), asked)
+    if answered is None:
+        answered = sample()
+        if {*read_submission(file).ids.tolist()} != {*answered.ids.tolist()}:
+            raise InputError(
+                f"{file}: no experiment here wrote it for a test file; name that with --test"
+            )
+    submission = check_submission(file, answered.ids, classes, answered.id_column)
     n_rows, n_classes = submission.answers.shape
-    cli.console.print(f"{file}: {n_rows:,} rows, {n_classes} classes, every check passed")
-    return {"file": str(file), "n_rows": n_rows, "n_classes": n_classes, "accepted": True}
+    cli.console.print(
+        f"{file}: {n_rows:,} rows, {n_classes} classes, every check passed against "
+        f"{answered.source}"
+    )
+    return {
+        "file": str(file),
+        "test": answered.source,
+        "n_rows": n_rows,
+        "n_classes": n_classes,
+        "accepted": True,
+    }
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from hbcomp.cli import USERS_TO_MEND, console, deafened, hushed_tracker
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.folds import MAX_SEED, Folds, make_folds
 from hbcomp.data.load import Data, load_data
+from hbcomp.data.scale import scale_warnings
 from hbcomp.errors import InputError, is_out_of_memory
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
@@ -155,7 +156,8 @@ class Outcome:
 def load_material(config: Config) -> Material:
     """Return the checked beats and folds; whatever is wrong with them or the net is found here.
 
-    Duplicates are no error, but they flatter the score, so they are said.
+    Duplicates are no error, but they flatter the score, so they are said; so are values in other
+    units than the nets were made for, which spoil it.
     """
     data = load_data(config.data)
     folds_of_seed = {
@@ -163,7 +165,7 @@ def load_material(config: Config) -> Material:
     }
     first_split = next(iter(folds_of_seed.values())).fold_of_row
     duplicates = find_duplicates(data.train, data.test, first_split)
-    for warning in duplicates.warnings():
+    for warning in [*scale_warnings(data.train, data.test), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
     width = config.features.width(data.train.n_timepoints, data.train.n_classes)

@@ -21,6 +21,12 @@ def eda(
     id_column: Annotated[str, typer.Option(help="The id column.")] = "id",
     signal_column: Annotated[str, typer.Option(help="The signal column.")] = "heartbeat_signals",
     label_column: Annotated[str, typer.Option(help="The label column.")] = "label",
+    ignored_columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore-column", help="A column of a wide file that is no time step; repeatable."
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Describe a data set: classes, lengths, values, duplicates, shift to test, example beats.
 
@@ -40,6 +46,7 @@ def eda(
         "id_column": id_column,
         "signal_column": signal_column,
         "label_column": label_column,
+        "ignored_columns": ignored_columns,
     }
     given = {key: value for key, value in asked.items() if value is not None}
     beats = load_data(validate(DataConfig, given, ""))

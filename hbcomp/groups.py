@@ -44,6 +44,12 @@ def groups(
     id_column: Annotated[str, typer.Option(help="The id column.")] = "id",
     signal_column: Annotated[str, typer.Option(help="The signal column.")] = "heartbeat_signals",
     label_column: Annotated[str, typer.Option(help="The label column.")] = "label",
+    ignored_columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore-column", help="A column of a wide file that is no time step; repeatable."
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Write id,group of every row: near-duplicates, and mixtures with their parents, together.
 
@@ -60,7 +66,12 @@ def groups(
     from hbcomp.data.load import load_data
     from hbcomp.data.relatives import find_links, spread, unite
 
-    columns = {"id_column": id_column, "signal_column": signal_column, "label_column": label_column}
+    columns: dict[str, str | list[str]] = {
+        "id_column": id_column,
+        "signal_column": signal_column,
+        "label_column": label_column,
+        **({"ignored_columns": ignored_columns} if ignored_columns else {}),
+    }
     asked = columns if train is None else {"train": train, **columns}
     beats = load_data(validate(DataConfig, asked, "")).train
     max_distance = distance * spread(beats.signals)
@@ -101,7 +112,10 @@ def _check(neighbours: int, distance: float, sine: float, max_share: float) -> N
 
 
 def _print(
-    numbers: dict[str, Any], sizes: list[int], train: Path | None, columns: dict[str, str]
+    numbers: dict[str, Any],
+    sizes: list[int],
+    train: Path | None,
+    columns: dict[str, str | list[str]],
 ) -> None:
     from hbcomp.pages import Table, print_table
 

@@ -155,7 +155,8 @@ def _submit(run: RunFolder, imported: Imported, chosen: RuleResult, summary: Sum
         n_scored=len(predictions.labels),
     )
     answers = chosen.rule.apply(predictions.test_probs)
-    write_submission(path, predictions.test_ids, answers, provenance)
+    id_column = summary["config"]["data"]["id_column"]
+    write_submission(path, predictions.test_ids, answers, provenance, id_column)
     return str(path)
 
 
@@ -173,7 +174,7 @@ def _write_report(
         train.signals, train.known_labels, oof, chosen.costs, train.ids
     )
     drawn = [
-        *probs_pictures(imported.predictions, rules),
+        *probs_pictures(imported.predictions, rules, chosen),
         pages.Picture(
             "costliest",
             costliest,

@@ -10,7 +10,9 @@ from hbcomp import cli
 
 def lb(
     file: Annotated[str, typer.Argument(help="The file that was sent, or the start of its hash.")],
-    score: Annotated[float, typer.Argument(help="The score that the leaderboard shows.")],
+    score: Annotated[
+        float, typer.Argument(help="The score that the leaderboard shows: the sum over the rows.")
+    ],
     date: Annotated[
         datetime | None, typer.Option(help="When it was shown, in UTC.  [default: now]")
     ] = None,
@@ -19,6 +21,9 @@ def lb(
     ] = False,
     by_hand: Annotated[
         bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Record a score that the file cannot have.")
     ] = False,
 ) -> dict[str, Any]:
     """Record the leaderboard's score of a submission, and show it beside the expected one.
@@ -39,6 +44,7 @@ def lb(
         cli.console,
         is_correction=correct,
         is_by_hand=by_hand,
+        force=force,
     )
 
 

@@ -13,6 +13,8 @@ from hbcomp import pages, pictures
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.load import Data
+from hbcomp.data.scale import scale_warnings
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 Numbers = Mapping[str, Any]
 
@@ -24,7 +26,8 @@ def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
     tables = make_tables(numbers)
     for table in tables:
         pages.print_table(table, console)
-    checks = check_lines(found)
+    warnings = list(scale_warnings(data.train, data.test))
+    checks = [*(f"Warning: {each}." for each in warnings), *check_lines(found)]
     for line in checks:
         console.print(line, markup=False)
     drawn = draw(data.train)
@@ -34,7 +37,7 @@ def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
     # The path stays out of the page: the same data from another folder gives the same bytes.
     title = f"Data: {Path(data.train.source).name}"
     pages.write_page(page, title, _subtitle(numbers), sections)
-    return {**numbers, "page": str(page)}
+    return {**numbers, "warnings": warnings, "page": str(page)}
 
 
 def describe(data: Data, found: Duplicates) -> dict[str, Any]:
@@ -215,6 +218,7 @@ def _drift_table(drift: Sequence[Numbers]) -> pages.Table:
     header = ["per beat", "train", "test", "shift (std)", "shift (errors)"]
     note = (
         "Means over the beats, padding left out. The shift from train to test is given in standard "
-        "deviations of train, and in standard errors: beyond 3 it is hardly chance."
+        f"deviations of train, and in standard errors: more than {N_ERRORS_OF_NOISE:g} is beyond "
+        "noise, though of twenty quantities one is by chance."
     )
     return pages.Table("Train against test", header, rows, note)

@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
 
 WIDTH: Final = 6.4  # inches
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
@@ -258,12 +259,15 @@ def training_curves(histories: Histories) -> Figure:
 
 
 @styled
-def confusion(counts: Int[np.ndarray, "k k"]) -> Figure:
+def confusion(counts: Int[np.ndarray, "k k+1"]) -> Figure:
     """Return the confusion matrix (rows are the truth) with counts and per cents of the row.
 
-    Colour is the logarithm of the row's share, because the interesting cells hold well under 1 %.
+    The last column, of rows that are called none, is drawn only where there are such rows. Colour
+    is the logarithm of the row's share, because the interesting cells hold well under 1 %.
     """
     n_classes = len(counts)
+    has_none = bool(counts[:, n_classes].any())
+    counts = counts if has_none else counts[:, :n_classes]
     totals = counts.sum(axis=1, keepdims=True)
     shares = 100 * counts / np.maximum(totals, 1)
     figure = _figure(1.0 + min(5.4, 1.05 * n_classes))
@@ -271,7 +275,7 @@ def confusion(counts: Int[np.ndarray, "k k"]) -> Figure:
     norm = LogNorm(0.01, 100)
     image = axes.imshow(np.maximum(shares, 0.01), cmap="Blues", norm=norm, aspect="auto")
     n_written = n_classes if n_classes <= MAX_CLASSES else 0  # smaller text cannot be read
-    for truth, predicted in np.ndindex(n_written, n_written):
+    for truth, predicted in np.ndindex(n_written, n_written and n_classes + has_none):
         share = shares[truth, predicted]
         axes.text(
             predicted,
@@ -283,7 +287,9 @@ def confusion(counts: Int[np.ndarray, "k k"]) -> Figure:
             color="white" if norm(max(share, 0.01)) > 0.55 else INK,
         )
     ticks = range(0, n_classes, math.ceil(n_classes / MAX_CLASSES))
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=ticks, yticks=ticks)
+    axes.set(xlabel="answered class", ylabel="true class", yticks=ticks)
+    names = [*map(str, ticks), *["none"] * has_none]
+    axes.set_xticks([*ticks, *[n_classes] * has_none], names)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, label="share of the true class (%)", pad=0.02)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -529,7 +535,7 @@ def _draw_reliability(
     axes: Axes, probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> None:
     mean_probs, frequencies, counts = reliability_bins(probs, labels, 20)
-    spread = 1.96 * np.sqrt(frequencies * (1 - frequencies) / counts)
+    spread = N_ERRORS_OF_NOISE * np.sqrt(frequencies * (1 - frequencies) / counts)
     axes.plot((0, 1), (0, 1), color=QUIET, linewidth=1, linestyle="--", label="calibrated")
     axes.errorbar(
         mean_probs,
@@ -539,7 +545,7 @@ def _draw_reliability(
         marker="o",
         markersize=5,
         elinewidth=1.2,
-        label="out-of-fold, 95 % interval",
+        label=f"out-of-fold, ± {NOISE}",
     )
     axes.set(xlabel="probability, all classes", ylabel="share that came true", ylim=(-0.03, 1.03))
     axes.grid()

@@ -22,7 +22,7 @@ from hbcomp.workflow import run as cross_validate
 class BlendPlan(Section):
     """Which of the experiments to blend, and how; the options of `hbcomp blend`."""
 
-    members: Annotated[tuple[str, ...], unique("members")] = Field(min_length=1)
+    members: Annotated[tuple[str, ...], unique("members")] = Field(min_length=2)
     method: str = "auto"
     calibration: str = "auto"
     rule: str = "auto"

@@ -89,19 +89,27 @@ class _LineDisplay:
     def __init__(self, console: Console, n_epochs_in_all: int) -> None:
         self._console = console
         self._n_done = 0
+        self._n_first = 0  # epochs before the clock of the time left
         self._n_epochs = n_epochs_in_all
-        self._start = time.monotonic()
+        self._start = self._clock = time.monotonic()
 
     def show(self, event: FoldProgress) -> None:
         self._n_done += 1
+        is_first = event.epoch == 1 < event.n_epochs and self._n_first == self._n_done - 1
+        if is_first or self._n_done == 1:
+            # What is waited for before the first epoch of the folds that train at once, such as
+            # imports and the first steps, comes once; it says nothing of the epochs to come.
+            self._n_first, self._clock = self._n_done, time.monotonic()
         score = "" if event.score is None else f" score {event.score:.1f} per 20k"
         if not (score or _is_milestone(event)):
             return
-        elapsed = time.monotonic() - self._start
-        left = elapsed / self._n_done * (self._n_epochs - self._n_done)
+        now = time.monotonic()
+        n_timed = self._n_done - self._n_first
+        each = (now - self._clock) / n_timed if n_timed else 0.0
+        left = f", {each * (self._n_epochs - self._n_done):.0f} s left" if n_timed else ""
         self._console.print(
             f"seed {event.seed} fold {event.fold} epoch {event.epoch}/{event.n_epochs} "
-            f"loss {event.loss:.4f}{score}, {elapsed:.0f} s, {left:.0f} s left"
+            f"loss {event.loss:.4f}{score}, {now - self._start:.0f} s{left}"
         )
 
 

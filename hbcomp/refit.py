@@ -60,7 +60,7 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
             },
             "expected_per_20k": outcome.chosen.cross_fitted.per_20k,
             "expectation": "as the cross-validation, not measured",
-            "submission": _submit(outcome, results, run),
+            "submission": _submit(outcome, results, run, asked.config.data.id_column),
         }
         run.discard_manifest()
         _write(summary, material, run)
@@ -126,7 +126,9 @@ def _pseudo_numbers(material: Material) -> dict[str, Any] | None:
     return material.pseudo.of_all.numbers(material.data.train.n_classes)
 
 
-def _submit(outcome: Outcome, results: list[FoldResult], run: RunFolder) -> str | None:
+def _submit(
+    outcome: Outcome, results: list[FoldResult], run: RunFolder, id_column: str
+) -> str | None:
     test = outcome.material.data.test
     if not test:
         return None
@@ -141,7 +143,7 @@ def _submit(outcome: Outcome, results: list[FoldResult], run: RunFolder) -> str 
         standard_error=None,
         n_scored=None,
     )
-    write_submission(path, outcome.predictions.test_ids, answers, provenance)
+    write_submission(path, outcome.predictions.test_ids, answers, provenance, id_column)
     return str(path)
 
 

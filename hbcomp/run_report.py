@@ -51,30 +51,40 @@ def summarise(
             "duplicates": asdict(outcome.material.duplicates),
         },
         **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
-        "folds": [fold_numbers(outcome.predictions, run, each) for each in outcome.results],
+        "folds": [
+            fold_numbers(outcome.predictions, run, each, outcome.chosen.name)
+            for each in outcome.results
+        ],
         "pseudo": _pseudo_numbers(outcome.material),
         "environment": _environment(outcome, seconds),
         "seconds_by_phase": dict(seconds_by_phase),
     }
 
 
-def fold_numbers(predictions: Predictions, run: RunFolder, result: FoldResult) -> dict[str, Any]:
-    """Return one net's scores on its own held-out rows; fitted rules saw the other rows only."""
+def fold_numbers(
+    predictions: Predictions, run: RunFolder, result: FoldResult, chosen: str
+) -> dict[str, Any]:
+    """Return one net's scores on its own held-out rows; fitted rules saw the other rows only.
+
+    The accuracy is that of its answers under the chosen rule.
+    """
     labels, oof = predictions.labels, predictions.oof_probs
     is_other = np.ones(len(labels), dtype=bool)
     is_other[result.valid_idx] = False
     truth = labels[result.valid_idx]
-    scores = {}
-    for name, fit in CANDIDATES.items():
-        rule = fit(oof[is_other], labels[is_other])
-        scores[name] = metrics.abs_sum(rule.apply(result.valid_probs), truth).per_20k
+    answers_by = {
+        name: fit(oof[is_other], labels[is_other]).apply(result.valid_probs)
+        for name, fit in CANDIDATES.items()
+    }
     history = folder.load_history(run, result.seed, result.fold)
     return {
         "seed": result.seed,
         "fold": result.fold,
         "n_rows": len(truth),
-        "per_20k": scores,
-        "accuracy": metrics.accuracy(result.valid_probs, truth),
+        "per_20k": {
+            name: metrics.abs_sum(answers, truth).per_20k for name, answers in answers_by.items()
+        },
+        "accuracy": metrics.accuracy(answers_by[chosen], truth),
         "last_loss": float(history["loss"].iloc[-1]),
         "train_seconds": float(history["seconds"].sum()),
         # Not in the histories of folds from before it was stored.
@@ -240,7 +250,7 @@ def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
             pictures.training_curves(histories),
             "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
         ),
-        *probs_pictures(predictions, outcome.rules),
+        *probs_pictures(predictions, outcome.rules, outcome.chosen),
         pages.Picture(
             "costliest",
             pictures.costliest_beats(train.signals, labels, oof, costs, train.ids),

@@ -12,7 +12,7 @@ def score(
     file: Annotated[Path, typer.Argument(help="The submission to score.")],
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV with id,label; default: the labels of the bundled test beats."),
+        typer.Option(help="CSV with id,label; only for the bundled test rows it is not needed."),
     ] = None,
 ) -> dict[str, Any]:
     """Score a submission: abs-sum (lower is better) as sum, per row and per 20k rows, by class.
@@ -22,11 +22,20 @@ def score(
     Example: hbcomp score submissions/quickstart.csv
     """
     from hbcomp.data.truth import read_truth
+    from hbcomp.errors import InputError
     from hbcomp.scoring.metrics import describe
     from hbcomp.submissions.files import read_submission
+    from hbcomp.submissions.origin import SAMPLE, sample
 
     submission = read_submission(file)
-    labels = read_truth(truth, submission.ids, submission.answers.shape[1])
+    if truth is None:
+        if {*submission.ids.tolist()} != {*sample().ids.tolist()}:
+            raise InputError(
+                f"{file}: its ids are not those of {SAMPLE}, the only ones whose labels come with "
+                "hbcomp; name the file of the labels with --truth"
+            )
+        cli.console.print(f"scored by the labels of {SAMPLE}, whose ids these are")
+    labels = read_truth(truth, submission.ids, submission.answers.shape[1], submission.id_column)
     numbers = describe(submission.answers, labels)
     _print(file, numbers)
     return {"file": str(file), **numbers}
@@ -39,7 +48,7 @@ def _print(file: Path, numbers: dict[str, Any]) -> None:
 
     title = Text(f"{file}: what each true class costs", style="bold")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("class", "rows", "abs-sum", "per row", "recall"):
+    for name in ("class", "rows", "abs-sum", "per row", "recall", "answered none"):
         table.add_column(name, justify="right")
     for row in numbers["by_class"]:
         table.add_row(
@@ -48,11 +57,13 @@ def _print(file: Path, numbers: dict[str, Any]) -> None:
             f"{row['total']:.3f}",
             f"{row['mean']:.5f}",
             f"{row['recall']:.4f}",
+            f"{row['n_none']:,}",
         )
     cli.console.print(table)
     cli.console.print(
         f"abs-sum {numbers['sum']:.3f} over {numbers['n_rows']:,} rows = {numbers['mean']:.5f} "
-        f"per row = {numbers['per_20k']:.1f} per 20k; accuracy {numbers['accuracy']:.4f}"
+        f"per row = {numbers['per_20k']:.1f} per 20k; "
+        f"accuracy of the answers {numbers['accuracy']:.4f}"
     )
 
 

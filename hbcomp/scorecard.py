@@ -11,7 +11,7 @@ from hbcomp import pages, pictures
 from hbcomp.data.load import Data
 from hbcomp.predictions import Predictions
 from hbcomp.scoring import metrics
-from hbcomp.scoring.choice import RuleResult
+from hbcomp.scoring.choice import CANDIDATES, RuleResult, cross_fitted_answers
 from hbcomp.scoring.decision import Clip
 from hbcomp.scoring.paired import paired_difference
 from hbcomp.scoring.shift import measure_shift, measure_transfers
@@ -25,20 +25,20 @@ def scorecard(
     """Return every rule's scores, the chosen one, accuracy, classes and confusion as JSON values.
 
     With test rows, also how their probabilities differ and which rules survive that. `rules` are
-    those of `evaluate_rules` on the predictions; the classes are scored under the chosen rule
-    fitted on all rows, the confusion by the most probable class.
+    those of `evaluate_rules` on the predictions; accuracy, classes and confusion are those of the
+    chosen rule's cross-fitted answers.
     """
     labels, oof, test = predictions.labels, predictions.oof_probs, predictions.test_probs
     has_test = len(test) > 1
-    answers = chosen.rule.apply(oof)
+    answers = oof_answers(predictions, chosen.name)
     return {
         "rules": [_rule_numbers(rule, chosen) for rule in rules],
         "chosen": {"name": chosen.name, "rule": chosen.rule.model_dump(mode="json")},
         "expected_per_20k": chosen.cross_fitted.per_20k,
         "expected_standard_error": standard_error(chosen.costs),
-        "accuracy": metrics.accuracy(oof, labels),
+        "accuracy": metrics.accuracy(answers, labels),
         "by_class": [asdict(row) for row in metrics.abs_sum_by_class(answers, labels)],
-        "confusion": metrics.confusion(oof, labels).tolist(),
+        "confusion": metrics.confusion(answers, labels).tolist(),
         "shift": measure_shift(oof, test).to_json() if has_test else None,
         "transfers": [
             {
@@ -51,6 +51,13 @@ def scorecard(
             for each in (measure_transfers(rules, oof, test) if has_test else [])
         ],
     }
+
+
+def oof_answers(predictions: Predictions, rule: str) -> Float64[np.ndarray, "n k"]:
+    """Return the out-of-fold answers under the candidate rule of that name, cross-fitted."""
+    return cross_fitted_answers(
+        CANDIDATES[rule], predictions.oof_probs, predictions.labels, predictions.fold_of_row
+    )
 
 
 def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
@@ -127,15 +134,18 @@ def class_table(summary: Summary) -> pages.Table:
             f"{row['total']:.1f}",
             f"{row['mean']:.5f}",
             f"{row['recall']:.4f}",
+            f"{row['n_none']:,}",
         ]
         for row in summary["by_class"]
     ]
-    header = ["class", "rows", "abs-sum", "per row", "recall"]
-    return pages.Table("By true class, under the chosen rule fitted on all rows", header, rows)
+    header = ["class", "rows", "abs-sum", "per row", "recall", "answered none"]
+    return pages.Table("By true class, under the chosen rule, cross-fitted", header, rows)
 
 
-def probs_pictures(predictions: Predictions, rules: Sequence[RuleResult]) -> list[pages.Picture]:
-    """Return what out-of-fold probabilities look like: confusion, thresholds, reliability."""
+def probs_pictures(
+    predictions: Predictions, rules: Sequence[RuleResult], chosen: RuleResult
+) -> list[pages.Picture]:
+    """Return pictures of the chosen rule's confusion, of thresholds and of reliability."""
     oof, labels = predictions.oof_probs, predictions.labels
     points = {
         rule.name: (rule.rule.lo, rule.rule.hi) for rule in rules if isinstance(rule.rule, Clip)
@@ -143,8 +153,9 @@ def probs_pictures(predictions: Predictions, rules: Sequence[RuleResult]) -> lis
     return [
         pages.Picture(
             "confusion",
-            pictures.confusion(metrics.confusion(oof, labels)),
-            "Out-of-fold confusion: true classes in rows, most probable classes in columns.",
+            pictures.confusion(metrics.confusion(oof_answers(predictions, chosen.name), labels)),
+            f"Out-of-fold confusion under rule {chosen.name}, cross-fitted: true classes in rows, "
+            "answered classes in columns; none is an answer of zeros, which names no class.",
         ),
         pages.Picture(
             "thresholds",
@@ -188,11 +199,26 @@ def transfer_tables(summary: Summary) -> list[pages.Table]:
     return [pages.Table(title, header, rows, note)]
 
 
+def selection_bias(name: str, selected: Sequence[str]) -> str:
+    """Return in a sentence that choices were made on the scored rows; nothing without any."""
+    if not selected:
+        return ""
+    *most, last = selected
+    what = f"{', '.join(most)} and {last}" if most else last
+    verb = "were" if most or last.endswith("s") else "was"
+    return (
+        f"The {what} {verb} chosen for {name} on these very rows, which makes its score here "
+        "too good (selection bias); the standard error does not count that."
+    )
+
+
 def expectation(summary: Summary) -> str:
     """Return in a sentence what the leaderboard is expected to say."""
+    n_none = sum(row["n_none"] for row in summary["by_class"])
     return (
         f"answers by rule {summary['chosen']['name']!r}: expected "
         f"{summary['expected_per_20k']:.1f} ± {summary['expected_standard_error']:.1f} per 20k "
         "rows (out-of-fold, cross-fitted, ± one standard error of the row sample); "
-        f"accuracy {summary['accuracy']:.4f}"
+        f"accuracy of the answers {summary['accuracy']:.4f}"
+        + (f", with {n_none:,} rows answered none, which is never right" if n_none else "")
     )

@@ -11,7 +11,8 @@ from hbcomp import cli
 def submit(
     file: Annotated[str, typer.Argument(help="The submission, or the start of its hash.")],
     test: Annotated[
-        Path | None, typer.Option(help="The file with the test ids; without it only the format.")
+        Path | None,
+        typer.Option(help="The file with the test ids; default: that of the run that wrote it."),
     ] = None,
     per_day: Annotated[
         int | None,
@@ -25,10 +26,12 @@ def submit(
     by_hand: Annotated[
         bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
     ] = False,
-    id_column: Annotated[str, typer.Option(help="The test file's id column.")] = "id",
+    id_column: Annotated[
+        str | None, typer.Option(help="The id column; default: as in that run, or else id.")
+    ] = None,
     signal_column: Annotated[
-        str, typer.Option(help="The test file's signal column.")
-    ] = "heartbeat_signals",
+        str | None, typer.Option(help="The test file's signal column; default: as in that run.")
+    ] = None,
 ) -> dict[str, Any]:
     """Check a submission for the last time and mark it as sent; you upload it.
 
@@ -37,14 +40,12 @@ def submit(
 
     Example: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
     """
-    from hbcomp.data.dataset import DataConfig
-    from hbcomp.data.reader import read_dataset
     from hbcomp.submissions import FOLDER, sending
+    from hbcomp.submissions.origin import Asked
 
-    columns = DataConfig(id_column=id_column, signal_column=signal_column)
     return sending.submit(
         file,
-        read_dataset(test, columns, labelled=False).ids if test else None,
+        Asked(test, id_column, signal_column),
         per_day,
         FOLDER,
         cli.console,

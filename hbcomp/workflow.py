@@ -36,7 +36,7 @@ def run(
         with watch.phase("write"):
             run.discard_outputs()
             _write_predictions(outcome, run)
-            submission = _submit(outcome, run)
+            submission = _submit(outcome, run, config.data.id_column)
         with watch.phase("draw"):
             drawn = draw(outcome, run)
         seconds = watch.total()
@@ -69,7 +69,7 @@ def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
         write_pseudo_rows(run.path / "pseudo.csv", predictions.test_ids, rows_of_net)
 
 
-def _submit(outcome: Outcome, run: RunFolder) -> Path | None:
+def _submit(outcome: Outcome, run: RunFolder, id_column: str) -> Path | None:
     test, chosen = outcome.material.data.test, outcome.chosen
     if not test:
         return None
@@ -83,5 +83,5 @@ def _submit(outcome: Outcome, run: RunFolder) -> Path | None:
         n_scored=len(chosen.costs),
     )
     answers = chosen.rule.apply(outcome.predictions.test_probs)
-    write_submission(path, outcome.predictions.test_ids, answers, provenance)
+    write_submission(path, outcome.predictions.test_ids, answers, provenance, id_column)
     return path

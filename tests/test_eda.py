@@ -100,12 +100,13 @@ def test_statistics_leave_the_padding_out_and_allow_an_all_zero_row() -> None:
 @pytest.mark.usefixtures("no_drawing")
 def test_drift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path) -> None:
     beats = padded_beats(60)
+    others = np.char.add("t", beats.ids)
     shifted = Dataset(beats.ids, np.where(beats.signals > 0, beats.signals + np.float32(1), 0))
-    for name, data in {"a": beats, "b": Dataset(beats.ids, beats.signals)}.items():
+    for name, data in {"a": beats, "b": Dataset(others, beats.signals)}.items():
         write_competition_csv(tmp_path / f"{name}.csv", data)
     same = eda.eda(tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "same")["drift"]
     assert {row["shift_in_deviations"] for row in same} == {0.0}
-    renamed = Dataset(np.char.add("t", beats.ids), shifted.signals)
+    renamed = Dataset(others, shifted.signals)
     write_competition_csv(tmp_path / "c.csv", renamed)
     drift = eda.eda(tmp_path / "a.csv", tmp_path / "c.csv", tmp_path / "moved")["drift"]
     by_name = {row["quantity"]: row for row in drift}

@@ -204,7 +204,7 @@ def test_the_files_of_a_run_import_as_that_run(place):
         for name in ("run", "copy")
     ]
     assert [report["kind"] for report in reports] == ["run", "imported"]
-    for key in ("rules", "chosen", "expected_per_20k", "by_class", "confusion"):
+    for key in ("rules", "chosen", "expected_per_20k", "by_class", "confusion", "accuracy"):
         assert reports[0][key] == reports[1][key], key
     assert "the 3 folds of its file" in (place / "experiments/copy/report.html").read_text()
 

@@ -209,7 +209,7 @@ def test_many_folds_share_one_legend_entry() -> None:
 
 
 def test_confusion_cells_name_counts_and_shares_of_their_row() -> None:
-    figure = pictures.confusion(np.array([[99_990, 10], [0, 0]]))
+    figure = pictures.confusion(np.array([[99_990, 10, 0], [0, 0, 0]]))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["99,990\n100.0 %", "10\n0.01 %", "0\n0.00 %", "0\n0.00 %"]
     pictures.to_png(figure)
@@ -259,7 +259,7 @@ def test_a_label_column_of_many_values_still_fits_on_a_page() -> None:
     for figure in (
         pictures.label_counts(labels),
         pictures.example_beats(signals, labels, labels.astype(str), n_per_class=1),
-        pictures.confusion(np.eye(400, dtype=np.int64)),
+        pictures.confusion(np.eye(400, 401, dtype=np.int64)),
     ):
         assert figure.get_size_inches()[1] < 30
 

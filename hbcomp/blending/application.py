@@ -53,7 +53,7 @@ def apply_blend(
         standard_error=report.expected_standard_error,
         n_scored=report.data.n_train,
     )
-    write_submission(path, ids, recipe.answers(stack), provenance)
+    write_submission(path, ids, recipe.answers(stack), provenance, report.id_column)
     return {
         "experiment": folder.name,
         "n_rows": len(ids),

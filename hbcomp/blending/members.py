@@ -80,6 +80,10 @@ def load_members(names: Sequence[str]) -> Members:
 
 def _check(runs: Sequence[RunFolder]) -> None:
     names = [run.name for run in runs]
+    if len(names) < 2:
+        raise InputError(
+            f"a blend combines two experiments or more, but got {', '.join(names)} alone"
+        )
     problems = [
         f"{name} is named {names.count(name)} times"
         for name in sorted({*names})

@@ -22,11 +22,14 @@ def weights_of(blended: Blended) -> list[float] | None:
 
 def tables(blended: Blended, summary: Summary) -> list[Table]:
     """Return what a person wants to see of a blend, the result last."""
-    found = [_method_table(blended), _calibration_table(blended), rule_table(summary)]
-    found += transfer_tables(summary)
-    if len(blended.members.names) > 1:
-        found[1:1] = [_member_table(blended), *_pair_tables(blended)]
-    return found
+    return [
+        _method_table(blended),
+        _member_table(blended),
+        *_pair_tables(blended),
+        _calibration_table(blended),
+        rule_table(summary),
+        *transfer_tables(summary),
+    ]
 
 
 def _method_table(blended: Blended) -> Table:
@@ -88,12 +91,13 @@ def _pair_tables(blended: Blended) -> list[Table]:
         [name, *(f"{value:,}" for value in row)] for name, row in zip(names, mended, strict=True)
     ]
     return [
-        Table("Rows on which two members call different classes", ["", *names], share),
+        Table("Rows on which the most probable classes of two members differ", ["", *names], share),
         Table(
             "Who repairs whose errors",
             ["wrong", *names],
             count,
-            "Rows that the member at the left calls wrong and the one above calls right.",
+            "Rows whose most probable class is wrong by the member at the left and right by that "
+            "above.",
         ),
     ]
 
@@ -131,7 +135,7 @@ def _gap(difference: Difference) -> str:
 
 def write(blended: Blended, summary: Summary, run: RunFolder) -> None:
     """Write report.html and the pictures in it."""
-    drawn = probs_pictures(blended.predictions, blended.rules)
+    drawn = probs_pictures(blended.predictions, blended.rules, blended.rule)
     write_pictures(run.path / "pictures", drawn)
     sections: Sequence[Section] = [*tables(blended, summary), class_table(summary), *drawn]
     write_page(

@@ -72,6 +72,7 @@ class Blended:
     rule: RuleResult
     singles: list[Single]
     without: list[Difference]  # what the blend costs more without each member
+    selected: tuple[str, ...]  # what was fitted or chosen by these rows
 
     @property
     def predictions(self) -> Predictions:
@@ -119,21 +120,31 @@ def blend(members: Members, wish: BlendWish) -> Blended:
         rule=rule,
         singles=[_single(name, each) for name, each in members.predictions.items()],
         without=_without(members, method, wish.seed),
+        selected=_selected(wish, method, methods),
     )
 
 
+def _selected(
+    wish: BlendWish, method: MethodResult, methods: Sequence[MethodResult]
+) -> tuple[str, ...]:
+    """Return what of the blend was fitted or chosen by the rows it is scored on."""
+    found = {
+        "weights": METHODS[method.name].is_fitted,
+        "method": wish.method == "auto" and len(methods) > 1,
+        "calibration": wish.calibration == "auto",
+        "rule": wish.rule == "auto",
+    }
+    return tuple(name for name, is_selected in found.items() if is_selected)
+
+
 def _names(members: Members, wanted: str) -> Sequence[str]:
-    """Return the methods to compare; one member has none to choose between.
+    """Return the methods to compare.
 
     Over different folds only those without fitted weights are left:
     with the same folds, the nets that predict a held-out fold predicted no row that its weights
     were fitted on, so it is scored as new rows by new nets. Over different folds they did, as
     do the nets of a member's further seeds, which is accepted: no row's own label is seen.
     """
-    if len(members.names) == 1:
-        if wanted not in ("auto", "mean"):
-            raise InputError(f"method {wanted} needs two members or more, but there is one")
-        return ("mean",)
     if members.has_same_folds:
         return tuple(METHODS)
     if wanted != "auto" and METHODS[wanted].is_fitted:
@@ -164,9 +175,6 @@ def _single(name: str, predictions: Predictions) -> Single:
 
 
 def _without(members: Members, method: MethodResult, seed: int) -> list[Difference]:
-    if len(members.names) < 2:
-        return []
-
     def fit(stack: Float64[np.ndarray, "m n k"], labels: np.ndarray) -> Combination:
         return METHODS[method.name].fit(stack, labels, seed)
 

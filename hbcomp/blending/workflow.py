@@ -17,7 +17,7 @@ from hbcomp.files import write_text
 from hbcomp.machine import machine
 from hbcomp.pages import print_table
 from hbcomp.predictions import write_predictions
-from hbcomp.scorecard import expectation, scorecard
+from hbcomp.scorecard import expectation, scorecard, selection_bias
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.submissions import FOLDER
@@ -59,6 +59,7 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
             for each in blended.methods
         },
         "expected_per_20k": round(summary["expected_per_20k"], 3),
+        "accuracy": summary["accuracy"],
         "against_best_member": {
             "member": blended.best_single.name,
             "per_20k": round(blended.against_best_single.per_20k, 3),
@@ -119,6 +120,7 @@ def _summarise(blended: Blended, folder: RunFolder, seconds: float) -> dict[str,
             name: weights[place] if weights else None for place, name in enumerate(members.names)
         },
         "has_same_folds": members.has_same_folds,
+        "selected": list(blended.selected),
         "data": _data_numbers(members),
         **scorecard(blended.predictions, blended.rules, blended.rule),
         "methods": [
@@ -137,8 +139,10 @@ def _summarise(blended: Blended, folder: RunFolder, seconds: float) -> dict[str,
 
 def _data_numbers(members: Members) -> dict[str, Any]:
     first = members.first
+    report = read_report(find_run(members.names[0]).report_file)
     return {
-        "train": read_report(find_run(members.names[0]).report_file).data.train,
+        "train": report.data.train,
+        "id_column": report.id_column,
         "n_train": len(first.train_ids),
         "n_test": len(first.test_ids),
         "n_classes": first.oof_probs.shape[1],
@@ -157,7 +161,13 @@ def _write(
     if len(predictions.test_ids):
         submission = FOLDER / f"{folder.name}.csv"
         answers = recipe.answers(blended.members.test)
-        write_submission(submission, predictions.test_ids, answers, _provenance(blended, summary))
+        write_submission(
+            submission,
+            predictions.test_ids,
+            answers,
+            _provenance(blended, summary),
+            summary["data"]["id_column"],
+        )
     write_recipe(folder.recipe_file, recipe)
     page.write(blended, summary, folder)
     write_text(folder.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
@@ -182,5 +192,6 @@ def _verdict(blended: Blended) -> str:
     return (
         f"{blended.method.name} of {len(blended.members.names)}: {gap.per_20k:+.1f} ± "
         f"{gap.standard_error:.1f} per 20k ({share:+.1%}) against the best member, {best.name} "
-        f"({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, same rows"
+        f"({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, same rows. "
+        f"{selection_bias('the blend', blended.selected)}"
     )

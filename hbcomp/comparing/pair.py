@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,16 @@ from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.files import csv_bytes, write_bytes
 from hbcomp.pages import Link, Picture, Text
 from hbcomp.predictions import Predictions, check_aligned, have_same_folds
-from hbcomp.scorecard import standard_error
+from hbcomp.scorecard import oof_answers, standard_error
 from hbcomp.scoring.changes import changes
-from hbcomp.scoring.choice import CANDIDATES, check_rule_name, cross_fitted_answers
+from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.metrics import called_class, row_costs, score_of
-from hbcomp.scoring.paired import bootstrap_interval, mcnemar, paired_difference
-
-LEVEL: Final = 0.95
+from hbcomp.scoring.paired import (
+    LEVEL_OF_NOISE,
+    bootstrap_interval,
+    mcnemar,
+    paired_difference,
+)
 
 Numbers = dict[str, Any]
 
@@ -45,36 +48,40 @@ class Side:
     costs: Float64[np.ndarray, " n"]
     called: Int64[np.ndarray, " n"]
     test_answers: Float64[np.ndarray, "m k"]
+    selected: tuple[str, ...] = ()  # what of it was chosen by these rows
 
 
-def judge(name: str, rule: str, predictions: Predictions) -> Side:
+def judge(name: str, rule: str, predictions: Predictions, selected: tuple[str, ...] = ()) -> Side:
     """Return an experiment under the candidate rule of that name."""
     fit = CANDIDATES[rule]
     oof, labels = predictions.oof_probs, predictions.labels
-    answers = cross_fitted_answers(fit, oof, labels, predictions.fold_of_row)
+    answers = oof_answers(predictions, rule)
     return Side(
         name=name,
         rule=rule,
         costs=row_costs(answers, labels),
         called=called_class(answers),
         test_answers=fit(oof, labels).apply(predictions.test_probs),
+        selected=selected,
     )
 
 
 def contrast(first: Side, second: Side, labels: Int64[np.ndarray, " n"]) -> Numbers:
     """Return every number of a comparison as JSON values; differences are first minus second."""
     is_right, is_other_right = first.called == labels, second.called == labels
-    low, high = bootstrap_interval(first.costs, second.costs, level=LEVEL)
+    gap = paired_difference(first.costs, second.costs)
+    low, high = bootstrap_interval(first.costs, second.costs)
     has_test = len(first.test_answers) > 0
     return {
         "first": _side_numbers(first, is_right),
         "second": _side_numbers(second, is_other_right),
         "n_rows": len(labels),
         "difference": {
-            **asdict(paired_difference(first.costs, second.costs)),
+            **asdict(gap),
             "low": low,
             "high": high,
-            "level": LEVEL,
+            "level": LEVEL_OF_NOISE,
+            "is_beyond_noise": gap.is_beyond_noise,
         },
         "by_class": _class_numbers(first, second, labels),
         "n_both_right": int((is_right & is_other_right).sum()),
@@ -91,6 +98,7 @@ def _side_numbers(side: Side, is_right: Bool[np.ndarray, " n"]) -> Numbers:
         "per_20k": score_of(side.costs).per_20k,
         "standard_error": standard_error(side.costs),
         "accuracy": float(is_right.mean()),
+        "selected": list(side.selected),
     }
 
 
@@ -152,8 +160,8 @@ def compare_experiments(
     members = {run.name: Predictions.load(run.predictions_file) for run in pair}
     check_aligned(members)
     one, other = (
-        judge(name, _rule_of(name, rule, report), predictions)
-        for (name, predictions), report in zip(members.items(), reports, strict=True)
+        judge(name, _rule_of(name, rule, report), predictions, _selected(run, report))
+        for run, (name, predictions), report in zip(pair, members.items(), reports, strict=True)
     )
     common = members[first.name]
     numbers = {
@@ -170,7 +178,7 @@ def compare_experiments(
     for table in pair_page.tables(numbers):
         pages.print_table(table, console)
     console.print(pair_page.verdict(numbers))
-    for note in pair_page.grouping_notes(numbers):
+    for note in pair_page.notes(numbers):
         console.print(note)
     return {**numbers, "page": str(page), "changed_rows": str(listed)}
 
@@ -182,6 +190,10 @@ def _rule_of(name: str, wanted: str, report: Report) -> str:
             f"{name}: its rule {chosen!r} cannot be cross-fitted here; give both one with --rule"
         )
     return chosen
+
+
+def _selected(run: RunFolder, report: Report) -> tuple[str, ...]:
+    return ("hyperparameters",) if run.is_tuned else report.selected_by_rows
 
 
 def _is_grouped(report: Report) -> bool:

@@ -13,7 +13,8 @@ from hbcomp.comparing import pictures
 from hbcomp.data.dataset import Dataset
 from hbcomp.pages import Link, Picture, Section, Table, Text
 from hbcomp.predictions import Predictions
-from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
+from hbcomp.scorecard import selection_bias
+from hbcomp.scoring.paired import NOISE
 
 FOLDER: Final = "comparisons"  # of the pages, beside the experiments
 JOINT: Final = "~"  # no experiment's name holds it, so that two pairs never share a file
@@ -26,17 +27,32 @@ def verdict(numbers: Numbers) -> str:
     """Return the difference in a sentence."""
     gap = numbers["difference"]
     first, second = (numbers[side]["experiment"] for side in ("first", "second"))
-    is_clear = abs(gap["per_20k"]) > N_ERRORS_BEYOND_NOISE * gap["standard_error"]
+    better = numbers["first" if gap["per_20k"] < 0 else "second"]
+    noise = f"The difference is beyond noise: more than {NOISE}."
+    if not gap["is_beyond_noise"]:
+        noise = f"It is within noise: at most {NOISE}."
+    elif better["selected"]:
+        noise = (
+            f"That is more than {NOISE}, but no proof that {better['experiment']} is better: it "
+            "was chosen on these rows."
+        )
     return (
         f"{first} minus {second}: {gap['per_20k']:+.1f} ± {gap['standard_error']:.1f} per 20k rows "
         f"({100 * gap['level']:.0f} % bootstrap interval {gap['low']:+.1f} to {gap['high']:+.1f}; "
-        f"{numbers['n_rows']:,} rows, paired, cross-fitted). "
-        + ("The difference is beyond noise." if is_clear else "It is within noise.")
+        f"{numbers['n_rows']:,} rows, paired, cross-fitted). " + noise
     )
 
 
-def grouping_notes(numbers: Numbers) -> Iterator[str]:
-    """Yield how to read the difference, where only one experiment held out whole groups."""
+def notes(numbers: Numbers) -> Iterator[str]:
+    """Yield how to read the difference where the two were not made alike."""
+    sides = (numbers["first"], numbers["second"])
+    yield from filter(
+        None, (selection_bias(side["experiment"], side["selected"]) for side in sides)
+    )
+    yield from _grouping_notes(numbers)
+
+
+def _grouping_notes(numbers: Numbers) -> Iterator[str]:
     is_grouped, is_other_grouped = numbers["is_grouped"]
     if is_grouped == is_other_grouped:
         return
@@ -86,7 +102,7 @@ def _paragraphs(numbers: Numbers) -> Iterator[str]:
         "counts rows called right or wrong, where the score also counts answers in between and "
         "none."
     )
-    yield from grouping_notes(numbers)
+    yield from notes(numbers)
     if not numbers["has_same_folds"]:
         yield (
             "The two were cross-validated over different folds. The rows are the same, but part of "
@@ -107,7 +123,7 @@ def _score_table(numbers: Numbers) -> Table:
         for side, is_grouped in zip(sides, numbers["is_grouped"], strict=True)
     ]
     title = f"Out-of-fold, cross-fitted, {numbers['n_rows']:,} rows"
-    header = ["experiment", "rule", "groups", "abs-sum per 20k", "called right"]
+    header = ["experiment", "rule", "groups", "abs-sum per 20k", "accuracy"]
     return Table(title, header, rows)
 
 

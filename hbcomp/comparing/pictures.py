@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from hbcomp import pictures
 from hbcomp.pictures import ACCENT, INK, QUIET, class_colour, padded_lengths, printable, styled
 from hbcomp.scoring.metrics import class_name
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
 
-TWO_SIDED_95: Final = 1.96  # standard errors of a normal
 SCORE: Final = "abs-sum per 20k rows"
 N_COLUMNS: Final = 3  # of beats beside each other
 
@@ -55,14 +55,14 @@ def ranking(
     scores: Float64[np.ndarray, " n"],
     standard_errors: Float64[np.ndarray, " n"],
 ) -> Figure:
-    """Return scores with their 95 % intervals, the first on top."""
+    """Return scores with the intervals of their noise, the first on top."""
     figure = pictures._figure(0.9 + 0.32 * len(names))
     axes = figure.subplots()
     heights = np.arange(len(names))
-    axes.errorbar(scores, heights, xerr=TWO_SIDED_95 * standard_errors, fmt="o", color=ACCENT)
+    axes.errorbar(scores, heights, xerr=N_ERRORS_OF_NOISE * standard_errors, fmt="o", color=ACCENT)
     axes.axvline(scores[0], color=QUIET, linewidth=1, linestyle="--")
     axes.set_yticks(heights, [printable(name, 26) for name in names])
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{SCORE}, 95 % interval")
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{SCORE}, ± {NOISE}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(axis="x")
     return figure
@@ -83,8 +83,8 @@ def expected_against_real(
     axes = figure.subplots()
     ends = [float(min(expected.min(), real.min())), float(max(expected.max(), real.max()))]
     axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle="--", label="as expected")
-    reach = TWO_SIDED_95 * gap_errors
-    label = "submission, 95 % interval"
+    reach = N_ERRORS_OF_NOISE * gap_errors
+    label = f"submission, ± {NOISE}"
     axes.errorbar(expected, real, xerr=reach, fmt="o", color=ACCENT, label=label)
     for name, x, y in zip(names, expected, real, strict=True):
         axes.annotate(

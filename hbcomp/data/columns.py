@@ -1,7 +1,9 @@
 """Which column of a file holds what: the layouts of the competition and of plain wide tables."""
 
+import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,9 @@ from hbcomp.errors import MAX_SHOWN, InputError
 
 # pandas writes an unnamed index under this name; it is no sample.
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
+
+# A column of one time step of a numbered series: s0, s1, ... or 0, 1, ... or t_0.5ms, t_1.0ms, ...
+NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)(\D*)", re.ASCII | re.DOTALL)
 
 # What it writes and reads as the name of a column without one.
 UNNAMED = re.compile(r"(Unnamed: \d+)?")
@@ -36,14 +41,6 @@ class Columns:
         others = [column for column in (self.label, self.group) if column is not None]
         return sorted({self.id, *others, *self.samples})
 
-    @property
-    def hint(self) -> str:
-        """What to add to a message when a misspelt signal column may be behind the problems."""
-        if self.is_list or len(self.samples) > MAX_SHOWN:
-            return ""
-        names = ", ".join(repr(self.names[column]) for column in self.samples)
-        return f" (no signal column found, so each of {names} was read as one sample)"
-
 
 def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: bool) -> Columns:
     """Return where everything is, or raise an InputError that lists what the file has."""
@@ -53,7 +50,12 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         wanted += [config.group_column] if config.group_column is not None else []
     problems = [f"no column {name!r}" for name in wanted if name not in names]
     problems += [f"column {name!r} occurs {n} times" for name, n in Counter(names).items() if n > 1]
-    special = {config.id_column, config.label_column, config.group_column}
+    special = {
+        config.id_column,
+        config.label_column,
+        config.group_column,
+        *config.ignored_columns,
+    }
     is_list = config.signal_column in names
     samples = tuple(
         position
@@ -65,6 +67,8 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         problems.append("a column without a name would be read as a sample; is it an index?")
     if not samples:
         problems.append(f"no column {config.signal_column!r} and none that could be a sample")
+    elif not is_list and not problems:
+        problems += _series_problems([names[position] for position in samples], config)
     if problems:
         raise InputError.of(path, [*problems, f"the file has {_shortened(names)}"])
 
@@ -79,6 +83,43 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         samples=samples,
         is_list=is_list,
     )
+
+
+def _series_problems(names: list[str], config: DataConfig) -> Iterator[str]:
+    """Yield which columns cannot be the time steps of one signal: those outside one series.
+
+    A number that is no time step (an age, a fold) would otherwise be trained on as one.
+    """
+    parts = [NUMBERED.fullmatch(name) for name in names]
+    families = Counter((part[1], part[3]) for part in parts if part)
+    if not families:
+        yield (
+            f"no column {config.signal_column!r}, and the other columns are not a numbered series "
+            "of time steps (s0, s1, ...)"
+        )
+        return
+    prefix, suffix = max(families, key=lambda family: families[family])
+    others = [
+        name
+        for name, part in zip(names, parts, strict=True)
+        if not part or (part[1], part[3]) != (prefix, suffix)
+    ]
+    if others:
+        yield (
+            f"the time steps must be one numbered series, like {prefix}0{suffix}, {prefix}1{suffix}"
+            f", ..., but {_shortened(others)} {'is' if len(others) == 1 else 'are'} not of it; "
+            f"name what is no time step: --set 'data.ignored_columns={json.dumps(others)}' in cv, "
+            "--ignore-column in eda and groups"
+        )
+        return
+    numbers = [float(part[2]) for part in parts if part]
+    for place in range(1, len(numbers)):
+        if numbers[place] <= numbers[place - 1]:
+            yield (
+                "the columns of the time steps must be in the order of their numbers, but "
+                f"{names[place]!r} comes after {names[place - 1]!r}"
+            )
+            return
 
 
 def _shortened(names: list[str]) -> str:

@@ -24,6 +24,7 @@ class DataConfig(Section):
     signal_column: str = "heartbeat_signals"
     label_column: str = "label"
     group_column: str | None = None
+    ignored_columns: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":

@@ -77,7 +77,8 @@ def check_pair(train: Dataset, test: Dataset) -> None:
     """Raise an InputError unless the two can be train and test of one task.
 
     An id in both is allowed where the signal is the same (`find_duplicates` counts it); with
-    another signal it names two different beats, and a submission would be ambiguous.
+    another signal it names two different beats, and a submission would be ambiguous. A test file
+    of training rows only is the wrong file.
     """
     if train.n_timepoints != test.n_timepoints:
         raise InputError(
@@ -85,6 +86,7 @@ def check_pair(train: Dataset, test: Dataset) -> None:
             f"{train.source} have {train.n_timepoints}"
         )
     row_of_id = {row_id: row for row, row_id in enumerate(train.ids.tolist())}
+    n_shared = sum(row_id in row_of_id for row_id in test.ids.tolist())
     differing = [
         row_id
         for row, row_id in enumerate(test.ids.tolist())
@@ -95,6 +97,11 @@ def check_pair(train: Dataset, test: Dataset) -> None:
         raise InputError(
             f"{test.source}: an id means one beat, but these have another signal in "
             f"{train.source}: {listed(differing, 'id')}"
+        )
+    if n_shared == test.n_rows:
+        raise InputError(
+            f"{test.source}: all of its {test.n_rows:,} rows are training rows of {train.source}, "
+            "with the same ids and signals; name the file of the rows to answer"
         )
 
 

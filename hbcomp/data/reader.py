@@ -22,7 +22,8 @@ def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
     """Return the beats of a file, or raise one InputError that names all its problems.
 
     With a column called `signal_column`, that holds the signals: comma-separated in CSV, a list
-    in parquet. Without, every column but id, label and group is a sample, in file order. Labels
+    in parquet. Without, every column but id, label, group and those to be ignored is a sample, in
+    file order; their names must be one numbered series. Labels
     and groups are read only where `labelled`; a test file may have such columns, unread.
     """
     try:

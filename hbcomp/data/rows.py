@@ -110,8 +110,7 @@ def parse_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Dataset:
         beats.add(number, row)
     if beats.n_problems:
         n_more = beats.n_problems - len(beats.problems)
-        error = InputError.of(path, beats.problems, n_more=n_more)
-        raise InputError(f"{error}{columns.hint}")
+        raise InputError.of(path, beats.problems, n_more=n_more)
     if not beats.row_of_id:
         raise InputError(f"{path}: there is a header but no data row")
     return Dataset(

@@ -12,16 +12,19 @@ from hbcomp.data.dataset import listed
 from hbcomp.errors import InputError
 
 
-def read_values(path: Path, column: str, ids: np.ndarray) -> list[str]:
+def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id") -> list[str]:
     """Return the text of `column` for each of `ids`, in their order.
 
-    The file needs a header with `id` and `column`; its ids must be exactly the given ones, each
-    once, in any order.
+    The file needs a header with `id_column`, or else `id`, and `column`; its ids must be exactly
+    the given ones, each once, in any order.
     """
     header, rows = read_rows(path)
-    if header.count("id") != 1 or header.count(column) != 1:
-        raise InputError(f"{path}: needs the columns 'id' and {column!r} once, but has {header}")
-    id_at, value_at = header.index("id"), header.index(column)
+    id_name = id_column if id_column in header else "id"
+    if header.count(id_name) != 1 or header.count(column) != 1:
+        raise InputError(
+            f"{path}: needs the columns {id_column!r} and {column!r} once, but has {header}"
+        )
+    id_at, value_at = header.index(id_name), header.index(column)
     value_of_id = {row[id_at]: row[value_at] for row in rows}
     problems = list(id_problems([row[id_at] for row in rows], ids.tolist()))
     empty = [row_id for row_id, value in value_of_id.items() if not value.strip()]

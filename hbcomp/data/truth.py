@@ -14,7 +14,7 @@ from hbcomp.errors import InputError
 
 
 def read_truth(
-    path: Path | None, ids: Shaped[np.ndarray, " n"], n_classes: int
+    path: Path | None, ids: Shaped[np.ndarray, " n"], n_classes: int, id_column: str = "id"
 ) -> Int64[np.ndarray, " n"]:
     """Return the label of each id from an `id,label` CSV; without a path, the bundled sample's.
 
@@ -25,7 +25,7 @@ def read_truth(
         raise InputError(
             f"a row is scored once, but doubled in the answers: {listed(doubled, 'id')}"
         )
-    texts = read_values(source, "label", ids)
+    texts = read_values(source, "label", ids, id_column)
     problems, labels = [], np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         try:

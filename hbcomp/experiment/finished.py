@@ -47,6 +47,7 @@ class Beats(Part):
     train: str
     n_train: Count
     fingerprint_train: str
+    id_column: str | None = None  # of a blend; others have it in their configuration
 
 
 class Fold(Part):
@@ -111,6 +112,17 @@ class Report(Part):
     config: Asked = Asked()
     members: dict[str, Any] = {}
     method: str = ""
+    selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")  # of older blends
+
+    @property
+    def id_column(self) -> str:
+        """What the competition's files call the column of the ids."""
+        return self.data.id_column or str(self.config.data.get("id_column", "id"))
+
+    @property
+    def selected_by_rows(self) -> tuple[str, ...]:
+        """What of a blend was fitted or chosen by the rows that it is scored on."""
+        return self.selected if self.kind == "blend" else ()
 
     @field_validator("members")
     @classmethod

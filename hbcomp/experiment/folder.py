@@ -45,6 +45,8 @@ from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
 SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
+# How a config.toml begins that `hbcomp tune` wrote.
+TUNED = "# Trial"
 # What a run's manifest covers, if it is there. The files of a fold are covered by a manifest of
 # its own, which is in the run's. Not run.lock, studies.db, tuning/, space.toml, and what a person
 # or a later command adds.
@@ -171,6 +173,13 @@ class RunFolder:
     def write_manifest(self) -> None:
         """Write down what every output's bytes are, after the last of them."""
         manifest.write_manifest(self.path, self.covered_files())
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether `hbcomp tune` wrote its configuration, chosen by the rows it was given."""
+        return self.config_file.exists() and self.config_file.read_text(
+            encoding="utf-8", errors="replace"
+        ).startswith(TUNED)
 
     def discard_manifest(self) -> None:
         """Delete the manifest before files change: without one a run is unfinished, not damaged."""

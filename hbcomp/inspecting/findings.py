@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from hbcomp.inspecting.neighbours import nearest_by_class, nearest_rows
 from hbcomp.predictions import Predictions
-from hbcomp.scoring.choice import CANDIDATES, cross_fitted_answers, cross_fitted_costs
+from hbcomp.scorecard import oof_answers
+from hbcomp.scoring.choice import CANDIDATES, cross_fitted_costs
 from hbcomp.scoring.metrics import Score, called_class, class_name, row_costs, score_of
 from hbcomp.scoring.mistakes import (
     KINDS,
@@ -48,12 +49,7 @@ class Answered:
     @cached_property
     def answers(self) -> Float64[np.ndarray, "n k"]:
         """The answers, each by a rule that was fitted without the row's fold."""
-        return cross_fitted_answers(
-            CANDIDATES[self.rule],
-            self.predictions.oof_probs,
-            self.labels,
-            self.predictions.fold_of_row,
-        )
+        return oof_answers(self.predictions, self.rule)
 
     @cached_property
     def costs(self) -> Float64[np.ndarray, " n"]:

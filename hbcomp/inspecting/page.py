@@ -58,6 +58,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "n_rows": len(answered.labels),
         "per_20k": _per_20k(findings),
         "n_wrong": len(findings.wrong.rows),
+        "accuracy": float((~answered.is_wrong).mean()),
         "cells": [
             {
                 "truth": cell.truth,

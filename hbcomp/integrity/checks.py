@@ -18,9 +18,11 @@ from jaxtyping import Float
 from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
+from hbcomp.config import validate
 from hbcomp.data.folds import make_folds
 from hbcomp.errors import InputError
 from hbcomp.experiment import folder, manifest
+from hbcomp.experiment.finished import Report
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.integrity.case import Case, NotChecked
 from hbcomp.integrity.nets import predict_again
@@ -216,7 +218,8 @@ def _check_predictions(case: Case) -> str:
         for name, array in again.items()
         if not _has_same_bits(getattr(predictions, name), array)
     ]
-    numbers = _plain([fold_numbers(predictions, run, result) for result in results])
+    chosen = case.report["chosen"]["name"]
+    numbers = _plain([fold_numbers(predictions, run, result, chosen) for result in results])
     tolerance = 0.0 if case.is_same_machine else TOLERANCE
     problems += [
         f"{run.report_file}: {text}"
@@ -252,15 +255,15 @@ def _check_submission(case: Case) -> str:
     predictions = case.predictions
     if not len(predictions.test_ids):
         raise NotChecked("no test rows")
-    return _compare_submission(
-        path,
-        predictions.test_ids,
-        case.rule.apply(predictions.test_probs),
-    )
+    answers = case.rule.apply(predictions.test_probs)
+    return _compare_submission(case, path, predictions.test_ids, answers)
 
 
-def _compare_submission(path: Path, ids: np.ndarray, answers: Float[np.ndarray, "n k"]) -> str:
-    wanted = submission_bytes(ids, answers)
+def _compare_submission(
+    case: Case, path: Path, ids: np.ndarray, answers: Float[np.ndarray, "n k"]
+) -> str:
+    report = validate(Report, case.report, case.run.report_file)
+    wanted = submission_bytes(ids, answers, report.id_column)
     problems = []
     if not path.exists():
         problems.append(f"{path}: missing")
@@ -331,7 +334,7 @@ def _check_refit(case: Case) -> str:
         raise NotChecked("no test rows")
     answers = case.rule.apply(mean_probs(of_test))
     path = FOLDER / f"{case.run.name}-{ALL}.csv"
-    return _compare_submission(path, case.predictions.test_ids, answers)
+    return _compare_submission(case, path, case.predictions.test_ids, answers)
 
 
 def _check_recipe(case: Case) -> str:

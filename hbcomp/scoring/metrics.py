@@ -67,6 +67,7 @@ class ClassScore:
     total: float
     mean: float
     recall: float
+    n_none: int
 
 
 def abs_sum_by_class(
@@ -74,17 +75,19 @@ def abs_sum_by_class(
 ) -> list[ClassScore]:
     """Return the cost of each true class; the totals add up to the whole score.
 
-    Recall is the share of a class's rows that are called it; see `called_class`.
+    Recall is the share of a class's rows that are called it, `n_none` how many are called none;
+    see `called_class`.
     """
-    costs = row_costs(answers, labels)
-    is_hit = called_class(answers) == labels
+    costs, called = row_costs(answers, labels), called_class(answers)
+    is_hit = called == labels
     rows = []
     for label in range(answers.shape[1]):
         of_class = labels == label
         n_rows = int(of_class.sum())
         total = float(costs[of_class].sum())
         recall = float(is_hit[of_class].mean()) if n_rows else 0.0
-        rows.append(ClassScore(label, n_rows, total, total / max(n_rows, 1), recall))
+        n_none = int((called[of_class] < 0).sum())
+        rows.append(ClassScore(label, n_rows, total, total / max(n_rows, 1), recall, n_none))
     return rows
 
 
@@ -100,19 +103,20 @@ def class_name(called: int) -> str:
 
 def confusion(
     answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
-) -> Int64[np.ndarray, "k k"]:
+) -> Int64[np.ndarray, "k k+1"]:
     """Return the counts of (true class, called class); rows are the truth.
 
-    All-zero rows are called nothing and counted nowhere.
+    The last column counts the all-zero rows, which are called none, so every row is counted once.
     """
     n_classes = answers.shape[1]
     called = called_class(answers)
-    cells = (labels * n_classes + called)[called >= 0]
-    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.int64)
+    cells = labels * (n_classes + 1) + np.where(called < 0, n_classes, called)
+    counts = np.bincount(cells, minlength=n_classes * (n_classes + 1))
+    return counts.reshape(n_classes, n_classes + 1).astype(np.int64)
 
 
 def accuracy(answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> float:
-    """Return the share of rows that are called their true class."""
+    """Return the share of rows that are called their true class; none is never right."""
     return float((called_class(answers) == labels).mean())
 
 

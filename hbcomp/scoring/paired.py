@@ -1,15 +1,25 @@
 """Is one column of answers worse than another, on the same rows, beyond chance?"""
 
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 
-# Two standard errors: about 1 in 40 of equal pairs would look better by chance.
-N_ERRORS_BEYOND_NOISE = 2.0
+# The one notion of noise, of every sentence and every interval that is drawn. Two standard errors:
+# about 1 in 40 of equal pairs would look better by chance.
+N_ERRORS_OF_NOISE: Final = 2.0
+LEVEL_OF_NOISE: Final = 2 * NormalDist().cdf(N_ERRORS_OF_NOISE) - 1  # of the interval: 95.4 %
+NOISE: Final = f"{N_ERRORS_OF_NOISE:g} standard errors"
 BLOCK_VALUES = 2**22  # counts drawn at a time, 32 MiB
+
+
+def is_beyond_noise(difference: float, standard_error: float) -> bool:
+    """Return whether a difference is larger than chance explains."""
+    return abs(difference) > N_ERRORS_OF_NOISE * standard_error
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,12 @@ class Difference:
     @property
     def is_worse(self) -> bool:
         """The first costs more, by more than chance explains."""
-        return self.per_20k > N_ERRORS_BEYOND_NOISE * self.standard_error
+        return self.per_20k > 0 and self.is_beyond_noise
+
+    @property
+    def is_beyond_noise(self) -> bool:
+        """The two differ by more than chance explains."""
+        return is_beyond_noise(self.per_20k, self.standard_error)
 
 
 def paired_difference(
@@ -47,7 +62,7 @@ def bootstrap_interval(
     *,
     seed: int = 0,
     n_resamples: int = 2000,
-    level: float = 0.95,
+    level: float = LEVEL_OF_NOISE,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the paired difference, per 20k rows.
 

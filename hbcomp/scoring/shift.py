@@ -14,7 +14,7 @@ from hbcomp.errors import InputError
 from hbcomp.scoring.choice import RuleResult, choose
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
-from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE, Difference, paired_difference
+from hbcomp.scoring.paired import Difference, is_beyond_noise, paired_difference
 
 OofProbs = Float64[np.ndarray, "n k"]
 TestProbs = Float64[np.ndarray, "m k"]
@@ -36,7 +36,7 @@ class Comparison:
     @property
     def is_beyond_noise(self) -> bool:
         """The two differ by more than chance explains."""
-        return abs(self.difference) > N_ERRORS_BEYOND_NOISE * self.standard_error
+        return is_beyond_noise(self.difference, self.standard_error)
 
     def to_json(self) -> dict[str, float]:
         """Return both means, their difference and its error under those names."""

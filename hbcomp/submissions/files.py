@@ -30,14 +30,19 @@ class Submission:
 
     ids: Shaped[np.ndarray, " n"]
     answers: Float64[np.ndarray, "n k"]
+    id_column: str = "id"
 
 
-def submission_bytes(ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray, "n k"]) -> bytes:
+def submission_bytes(
+    ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray, "n k"], id_column: str = "id"
+) -> bytes:
     """Return the file's content: `id,label_0,...`, one line per id, LF line ends.
+
+    The first column is called as in the competition's own files.
 
     A float is written as the shortest text that reads back as itself, 0.0 and 1.0 as 0 and 1.
     """
-    header = ["id", *(f"label_{label}" for label in range(answers.shape[1]))]
+    header = [id_column, *(f"label_{label}" for label in range(answers.shape[1]))]
     rows = (
         [beat_id, *(int(value) if value in (0.0, 1.0) else value for value in row)]
         for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True)
@@ -66,6 +71,7 @@ def write_submission(
     ids: Shaped[np.ndarray, " n"],
     answers: Float64[np.ndarray, "n k"],
     provenance: Provenance,
+    id_column: str = "id",
 ) -> Path | None:
     """Write a submission, read it back, and let it take its name only if every check passes.
 
@@ -85,8 +91,8 @@ def write_submission(
     with ledger.locked(folder) if is_recorded else nullcontext():
         entries = ledger.read_ledger(folder) if is_recorded else None
         with atomic_path(path) as partial:
-            partial.write_bytes(submission_bytes(ids, answers))
-            written = check_submission(partial, ids, answers.shape[1])
+            partial.write_bytes(submission_bytes(ids, answers, id_column))
+            written = check_submission(partial, ids, answers.shape[1], id_column)
             if not np.array_equal(written.answers, answers):
                 raise InputError(f"{path}: the file does not read back as the answers written")
             sha256 = ledger.sha256_of(partial)
@@ -156,14 +162,17 @@ def by_hand(path: Path, entries: Entries) -> Entry:
 
 
 def check_submission(
-    path: Path, test_ids: Shaped[np.ndarray, " n"], n_classes: int | None = None
+    path: Path,
+    test_ids: Shaped[np.ndarray, " n"],
+    n_classes: int | None = None,
+    id_column: str = "id",
 ) -> Submission:
     """Return the submission in a file, or raise one InputError naming every problem.
 
     Checked: header, number of columns, numbers finite and in [0, 1], and ids exactly the test
     file's, each once, in its order.
     """
-    submission, problems = _read(path, n_classes)
+    submission, problems = _read(path, n_classes, id_column)
     problems += _id_problems(submission.ids.tolist(), test_ids.tolist())
     if problems:
         raise InputError.of(path, problems)
@@ -171,8 +180,8 @@ def check_submission(
 
 
 def read_submission(path: Path) -> Submission:
-    """Return the rows of a well-formed submission file, whatever its ids."""
-    submission, problems = _read(path, None)
+    """Return the rows of a well-formed submission file, whatever its ids and their column."""
+    submission, problems = _read(path, None, None)
     if problems:
         raise InputError.of(path, problems)
     return submission
@@ -203,14 +212,17 @@ def align(
     return aligned
 
 
-def _read(path: Path, n_classes: int | None) -> tuple[Submission, list[str]]:
+def _read(path: Path, n_classes: int | None, id_column: str | None) -> tuple[Submission, list[str]]:
     rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         header, *lines = [row for row in rows if row] or [[]]
     except csv.Error as error:
         raise InputError(f"{path}: line {rows.line_num}: not valid CSV: {error}") from error
     n_labels = n_classes or max(len(header) - 1, 2)
-    wanted = ["id", *(f"label_{label}" for label in range(n_labels))]
+    first = header[0] if header else ""
+    is_name = first.isprintable() and first.strip() and not first.startswith("label_")
+    id_name = id_column or (first if is_name else "id")
+    wanted = [id_name, *(f"label_{label}" for label in range(n_labels))]
     if header != wanted:
         raise InputError(
             f"{path}: the header must be {','.join(wanted)}, but is {','.join(header) or 'missing'}"
@@ -223,7 +235,7 @@ def _read(path: Path, n_classes: int | None) -> tuple[Submission, list[str]]:
         problems += [f"row {number} (id {row[0]}): {problem}" for problem in found]
         if not found:
             answers[number - 1] = [float(cell) for cell in row[1:]]
-    return Submission(np.array(ids, dtype=np.str_), answers), problems
+    return Submission(np.array(ids, dtype=np.str_), answers, id_name), problems
 
 
 def _read_text(path: Path) -> str:

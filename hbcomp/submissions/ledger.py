@@ -29,7 +29,7 @@ from hbcomp.config import Section
 from hbcomp.errors import InputError
 from hbcomp.files import csv_bytes, sweep, take_lock, write_bytes
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
-from hbcomp.scoring.paired import N_ERRORS_BEYOND_NOISE
+from hbcomp.scoring.paired import is_beyond_noise
 
 NAME: Final = "ledger.csv"
 LOCK: Final = "ledger.lock"
@@ -164,8 +164,7 @@ def _inversion(favourite: Entry, other: Entry) -> Inversion | None:
     if expected <= 0 or real <= 0:
         return None
     noise = float(((gap_error(favourite) or 0.0) ** 2 + (gap_error(other) or 0.0) ** 2) ** 0.5)
-    is_beyond_noise = expected + real > N_ERRORS_BEYOND_NOISE * noise
-    return Inversion(favourite, other, expected, real, is_beyond_noise)
+    return Inversion(favourite, other, expected, real, is_beyond_noise(expected + real, noise))
 
 
 def find(entries: Sequence[Entry], sha256: str) -> Entry | None:

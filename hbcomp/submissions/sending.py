@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 from rich.console import Console
 
 from hbcomp.errors import InputError
@@ -18,7 +17,9 @@ from hbcomp.submissions import ledger
 from hbcomp.submissions.differences import in_words
 from hbcomp.submissions.files import Submission, align, by_hand, check_submission, read_submission
 from hbcomp.submissions.ledger import Entries, Entry
+from hbcomp.submissions.origin import Answered, Asked, answered_by
 
+ROUNDING = 0.5  # of a leaderboard that shows whole numbers
 HASH = re.compile(r"[0-9a-f]{6,64}")
 Numbers = dict[str, Any]
 
@@ -32,10 +33,14 @@ class Named:
     path: Path | None
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; nothing was ever submitted from here")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    _check_folder(folder)
     with ledger.locked(folder):
         yield
 
@@ -114,6 +119,7 @@ def record(
     *,
     is_correction: bool,
     is_by_hand: bool,
+    force: bool,
 ) -> Numbers:
     """Write down what the leaderboard said of a content; print and return expected against real.
 
@@ -123,11 +129,39 @@ def record(
         raise InputError(f"a score must be a finite number and not negative, but got {score}")
     with _locked(folder):
         named = find_named(text, folder, is_by_hand=is_by_hand)
+        if not force:
+            check_score(score, named)
         entry = with_score(named.entry, score, received, is_correction=is_correction)
         ledger.write_ledger(folder, ledger.replaced(named.entries, entry))
     _say_if_by_hand(entry, console)
     console.print(score_in_words(entry))
     return score_numbers(entry)
+
+
+def check_score(score: float, named: Named) -> None:
+    """Refuse what cannot be the sum over the rows of a content.
+
+    Whatever the labels are, a row with the answers a costs at least sum a + 1 - 2 max a and at
+    most sum a + 1 - 2 min a.
+    """
+    low, high = 0.0, 2.0 * (named.entry.n_rows or np.inf)
+    if named.path is not None:
+        answers = read_submission(named.path).answers
+        all_wrong = answers.sum(axis=1) + 1
+        low = float((all_wrong - 2 * answers.max(axis=1)).sum())
+        high = float((all_wrong - 2 * answers.min(axis=1)).sum())
+    rows = f"{named.entry.n_rows:,} rows" if named.entry.n_rows else "its rows"
+    if not low - ROUNDING <= score <= high + ROUNDING:
+        raise InputError(
+            f"{named.entry.file}: the leaderboard's score is the sum over {rows}, which must be in "
+            f"[{low:,.1f}, {high:,.1f}] for these answers, but got {score}; is it another file's, "
+            "another metric's, or of a part of the rows? --force records it all the same"
+        )
+    if 0 < score < 1:
+        raise InputError(
+            f"{named.entry.file}: the leaderboard's score is the sum over {rows}, but {score} "
+            "looks like an accuracy or a mean per row; --force records it all the same"
+        )
 
 
 def with_score(entry: Entry, score: float, received: datetime, *, is_correction: bool) -> Entry:
@@ -163,7 +197,8 @@ def score_numbers(entry: Entry) -> Numbers:
 
 def score_in_words(entry: Entry) -> str:
     """Return expected against real as a sentence."""
-    real = f"{entry.file}: the leaderboard says {entry.leaderboard}"
+    rows = f" over {entry.n_rows:,} rows" if entry.n_rows else ""
+    real = f"{entry.file}: the leaderboard says {entry.leaderboard}{rows}"
     gap, error = ledger.gap(entry), ledger.gap_error(entry)
     if gap is None:
         return f"{real}; no score was expected of it ({entry.source})"
@@ -180,7 +215,7 @@ def score_in_words(entry: Entry) -> str:
 
 def submit(
     text: str,
-    test_ids: Shaped[np.ndarray, " n"] | None,
+    asked: Asked,
     per_day: int | None,
     folder: Path,
     console: Console,
@@ -190,13 +225,16 @@ def submit(
 ) -> Numbers:
     """Check a content for the last time, compare it with what was sent, and mark it as sent.
 
-    Without the ids of the test file only the format and doubled ids can be checked.
+    The ids must be those of the test file that is named, or else of that of the experiment which
+    wrote the content. Where neither is known, a file that was made by hand is refused.
     """
+    _check_folder(folder)
+    answered = _answered(find_named(text, folder, is_by_hand=is_by_hand), asked)  # may take seconds
     with _locked(folder):
         named = find_named(text, folder, is_by_hand=is_by_hand)
         if named.path is None:
             raise InputError(f"{named.entry.file}: no file in {folder} has this content any more")
-        submission = check_content(named.path, test_ids)
+        submission = check_content(named.path, answered)
         now = ledger.now()
         n_today = check_try(named.entries, named.entry, per_day, now, is_again=is_again)
         compared = {
@@ -209,7 +247,7 @@ def submit(
     _say_if_by_hand(named.entry, console)
     for name, (words, _) in compared.items():
         console.print(f"against the {name}, {words}")
-    _announce(named, submission, test_ids is not None, console)
+    _announce(named, submission, answered, console)
     return {
         "file": str(named.path),
         "sha256": named.entry.sha256,
@@ -223,9 +261,27 @@ def submit(
     }
 
 
-def _announce(named: Named, submission: Submission, has_test: bool, console: Console) -> None:
+def _answered(named: Named, asked: Asked) -> Answered | None:
+    if named.path is None:
+        return None
+    answered = answered_by(named.path, named.entries, asked)
+    if answered is None and named.entry.source == ledger.BY_HAND:
+        raise InputError(
+            f"{named.path}: it was made by hand, and no experiment here wrote a file of that name, "
+            "so its ids cannot be checked; name the test file with --test"
+        )
+    return answered
+
+
+def _announce(
+    named: Named, submission: Submission, answered: Answered | None, console: Console
+) -> None:
     entry, (n_rows, n_classes) = named.entry, submission.answers.shape
-    ids = "the test file's ids" if has_test else "ids not checked: no --test"
+    ids = (
+        f"the ids of {answered.source} in their order"
+        if answered
+        else "the ids that hbcomp wrote (its experiment is not here to check them again)"
+    )
     console.print(f"{named.path}: {n_rows:,} rows, {n_classes} classes, {ids}")
     console.print(f"written as {entry.file} by {entry.source}: {entry.recipe}")
     if entry.expected_per_20k is not None:
@@ -238,10 +294,10 @@ def _announce(named: Named, submission: Submission, has_test: bool, console: Con
     )
 
 
-def check_content(path: Path, test_ids: Shaped[np.ndarray, " n"] | None) -> Submission:
+def check_content(path: Path, answered: Answered | None) -> Submission:
     """Return a submission that would be accepted, as far as can be told without the test ids."""
-    if test_ids is not None:
-        return check_submission(path, test_ids)
+    if answered is not None:
+        return check_submission(path, answered.ids, id_column=answered.id_column)
     submission = read_submission(path)
     align([path], [submission])  # each id once
     return submission

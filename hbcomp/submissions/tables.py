@@ -46,21 +46,31 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
 
 def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
     """Return a line for every content, oldest first."""
-    header = ("file", "source", "rule", "expected", "sent", "leaderboard", "gap", "state")
+    header = ("file", "source", "rule", "rows", "expected", "sent", "leaderboard", "gap", "state")
     rows = [
         [
             entry.file,
             entry.source,
             entry.rule or "-",
+            f"{entry.n_rows:,}" if entry.n_rows else "-",
             _with_error(entry.expected_per_20k, entry.standard_error),
             f"{entry.tries[-1]:%Y-%m-%d %H:%M}" if entry.tries else "-",
-            "-" if entry.leaderboard is None else f"{entry.leaderboard:.1f}",
+            _real(entry),
             _with_error(gap(entry), gap_error(entry), "+"),
             state,
         ]
         for entry, state in zip(entries, state_of, strict=True)
     ]
-    return Table("Submissions: expected score and gap per 20k rows, times in UTC", header, rows)
+    title = "Submissions: expected, leaderboard and gap per 20k rows, times in UTC"
+    return Table(title, header, rows)
+
+
+def _real(entry: Entry) -> str:
+    """Return what the leaderboard said, scaled as the expected score is."""
+    if entry.leaderboard_per_20k is not None:
+        return f"{entry.leaderboard_per_20k:.1f}"
+    # Without the number of rows it cannot be scaled.
+    return "-" if entry.leaderboard is None else f"{entry.leaderboard:.1f} in sum"
 
 
 def inversion_table(entries: Sequence[Entry]) -> Table:

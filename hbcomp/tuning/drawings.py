@@ -13,13 +13,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from hbcomp import pictures
 from hbcomp.pictures import ACCENT, CLASS_COLOURS, INK, QUIET, SECOND, printable, styled
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
 
 # Values above it are merely bad: on a common axis they would flatten the differences that count.
 CEILING: Final = 1.5  # times the least value
 BAND: Final = 0.06  # of the ceiling: room for a mark among those that are not drawn at their height
 BAND_COLOUR: Final = "#eef0f2"  # between the grid's grey and white
 STAR: Final = "#ffd54f"  # no other mark is yellow, and its edge is ink
-TWO_SIDED_95: Final = 1.96  # standard errors of a normal
 JITTER: Final = 0.5  # of the distance of two categories, so that their points stay apart
 GOLDEN: Final = 0.6180339887  # its multiples modulo 1 stay apart, however many there are
 LETTERS_ACROSS: Final = 30  # of a small panel: 2.4 inches of 9-point text
@@ -259,10 +259,10 @@ def _take_axis(axes: Axes, parameter: Parameter) -> None:
 
 
 def _draw_difference(axes: Axes, winner: str, per_20k: float, standard_error: float) -> None:
-    reach = TWO_SIDED_95 * standard_error
+    reach = N_ERRORS_OF_NOISE * standard_error
     axes.axvline(0, color=QUIET, linestyle="--", lw=1)
     axes.errorbar(per_20k, 0, xerr=reach, color=ACCENT, marker="o", capsize=5, elinewidth=1.8)
-    axes.set_title(f"{printable(winner)} minus base: {per_20k:+,.1f}, 95 % within ± {reach:,.1f}")
+    axes.set_title(f"{printable(winner)} minus base: {per_20k:+,.1f}; {NOISE} are ± {reach:,.1f}")
     axes.set(yticks=[], ylim=(-1, 1), xlabel=f"{SCORE}, paired; left of 0 the winner is better")
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.15)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hbcomp import pages
 from hbcomp.pages import Picture, Table
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE, is_beyond_noise
 from hbcomp.tuning import drawings
 from hbcomp.tuning.space import as_json, as_param
 
@@ -58,12 +59,15 @@ def verdict(confirmed: Summary | None) -> str:
     if not confirmed or not confirmed["winner"]:
         return ""
     winner = confirmed["winner"]
-    difference, reach = winner["difference"], drawings.TWO_SIDED_95 * winner["standard_error"]
-    holds = "better" if difference + reach < 0 else "worse" if difference - reach > 0 else ""
+    difference, error = float(winner["difference"]), float(winner["standard_error"])
+    reach = N_ERRORS_OF_NOISE * error
+    holds = ""
+    if is_beyond_noise(difference, error):
+        holds = "better" if difference < 0 else "worse"
     return (
         f"On fresh seed {confirmed['seeds'][-1]}, which picked nothing, trial {winner['trial']} "
         f"scores {_score(winner['fresh'])} and the base {_score(winner['base'])}: a difference "
-        f"of {_gap(difference)}, 95 % interval {_gap(difference - reach)} to "
+        f"of {_gap(difference)}, with {NOISE} to each side {_gap(difference - reach)} to "
         f"{_gap(difference + reach)}. "
     ) + (f"It is {holds} beyond noise." if holds else "The two cannot be told apart.")
 

@@ -19,7 +19,7 @@ from hbcomp.crossval import Material, load_material
 from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder, find_run, locked
+from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.files import write_text
 from hbcomp.machine import machine
@@ -290,7 +290,7 @@ def _winner(
         )
         return None
     difference = confirmed.difference
-    noise = " (within noise)" if abs(difference.per_20k) < 2 * difference.standard_error else ""
+    noise = "" if difference.is_beyond_noise else " (within noise)"
     console.print(
         f"trial {confirmed.winner.number} on fresh seed {confirmed.seeds[1]}: "
         f"{confirmed.winner_fresh:.1f} per 20k against {confirmed.base_fresh:.1f} of "
@@ -308,7 +308,7 @@ def _write_winner(confirmed: Confirmed, study: optuna.Study, asked: Asked, groun
     config = ground.space.apply(ground.base, ground.space.values_of(confirmed.winner.params))
     difference = confirmed.difference
     provenance = (
-        f"# Trial {confirmed.winner.number} of study {study.study_name!r} of {asked.run.name}.\n"
+        f"{TUNED} {confirmed.winner.number} of study {study.study_name!r} of {asked.run.name}.\n"
         f"# On fresh seed {confirmed.seeds[1]}, rule {ground.rule}, {confirmed.n_rows} rows: "
         f"{confirmed.winner_fresh:.1f} per 20k\n"
         f"# against {confirmed.base_fresh:.1f} of {asked.run.name}, difference "

@@ -26,13 +26,20 @@ def numbers_of(done):
     return json.loads(done.stdout)
 
 
+def call_the_ids_beat_id(path):
+    path.write_text(f"beat_{path.read_text()}")
+
+
 @pytest.fixture(scope="module")
 def blended(tmp_path_factory):
     """A folder with a run of two nets, an imported member, and the blend of both."""
     folder = tmp_path_factory.mktemp("blended")
     write_files(folder)
     write_competition_csv(folder / "testB.csv", make_beats(n=7, t=16, k=K, seed=9))
-    of = [word for each in [*SETTINGS, "data.test=test.csv"] for word in ("--set", each)]
+    for name in ("train.csv", "test.csv", "testB.csv"):
+        call_the_ids_beat_id(folder / name)
+    settings = [*SETTINGS, "data.test=test.csv", "data.id_column=beat_id"]
+    of = [word for each in settings for word in ("--set", each)]
     numbers_of(call(folder, "cv", "quickstart", *of, "--name", "nets"))
     place = folder / "experiments/nets"
     numbers_of(
@@ -94,6 +101,7 @@ def test_members_made_anew_and_test_rows_that_changed_are_refused(blended, tmp_p
     copied = tmp_path / "copy"
     shutil.copytree(blended, copied)
     write_competition_csv(copied / "test.csv", make_beats(n=M, t=16, k=K, seed=77))
+    call_the_ids_beat_id(copied / "test.csv")
     changed = call(copied, "predict", "blend")
     assert changed.stderr.splitlines()[-1] == (
         "error: test rows: test.csv holds other beats than nets was made on; name it with --data"
@@ -112,7 +120,7 @@ def test_members_made_anew_and_test_rows_that_changed_are_refused(blended, tmp_p
 def test_nothing_is_trained_in_the_folder_of_a_blend_or_an_import(blended, name):
     kind = {"blend": "blend", "mine": "imported"}[name]
     before = (blended / f"experiments/{name}/report.json").read_bytes()
-    of = [word for each in SETTINGS for word in ("--set", each)]
+    of = [word for each in [*SETTINGS, "data.id_column=beat_id"] for word in ("--set", each)]
     done = call(blended, "cv", "quickstart", *of, "--name", name, "--force")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
@@ -125,13 +133,26 @@ def test_without_test_rows_a_run_and_a_blend_of_it_are_whole_and_answer_new_rows
     write_files(tmp_path)
     of = [word for each in SETTINGS for word in ("--set", each)]
     made = numbers_of(call(tmp_path, "cv", "quickstart", *of, "--name", "nets"))
-    blend = numbers_of(call(tmp_path, "blend", "nets"))
+    numbers_of(call(tmp_path, "cv", "quickstart", *of, "--set", "net.hidden=4", "--name", "others"))
+    blend = numbers_of(call(tmp_path, "blend", "nets", "others"))
     assert (made["submission"], blend["submission"]) == (None, None)
     assert (tmp_path / "experiments/blend/report.html").exists()
     refused = call(tmp_path, "predict", "blend")
     assert refused.stderr.splitlines()[-1].startswith("error: the run had no test file; name one")
     answered = numbers_of(call(tmp_path, "predict", "blend", "--data", "test.csv"))
     assert answered["n_rows"] == M
+
+
+def test_every_submission_calls_the_ids_as_the_competition_does(blended):
+    numbers_of(call(blended, "predict", "nets", "--data", "testB.csv"))
+    files = ["blend.csv", "mine.csv", "nets.csv", "nets-testB.csv"]
+    for name in files:
+        header = (blended / "submissions" / name).read_text().splitlines()[0]
+        assert header == "beat_id,label_0,label_1,label_2", name
+        assert numbers_of(call(blended, "check", f"submissions/{name}"))["accepted"] is True
+    words = ("check", "submissions/blend.csv", "--test", "test.csv", "--id-column", "id")
+    assert "no column 'id'" in call(blended, *words).stderr
+    numbers_of(call(blended, "verify", "nets", "mine", "blend"))
 
 
 def test_a_run_takes_no_member(blended):

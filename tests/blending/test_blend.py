@@ -86,6 +86,7 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["a"], "a blend combines two experiments or more, but got a alone"),
         (["a", "a"], "members: a is named 2 times"),
         (["a", "blend"], "members: blend is a blend; name its members instead"),
         (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file; has the run finish"),

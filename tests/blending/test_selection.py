@@ -52,6 +52,20 @@ def three():
     return blend(Members({name: member(seed) for seed, name in enumerate("abc")}), BlendWish())
 
 
+@pytest.mark.parametrize(
+    ("wish", "selected"),
+    [
+        (BlendWish("mean"), ("calibration", "rule")),
+        (BlendWish("auto", "temperature", "half"), ("weights", "method")),
+        (BlendWish("greedy", "none", "half"), ("weights",)),
+        (BlendWish("mean", "none", "half"), ()),
+    ],
+)
+def test_what_was_chosen_by_the_scored_rows_is_listed(wish, selected):
+    members = Members({name: member(seed) for seed, name in enumerate("ab")})
+    assert blend(members, wish).selected == selected
+
+
 def test_independent_errors_are_blended_away(three):
     assert three.against_best_single.per_20k < -1000
     assert all(gap.per_20k > 0 for gap in three.without)
@@ -91,23 +105,13 @@ def test_a_wish_is_followed_by_name():
     assert len(made.methods) == len(METHODS), "the others are there to compare with"
 
 
-def test_one_member_is_only_calibrated_and_answered(three):
-    made = blend(Members({"a": member(0)}), BlendWish())
-    stacked = np.stack([member(0).oof_probs])
-    np.testing.assert_allclose(made.method.combination.apply(stacked), stacked[0])
-    assert made.without == []
-    assert made.method.name == "mean"
-
-
-def test_one_member_cannot_be_voted_on():
-    with pytest.raises(InputError, match="method vote needs two members or more"):
-        blend(Members({"a": member(0)}), BlendWish(method="vote"))
-
-
 def test_without_test_rows_there_is_nothing_that_a_rule_could_lose():
     none = np.zeros((0, K))
-    untested = replace(member(0), test_ids=np.array([], dtype=str), test_probs=none)
-    made = blend(Members({"a": untested}), BlendWish())
+    untested = {
+        name: replace(member(seed), test_ids=np.array([], dtype=str), test_probs=none)
+        for seed, name in enumerate("ab")
+    }
+    made = blend(Members(untested), BlendWish())
     assert made.rule.name == choose(made.rules).name
     assert made.predictions.test_probs.shape == (0, K)
 

@@ -114,6 +114,53 @@ def test_an_experiment_against_its_own_copy_differs_by_nothing():
     assert "within noise" in pair_page.verdict({**numbers, "has_same_folds": True})
 
 
+def sure_of(n_rows, n_wrong):
+    """Return predictions of `n_rows` rows of which the first are wrong, each at a cost of 2."""
+    labels = np.arange(n_rows) % K
+    return some_predictions(probs_for(labels, n_wrong), labels)
+
+
+def verdict_of(n_wrong, n_other_wrong, selected=(), other_selected=()):
+    """Return verdict and notes of two experiments on 600 rows."""
+    first, second = sure_of(600, n_wrong), sure_of(600, n_other_wrong)
+    numbers = contrast(
+        judge("one", "half", first, selected),
+        judge("other", "half", second, other_selected),
+        first.labels,
+    )
+    return pair_page.verdict(numbers), [*pair_page.notes({**numbers, "is_grouped": [False] * 2})]
+
+
+def test_what_was_selected_on_these_rows_is_never_better_beyond_noise():
+    assert "beyond noise" in verdict_of(20, 40)[0]
+    text, (note,) = verdict_of(20, 40, selected=("weights", "method"))
+    assert "beyond noise" not in text
+    assert "no proof that one is better: it was chosen on these rows" in text
+    assert note.startswith("The weights and method were chosen for one on these very rows")
+    assert "selection bias" in note
+
+
+def test_selection_that_did_not_help_is_said_and_the_other_is_beyond_noise():
+    text, (note,) = verdict_of(20, 40, other_selected=("rule",))
+    assert "beyond noise" in text
+    assert note.startswith("The rule was chosen for other on these very rows")
+
+
+def test_a_blend_and_a_tuned_experiment_say_their_selection(here):
+    write_experiment(here, "c", n_wrong=1, kind="blend", members={"a": 0.5, "b": 0.5})
+    (here / "experiments/b/config.toml").write_text("# Trial 3 of study 'tune' of a.\n")
+    done = run_hbcomp(["compare", "b", "c"], here)
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    assert numbers["first"]["selected"] == ["hyperparameters"]
+    assert numbers["second"]["selected"] == ["weights", "method", "calibration", "rule"]
+    said = " ".join(done.stderr.split())
+    assert "The hyperparameters were chosen for b on these very rows" in said
+    assert "The weights, method, calibration and rule were chosen for c on these" in said
+    page = (here / numbers["page"]).read_text()
+    assert page.count("selection bias") == 2
+
+
 def test_the_command_writes_the_page_and_the_changed_rows(here):
     done = run_hbcomp(["compare", "a", "b"], here, draws=True)
     assert done.returncode == 0, done.stderr

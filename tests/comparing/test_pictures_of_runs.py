@@ -53,4 +53,4 @@ def test_the_best_is_on_top_with_its_interval() -> None:
     low, high = axes.get_ylim()
     assert low > high
     widths = [segment[1, 0] - segment[0, 0] for segment in bars.get_segments()]
-    np.testing.assert_allclose(widths, 2 * 1.96 * ERRORS)
+    np.testing.assert_allclose(widths, 2 * 2 * ERRORS)

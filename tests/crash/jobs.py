@@ -30,7 +30,7 @@ def undrawn() -> None:
     from hbcomp.tuning import workflow
 
     for module in (run_report, importing, page):
-        module.probs_pictures = lambda predictions, rules: []
+        module.probs_pictures = lambda predictions, rules, chosen: []
     run_report._pictures = lambda outcome, run: []
     pictures.costliest_beats = lambda *arguments: empty_figure()
     workflow.write_page = lambda summary, folder: folder / "tune.html"

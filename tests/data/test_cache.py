@@ -58,7 +58,7 @@ def test_unlabelled_and_grouped_data_survive_the_cache(path: Path, parsed: list[
     assert beats[1].labels is None
     assert beats[0].fingerprint == beats[1].fingerprint
     assert len(parsed) == 1
-    path.write_text("id,s,label,g\na,1,0,x\nb,2,1,y\n")
+    path.write_text("id,s0,label,g\na,1,0,x\nb,2,1,y\n")
     grouped = [read_dataset(path, DataConfig(group_column="g"), labelled=True) for _ in range(2)]
     assert grouped[1].groups is not None
     assert grouped[1].groups.tolist() == ["x", "y"]

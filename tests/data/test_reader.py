@@ -301,7 +301,7 @@ WRONG_CSV: dict[str, tuple[str | bytes, str]] = {
     "doubled column": ('id,id,heartbeat_signals,label\n0,0,"1",0\n', "column 'id' occurs 2 times"),
     "misspelt signal column": (
         'id,signals,label\n0,"1,2",0\n1,"1,2",1\n',
-        "(no signal column found, so each of 'signals' was read as one sample)",
+        "no column 'heartbeat_signals', and the other columns are not a numbered series",
     ),
     "doubled id": (GOOD + '0,"1,2",0\n', "row 3 (id 0): the id occurred before, in row 1"),
     "empty id": (GOOD + ',"1,2",0\n', "row 3: the id is empty"),
@@ -465,8 +465,8 @@ def test_wrong_parquet_files_are_refused_with_file_row_and_reason(
 
 def test_a_wide_parquet_file_of_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "beats.parquet"
-    pq.write_table(pa.table({"id": IDS, "label": LABELS, "s": ["a", "b"]}), path)
-    with pytest.raises(InputError, match="column 's' must hold numbers, but holds string"):
+    pq.write_table(pa.table({"id": IDS, "label": LABELS, "s0": ["a", "b"]}), path)
+    with pytest.raises(InputError, match="column 's0' must hold numbers, but holds string"):
         read_dataset(path, CONFIG, labelled=True)
 
 

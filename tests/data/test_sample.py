@@ -90,18 +90,71 @@ def test_importing_the_data_layer_imports_no_slow_library() -> None:
 
 
 def test_wide_files_with_other_sample_columns_are_refused(tmp_path):
-    (tmp_path / "train.csv").write_text("id,a,b,label\n1,0,1,0\n2,1,0,1\n")
-    (tmp_path / "test.csv").write_text("id,b,a\n3,0,1\n")
+    (tmp_path / "train.csv").write_text("id,s1,s2,label\n1,0,1,0\n2,1,0,1\n")
+    (tmp_path / "test.csv").write_text("id,s2,s3\n3,0,1\n")
     config = DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv")
-    with pytest.raises(InputError, match=r"number 1 is 'b' instead of 'a'"):
+    with pytest.raises(InputError, match=r"number 1 is 's2' instead of 's1'"):
         load_data(config)
 
 
 def test_wide_files_with_the_same_sample_columns_are_read(tmp_path):
-    (tmp_path / "train.csv").write_text("a,label,b,id\n0,0,1,1\n1,1,0,2\n")
-    (tmp_path / "test.csv").write_text("id,a,b\n3,0,1\n")
+    (tmp_path / "train.csv").write_text("s1,label,s2,id\n0,0,1,1\n1,1,0,2\n")
+    (tmp_path / "test.csv").write_text("id,s1,s2\n3,0,1\n")
     data = load_data(DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv"))
     assert data.test.signals.tolist() == [[0.0, 1.0]]
+
+
+WIDE_HEADERS = {
+    "id,s0,s1,s2,age,label": "s0, s1, ..., but 'age' is not of it; name what is no time step",
+    "id,s0,s1,s2,kfold,age,label": "but 'kfold', 'age' are not of it",
+    "id,age,s0,s1,s2,label": "'age' is not of it",
+    "id,s0,s1,s2,f_1,label": "'f_1' is not of it",
+    "id,s0,s2,s1,label": "in the order of their numbers, but 's1' comes after 's2'",
+    "id,s0,s1,s10,s2,label": "'s2' comes after 's10'",
+    "id,a,b,label": "the other columns are not a numbered series of time steps",
+}
+
+
+@pytest.mark.parametrize("header", WIDE_HEADERS)
+def test_columns_that_are_no_numbered_series_are_not_taken_for_time_steps(tmp_path, header):
+    path = tmp_path / "train.csv"
+    cells = ",".join("0" for _ in header.split(",")[1:-1])
+    path.write_text(f"{header}\n1,{cells},0\n2,{cells},1\n")
+    with pytest.raises(InputError) as found:
+        load_data(DataConfig(train=path))
+    assert WIDE_HEADERS[header] in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["s0,s1,s2", "0,1,2", "s_1,s_2,s_3", "0.0,0.5,1.0", "lead1_s0,lead1_s1,lead1_s2", "t8ms,t9ms"],
+)
+def test_numbered_columns_are_time_steps_and_ignored_ones_are_none(tmp_path, names):
+    cells = ",".join("5" for _ in names.split(","))
+    for name, label in (("train.csv", ",label"), ("test.csv", "")):
+        rows = [f"{name}{row},33,{cells}{f',{row}' if label else ''}" for row in range(2)]
+        (tmp_path / name).write_text("\n".join([f"id,age,{names}{label}", *rows, ""]))
+    config = DataConfig(
+        train=tmp_path / "train.csv", test=tmp_path / "test.csv", ignored_columns=("age",)
+    )
+    data = load_data(config)
+    assert data.train.n_timepoints == data.test.n_timepoints == len(names.split(","))
+    assert set(data.train.signals.ravel().tolist()) == {5.0}
+
+
+@pytest.mark.parametrize("has_labels", [True, False])
+def test_the_training_file_is_not_taken_for_the_test_file(tmp_path, has_labels):
+    rows = ['1,"0,1",0', '2,"1,0",1', '3,"1,1",1']
+    (tmp_path / "train.csv").write_text("\n".join(["id,heartbeat_signals,label", *rows, ""]))
+    test = ["id,heartbeat_signals,label", *rows[1:]]
+    if not has_labels:
+        test = [row.rpartition(",")[0] for row in test]
+    (tmp_path / "test.csv").write_text("\n".join([*test, ""]))
+    config = DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv")
+    with pytest.raises(InputError, match="all of its 2 rows are training rows of"):
+        load_data(config)
+    (tmp_path / "test.csv").write_text("\n".join([*test, '4,"0,0",0' if has_labels else '4,"0,0"']))
+    assert load_data(config).test.n_rows == 3
 
 
 def test_an_index_written_by_pandas_is_not_taken_for_a_sample(tmp_path):

@@ -139,7 +139,7 @@ LISTED = _csv(
     ],
 )
 WIDE = _csv(
-    ["id", *"abcd", "label"],
+    ["id", "s0", "s1", "s2", "s3", "label"],
     [[i, *s, y] for i, s, y in zip(IDS, SIGNALS.tolist(), LABELS.tolist(), strict=True)],
 )
 TEST = _csv(

@@ -43,7 +43,7 @@ def with_one_small_picture():
     methods.N_TRIALS = 2
     workflow.draw = draw
     for module in (page, importing):
-        module.probs_pictures = lambda predictions, rules: []
+        module.probs_pictures = lambda predictions, rules, chosen: []
 
 
 def call(folder, *words, strike=None):

@@ -63,7 +63,7 @@ def test_the_interval_is_the_normal_one_on_many_rows(is_hard):
         first, second = first.round(), second.round()
     difference = paired_difference(first, second)
     low, high = bootstrap_interval(first, second, n_resamples=8000)
-    wanted = difference.per_20k + np.array([-1.96, 1.96]) * difference.standard_error
+    wanted = difference.per_20k + np.array([-2, 2]) * difference.standard_error
     assert [low, high] == pytest.approx(wanted, abs=0.1 * difference.standard_error)
 
 
@@ -71,8 +71,21 @@ def test_the_interval_is_that_of_rows_drawn_with_replacement():
     rng = np.random.default_rng(1)
     gaps = rng.choice([0.0, 2.0], 40, p=[0.9, 0.1])
     drawn = gaps[rng.integers(0, 40, (20_000, 40))].mean(axis=1) * 20_000
-    found = bootstrap_interval(gaps, np.zeros(40), n_resamples=20_000)
+    found = bootstrap_interval(gaps, np.zeros(40), n_resamples=20_000, level=0.95)
     assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+@pytest.mark.parametrize(("gap", "is_beyond"), [(0.0, False), (60.0, False), (60.1, True)])
+def test_noise_is_two_standard_errors_on_either_side(gap, is_beyond):
+    for sign in (1, -1):
+        assert paired.is_beyond_noise(sign * gap, 30.0) is is_beyond
+        assert paired.Difference(sign * gap, 30.0).is_beyond_noise is is_beyond
+    assert paired.Difference(gap, 30.0).is_worse is is_beyond
+    assert paired.Difference(-gap, 30.0).is_worse is False
+
+
+def test_the_interval_has_the_level_of_the_noise():
+    assert pytest.approx(0.9545, abs=1e-4) == paired.LEVEL_OF_NOISE
 
 
 def test_drawing_in_blocks_changes_nothing(monkeypatch):

@@ -8,10 +8,17 @@ import pytest
 from commands import run_hbcomp
 
 from hbcomp.errors import InputError
-from hbcomp.submissions import FOLDER, ledger
+from hbcomp.submissions import FOLDER, ledger, tables
 from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.submissions.ledger import BY_HAND, Entry, changed, read_ledger
-from hbcomp.submissions.sending import check_try, rivals, with_score
+from hbcomp.submissions.sending import (
+    ROUNDING,
+    check_score,
+    check_try,
+    find_named,
+    rivals,
+    with_score,
+)
 
 IDS = np.array(["a", "b", "c", "d"])
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -134,10 +141,13 @@ def test_the_same_score_again_keeps_its_date():
     assert (corrected.leaderboard, corrected.received) == (6.0, later)
 
 
-@pytest.mark.parametrize("command", [["lb", "submissions/one.csv", "1.0"], ["submit"]])
-def test_a_file_edited_by_hand_is_refused_with_both_hashes(cwd, command):
+@pytest.mark.parametrize(
+    "words",
+    [["lb", "submissions/one.csv", "1.0"], ["submit", "submissions/one.csv", "--test", "test.csv"]],
+)
+def test_a_file_edited_by_hand_is_refused_with_both_hashes(cwd, words):
     before, after = edit()
-    words = [command[0], "submissions/one.csv", *command[2:]]
+    write_test(cwd, IDS)
     line = refusal(run_hbcomp(words, cwd))
     assert "submissions/one.csv was edited by hand" in line
     assert before[:12] in line
@@ -153,13 +163,13 @@ def test_a_file_made_by_hand_is_recorded_only_if_asked_for_and_well_formed(cwd):
     (FOLDER / "bad.csv").write_text("id,label_0,label_1\na,1,x\n")
     before = read_ledger(FOLDER)
     assert "so it was not written by hbcomp" in refusal(
-        run_hbcomp(["lb", "submissions/mine.csv", "3"], cwd)
+        run_hbcomp(["lb", "submissions/mine.csv", "2"], cwd)
     )
     assert "must be a finite number" in refusal(
-        run_hbcomp(["lb", "submissions/bad.csv", "3", "--by-hand"], cwd)
+        run_hbcomp(["lb", "submissions/bad.csv", "2", "--by-hand"], cwd)
     )
     assert read_ledger(FOLDER) == before
-    done = run_hbcomp(["lb", "submissions/mine.csv", "3", "--by-hand"], cwd)
+    done = run_hbcomp(["lb", "submissions/mine.csv", "2", "--by-hand"], cwd)
     assert last_json(done)["gap_per_20k"] is None
     assert "no score was expected of it" in done.stderr
 
@@ -182,6 +192,45 @@ def test_what_cannot_be_meant_is_refused_and_changes_nothing(cwd, words, message
     before = (FOLDER / ledger.NAME).read_bytes()
     assert message in refusal(run_hbcomp(words, cwd))
     assert (FOLDER / ledger.NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ("99999", "must be in [0.0, 8.0] for these answers, but got 99999.0"),
+        ("8.6", "must be in [0.0, 8.0]"),
+        ("0.9874", "0.9874 looks like an accuracy or a mean per row"),
+    ],
+)
+def test_a_score_that_the_file_cannot_have_is_recorded_only_with_force(cwd, score, message):
+    before = (FOLDER / ledger.NAME).read_bytes()
+    words = ["lb", "submissions/one.csv", score]
+    assert message in refusal(run_hbcomp(words, cwd))
+    assert (FOLDER / ledger.NAME).read_bytes() == before
+    assert last_json(run_hbcomp([*words, "--force"], cwd))["leaderboard"] == float(score)
+
+
+def test_the_bounds_of_a_score_are_those_of_every_possible_truth(cwd):
+    answers = np.array([[0.2, 0.3], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    costs = [np.abs(answers - np.eye(2)[label]).sum(axis=1) for label in (0, 1)]
+    low, high = np.min(costs, axis=0).sum(), np.max(costs, axis=0).sum()
+    write_submission(FOLDER / "soft.csv", IDS, answers, Provenance("soft", *["x"] * 2, *[None] * 3))
+    named = find_named("submissions/soft.csv", FOLDER, is_by_hand=False)
+    for score in (low, high, low - ROUNDING + 1e-9, high + ROUNDING - 1e-9):
+        check_score(score, named)
+    for score in (low - ROUNDING - 0.01, high + ROUNDING + 0.01):
+        with pytest.raises(InputError, match="must be in"):
+            check_score(score, named)
+
+
+def test_all_scores_of_the_ledgers_table_are_per_20k(cwd):
+    last_json(run_hbcomp(["lb", "submissions/one.csv", "2"], cwd))
+    (entry, *_) = read_ledger(FOLDER)
+    table = tables.entry_table([entry], ["ok"])
+    row = dict(zip(table.header, table.rows[0], strict=True))
+    assert (row["rows"], row["leaderboard"]) == ("4", "10000.0")
+    assert row["expected"].startswith("4000.0 ")
+    assert row["gap"].startswith("+6000.0 ")
 
 
 def test_the_beginning_of_two_hashes_is_refused_with_both(cwd):
@@ -272,7 +321,9 @@ def test_submit_compares_as_far_as_files_are_there(cwd):
 def test_submit_says_why_files_of_other_rows_are_not_compared(cwd):
     last_json(run_hbcomp(["submit", "submissions/one.csv"], cwd))
     (FOLDER / "mine.csv").write_text("id,label_0,label_1\nz,1,0\n")
-    done = run_hbcomp(["submit", "submissions/mine.csv", "--by-hand"], cwd)
+    write_test(cwd, ["z"])
+    words = ["submit", "submissions/mine.csv", "--by-hand", "--test", "test.csv"]
+    done = run_hbcomp(words, cwd)
     assert last_json(done)["against"] == {"last sent": None}
     assert "submissions/one.csv cannot be compared: " in done.stderr
 

@@ -252,13 +252,13 @@ def test_confirmed_scores_are_set_beside_those_of_the_search():
 
 @pytest.mark.parametrize(
     ("difference", "words"),
-    [(-55, "cannot be told apart"), (-59, "better beyond noise"), (59, "worse beyond noise")],
+    [(-60, "cannot be told apart"), (-61, "better beyond noise"), (61, "worse beyond noise")],
 )
 def test_the_verdict_is_that_of_the_interval(difference, words):
     winner = CONFIRMED["winner"] | {"difference": difference}
     text = page.verdict(CONFIRMED | {"winner": winner})
-    # 1.96 * 30 = 58.8
-    assert f"{difference - 58.8:+.1f} to {difference + 58.8:+.1f}" in text
+    # 2 * 30 = 60
+    assert f"{difference - 60:+.1f} to {difference + 60:+.1f}" in text
     assert words in text
 
 

@@ -1,0 +1,102 @@
+"""Which test file a submission answers: that of the experiment that wrote it, by the ledger."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from hbcomp.config import validate
+from hbcomp.data.dataset import DataConfig
+from hbcomp.data.reader import read_dataset
+from hbcomp.data.sample import TEST
+from hbcomp.errors import InputError
+from hbcomp.experiment import ROOT
+from hbcomp.experiment.finished import read_report
+from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
+
+SAMPLE = "the bundled test rows"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options of a command say of the test file; None where they say nothing."""
+
+    test: Path | None = None
+    id_column: str | None = None
+    signal_column: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """The ids that a submission must have, in their order, and the name of their column."""
+
+    ids: Shaped[np.ndarray, " n"]
+    id_column: str
+    source: str
+
+
+def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
+    """Return the test rows that were named, or else those that the experiment answered.
+
+    None where no test file is named and no experiment is here that wrote the file or, for one
+    that was edited, the file of its name.
+    """
+    origin = _origin(path, entries)
+    config, written_for = origin or (DataConfig(), None)
+    columns = {"id_column": asked.id_column, "signal_column": asked.signal_column}
+    given = {name: value for name, value in columns.items() if value is not None}
+    if asked.test is not None:
+        return _read(asked.test, config.model_copy(update=given))
+    if origin is None:
+        return None
+    if config.train is None and written_for is None:
+        return sample()
+    test = written_for or config.test
+    if test is not None and not test.exists():
+        raise InputError(
+            f"{test}: no such file, but {path} was written for it; name the test file with --test"
+        )
+    return None if test is None else _read(test, config.model_copy(update=given))
+
+
+def sample() -> Answered:
+    """Return the bundled test rows."""
+    config = DataConfig()
+    return Answered(read_dataset(TEST, config, labelled=False).ids, config.id_column, SAMPLE)
+
+
+def _read(test: Path, config: DataConfig) -> Answered:
+    beats = read_dataset(test, config, labelled=False)
+    return Answered(beats.ids, config.id_column, str(test))
+
+
+def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | None:
+    """Return how the experiment read its data, and the file that `predict` answered, if it did."""
+    if not path.is_file():
+        return None
+    known = find(entries, sha256_of(path))
+    same_name = [each for each in reversed(entries) if each.file == path.name]
+    for entry in [*([known] if known else []), *same_name]:
+        if entry.source != BY_HAND and (config := _config_of(entry.source)):
+            return config, _predicted(entry)
+    return None
+
+
+def _config_of(name: str) -> DataConfig | None:
+    """Return how an experiment's data were read; those of a blend are its members'."""
+    path = ROOT / name / "report.json"
+    if Path(name).name != name or not path.exists():
+        return None
+    report = read_report(path)
+    if report.config.data:
+        return validate(DataConfig, report.config.data, path)
+    of_members = (_config_of(member) for member in report.members if member != name)
+    return next(filter(None, of_members), None)
+
+
+def _predicted(entry: Entry) -> Path | None:
+    """Return the file that `predict` was given, which the end of its recipe names."""
+    source = entry.recipe.rpartition(" on ")[2]
+    is_own = source in ("its test", "bundled test") or not entry.recipe.startswith("predict ")
+    return None if is_own else Path(source)
