@@ -50,15 +50,17 @@ USERS_TO_MEND = {
 }
 
 MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
-# What would move a terminal's cursor or turn its text around, and halves of characters.
+# What would move a terminal's cursor or turn its text around, halves of characters, and marks and
+# spaces that make two different texts look alike.
 UNPRINTABLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f"
-    r"\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ud800-\udfff"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 
 def visible(text: str) -> str:
-    """Return text with its control characters as escapes, but for tabs and line ends."""
+    """Return text with control and invisible characters as escapes, but for tabs and line ends."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

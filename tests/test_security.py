@@ -228,6 +228,13 @@ def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path):
     assert not {"\x1b", "\x9b", "\u202e"} & set(done.stderr)
 
 
+@pytest.mark.parametrize(
+    "mark", ["\u200b", "\u00a0", "\ufeff", "\u2060", "\u00ad", "\u3000", "\ufe0f"]
+)
+def test_what_looks_like_another_text_is_shown_with_its_invisible_mark(mark):
+    assert visible(f"id{mark},label_0") == f"id{ascii(mark)[1:-1]},label_0"
+
+
 def test_tables_show_control_characters_as_escapes(capsys):
     table = pages.Table("\x1b]0;t\x07", ["\x1b[1m"], [["a\x9b\u2066b"]])
     pages.print_table(table, type(console)(stderr=True, width=160))
