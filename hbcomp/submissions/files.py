@@ -20,8 +20,8 @@ from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
 
 FOLDER = Path("submissions")
-# Plain decimal notation: what every leaderboard parses. float() would also take 1_0 or infinity.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What is read. float() would also take 1_0, infinity and the digits of other scripts.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +35,20 @@ class Submission:
 def submission_bytes(ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray, "n k"]) -> bytes:
     """Return the file's content: `id,label_0,...`, one line per id, LF line ends.
 
-    A float is written as the shortest text that reads back as itself, 0.0 and 1.0 as 0 and 1.
+    A float is written as the shortest decimal number that reads back as itself, 0.0 and 1.0 as 0
+    and 1. There is no exponent, because a leaderboard's own reader may not know one.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["id", *(f"label_{label}" for label in range(answers.shape[1]))])
     for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True):
-        rows.writerow([beat_id, *(int(value) if value in (0.0, 1.0) else value for value in row)])
+        rows.writerow([beat_id, *map(_decimal, row)])
     return text.getvalue().encode()
+
+
+def _decimal(value: float) -> str:
+    text = "0" if value == 0.0 else repr(value).removesuffix(".0")
+    return np.format_float_positional(value, trim="-") if "e" in text else text
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,11 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: must be UTF-8 text, but {error.reason}") from error
     if "\0" in text:
         raise InputError(f"{path}: must be text, but there is a NUL byte")
+    if text.startswith("\ufeff"):
+        raise InputError(
+            f"{path}: begins with a byte order mark, which a leaderboard may read as a part of the "
+            "first column's name; save the file as UTF-8 without one"
+        )
     return text
 
 
