@@ -109,6 +109,7 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:
+            _check_texts([*args, *kwargs.values()])
             with terminable():
                 numbers = function(*args, **kwargs)
         except InputError as error:
@@ -129,6 +130,21 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
         typer.echo(json.dumps(numbers, allow_nan=False))
 
     return command
+
+
+def _check_texts(values: Iterable[Any]) -> None:
+    """Refuse a file's name in another encoding: no report, ledger or page could hold it."""
+    for value in values:
+        if isinstance(value, list):
+            _check_texts(value)
+        elif isinstance(value, str | Path):
+            try:
+                str(value).encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{value}: names must be UTF-8 text, but this one has other bytes; rename the "
+                    "file"
+                ) from None
 
 
 def _is_in_package(filename: object) -> bool:
