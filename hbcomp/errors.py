@@ -1,6 +1,8 @@
 """What the user did wrong, said in one sentence: every command prints it and exits with 2."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 MAX_SHOWN = 8
 
@@ -24,3 +26,45 @@ class InputError(ValueError):
         if n_hidden:
             shown.append(f"and {n_hidden} more")
         return cls(f"{subject}: " * bool(str(subject)) + "; ".join(shown))
+
+
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that are most like `name`, whatever their case; none if none is."""
+    names_of: dict[str, list[str]] = {}
+    for each in known:
+        names_of.setdefault(each.casefold(), []).append(each)
+    found = difflib.get_close_matches(name.casefold(), names_of, n=1)
+    return names_of[found[0]] if found else []
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return `, did you mean A or B?`, or nothing where there are no names."""
+    return f", did you mean {' or '.join(names)}?" if names else ""
+
+
+def there_are(names: Iterable[str]) -> str:
+    """Return ` (there are: A, B)`, for where no name is like the one that was given."""
+    return f" (there are: {', '.join(names)})"
+
+
+def check_name(what: str, name: str, known: Collection[str]) -> str:
+    """Return the name if it is a known one; else raise an InputError that lists those there are."""
+    if name not in known:
+        hint = did_you_mean(closest(name, known))
+        raise InputError(f"{what} must be one of {', '.join(known)}, but got {name!r}{hint}")
+    return name
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Return what to say of a file that cannot be read: why, and which existing name is like it."""
+    hint = did_you_mean(similar_names(path)) if isinstance(error, FileNotFoundError) else ""
+    return InputError(f"{path}: {error.strerror or error}{hint}")
+
+
+def similar_names(path: Path) -> list[str]:
+    """Return the names that are most like the first part of the path that does not exist."""
+    for part in (*reversed(path.parents), path):
+        if not part.exists():
+            there = part.parent.iterdir() if part.parent.is_dir() else ()
+            return closest(part.name, sorted(each.name for each in there))
+    return []

@@ -10,7 +10,7 @@ from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.blending.selection import BlendWish
 from hbcomp.cli import console
 from hbcomp.config import Section, read_toml, unique, validate
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, closest, did_you_mean, there_are
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.setup import BESIDE, INSTALLED, Asked, check_kind, prepare
 from hbcomp.predictions import Predictions
@@ -53,7 +53,8 @@ def read_plan(name: str) -> Plan:
             if problems := _problems(plan, name):
                 raise InputError.of(path, problems)
             return plan
-    raise InputError(f"{known[0]}: no such plan (there are: {', '.join(_known_plans())})")
+    hint = did_you_mean(closest(name, _known_plans())) or there_are(_known_plans())
+    raise InputError(f"{known[0]}: no such plan{hint}")
 
 
 def _problems(plan: Plan, name: str) -> list[str]:

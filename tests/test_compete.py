@@ -203,10 +203,10 @@ def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, 
     assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr
 
 
-def test_an_unknown_plan_is_refused_with_the_names_of_those_there_are(tmp_path):
+def test_an_unknown_plan_is_refused_with_the_name_that_it_is_like(tmp_path):
     done = call(["compete", "bst-cpu"], tmp_path)
     assert done.returncode == 2
-    assert "bst-cpu/plan.toml: no such plan (there are: best-cpu" in done.stderr
+    assert "bst-cpu/plan.toml: no such plan, did you mean best-cpu?" in done.stderr
 
 
 PRESETS = sorted(path.parent.name for path in ROOT.glob("experiments/*/plan.toml"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import hbcomp
 from hbcomp.config import override, read_toml, to_toml, validate
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, closest, did_you_mean, there_are
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.finished import read_report
+from hbcomp.experiment.finished import Kind, read_report
 from hbcomp.experiment.folder import RunFolder, find_run, known_runs
 from hbcomp.files import write_text
 
@@ -36,11 +36,24 @@ def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> As
     """
     source = find_run(experiment)
     file = _config_file(source)
-    config = validate(Config, override(read_toml(file), assignments), file)
+    config = _config(file, assignments)
     if name is not None:
         return Asked(config, find_run(name), to_toml(config))
     is_own = file == source.config_file
     return Asked(config, source, None if is_own else file.read_text(encoding="utf-8"))
+
+
+def _config(file: Path, assignments: Sequence[str]) -> Config:
+    """Return the changed configuration; an error names the file only if the fault is in there."""
+    values = read_toml(file)
+    if assignments:
+        changed = override(values, assignments)
+        try:
+            return validate(Config, changed, "--set")
+        except InputError:
+            validate(Config, values, file)
+            raise
+    return validate(Config, values, file)
 
 
 def state_config(asked: Asked, *, force: bool) -> None:
@@ -67,13 +80,15 @@ def state_config(asked: Asked, *, force: bool) -> None:
 
 def check_kind(run: RunFolder) -> None:
     """Refuse to train in the folder of a blend or of an imported member."""
-    kind = "run"
-    if run.recipe_file.exists():
-        kind = "blend"
-    elif run.report_file.exists():
-        kind = read_report(run.report_file).kind
+    kind = _kind(run)
     if kind != "run":
         raise InputError(f"{run.path} holds a {kind} experiment; choose another --name")
+
+
+def _kind(run: RunFolder) -> Kind:
+    if run.recipe_file.exists():
+        return "blend"
+    return read_report(run.report_file).kind if run.report_file.exists() else "run"
 
 
 def space_file(run: RunFolder) -> Path:
@@ -95,10 +110,24 @@ def _config_file(source: RunFolder) -> Path:
     for path in (source.config_file, INSTALLED / f"{name}.toml", BESIDE / name / "config.toml"):
         if path.exists():
             return path
+    kind = _kind(source)
+    if kind != "run":
+        raise InputError(
+            f"{source.path} holds a {kind} experiment, which has no configuration of its own; name "
+            "an experiment that `hbcomp cv` trained"
+        )
+    plans = (
+        source.path / "plan.toml",
+        INSTALLED / "plans" / f"{name}.toml",
+        BESIDE / name / "plan.toml",
+    )
+    if any(path.exists() for path in plans):
+        raise InputError(f"{name} is a plan; `hbcomp compete {name}` trains its experiments")
     presets = {path.stem for path in INSTALLED.glob("*.toml")}
     presets |= {path.parent.name for path in BESIDE.glob("*/config.toml")}
+    known = sorted({*known_runs(), *presets})
+    hint = did_you_mean(closest(name, known)) or there_are(known)
     raise InputError(
-        f"{source.config_file}: no such experiment (there are: "
-        f"{', '.join(sorted({*known_runs(), *presets}))}); "
+        f"{source.config_file}: no such experiment{hint}; "
         "start one from another with `cv OTHER --name NEW`"
     )

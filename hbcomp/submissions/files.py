@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hbcomp.cli import console
-from hbcomp.errors import MAX_SHOWN, InputError
+from hbcomp.errors import MAX_SHOWN, InputError, unreadable
 from hbcomp.files import atomic_path
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
@@ -236,7 +236,7 @@ def _read_text(path: Path) -> str:
     try:
         text = path.read_bytes().decode()  # line ends as they are: an id may have one
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be UTF-8 text, but {error.reason}") from error
     if "\0" in text:

@@ -88,12 +88,12 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
     [
         (["a", "a"], "members: a is named 2 times"),
         (["a", "blend"], "members: blend is a blend; name its members instead"),
-        (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file; has the run finish"),
+        (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file"),
         (["a", "../b"], "an experiment's name must be letters, digits"),
         (["a", "b", "--name", "a"], "experiments/a is an experiment of another kind"),
-        (["a", "b", "--method", "magic"], "method must be auto or one of mean, geometric"),
-        (["a", "b", "--calibration", "x"], "calibration must be auto or one of none, temperature"),
-        (["a", "b", "--rule", "x"], "rule must be auto or one of half"),
+        (["a", "b", "--method", "magic"], "method must be one of auto, mean, geometric"),
+        (["a", "b", "--calibration", "x"], "calibration must be one of auto, none, temperature"),
+        (["a", "b", "--rule", "x"], "rule must be one of auto, half"),
         (["a", "other"], "members must have the same rows in the same order: other was made on"),
     ],
 )
