@@ -1,10 +1,12 @@
 """What the user did wrong, said in one sentence: every command prints it and exits with 2."""
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 MAX_SHOWN = 8
+BUT_IS = ", but is "  # between a rule and the value that breaks it
 
 
 class InputError(ValueError):
@@ -26,6 +28,38 @@ class InputError(ValueError):
         if n_hidden:
             shown.append(f"and {n_hidden} more")
         return cls(f"{subject}: " * bool(str(subject)) + "; ".join(shown))
+
+
+class Problems:
+    """What is wrong with the rows of a file: each rule is said once, however many rows break it."""
+
+    def __init__(self) -> None:
+        self.n_hidden = 0
+        self._first: dict[str, str] = {}
+        self._values: dict[str, Counter[str]] = {}
+
+    def add(self, where: str, problem: str) -> None:
+        """Note what is wrong at a row, as `RULE` or `RULE, but is VALUE`."""
+        rule, _, value = problem.partition(BUT_IS)
+        if rule not in self._first and len(self._first) == MAX_SHOWN:
+            self.n_hidden += 1
+            return
+        self._first.setdefault(rule, where)
+        self._values.setdefault(rule, Counter())[value] += 1
+
+    def lines(self) -> list[str]:
+        """Return a sentence for each rule, at most `MAX_SHOWN`; `n_hidden` rows break others."""
+        return [self._line(rule, self._first[rule], self._values[rule]) for rule in self._first]
+
+    @staticmethod
+    def _line(rule: str, first: str, values: Counter[str]) -> str:
+        if values.total() == 1:
+            return f"{first}: {rule}{''.join(BUT_IS + value for value in values if value)}"
+        if not any(values):
+            return f"{first} and {values.total() - 1:,} more: {rule}"
+        shown = [f"{value} in {n:,}" for value, n in values.most_common(MAX_SHOWN)]
+        more = f" and {len(values) - MAX_SHOWN:,} other values" * (len(values) > MAX_SHOWN)
+        return f"{rule}{BUT_IS}{', '.join(shown)}{more} rows, first in {first}"
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:

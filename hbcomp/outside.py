@@ -13,7 +13,7 @@ from hbcomp.data.folds import Folds, FoldsConfig, make_folds, pick_seed, read_fo
 from hbcomp.data.load import Data
 from hbcomp.data.rows import parse_label
 from hbcomp.data.tables import id_problems, read_rows
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, Problems
 from hbcomp.predictions import Predictions
 from hbcomp.submissions.files import NUMBER
 
@@ -129,16 +129,14 @@ def _numbers(
 ) -> tuple[Float64[np.ndarray, "n k"], list[str]]:
     """Return the numbers in the columns, and what is wrong with some; rows of those are NaN."""
     probs = np.full((len(ids), len(columns)), np.nan)
-    problems = []
+    problems = Problems()
     for row, cells in enumerate(zip(*columns, strict=True)):
         wrong = [problem for problem in enumerate(map(_cell_problem, cells)) if problem[1]]
-        problems += [
-            f"row {row + 1} (id {ids[row]}): prob_{label} must be {problem}"
-            for label, problem in wrong
-        ]
+        for label, problem in wrong:
+            problems.add(f"row {row + 1} (id {ids[row]})", f"prob_{label} must be {problem}")
         if not wrong:
             probs[row] = [float(cell) for cell in cells]
-    return probs, problems
+    return probs, problems.lines()
 
 
 def _cell_problem(cell: str) -> str:

@@ -52,7 +52,7 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         wanted += [config.label_column]
         wanted += [config.group_column] if config.group_column is not None else []
     problems = [
-        f"no column {name!r}{did_you_mean(closest(name, names))}"
+        f"no column {name!r}{did_you_mean(list(map(repr, closest(name, names))))}"
         for name in wanted
         if name not in names
     ]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hbcomp.cli import console
-from hbcomp.errors import MAX_SHOWN, InputError, unreadable
+from hbcomp.errors import MAX_SHOWN, InputError, Problems, unreadable
 from hbcomp.files import atomic_path
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
@@ -223,12 +223,14 @@ def _read(path: Path, n_classes: int | None) -> tuple[Submission, list[str]]:
         )
     ids = [row[0] for row in lines]
     answers = np.full((len(lines), n_labels), np.nan)
-    problems = [] if lines else ["there are no rows"]
+    wrong_cells = Problems()
     for number, row in enumerate(lines, start=1):
         found = list(_cell_problems(row, wanted))
-        problems += [f"row {number} (id {row[0]}): {problem}" for problem in found]
+        for problem in found:
+            wrong_cells.add(f"row {number} (id {row[0]})", problem)
         if not found:
             answers[number - 1] = [float(cell) for cell in row[1:]]
+    problems = wrong_cells.lines() if lines else ["there are no rows"]
     return Submission(np.array(ids, dtype=np.str_), answers), problems
 
 
