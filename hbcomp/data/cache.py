@@ -20,7 +20,7 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.files import atomic_path
 
 # Part of every key: raise it when the reader's values or the layout of an entry change.
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 4 << 30  # assumed: some fifty files of 100,000 beats
 CHUNK_BYTES = 1 << 20
 SECONDS_UNTIL_ABANDONED = 24 * 3600
