@@ -46,6 +46,7 @@ from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
 SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
+DATA_KEYS = ("train data", "test data")
 # What a run's manifest covers, if it is there. The files of a fold are covered by a manifest of
 # its own, which is in the run's. Not run.lock, studies.db, tuning/, space.toml, and what a person
 # or a later command adds.
@@ -76,6 +77,7 @@ class _Stored(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     identity: dict[str, Any]
+    described: dict[str, str] = {}  # what fingerprints in it are of, in words
 
     @field_validator("identity")
     @classmethod
@@ -250,14 +252,21 @@ def _holder(run: RunFolder) -> str:
     return ""
 
 
-def admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
+def admit(
+    run: RunFolder,
+    identity: Identity,
+    *,
+    force: bool,
+    described: Mapping[str, str] | None = None,
+) -> None:
     """Let a run continue if its stored folds, if any, are of this identity.
 
-    Folds of another identity are refused with what changed; with `force` they are deleted. What a
+    Folds of another identity are refused with what changed; with `force` they are deleted. Those
+    of its values that are fingerprints are told in the words of `described`. What a
     killed process left half-written is swept away; the caller holds the lock.
     """
     stored = read_run(run)
-    changes = _changes(stored["identity"], identity) if stored else []
+    changes = _changes(stored, identity, described or {}) if stored else []
     if changes and not force:
         raise InputError(
             f"{run.path} holds {len(run.stored_folds())} finished folds of something else: "
@@ -279,7 +288,9 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
     known = stored["identity"] | {key: _plain(value) for key, value in identity.items()}
     if known != stored["identity"]:
         run.discard_manifest()
-        write_text(run.run_file, tomli_w.dumps({**stored, "identity": known}))
+        described = {**about.get("described", {}), **stored.get("described", {})}
+        stored |= {"identity": known, "described": described}
+        write_text(run.run_file, tomli_w.dumps(stored))
 
 
 def other_versions(run: RunFolder, about: Mapping[str, Any]) -> list[str]:
@@ -331,13 +342,29 @@ def _plain(value: Any) -> Any:
     return "none" if value is None else value  # TOML has no null
 
 
-def _changes(stored: Identity, wanted: Identity) -> list[str]:
-    now = {key: _plain(value) for key, value in wanted.items()}
-    return [
-        f"{key} was {stored.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
+def _changes(run: Mapping[str, Any], wanted: Identity, described: Mapping[str, str]) -> list[str]:
+    stored, now = run["identity"], {key: _plain(value) for key, value in wanted.items()}
+    changed = [
+        key
         for key in sorted({*stored, *now})
         if stored.get(key) != now.get(key) and not _is_of_one_side(key, stored, now)
     ]
+    # The folds of other rows are others, too.
+    causes = [key for key in changed if key in DATA_KEYS]
+    return [
+        f"{key} {_change(run['described'].get(key), described[key])}"
+        if key in described
+        else f"{key} was {stored.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
+        for key in changed
+        if not (causes and _is_of_a_seed(key))
+    ]
+
+
+def _change(was: str | None, now: str) -> str:
+    """Return how a fingerprint has changed, in words; older runs have none for what was."""
+    if was is None:
+        return f"has changed, now {now}"
+    return f"was {was}, now {now}" if was != now else f"has other content than before ({now})"
 
 
 def _is_of_one_side(key: str, stored: Identity, now: Identity) -> bool:
