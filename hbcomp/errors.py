@@ -63,12 +63,14 @@ class Problems:
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that are most like `name`, whatever their case; none if none is."""
+    """Return the known names that are most like `name` or begin with it, whatever their case."""
     names_of: dict[str, list[str]] = {}
     for each in known:
         names_of.setdefault(each.casefold(), []).append(each)
-    found = difflib.get_close_matches(name.casefold(), names_of, n=1)
-    return names_of[found[0]] if found else []
+    wanted = name.casefold()
+    found = difflib.get_close_matches(wanted, names_of, n=1)
+    found = found or [each for each in names_of if wanted and each.startswith(wanted)]
+    return [each for folded in found for each in names_of[folded]]
 
 
 def did_you_mean(names: Sequence[str]) -> str:

@@ -12,7 +12,14 @@ from hbcomp.predictions import Predictions
 
 @pytest.mark.parametrize(
     ("name", "names"),
-    [("resent", ["resnet"]), ("RESNET", ["resnet"]), ("wid", ["wide"]), ("lstm", [])],
+    [
+        ("resent", ["resnet"]),
+        ("RESNET", ["resnet"]),
+        ("wid", ["wide"]),
+        ("di", ["dilated"]),
+        ("lstm", []),
+        ("", []),
+    ],
 )
 def test_the_closest_name_is_found_whatever_its_case(name: str, names: list[str]) -> None:
     assert closest(name, ["resnet", "wide", "dilated"]) == names

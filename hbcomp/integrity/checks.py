@@ -19,7 +19,7 @@ from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.data.folds import make_folds
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, did_you_mean, similar_names
 from hbcomp.experiment import folder, manifest
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.integrity.case import Case, NotChecked
@@ -59,7 +59,8 @@ def verify_run(run: RunFolder, nets: Sequence[str] | None) -> list[Check]:
     on everything, an empty sequence all.
     """
     if not run.report_file.exists() and not run.manifest_file.exists():
-        raise InputError(f"{run.path}: no report.json; has the run finished?")
+        similar = did_you_mean(similar_names(run.path))
+        raise InputError(f"{run.path}: no report.json{similar}; has the run finished?")
     case = Case(run)
     checks: dict[str, Callable[[Case], str]] = {
         "files": _check_files,
