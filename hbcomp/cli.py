@@ -57,15 +57,17 @@ USERS_TO_MEND = {
 }
 
 MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
-# What would move a terminal's cursor or turn its text around, and halves of characters.
+# What would move a terminal's cursor or turn its text around, halves of characters, and marks and
+# spaces that make two different texts look alike.
 UNPRINTABLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f"
-    r"\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ud800-\udfff"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 
 def visible(text: str) -> str:
-    """Return text with its control characters as escapes, but for tabs and line ends."""
+    """Return text with control and invisible characters as escapes, but for tabs and line ends."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -118,6 +120,7 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:
+            _check_texts([*args, *kwargs.values()])
             with terminable():
                 numbers = function(*args, **kwargs)
             _print_result(numbers)
@@ -160,6 +163,21 @@ def _say_what_to_mend(error: OSError) -> None:
         raise error
     where = f"{error.filename}: " if error.filename else ""
     _say("error", f"{where}{error.strerror}; mend that and give the same command again")
+
+
+def _check_texts(values: Iterable[Any]) -> None:
+    """Refuse a file's name in another encoding: no report, ledger or page could hold it."""
+    for value in values:
+        if isinstance(value, list):
+            _check_texts(value)
+        elif isinstance(value, str | Path):
+            try:
+                str(value).encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{value}: names must be UTF-8 text, but this one has other bytes; rename the "
+                    "file"
+                ) from None
 
 
 def _is_in_package(filename: object) -> bool:

@@ -34,10 +34,11 @@ def compete(
     Example: hbcomp compete best-cpu --train train.csv --test testA.csv
     """
     watch = Stopwatch()
+    from hbcomp.config import as_assignments
     from hbcomp.experiment.folder import find_run
     from hbcomp.plan import carry_out, n_kept, prepare_all, read_plan
 
-    files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
+    files = as_assignments({"data.train": train, "data.test": test})
     wanted = read_plan(plan)
     asked = prepare_all(wanted, files)
     try:

@@ -4,9 +4,9 @@ The models themselves live beside what they configure; this module knows none of
 """
 
 import copy
-import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,10 +16,12 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, closest, did_you_mean, similar_names, there_are, unreadable
 
 Values = dict[str, Any]
 MAX_DEPTH: Final = 50  # assumed: ours nest six deep
+NOT_IN_TOML: Final = re.compile(r'["\\\x00-\x1f\x7f]')  # unescaped, in a string
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Section(BaseModel):
@@ -47,7 +49,7 @@ def read_toml(path: Path) -> Values:
     try:
         return cast(Values, _bounded(tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: a TOML file must be UTF-8 text, but {error}") from error
     except (ValueError, RecursionError) as error:  # also too many digits, too deep a nesting
@@ -68,7 +70,8 @@ def read_json(path: Path, what: str, hint: str) -> Values:
         text = path.read_text(encoding="utf-8")
         values = _bounded(json.loads(text, parse_constant=_refuse, parse_float=_finite))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {hint}") from None
+        similar = did_you_mean(similar_names(path.parent))
+        raise InputError(f"{path}: no such file{similar}; {hint}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a {what}: {error}") from error
     if not isinstance(values, dict):
@@ -84,6 +87,8 @@ def _bounded(values: Any) -> Any:
             raise ValueError("integers must fit 64 bits, but there is a larger one")
         if any(isinstance(each, str) and "\0" in each for each in layer):
             raise ValueError("text must not have NUL characters, but there is one")
+        if any(isinstance(each, str) and SURROGATE.search(each) for each in layer):
+            raise ValueError("text must be Unicode, but there is half a character")
         layer = [child for each in layer for child in _children(each)]
     if layer:
         raise ValueError(f"values must be nested at most {MAX_DEPTH} deep")
@@ -131,6 +136,19 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
         raise InputError(f"--set: {error}") from error
 
 
+def as_assignments(paths: Mapping[str, Path | None]) -> list[str]:
+    """Return `key="path"` for each path that is not None, as `override` reads it."""
+    return [
+        f'{key}="{re.sub(NOT_IN_TOML, _escaped, str(path))}"'
+        for key, path in paths.items()
+        if path is not None
+    ]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
 def _parse_value(text: str) -> Any:
     try:
         values = _bounded(tomllib.loads(f"value = {text}"))
@@ -139,28 +157,68 @@ def _parse_value(text: str) -> Any:
     return values["value"] if len(values) == 1 else text  # a line break would start another key
 
 
-def validate(model: type[Model], values: Mapping[str, Any], source: object) -> Model:
-    """Return `values` as a `model`, or raise one InputError naming every wrong key of `source`."""
+def validate(
+    model: type[Model],
+    values: Mapping[str, Any],
+    source: object,
+    whole: type[BaseModel] | None = None,
+) -> Model:
+    """Return `values` as a `model`, or raise one InputError naming every wrong key of `source`.
+
+    Where `model` is a section, `whole` is the model in which an unknown key may be meant for
+    another one.
+    """
     try:
         # Through JSON, because strict mode then takes arrays for tuples and text for paths,
         # which is all that TOML can say, and still refuses "3" for 3.
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        problems = [_describe(model, detail) for detail in error.errors()]
+        problems = [_describe(model, whole or model, detail) for detail in error.errors()]
         raise InputError.of(source, problems) from error
 
 
-def _describe(model: type[BaseModel], detail: ErrorDetails) -> str:
+def _describe(model: type[BaseModel], whole: type[BaseModel], detail: ErrorDetails) -> str:
     path, siblings = _locate(model, detail["loc"])
     key = ".".join(path)
+    context = detail.get("ctx", {})
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(path[-1], siblings, n=1)
-        hint = f", did you mean {'.'.join([*path[:-1], close[0]])}?" if close else ""
-        return f"unknown key {key}{hint}"
+        similar = [".".join([*path[:-1], name]) for name in closest(path[-1], siblings)]
+        hint = did_you_mean(similar or _elsewhere(whole, path[-1]))
+        return f"unknown key {key}{hint or there_are(siblings)}"
+    if detail["type"] == "union_tag_invalid":
+        tag, known = context["tag"], context["expected_tags"]
+        hint = did_you_mean(closest(tag, _quoted(known)))
+        key = f"{key}.{_quoted(context['discriminator'])[0]}"
+        return f"{key} must be one of {known}, but got {tag!r}{hint}"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error" or detail["type"] == "missing":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message}, but got {detail['input']!r}"
+    hint = ""
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        hint = did_you_mean(closest(detail["input"], _quoted(context["expected"])))
+    return f"{key}: {message}, but got {detail['input']!r}{hint}"
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall("'([^']*)'", text)
+
+
+def _elsewhere(model: type[BaseModel], name: str) -> list[str]:
+    """Return the dotted keys anywhere in the model whose last part is most like `name`."""
+    keys = list(dict.fromkeys(_keys(model)))
+    found = {*closest(name, [key.rpartition(".")[2] for key in keys])}
+    return [key for key in keys if key.rpartition(".")[2] in found]
+
+
+def _keys(model: type[BaseModel]) -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        section, kinds = _sections(field.annotation)
+        if isinstance(field.default, BaseModel) and section:
+            section = type(field.default)  # the kind that a section is unless another is named
+        sections = [*kinds.values(), *([section] if section else [])]
+        yield from (f"{name}.{key}" for each in sections for key in _keys(each))
+        if not sections:
+            yield name
 
 
 def _locate(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 import hbcomp
 from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.cli import USERS_TO_MEND, console, deafened, hushed_tracker
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.folds import MAX_SEED, Folds, make_folds
 from hbcomp.data.load import Data, load_data
@@ -113,6 +115,19 @@ class Material:
         return prints
 
     @property
+    def described(self) -> dict[str, str]:
+        """What the fingerprints are of, in words."""
+        train, test = self.data.train, self.data.test
+        return {
+            "train data": _in_words(train),
+            "test data": _in_words(test) if test else "none",
+            **{
+                f"{folder.SEED_KEY}{seed}": f"{folds.n_folds} folds"
+                for seed, folds in self.folds_of_seed.items()
+            },
+        }
+
+    @property
     def data_fingerprints(self) -> dict[str, str | None]:
         """Hashes of the beats."""
         return {
@@ -151,6 +166,10 @@ class Outcome:
     chosen: RuleResult
     how: Arrangement
     n_trained: int
+
+
+def _in_words(beats: Dataset) -> str:
+    return f"{Path(beats.source).name} with {beats.n_rows:,} rows"
 
 
 def load_material(config: Config) -> Material:
@@ -210,14 +229,14 @@ def cross_validate(
     if run in map(folder.find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
     identity = {**config.identity(), **material.fingerprints}
-    folder.admit(run, identity, force=force)
+    folder.admit(run, identity, force=force, described=material.described)
     pending = [key for key in material.fold_keys if not run.is_done(*key)]
     with watch.phase("arrange"):
         how = arrange_nets(config, material, run, pending, n_jobs)
     about = _about(config, how.compute)
     if pending and (others := folder.other_versions(run, about)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
-    folder.begin(run, identity, about)
+    folder.begin(run, identity, {**about, "described": material.described})
     identity_of_seed = {
         seed: folder.fold_identity(identity, seed) for seed in material.folds_of_seed
     }

@@ -61,10 +61,11 @@ def cv(
     watch = Stopwatch()
     with watch.phase("import"):  # torch comes with these: --help need not wait
         from hbcomp import refit
+        from hbcomp.config import as_assignments
         from hbcomp.experiment.setup import prepare
         from hbcomp.workflow import run
 
-    files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
+    files = as_assignments({"data.train": train, "data.test": test})
     asked = prepare(experiment, [*files, *(assignments or [])], name)
     try:
         if fold:

@@ -1,8 +1,12 @@
 """What the user did wrong, said in one sentence: every command prints it and exits with 2."""
 
-from collections.abc import Sequence
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 MAX_SHOWN = 8
+BUT_IS = ", but is "  # between a rule and the value that breaks it
 
 
 class InputError(ValueError):
@@ -38,3 +42,79 @@ def is_out_of_memory(error: BaseException) -> bool:
         "can't start new thread",
     )
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
+
+
+class Problems:
+    """What is wrong with the rows of a file: each rule is said once, however many rows break it."""
+
+    def __init__(self) -> None:
+        self.n_hidden = 0
+        self._first: dict[str, str] = {}
+        self._values: dict[str, Counter[str]] = {}
+
+    def add(self, where: str, problem: str) -> None:
+        """Note what is wrong at a row, as `RULE` or `RULE, but is VALUE`."""
+        rule, _, value = problem.partition(BUT_IS)
+        if rule not in self._first and len(self._first) == MAX_SHOWN:
+            self.n_hidden += 1
+            return
+        self._first.setdefault(rule, where)
+        self._values.setdefault(rule, Counter())[value] += 1
+
+    def lines(self) -> list[str]:
+        """Return a sentence for each rule, at most `MAX_SHOWN`; `n_hidden` rows break others."""
+        return [self._line(rule, self._first[rule], self._values[rule]) for rule in self._first]
+
+    @staticmethod
+    def _line(rule: str, first: str, values: Counter[str]) -> str:
+        if values.total() == 1:
+            return f"{first}: {rule}{''.join(BUT_IS + value for value in values if value)}"
+        if not any(values):
+            return f"{first} and {values.total() - 1:,} more: {rule}"
+        shown = [f"{value} in {n:,}" for value, n in values.most_common(MAX_SHOWN)]
+        more = f" and {len(values) - MAX_SHOWN:,} other values" * (len(values) > MAX_SHOWN)
+        return f"{rule}{BUT_IS}{', '.join(shown)}{more} rows, first in {first}"
+
+
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that are most like `name` or begin with it, whatever their case."""
+    names_of: dict[str, list[str]] = {}
+    for each in known:
+        names_of.setdefault(each.casefold(), []).append(each)
+    wanted = name.casefold()
+    found = difflib.get_close_matches(wanted, names_of, n=1)
+    found = found or [each for each in names_of if wanted and each.startswith(wanted)]
+    return [each for folded in found for each in names_of[folded]]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return `, did you mean A or B?`, or nothing where there are no names."""
+    return f", did you mean {' or '.join(names)}?" if names else ""
+
+
+def there_are(names: Iterable[str]) -> str:
+    """Return ` (there are: A, B)`, for where no name is like the one that was given."""
+    return f" (there are: {', '.join(names)})"
+
+
+def check_name(what: str, name: str, known: Collection[str]) -> str:
+    """Return the name if it is a known one; else raise an InputError that lists those there are."""
+    if name not in known:
+        hint = did_you_mean(closest(name, known))
+        raise InputError(f"{what} must be one of {', '.join(known)}, but got {name!r}{hint}")
+    return name
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Return what to say of a file that cannot be read: why, and which existing name is like it."""
+    hint = did_you_mean(similar_names(path)) if isinstance(error, FileNotFoundError) else ""
+    return InputError(f"{path}: {error.strerror or error}{hint}")
+
+
+def similar_names(path: Path) -> list[str]:
+    """Return the names that are most like the first part of the path that does not exist."""
+    for part in (*reversed(path.parents), path):
+        if not part.exists():
+            there = part.parent.iterdir() if part.parent.is_dir() else ()
+            return closest(part.name, sorted(each.name for each in there))
+    return []

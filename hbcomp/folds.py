@@ -28,11 +28,12 @@ def folds(
 
     Example: hbcomp folds resnet --train train.csv --out folds.csv
     """
+    from hbcomp.config import as_assignments
     from hbcomp.data.folds import make_folds, pick_seed, write_folds
     from hbcomp.data.load import load_data
     from hbcomp.experiment.setup import prepare
 
-    files = [f"data.train={train}"] * bool(train)
+    files = as_assignments({"data.train": train})
     config = prepare(experiment, [*files, *(assignments or [])], None).config
     split = pick_seed(config.folds, seed)
     # Without the test file: the folds do not depend on it, and it may be elsewhere.

@@ -47,11 +47,12 @@ def import_oof(
     Example: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
     """
     from hbcomp import importing
+    from hbcomp.config import as_assignments
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
     from hbcomp.outside import Files
 
-    files = [f"data.train={train}"] * bool(train) + [f"data.test={test_data}"] * bool(test_data)
+    files = as_assignments({"data.train": train, "data.test": test_data})
     config = prepare(like, [*files, *(assignments or [])], None).config
     wish = importing.Wish(Files(oof, test), like, config, seed, normalise)
     return importing.run(wish, find_run(name), force=force)

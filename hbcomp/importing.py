@@ -18,7 +18,7 @@ from hbcomp.experiment.finished import Part, read_part, read_report
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.files import write_text
 from hbcomp.machine import machine
-from hbcomp.outside import Files, Imported, read_imported
+from hbcomp.outside import Files, Imported, read_imported, rounding
 from hbcomp.predictions import write_predictions
 from hbcomp.scorecard import (
     Summary,
@@ -97,6 +97,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
         "n_rows": len(predictions.train_ids),
         "n_test": len(predictions.test_ids),
         "n_normalised": imported.n_normalised,
+        "n_rounded": imported.n_rounded,
         "has_own_folds": imported.has_own_folds,
         "rule": chosen.name,
         "oof_per_20k": scores_by_rule(rules),
@@ -226,6 +227,8 @@ def _say(wish: Wish, imported: Imported, summary: Summary) -> None:
         )
     if imported.n_normalised:
         console.print(f"{imported.n_normalised:,} rows did not sum to 1 and were normalised")
+    if imported.n_rounded:
+        console.print(rounding(imported.n_rounded))
     if summary["data"]["n_test"] and not len(imported.predictions.test_ids):
         console.print(
             "without --test there is no submission, and no blend with members that have one"

@@ -17,11 +17,10 @@ from hbcomp.training.device import n_cores
 def machine() -> dict[str, Any]:
     """Return what measured numbers depend on, as plain values."""
     has_gpu = torch.cuda.is_available()
-    n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": processor(),
         "n_cores": n_cores(),
-        "memory_gib": round(n_bytes / 2**30, 1),
+        "memory_gib": _memory_gib(),
         "gpu": torch.cuda.get_device_name() if has_gpu else None,
         "gpu_memory_gib": round(torch.cuda.mem_get_info()[1] / 2**30, 1) if has_gpu else None,
         "system": sys.platform,
@@ -31,8 +30,15 @@ def machine() -> dict[str, Any]:
         "hbcomp": hbcomp.__version__,
         "date": datetime.now(UTC).date().isoformat(),
         # Above about 0.5 something else was running, and threads waited for it.
-        "load_at_start": round(os.getloadavg()[0], 2),
+        "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def _memory_gib() -> float | None:
+    """Return the memory of the machine, or None on Windows, which has no `sysconf`."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def processor() -> str:

@@ -13,12 +13,14 @@ from hbcomp.data.folds import Folds, FoldsConfig, make_folds, pick_seed, read_fo
 from hbcomp.data.load import Data
 from hbcomp.data.rows import parse_label
 from hbcomp.data.tables import id_problems, read_rows
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, Problems
 from hbcomp.predictions import Predictions
 from hbcomp.submissions.files import NUMBER
 
 # What the sum of a row may miss: four classes written with four digits miss 2e-4 at most.
 TOLERANCE: Final = 1e-3
+# By what a sum of float32 may leave [0, 1]: such numbers count as 0 or 1, which is said.
+ROUNDING: Final = 1e-5  # as in hbcomp.predictions; fastText gives 1.00000536
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ProbsFile:
     probs: Float64[np.ndarray, "n k"]
     has_folds: bool
     n_normalised: int
+    n_rounded: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +46,15 @@ class Imported:
     """Checked predictions, and how far they are what the files say.
 
     With `has_own_folds` the folds are those in the file; otherwise they are the experiment's, and
-    the user vouches for them.
+    the user vouches for them. So many rows were normalised, so many had a number outside of [0, 1]
+    by rounding, which counts as 0 or 1.
     """
 
     predictions: Predictions
     folds: Folds
     has_own_folds: bool
     n_normalised: int
+    n_rounded: int
 
 
 def read_imported(
@@ -65,10 +70,11 @@ def read_imported(
     if files.test and test is None:
         raise InputError(f"{files.test}: the experiment has no test file; name it in data.test")
     oof = read_probs(files.oof, train, train.n_classes, normalise=normalise)
-    answered, n_normalised = None, oof.n_normalised
+    answered, n_normalised, n_rounded = None, oof.n_normalised, oof.n_rounded
     if files.test and test:
         of_test = read_probs(files.test, test, train.n_classes, normalise=normalise)
         answered, n_normalised = test, n_normalised + of_test.n_normalised
+        n_rounded += of_test.n_rounded
     if oof.has_folds and seed is not None:
         raise InputError(f"{files.oof}: its fold column decides, so --seed would be ignored")
     split = pick_seed(config, seed)
@@ -85,7 +91,7 @@ def read_imported(
         train_fingerprint=train.fingerprint,
         test_fingerprint=answered.fingerprint if answered else "",
     )
-    return Imported(predictions, folds, oof.has_folds, n_normalised)
+    return Imported(predictions, folds, oof.has_folds, n_normalised, n_rounded)
 
 
 def read_probs(path: Path, beats: Dataset, n_classes: int, *, normalise: bool) -> ProbsFile:
@@ -99,6 +105,8 @@ def read_probs(path: Path, beats: Dataset, n_classes: int, *, normalise: bool) -
     column = {name: [row[at] for row in rows] for at, name in enumerate(header)}
     found, wanted = column["id"], beats.ids.tolist()
     probs, problems = _numbers([column[f"prob_{label}"] for label in range(n_classes)], found)
+    n_rounded = int(((probs < 0.0) | (probs > 1.0)).any(axis=1).sum())
+    probs = probs.clip(0.0, 1.0)  # by no more than ROUNDING, or it is among the problems
     sums = probs.sum(axis=1)
     problems += [*id_problems(found, wanted), *_sum_problems(sums, found, normalise=normalise)]
     if "label" in column:
@@ -109,7 +117,15 @@ def read_probs(path: Path, beats: Dataset, n_classes: int, *, normalise: bool) -
     probs[is_off] /= sums[is_off, None]
     row_of_id = {row_id: row for row, row_id in enumerate(found)}
     ordered = probs[[row_of_id[row_id] for row_id in wanted]]
-    return ProbsFile(ordered, "fold" in column, int(is_off.sum()))
+    return ProbsFile(ordered, "fold" in column, int(is_off.sum()), n_rounded)
+
+
+def rounding(n_rows: int) -> str:
+    """Return what is said of rows with numbers that leave [0, 1] by rounding."""
+    return (
+        f"{n_rows:,} rows leave [0, 1] by at most {ROUNDING}, as float32 may; what is outside "
+        "counts as 0 or 1"
+    )
 
 
 def _check_header(path: Path, header: list[str], n_classes: int, others: Sequence[str]) -> None:
@@ -129,22 +145,21 @@ def _numbers(
 ) -> tuple[Float64[np.ndarray, "n k"], list[str]]:
     """Return the numbers in the columns, and what is wrong with some; rows of those are NaN."""
     probs = np.full((len(ids), len(columns)), np.nan)
-    problems = []
+    problems = Problems()
     for row, cells in enumerate(zip(*columns, strict=True)):
         wrong = [problem for problem in enumerate(map(_cell_problem, cells)) if problem[1]]
-        problems += [
-            f"row {row + 1} (id {ids[row]}): prob_{label} must be {problem}"
-            for label, problem in wrong
-        ]
+        for label, problem in wrong:
+            problems.add(f"row {row + 1} (id {ids[row]})", f"prob_{label} must be {problem}")
         if not wrong:
             probs[row] = [float(cell) for cell in cells]
-    return probs, problems
+    return probs, problems.lines()
 
 
 def _cell_problem(cell: str) -> str:
     if not NUMBER.fullmatch(cell):
         return f"a finite number, but is {cell!r}"
-    return "" if 0.0 <= float(cell) <= 1.0 else f"in [0, 1], but is {cell}"
+    is_prob = -ROUNDING <= float(cell) <= 1.0 + ROUNDING
+    return "" if is_prob else f"in [0, 1] within {ROUNDING}, but is {cell}"
 
 
 def _is_off(sums: Float64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

@@ -13,7 +13,7 @@ from hbcomp.cli import console
 from hbcomp.config import Section, read_toml, unique, validate
 from hbcomp.errors import InputError
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.setup import Asked, check_kind, find_file, names_with, prepare
+from hbcomp.experiment.setup import Asked, check_kind, find_file, like, prepare
 from hbcomp.predictions import Predictions
 from hbcomp.stopwatch import Stopwatch
 from hbcomp.workflow import run as cross_validate
@@ -45,10 +45,8 @@ def read_plan(name: str) -> Plan:
     folder = find_run(name)
     path = find_file(folder, "plan.toml")
     if path is None:
-        raise InputError(
-            f"{folder.path / 'plan.toml'}: no such plan (there are: "
-            f"{', '.join(names_with('plan.toml'))})"
-        )
+        hint = like(folder.name, "plan.toml")
+        raise InputError(f"{folder.path / 'plan.toml'}: no such plan{hint}")
     plan = validate(Plan, read_toml(path), path)
     if problems := _problems(plan, folder.name):
         raise InputError.of(path, problems)

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.folds import Folds
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, did_you_mean, similar_names
 from hbcomp.files import atomic_path, csv_bytes, write_bytes
 
 # The type and the axes of what the files hold; axes of one letter are equally long.
@@ -80,7 +80,8 @@ class Predictions:
         try:
             arrays = read_arrays(path, LAYOUT)
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file; has the run finished?") from None
+            similar = did_you_mean(similar_names(path.parent))
+            raise InputError(f"{path}: no such file{similar}; has the run finished?") from None
         except ValueError as error:
             raise InputError(f"{path}: not the predictions of a run: {error}") from error
         return cls(**{name: _text(array) for name, array in arrays.items()})

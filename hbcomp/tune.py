@@ -72,11 +72,12 @@ def tune(
 
     hbcomp tune resnet --train train.csv --space my.toml --timeout 7200
     """
+    from hbcomp.config import as_assignments
     from hbcomp.experiment.setup import prepare, space_file
     from hbcomp.tuning.space import read_space
     from hbcomp.tuning.workflow import Wish, run
 
-    files = [f"data.train={train}"] * bool(train)
+    files = as_assignments({"data.train": train})
     asked = prepare(experiment, [*files, *(assignments or [])], None)
     wish = Wish(
         n_trials=trials,

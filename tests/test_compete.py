@@ -202,13 +202,13 @@ def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, 
     assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr
 
 
-def test_an_unknown_plan_is_refused_with_the_names_of_those_there_are(tmp_path):
+def test_an_unknown_plan_is_refused_with_the_name_that_it_is_like(tmp_path):
     done = call(["compete", "bst-cpu"], tmp_path)
     assert done.returncode == 2
-    assert "bst-cpu/plan.toml: no such plan (there are: best-cpu" in done.stderr
+    assert "bst-cpu/plan.toml: no such plan, did you mean best-cpu?" in done.stderr
     write_experiment(tmp_path, "mine", "plan.toml", PLAN)
-    done = call(["compete", "bst-cpu"], tmp_path)
-    assert "best-gpu, mine)" in done.stderr
+    done = call(["compete", "nothing-like-it"], tmp_path)
+    assert "no such plan (there are: best-cpu, best-gpu, mine)" in done.stderr
 
 
 def test_runs_that_name_no_files_take_those_of_a_run_that_began(finished, tmp_path):

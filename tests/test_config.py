@@ -3,9 +3,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
-from hbcomp.config import Section, override, read_toml, to_toml, validate
+from hbcomp.config import Section, as_assignments, override, read_toml, to_toml, validate
 from hbcomp.errors import MAX_SHOWN, InputError
 
 
@@ -62,7 +64,13 @@ def test_set_leaves_the_values_it_was_given_alone():
     ("values", "message"),
     [
         ({"inner": {"widht": 3}}, "here: unknown key inner.widht, did you mean inner.width?"),
-        ({"nonsense": 1}, "here: unknown key nonsense"),
+        ({"nonsense": 1}, "here: unknown key nonsense (there are: shape, inner, rate)"),
+        ({"width": 3}, "here: unknown key width, did you mean inner.width?"),
+        ({"inner": {"sied": 3}}, "unknown key inner.sied, did you mean shape.side?"),
+        (
+            {"shape": {"kind": "sqare"}},
+            "shape.kind must be one of 'round', 'square', but got 'sqare', did you mean square?",
+        ),
         ({"inner": {"width": "3"}}, "inner.width: Input should be a valid integer, but got '3'"),
         ({"inner": {"width": 0}}, "inner.width: Input should be greater than or equal to 1"),
         ({"rate": True}, "rate: Input should be a valid number, but got True"),
@@ -83,6 +91,17 @@ def test_a_wrong_value_names_its_dotted_key(values, message):
 def test_all_wrong_keys_are_named_at_once():
     with pytest.raises(InputError, match=r"inner\.width.*; rate"):
         validate(Outer, {"inner": {"width": 0}, "rate": "x"}, "here")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1))
+@example("1#beats.csv")
+@example("true")
+@example('"3"')
+@example("back\\slash")
+@settings(max_examples=50, deadline=None)
+def test_a_path_is_set_as_it_is_whatever_toml_would_read_in_it(name):
+    assignments = as_assignments({"inner.file": Path(name), "inner.names": None})
+    assert validate(Outer, override({}, assignments), "").inner.file == Path(name)
 
 
 @pytest.mark.parametrize("assignment", ["width", "=3", "inner..width=3"])

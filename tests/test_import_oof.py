@@ -63,8 +63,14 @@ def test_rows_and_columns_may_come_in_any_order(tmp_path_factory, rows, names):
         (table(id=["x", *TRAIN.ids[1:]]), "not in the data: id x"),
         (table(changed(4, 1, "nan")), "row 5 (id 4): prob_1 must be a finite number, but is 'nan'"),
         (table(changed(4, 1, "")), "row 5 (id 4): prob_1 must be a finite number, but is ''"),
-        (table(changed(4, 1, -0.1)), "row 5 (id 4): prob_1 must be in [0, 1], but is -0.1"),
-        (table(changed(4, 1, 1.5)), "row 5 (id 4): prob_1 must be in [0, 1], but is 1.5"),
+        (
+            table(changed(4, 1, -0.1)),
+            "row 5 (id 4): prob_1 must be in [0, 1] within 1e-05, but is -0.1",
+        ),
+        (
+            table(changed(4, 1, 1.5)),
+            "row 5 (id 4): prob_1 must be in [0, 1] within 1e-05, but is 1.5",
+        ),
         (table(PROBS * 0.99), "must sum to 1 within 0.001, but not 30 ids: 0, 1, 2"),
         (table(label=1 - TRAIN.labels.clip(0, 1)), "label must be that of"),
         (table(label=["x", *TRAIN.labels[1:]]), "but is not for id 0"),
@@ -88,7 +94,7 @@ def test_all_problems_of_the_rows_are_named_at_once(tmp_path):
     with pytest.raises(InputError) as error:
         read_probs(path, TRAIN, K, normalise=False)
     assert str(error.value).split(": ", 1)[1].split("; ") == [
-        "row 5 (id 4): prob_1 must be in [0, 1], but is 2",
+        "row 5 (id 4): prob_1 must be in [0, 1] within 1e-05, but is 2",
         "row 8 (id 7): prob_2 must be a finite number, but is 'inf'",
         "no row for id 0 of the data",
         "not in the data: id x",
@@ -106,6 +112,25 @@ def test_rows_that_sum_to_1_within_tolerance_keep_their_bits(tmp_path):
         read = read_probs(path, TRAIN, K, normalise=normalise)
         assert np.array_equal(read.probs, rounded)
         assert read.n_normalised == 0
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(tmp_path, normalise):
+    probs = PROBS.copy()
+    probs[2], probs[5] = [1.0000001, 0, 0], [-1e-9, 1.000005, 0]
+    path = write(tmp_path / "oof.csv", table(probs))
+    read = read_probs(path, TRAIN, K, normalise=normalise)
+    assert read.probs[[2, 5]].tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert (read.n_rounded, read.n_normalised) == (2, 0)
+    assert np.array_equal(np.delete(read.probs, [2, 5], axis=0), np.delete(PROBS, [2, 5], axis=0))
+    for cell in (1.0001, -0.0001):
+        with pytest.raises(InputError, match=f"must be in .0, 1. within 1e-05, but is {cell}"):
+            read_probs(
+                write(tmp_path / "off.csv", table(changed(4, 1, cell))),
+                TRAIN,
+                K,
+                normalise=normalise,
+            )
 
 
 def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):

@@ -99,8 +99,11 @@ def test_toml_too_deep_or_too_long_is_refused(tmp_path, content):
         read_toml(path)
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": 1e400}', '{"a": ' + "9" * 5_000 + "}"])
-def test_json_too_deep_too_long_or_infinite_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '{"a": 1e400}', '{"a": ' + "9" * 5_000 + "}", '{"a": "\\ud800"}'],
+)
+def test_json_too_deep_too_long_infinite_or_with_half_a_character_is_refused(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_text(content)
     with pytest.raises(InputError, match="not a report"):
@@ -278,6 +281,25 @@ def test_no_command_takes_a_name_outside_of_the_experiments(tmp_path, words):
     assert {path.name for path in tmp_path.iterdir()} == {"here"}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eda", "NAME"],
+        ["cv", "--train", "a.csv", "--test", "NAME"],
+        ["predict", "a", "--data", "NAME"],
+        ["predict", "a", "--member", "b=NAME"],
+        ["import-oof", "b", "--oof", "NAME", "--like", "a"],
+        ["cv", "--set", "data.train=NAME"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_name_in_another_encoding_is_refused_by_its_name(tmp_path, words):
+    name = "\udcc1\udcb7.csv"  # as Python reads the bytes C1 B7, a character in GBK
+    done = run_hbcomp([word.replace("NAME", name) for word in words], tmp_path)
+    assert done.returncode == 2
+    assert "\\udcc1\\udcb7.csv: names must be UTF-8 text" in done.stderr
+
+
 def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path):
     hostile = "\x1b[2J\x9b1m\u202etxt"
     (tmp_path / "a.csv").write_text(f"id,{hostile}\n", encoding="utf-8")
@@ -285,6 +307,13 @@ def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path):
     assert done.returncode == 2
     assert "\\x1b[2J\\x9b1m\\u202etxt" in done.stderr
     assert not {"\x1b", "\x9b", "\u202e"} & set(done.stderr)
+
+
+@pytest.mark.parametrize(
+    "mark", ["\u200b", "\u00a0", "\ufeff", "\u2060", "\u00ad", "\u3000", "\ufe0f"]
+)
+def test_what_looks_like_another_text_is_shown_with_its_invisible_mark(mark):
+    assert visible(f"id{mark},label_0") == f"id{ascii(mark)[1:-1]},label_0"
 
 
 def test_tables_show_control_characters_as_escapes(capsys):

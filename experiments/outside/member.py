@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hbcomp.config import as_assignments
 from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import Data, load_data
 from hbcomp.experiment.setup import prepare
@@ -14,7 +15,7 @@ from hbcomp.scoring.choice import evaluate_rules
 
 def beats_and_folds(like: str, train: Path | None, test: Path | None) -> tuple[Data, Folds]:
     """Return the beats of an experiment and the split of its first seed."""
-    files = [f"data.train={train}"] * bool(train) + [f"data.test={test}"] * bool(test)
+    files = as_assignments({"data.train": train, "data.test": test})
     config = prepare(like, files, None).config
     data = load_data(config.data)
     return data, make_folds(config.folds, data.train, config.folds.seeds[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 from hbcomp.benchmarks import deciding, reading, scaling, startup, train
 from hbcomp.cli import console
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, check_name
 from hbcomp.files import write_text
 from hbcomp.machine import machine
 from hbcomp.nets.registry import config_class
@@ -63,9 +63,8 @@ def measure_all(only: Sequence[str], nets: Sequence[str], *, save: bool) -> Numb
 
 
 def _check(only: Sequence[str], nets: Sequence[str], *, save: bool) -> None:
-    unknown = [name for name in only if name not in PARTS]
-    if unknown:
-        raise InputError(f"--only must be one of {', '.join(PARTS)}, but got {unknown[0]!r}")
+    for name in only:
+        check_name("--only", name, PARTS)
     for name in nets:
         config_class(name)
     if only and save:

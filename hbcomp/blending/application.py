@@ -18,7 +18,7 @@ from hbcomp.errors import InputError
 from hbcomp.experiment.finished import read_report
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.files import stem
-from hbcomp.outside import read_probs
+from hbcomp.outside import read_probs, rounding
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 
@@ -115,12 +115,15 @@ def _stack(
     if beats is None:
         beats = read_dataset(data, _columns(members.names[0]), labelled=False)
     n_classes = members.first.test_probs.shape[1]
-    stack = [
-        of_nets[name][1]
-        if name in of_nets
-        else read_probs(files[name], beats, n_classes, normalise=False).probs
-        for name in members.names
-    ]
+    stack = []
+    for name in members.names:
+        if name in of_nets:
+            stack.append(of_nets[name][1])
+            continue
+        read = read_probs(files[name], beats, n_classes, normalise=False)
+        if read.n_rounded:
+            console.print(f"{files[name]}: {rounding(read.n_rounded)}")
+        stack.append(read.probs)
     return beats.ids, np.stack(stack)
 
 

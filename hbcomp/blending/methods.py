@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from hbcomp.errors import InputError
+from hbcomp.errors import check_name
 from hbcomp.scoring.blending import (
     Arithmetic,
     Combination,
@@ -157,9 +157,7 @@ def evaluate_methods(
 
 def check_method_name(name: str) -> str:
     """Return the name if a method has it (or it is `auto`), else say which names there are."""
-    if name != "auto" and name not in METHODS:
-        raise InputError(f"method must be auto or one of {', '.join(METHODS)}, but got {name!r}")
-    return name
+    return check_name("method", name, ("auto", *METHODS))
 
 
 _MEANS: Mapping[str, type[Arithmetic] | type[Geometric]] = {

@@ -10,7 +10,7 @@ from hbcomp.blending.methods import check_method_name
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.blending.selection import Blended, BlendWish, blend
 from hbcomp.cli import console
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, check_name
 from hbcomp.experiment.finished import read_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.files import write_text
@@ -76,11 +76,7 @@ def check_wish(wish: BlendWish) -> None:
     """Raise an InputError where a blend is asked for by a name that nothing has."""
     check_method_name(wish.method)
     check_rule_name(wish.rule)
-    if wish.calibration != "auto" and wish.calibration not in CALIBRATIONS:
-        raise InputError(
-            f"calibration must be auto or one of {', '.join(CALIBRATIONS)}, but got "
-            f"{wish.calibration!r}"
-        )
+    check_name("calibration", wish.calibration, ("auto", *CALIBRATIONS))
 
 
 def _recipe(blended: Blended) -> BlendRecipe:

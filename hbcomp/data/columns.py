@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hbcomp.data.dataset import DataConfig
-from hbcomp.errors import MAX_SHOWN, InputError
+from hbcomp.errors import MAX_SHOWN, InputError, closest, did_you_mean
 
 # pandas writes an unnamed index under this name; it is no sample.
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
@@ -48,7 +48,11 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
     if labelled:
         wanted += [config.label_column]
         wanted += [config.group_column] if config.group_column is not None else []
-    problems = [f"no column {name!r}" for name in wanted if name not in names]
+    problems = [
+        f"no column {name!r}{did_you_mean(list(map(repr, closest(name, names))))}"
+        for name in wanted
+        if name not in names
+    ]
     problems += [f"column {name!r} occurs {n} times" for name, n in Counter(names).items() if n > 1]
     special = {
         config.id_column,

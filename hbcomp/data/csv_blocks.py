@@ -21,7 +21,7 @@ import numpy as np
 
 from hbcomp.data.columns import Columns
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.rows import Row, Unusual, parse_labels
+from hbcomp.data.rows import CELL_LIMIT, Row, Unusual, parse_labels
 from hbcomp.errors import InputError
 
 # measured: 1.74 s per 100,000 rows, against 1.82 s at 512 kB, 2.1 s at 2 MB, 2.7 s at 4 MB:
@@ -48,11 +48,15 @@ def read_header(path: Path) -> list[str]:
         if b"\0" in line:
             raise InputError(f"{path}: a CSV file must be text, but line 1 has a NUL byte")
         try:
-            names = next(csv.reader([line.decode("utf-8-sig")], strict=True))
+            # Up to the first line end of any kind: this line is the whole file where all are CR.
+            text = io.StringIO(line.decode("utf-8-sig"), newline="")
+            names = next(csv.reader(text, strict=True))
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: {_not_utf8(error)} in line 1") from error
         except csv.Error as error:
             raise InputError(f"{path}: the header cannot be read: {error}") from error
+    if not "".join(names).strip():
+        raise InputError(_no_names(path))
     return names
 
 
@@ -95,7 +99,8 @@ class _Watched(io.FileIO):
 def read_fast(path: Path, columns: Columns, report: Report) -> Dataset:
     """Return the data set of a regular CSV file; anything else is `Unusual`."""
     with open_binary(path, report) as file, ThreadPoolExecutor(N_THREADS) as pool:
-        file.readline()
+        if b"\r" in file.readline(MAX_LINE_BYTES).rstrip(b"\r\n"):
+            raise Unusual("lines that end in CR")
         blocks = _blocks(file)
         first = next(blocks, None)
         if first is None:
@@ -204,6 +209,10 @@ class _Parser:
         lengths = (ends - starts).reshape(-1, width)
         if lengths[:, self.empty_tokens].any():
             raise Unusual("text between a quote and its comma")
+        if self.columns.is_list:
+            first, last = np.flatnonzero(self.is_sample)[[0, -1]]
+            if (ends[last::width] - starts[first::width] == CELL_LIMIT).any():
+                raise Unusual("a cell as long as the longest of a spreadsheet")
         return _Beats(
             ids=self._texts(block, starts, ends, self.columns.id),
             signals=self._signals(block, ends),
@@ -341,11 +350,14 @@ def _row(fields: list[str], columns: Columns) -> Row:
     if columns.is_list:
         (column,) = columns.samples
         cells = fields[column].split(",")
+        n_letters = len(fields[column])
     else:
+        n_letters = 0
         cells = [fields[column] for column in columns.samples]
     return Row(
         id=fields[columns.id],
         cells=cells,
+        n_letters=n_letters,
         label=None if columns.label is None else fields[columns.label],
         group=None if columns.group is None else fields[columns.group],
     )

@@ -38,10 +38,35 @@ def read_table(path: Path, columns: Columns) -> Any:
         table = pq.ParquetFile(path).read([columns.names[i] for i in columns.used])
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged parquet file: {_first_line(error)}") from error
+    try:
+        table = pa.table({name: _plain(table[name]) for name in table.column_names})
+    except pa.ArrowException as error:
+        raise InputError(f"{path}: a column cannot be read: {_first_line(error)}") from error
     problems = list(_type_problems(table, columns))
     if problems:
         raise InputError.of(path, problems)
     return table.combine_chunks()
+
+
+def _plain(column: Any) -> Any:
+    """Return a column in the plain type of what it holds: text, lists or numbers.
+
+    The same text has many types, as do lists: dictionaries, views, bytes not marked as text.
+    """
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    if pt.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pt.is_string_view(kind) or pt.is_binary_view(kind):
+        # One by one, because Arrow 17 cannot cast views.
+        return pa.array(column.to_pylist(), pa.large_string())
+    if pt.is_binary(kind) or pt.is_large_binary(kind):
+        return column.cast(pa.large_string())
+    if pt.is_list_view(kind) or pt.is_large_list_view(kind):
+        return column.cast(pa.large_list(kind.value_type))
+    return column
 
 
 def read_fast(path: Path, table: Any, columns: Columns) -> Dataset:
@@ -97,8 +122,6 @@ def _type_problems(table: Any, columns: Columns) -> Iterator[str]:
         if position is None:
             continue
         kind = table.schema.field(columns.names[position]).type
-        if pt.is_dictionary(kind):
-            kind = kind.value_type
         if not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
             yield f"column {columns.names[position]!r} must hold text or integers, but holds {kind}"
 

@@ -9,7 +9,7 @@ from hbcomp.data import cache, csv_blocks, parquet
 from hbcomp.data.columns import find_columns
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.rows import Unusual, parse_rows
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, unreadable
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # How each kind of file begins; a CSV file is known by not beginning like the others.
@@ -32,7 +32,7 @@ def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
             return _read_parquet(path, config, labelled=labelled)
         return _read_csv(path, config, labelled=labelled)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
 
 
 def sample_names(path: Path, config: DataConfig, *, labelled: bool) -> list[str] | None:

@@ -15,10 +15,12 @@ import numpy as np
 
 from hbcomp.data.columns import Columns
 from hbcomp.data.dataset import Dataset
-from hbcomp.errors import MAX_SHOWN, InputError
+from hbcomp.errors import InputError, Problems
 
 # A column with thousands of distinct labels is no class; stops a table of 1e9 classes, too.
 MAX_LABEL = 9_999  # assumed
+# The most characters that a cell of Excel holds; what is longer is cut there without a word.
+CELL_LIMIT = 32_767
 
 
 class Unusual(Exception):  # noqa: N818  # it is no error: the slow pass may well read the file
@@ -27,13 +29,17 @@ class Unusual(Exception):  # noqa: N818  # it is no error: the slow pass may wel
 
 @dataclass(frozen=True)
 class Row:
-    """One data row as the file has it; `problem` says why its fields could not be told apart."""
+    """One data row as the file has it; `problem` says why its fields could not be told apart.
+
+    `n_letters` is the length of the text of a whole signal in one cell, and otherwise 0.
+    """
 
     id: str | None
     cells: Sequence[Any]
     label: str | None = None
     group: str | None = None
     problem: str | None = None
+    n_letters: int = 0
 
 
 @dataclass
@@ -46,16 +52,26 @@ class _Beats:
     n_timepoints: int = 0
     labels: list[int] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    n_problems: int = 0
+    problems: Problems = field(default_factory=Problems)
+    n_rows: int = 0
+    n_cut: int = 0
+    n_longer: int = 0
 
     def add(self, number: int, row: Row) -> None:
         """Take one row, or note everything that is wrong with it."""
+        self.n_rows += 1
+        self.n_cut += row.n_letters == CELL_LIMIT
+        self.n_longer += row.n_letters > CELL_LIMIT
         found = [row.problem] if row.problem else self._problems(number, row)
-        self.n_problems += len(found)
         name = f"row {number} (id {row.id})" if row.id else f"row {number}"
-        room = MAX_SHOWN - len(self.problems)
-        self.problems += [f"{name}: {problem}" for problem in found[:room]]
+        for problem in found:
+            self.problems.add(name, problem)
+
+    @property
+    def looks_cut(self) -> bool:
+        """Whether cells end where a spreadsheet cuts them, more than one by chance would."""
+        is_chance = self.n_cut == 1 < self.n_rows and not self.problems.lines()
+        return self.n_cut > 0 and not self.n_longer and not is_chance
 
     def _problems(self, number: int, row: Row) -> list[str]:
         found = []
@@ -108,9 +124,14 @@ def parse_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Dataset:
     beats = _Beats(columns)
     for number, row in enumerate(rows, start=1):
         beats.add(number, row)
-    if beats.n_problems:
-        n_more = beats.n_problems - len(beats.problems)
-        raise InputError.of(path, beats.problems, n_more=n_more)
+    if beats.looks_cut:
+        raise InputError(
+            f"{path}: {beats.n_cut:,} of {beats.n_rows:,} signals end at exactly {CELL_LIMIT:,} "
+            "characters and none is longer, so a spreadsheet has cut them; export the file without "
+            "one, or, if the signals are complete, one column per sample or as parquet"
+        )
+    if problems := beats.problems.lines():
+        raise InputError.of(path, problems, n_more=beats.problems.n_hidden)
     if not beats.row_of_id:
         raise InputError(f"{path}: there is a header but no data row")
     return Dataset(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hbcomp.data.dataset import listed
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, unreadable
 
 
 def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id") -> list[str]:
@@ -56,7 +56,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [row for row in reader if row]
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from error
     except csv.Error as error:

@@ -10,7 +10,7 @@ from hbcomp.data.dataset import listed
 from hbcomp.data.rows import parse_label
 from hbcomp.data.sample import TRUTH
 from hbcomp.data.tables import read_values
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, Problems
 
 
 def read_truth(
@@ -26,12 +26,13 @@ def read_truth(
             f"a row is scored once, but doubled in the answers: {listed(doubled, 'id')}"
         )
     texts = read_values(source, "label", ids, id_column)
-    problems, labels = [], np.zeros(len(texts), dtype=np.int64)
+    wrong_texts, labels = Problems(), np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         try:
             labels[row] = parse_label(text)
         except ValueError as error:
-            problems.append(f"id {ids[row]}: {error}")
+            wrong_texts.add(f"id {ids[row]}", str(error))
+    problems = wrong_texts.lines()
     too_large = np.flatnonzero(labels >= n_classes)
     if len(too_large):
         wrong = listed(ids[too_large].tolist(), "id")

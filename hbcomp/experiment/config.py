@@ -119,7 +119,7 @@ def _section_of_its_name(
     """Return a table as the section that its name asks for; what is none is left to pydantic."""
     if isinstance(values, Mapping) and isinstance(name := values.get("name", default), str):
         kind = class_of(name)
-        return validate(kind, {"name": default, **values}, source="")
+        return validate(kind, {"name": default, **values}, source="", whole=Config)
     return values
 
 

@@ -47,6 +47,7 @@ from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
 SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
 # How a config.toml begins that `hbcomp tune` wrote.
 TUNED = "# Trial"
+DATA_KEYS = ("train data", "test data")
 # What a run's manifest covers, if it is there. The files of a fold are covered by a manifest of
 # its own, which is in the run's. Not run.lock, studies.db, tuning/, space.toml, and what a person
 # or a later command adds.
@@ -75,6 +76,7 @@ class _Stored(BaseModel):
 
     identity: dict[str, Any]
     data: dict[str, Any] = {}
+    described: dict[str, str] = {}  # what fingerprints in it are of, in words
 
     @field_validator("identity")
     @classmethod
@@ -253,14 +255,21 @@ def _holder(run: RunFolder) -> str:
     return ""
 
 
-def admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
+def admit(
+    run: RunFolder,
+    identity: Identity,
+    *,
+    force: bool,
+    described: Mapping[str, str] | None = None,
+) -> None:
     """Let a run continue if its stored folds, if any, are of this identity.
 
-    Folds of another identity are refused with what changed; with `force` they are deleted. What a
+    Folds of another identity are refused with what changed; with `force` they are deleted. Those
+    of its values that are fingerprints are told in the words of `described`. What a
     killed process left half-written is swept away; the caller holds the lock.
     """
     stored = read_run(run)
-    changes = _changes(stored["identity"], identity) if stored else []
+    changes = _changes(stored, identity, described or {}) if stored else []
     if changes and not force:
         raise InputError(
             f"{run.path} holds {len(run.stored_folds())} finished folds of something else: "
@@ -283,7 +292,8 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
     now = {**stored, "data": about.get("data", {}), "identity": known}
     if now != stored or not run.run_file.exists():
         run.discard_manifest()
-        write_text(run.run_file, tomli_w.dumps(now))
+        described = {**about.get("described", {}), **stored.get("described", {})}
+        write_text(run.run_file, tomli_w.dumps({**now, "described": described}))
 
 
 def other_versions(run: RunFolder, about: Mapping[str, Any]) -> list[str]:
@@ -335,13 +345,29 @@ def _plain(value: Any) -> Any:
     return "none" if value is None else value  # TOML has no null
 
 
-def _changes(stored: Identity, wanted: Identity) -> list[str]:
-    now = {key: _plain(value) for key, value in wanted.items()}
-    return [
-        f"{key} was {stored.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
+def _changes(run: Mapping[str, Any], wanted: Identity, described: Mapping[str, str]) -> list[str]:
+    stored, now = run["identity"], {key: _plain(value) for key, value in wanted.items()}
+    changed = [
+        key
         for key in sorted({*stored, *now})
         if stored.get(key) != now.get(key) and not _is_of_one_side(key, stored, now)
     ]
+    # The folds of other rows are others, too.
+    causes = [key for key in changed if key in DATA_KEYS]
+    return [
+        f"{key} {_change(run['described'].get(key), described[key])}"
+        if key in described
+        else f"{key} was {stored.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
+        for key in changed
+        if not (causes and _is_of_a_seed(key))
+    ]
+
+
+def _change(was: str | None, now: str) -> str:
+    """Return how a fingerprint has changed, in words; older runs have none for what was."""
+    if was is None:
+        return f"has changed, now {now}"
+    return f"was {was}, now {now}" if was != now else f"has other content than before ({now})"
 
 
 def _is_of_one_side(key: str, stored: Identity, now: Identity) -> bool:

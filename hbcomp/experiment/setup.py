@@ -8,10 +8,10 @@ import hbcomp
 from hbcomp.cli import console
 from hbcomp.config import Values, override, read_toml, to_toml, validate
 from hbcomp.data.dataset import DataConfig
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, closest, did_you_mean, there_are
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.finished import read_report
+from hbcomp.experiment.finished import Kind, read_report
 from hbcomp.experiment.folder import RunFolder, find_run, read_run
 from hbcomp.files import write_text
 
@@ -43,14 +43,24 @@ def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> As
     """
     source = find_run(experiment)
     file = _config_file(source)
-    values = _with_known_files(source, override(read_toml(file), assignments))
-    config = validate(Config, values, file)
+    config = _config(source, file, assignments)
     if name is not None:
-        is_same_kind = _kind(config) == _kind(validate(Config, read_toml(file), file))
+        is_same_kind = _net_kind(config) == _net_kind(validate(Config, read_toml(file), file))
         space = find_file(source, "space.toml") if is_same_kind else None
         return Asked(config, find_run(name), to_toml(config), space)
     is_own = file == source.config_file
     return Asked(config, source, None if is_own else file.read_text(encoding="utf-8"))
+
+
+def _config(source: RunFolder, file: Path, assignments: Sequence[str]) -> Config:
+    """Return the changed configuration; an error names the file only if the fault is in there."""
+    values = read_toml(file)
+    changed = _with_known_files(source, override(values, assignments))
+    try:
+        return validate(Config, changed, "--set" if assignments else file)
+    except InputError:
+        validate(Config, values, file)
+        raise
 
 
 def state_config(asked: Asked, *, force: bool) -> None:
@@ -80,19 +90,27 @@ def state_config(asked: Asked, *, force: bool) -> None:
 
 def check_kind(run: RunFolder) -> None:
     """Refuse to train in the folder of a blend or of an imported member."""
-    kind = "run"
-    if run.recipe_file.exists():
-        kind = "blend"
-    elif run.report_file.exists():
-        kind = read_report(run.report_file).kind
+    kind = _kind(run)
     if kind != "run":
         raise InputError(f"{run.path} holds a {kind} experiment; choose another --name")
+
+
+def _kind(run: RunFolder) -> Kind:
+    if run.recipe_file.exists():
+        return "blend"
+    return read_report(run.report_file).kind if run.report_file.exists() else "run"
 
 
 def find_file(run: RunFolder, file: str) -> Path | None:
     """Return a file of an experiment: from its own folder, or else of the preset of its name."""
     known = (run.path / file, INSTALLED / PACKED[file].format(run.name), BESIDE / run.name / file)
     return next((path for path in known if path.exists()), None)
+
+
+def like(name: str, file: str) -> str:
+    """Return a hint which experiment with such a file was meant, or else all that there are."""
+    known = names_with(file)
+    return did_you_mean(closest(name, known)) or there_are(known)
 
 
 def names_with(file: str) -> list[str]:
@@ -109,7 +127,7 @@ def space_file(asked: Asked, named: str | None) -> Path:
     """
     if named and (Path(named).exists() or Path(named).name.endswith(".toml")):
         return Path(named)
-    kind = _kind(asked.config)
+    kind = _net_kind(asked.config)
     for run in [find_run(named)] if named else [asked.run, find_run(kind)]:
         if path := find_file(run, "space.toml"):
             return path
@@ -121,7 +139,7 @@ def space_file(asked: Asked, named: str | None) -> Path:
     )
 
 
-def _kind(config: Config) -> str:
+def _net_kind(config: Config) -> str:
     """Return what decides which keys can be searched: features of a fold, or else the net."""
     return config.features.name if config.features.is_of_fold else config.net.name
 
@@ -141,8 +159,17 @@ def _with_known_files(run: RunFolder, values: Values) -> Values:
 def _config_file(source: RunFolder) -> Path:
     if path := find_file(source, "config.toml"):
         return path
+    kind = _kind(source)
+    if kind != "run":
+        raise InputError(
+            f"{source.path} holds a {kind} experiment, which has no configuration of its own; name "
+            "an experiment that `hbcomp cv` trained"
+        )
+    if find_file(source, "plan.toml"):
+        raise InputError(
+            f"{source.name} is a plan; `hbcomp compete {source.name}` trains its experiments"
+        )
     raise InputError(
-        f"{source.config_file}: no such experiment (there are: "
-        f"{', '.join(names_with('config.toml'))}); "
+        f"{source.config_file}: no such experiment{like(source.name, 'config.toml')}; "
         "start one from another with `cv OTHER --name NEW`"
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Shaped
 
 from hbcomp.data.folds import Folds
 from hbcomp.data.load import Data
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, did_you_mean, similar_names, there_are
 from hbcomp.experiment import folder
 from hbcomp.experiment.folder import Identity, RunFolder, find_run, known_runs
 from hbcomp.files import csv_bytes, write_bytes
@@ -81,7 +81,8 @@ def _identity(run: RunFolder) -> Identity:
 def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -> Iterator[str]:
     name = source.run.name
     if not source.identity:
-        yield f"{name} has no trained folds (experiments: {', '.join(known_runs())})"
+        hint = did_you_mean(similar_names(source.run.path)) or there_are(known_runs())
+        yield f"{name} has no trained folds{hint}"
         return
     differing = [
         kind

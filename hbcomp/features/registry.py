@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hbcomp.errors import InputError
+from hbcomp.errors import check_name
 from hbcomp.features.base import FeatureConfig
 from hbcomp.features.lines import LinesConfig
 from hbcomp.features.samples import SamplesConfig
@@ -13,6 +13,4 @@ FEATURES: Mapping[str, type[FeatureConfig]] = {"samples": SamplesConfig, "lines"
 
 def config_class(name: Any) -> type[FeatureConfig]:
     """Return the configuration class of the features of that name."""
-    if name not in FEATURES:
-        raise InputError(f"features.name must be one of {', '.join(FEATURES)}, but got {name!r}")
-    return FEATURES[name]
+    return FEATURES[check_name("features.name", name, FEATURES)]

@@ -20,7 +20,7 @@ from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.config import validate
 from hbcomp.data.folds import make_folds
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, did_you_mean, similar_names
 from hbcomp.experiment import folder, manifest
 from hbcomp.experiment.finished import Report
 from hbcomp.experiment.folder import RunFolder, find_run
@@ -61,7 +61,8 @@ def verify_run(run: RunFolder, nets: Sequence[str] | None) -> list[Check]:
     on everything, an empty sequence all.
     """
     if not run.report_file.exists() and not run.manifest_file.exists():
-        raise InputError(f"{run.path}: no report.json; has the run finished?")
+        similar = did_you_mean(similar_names(run.path))
+        raise InputError(f"{run.path}: no report.json{similar}; has the run finished?")
     case = Case(run)
     checks: dict[str, Callable[[Case], str]] = {
         "files": _check_files,
@@ -249,6 +250,8 @@ def _check_tables(case: Case) -> str:
 def _check_submission(case: Case) -> str:
     path = FOLDER / f"{case.run.name}.csv"
     if not case.run.predictions_file.exists() and path.exists():
+        if not (FOLDER / LEDGER).exists():
+            raise NotChecked(f"{FOLDER / LEDGER} is not here, and there is no predictions.npz")
         if find(read_ledger(FOLDER), manifest.sha256_of(path)) is None:
             raise InputError(f"{path}: {FOLDER / LEDGER} has no row with its sha256")
         return f"{path} has the ledger's sha256; without predictions.npz no more can be said"
@@ -264,15 +267,20 @@ def _compare_submission(
 ) -> str:
     report = validate(Report, case.report, case.run.report_file)
     wanted = submission_bytes(ids, answers, report.id_column)
+    has_file, has_ledger = path.exists(), (FOLDER / LEDGER).exists()
+    is_known = find(read_ledger(FOLDER), hashlib.sha256(wanted).hexdigest()) is not None
+    if not has_file and not is_known:
+        raise NotChecked(f"{path} is not here")
     problems = []
-    if not path.exists():
+    if not has_file:
         problems.append(f"{path}: missing")
     elif path.read_bytes() != wanted:
         problems.append(f"{path}: not the rule's answers to the test probabilities")
-    if find(read_ledger(FOLDER), hashlib.sha256(wanted).hexdigest()) is None:
+    if has_ledger and not is_known:
         problems.append(f"{FOLDER / LEDGER}: no row has the sha256 of these answers")
     _refuse(problems)
-    return f"{path} is the rule's answers, with its row in the ledger"
+    in_ledger = "it has its row in the ledger" if has_ledger else f"{FOLDER / LEDGER} is not here"
+    return f"{path} is the rule's answers; {in_ledger}"
 
 
 # --- data, refit, blend -----------------------------------------------------------------------

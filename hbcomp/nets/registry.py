@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hbcomp.errors import InputError
+from hbcomp.errors import check_name
 from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.dilated import DilatedConfig
@@ -29,9 +29,7 @@ NETS: Mapping[str, type[NetConfig]] = {
 
 def config_class(name: Any) -> type[NetConfig]:
     """Return the configuration class of the net of that name."""
-    if name not in NETS:
-        raise InputError(f"net.name must be one of {', '.join(NETS)}, but got {name!r}")
-    return NETS[name]
+    return NETS[check_name("net.name", name, NETS)]
 
 
 def build_net(config: NetConfig, n_timepoints: int, n_classes: int, seed: int) -> nn.Module:

@@ -45,13 +45,17 @@ class _Weighted(Section):
 
 
 class Arithmetic(_Weighted):
-    """The weighted mean of the probabilities."""
+    """The weighted mean of the probabilities.
+
+    At most 1: weights sum to 1 up to rounding, which may make a mean of ones 1.0000000000000002.
+    """
 
     kind: Literal["arithmetic"] = "arithmetic"
 
     def apply(self, stack: Stack) -> Probs:
         """Return the blend; refuses another number of members."""
-        return self._mean(stack)
+        blend: Probs = np.minimum(self._mean(stack), 1.0)
+        return blend
 
 
 class Geometric(_Weighted):
@@ -92,7 +96,8 @@ class Vote(_Weighted):
     def apply(self, stack: Stack) -> Probs:
         """Return the blend; refuses another number of members."""
         votes = np.eye(stack.shape[2])[stack.argmax(axis=2)]
-        return (1 - TIE_BREAK) * self._mean(votes) + TIE_BREAK * self._mean(stack)
+        blend = (1 - TIE_BREAK) * self._mean(votes) + TIE_BREAK * self._mean(stack)
+        return np.minimum(blend, 1.0)
 
 
 class Stacked(Section):

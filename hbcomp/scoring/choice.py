@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from hbcomp.errors import InputError
+from hbcomp.errors import check_name
 from hbcomp.scoring.decision import ArgMax, Clip, DecisionRule, Half, Raw
 from hbcomp.scoring.metrics import Score, abs_sum, row_costs, score_of
 from hbcomp.scoring.optimum import fit_clip, fit_clip_per_class
@@ -124,6 +124,4 @@ def choose(results: Sequence[Way], wanted: str = "auto") -> Way:
 
 def check_rule_name(name: str) -> str:
     """Return the name if a candidate has it (or it is `auto`), else say which names there are."""
-    if name != "auto" and name not in CANDIDATES:
-        raise InputError(f"rule must be auto or one of {', '.join(CANDIDATES)}, but got {name!r}")
-    return name
+    return check_name("rule", name, ("auto", *CANDIDATES))

@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hbcomp.cli import console
-from hbcomp.errors import MAX_SHOWN, InputError
+from hbcomp.errors import MAX_SHOWN, InputError, Problems, unreadable
 from hbcomp.files import atomic_path, csv_bytes
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
 
 FOLDER = Path("submissions")
-# Plain decimal notation: what every leaderboard parses. float() would also take 1_0 or infinity.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What is read. float() would also take 1_0, infinity and the digits of other scripts.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +38,21 @@ def submission_bytes(
 ) -> bytes:
     """Return the file's content: `id,label_0,...`, one line per id, LF line ends.
 
-    The first column is called as in the competition's own files.
-
-    A float is written as the shortest text that reads back as itself, 0.0 and 1.0 as 0 and 1.
+    The first column is called as in the competition's own files. A float is written as the
+    shortest decimal number that reads back as itself, 0.0 and 1.0 as 0 and 1. There is no exponent,
+    because a leaderboard's own reader may not know one.
     """
     header = [id_column, *(f"label_{label}" for label in range(answers.shape[1]))]
     rows = (
-        [beat_id, *(int(value) if value in (0.0, 1.0) else value for value in row)]
+        [beat_id, *map(_decimal, row)]
         for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True)
     )
     return csv_bytes(header, rows)
+
+
+def _decimal(value: float) -> str:
+    text = "0" if value == 0.0 else repr(value).removesuffix(".0")
+    return np.format_float_positional(value, trim="-") if "e" in text else text
 
 
 @dataclass(frozen=True)
@@ -229,12 +234,14 @@ def _read(path: Path, n_classes: int | None, id_column: str | None) -> tuple[Sub
         )
     ids = [row[0] for row in lines]
     answers = np.full((len(lines), n_labels), np.nan)
-    problems = [] if lines else ["there are no rows"]
+    wrong_cells = Problems()
     for number, row in enumerate(lines, start=1):
         found = list(_cell_problems(row, wanted))
-        problems += [f"row {number} (id {row[0]}): {problem}" for problem in found]
+        for problem in found:
+            wrong_cells.add(f"row {number} (id {row[0]})", problem)
         if not found:
             answers[number - 1] = [float(cell) for cell in row[1:]]
+    problems = wrong_cells.lines() if lines else ["there are no rows"]
     return Submission(np.array(ids, dtype=np.str_), answers, id_name), problems
 
 
@@ -242,11 +249,16 @@ def _read_text(path: Path) -> str:
     try:
         text = path.read_bytes().decode()  # line ends as they are: an id may have one
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be UTF-8 text, but {error.reason}") from error
     if "\0" in text:
         raise InputError(f"{path}: must be text, but there is a NUL byte")
+    if text.startswith("\ufeff"):
+        raise InputError(
+            f"{path}: begins with a byte order mark, which a leaderboard may read as a part of the "
+            "first column's name; save the file as UTF-8 without one"
+        )
     return text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, did_you_mean, similar_names
 from hbcomp.scoring.changes import changes
 from hbcomp.submissions import ledger
 from hbcomp.submissions.differences import in_words
@@ -73,7 +73,9 @@ def _find_by_hash(text: str, entries: Entries, folder: Path) -> Entry:
         names = ", ".join(f"{entry.sha256} ({entry.file})" for entry in found)
         raise InputError(f"{text} is the beginning of {len(found)} hashes: {names}")
     lost = [entry.sha256[:12] for entry in entries if entry.file == Path(text).name]
-    hint = f"; {folder / ledger.NAME} knows this name as {', '.join(lost)}" if lost else ""
+    hint = did_you_mean(similar_names(Path(text)))
+    if lost:
+        hint = f"; {folder / ledger.NAME} knows this name as {', '.join(lost)}"
     raise InputError(f"{text}: neither a file nor a hash of {folder / ledger.NAME}{hint}")
 
 

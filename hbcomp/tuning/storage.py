@@ -273,7 +273,9 @@ def _versions(storage: RDBStorage, name: str) -> list[StudySummary]:
 
 def _changes(stored: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [
-        f"{key} was {stored.get(key, 'absent')!r}, now {wanted.get(key, 'absent')!r}"
+        f"{key} has changed"
+        if key == "train data"  # two fingerprints say nothing to anybody
+        else f"{key} was {stored.get(key, 'absent')!r}, now {wanted.get(key, 'absent')!r}"
         for key in sorted({*stored, *wanted})
         if stored.get(key) != wanted.get(key)
     ]

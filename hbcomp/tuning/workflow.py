@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hbcomp.cli import Interrupted, console
 from hbcomp.config import to_toml
 from hbcomp.crossval import Material, load_material
-from hbcomp.errors import InputError
+from hbcomp.errors import InputError, check_name
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
@@ -68,8 +68,7 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
     Everything is checked before the first trial. What was finished is kept whatever happens.
     """
     start = time.perf_counter()
-    if wish.rule not in RULES:
-        raise InputError(f"--rule must be one of {', '.join(RULES)}, but got {wish.rule!r}")
+    check_name("--rule", wish.rule, RULES)
     if asked.config.pseudo.runs:
         raise InputError(
             "a study draws folds that no source of pseudo-labels has nets for; tune without them: "

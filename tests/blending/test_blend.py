@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -61,6 +62,19 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
         assert len(list(csv.DictReader(file))) == N
 
 
+def without_unix():
+    few_trials()
+    for name in ("sysconf", "getloadavg", "sched_getaffinity"):
+        if hasattr(os, name):
+            delattr(os, name)
+
+
+def test_a_blend_needs_no_function_that_windows_lacks(three):
+    last_json(run_hbcomp(["blend", "a", "b"], three, prepare=without_unix))
+    report = json.loads((three / "experiments/blend/report.json").read_text())
+    assert report["environment"]["memory_gib"] is None
+
+
 def test_the_same_command_again_writes_the_same_bytes(three):
     first = last_json(call(["blend", "a", "b", "c", "--method", "optuna"], three))
     of_blend = [f"experiments/blend/{name}" for name in ("recipe.json", "predictions.npz")]
@@ -89,12 +103,12 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
         (["a"], "a blend combines two experiments or more, but got a alone"),
         (["a", "a"], "members: a is named 2 times"),
         (["a", "blend"], "members: blend is a blend; name its members instead"),
-        (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file; has the run finish"),
+        (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file"),
         (["a", "../b"], "an experiment's name must be letters, digits"),
         (["a", "b", "--name", "a"], "experiments/a is an experiment of another kind"),
-        (["a", "b", "--method", "magic"], "method must be auto or one of mean, geometric"),
-        (["a", "b", "--calibration", "x"], "calibration must be auto or one of none, temperature"),
-        (["a", "b", "--rule", "x"], "rule must be auto or one of half"),
+        (["a", "b", "--method", "magic"], "method must be one of auto, mean, geometric"),
+        (["a", "b", "--calibration", "x"], "calibration must be one of auto, none, temperature"),
+        (["a", "b", "--rule", "x"], "rule must be one of auto, half"),
         (["a", "other"], "members must have the same rows in the same order: other was made on"),
     ],
 )

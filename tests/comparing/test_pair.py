@@ -254,7 +254,7 @@ def test_two_experiments_with_names_of_markup_are_only_text(here):
     [
         (["a", "a"], "two experiments are compared, but got 'a' twice"),
         (["a", "absent"], "report.json: no such file; has the experiment finished?"),
-        (["a", "b", "--rule", "best"], "rule must be auto or one of half, argmax, raw"),
+        (["a", "b", "--rule", "best"], "rule must be one of auto, half, argmax, raw"),
         (["a", "b/c"], "an experiment's name must be letters"),
     ],
 )

@@ -1,3 +1,5 @@
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,10 +156,79 @@ def test_a_class_in_one_group_only_is_refused() -> None:
         make_folds(FoldsConfig(n_folds=3), with_groups(BEATS, groups), 0)
 
 
-def test_a_small_class_among_groups_is_refused() -> None:
-    groups = [f"g{i}" for i in range(8)]
-    with pytest.raises(InputError, match="at least 5 rows for 5 folds, but the smallest has 4"):
-        make_folds(FoldsConfig(), with_groups(BEATS, groups), 0)
+def test_classes_with_fewer_rows_than_folds_are_split_by_their_groups() -> None:
+    folds = make_folds(FoldsConfig(), with_groups(BEATS, [f"g{i}" for i in range(8)]), 0)
+    assert sorted(np.bincount(folds.fold_of_row)) == [1, 1, 2, 2, 2]
+
+
+def grouped_beats(counts: list[list[int]]) -> Dataset:
+    """Return beats with so many rows of each class in each group."""
+    rows = [
+        (label, f"p{g}")
+        for g, row in enumerate(counts)
+        for label, n in enumerate(row)
+        for _ in range(n)
+    ]
+    labels = np.array([label for label, _ in rows])
+    ids = np.arange(len(rows)).astype(str)
+    return Dataset(
+        ids,
+        np.zeros((len(rows), 2), np.float32),
+        labels,
+        np.array([group for _, group in rows]),
+        "train.csv",
+    )
+
+
+def test_as_many_groups_as_folds_are_held_out_one_by_one() -> None:
+    beats = grouped_beats([[5, 1], [0, 4], [4, 0], [3, 1]])
+    for seed in range(20):
+        folds = make_folds(FoldsConfig(n_folds=4), beats, seed)
+        assert sorted(np.bincount(folds.fold_of_row)) == [4, 4, 4, 6]
+
+
+def is_split(counts: np.ndarray, fold_of_group: Sequence[int], n_folds: int) -> bool:
+    fold_of_group = np.array(fold_of_group)
+    has_all = [counts[fold_of_group != fold].any(axis=0).all() for fold in range(n_folds)]
+    return len(set(fold_of_group.tolist())) == n_folds and all(has_all)
+
+
+@given(
+    st.integers(2, 3)
+    .flatmap(
+        lambda k: st.lists(
+            st.lists(st.sampled_from([0, 0, 1, 3]), min_size=k, max_size=k).filter(any),
+            min_size=2,
+            max_size=6,
+        )
+    )
+    .filter(lambda counts: np.array(counts).any(axis=0).all()),
+    st.integers(2, 4),
+    st.integers(0, 9),
+)
+@settings(max_examples=80, deadline=None)
+def test_groups_are_split_exactly_where_any_split_leaves_every_class_in_training(
+    counts: list[list[int]], n_folds: int, seed: int
+) -> None:
+    table = np.array(counts)
+    every_way = itertools.product(range(n_folds), repeat=len(counts))
+    is_possible = any(is_split(table, way, n_folds) for way in every_way)
+    try:
+        folds = make_folds(FoldsConfig(n_folds=n_folds), grouped_beats(counts), seed)
+    except InputError:
+        assert not is_possible
+        return
+    assert is_possible
+    assert set(folds.fold_of_row.tolist()) == set(range(n_folds))
+
+
+def test_groups_that_cannot_be_split_are_refused_with_what_to_change() -> None:
+    beats = grouped_beats([[1, 1, 0], [0, 1, 1], [1, 0, 1]])
+    with pytest.raises(
+        InputError, match=r"train\.csv: .*3 groups into 2 folds .* another folds\.n_"
+    ):
+        make_folds(FoldsConfig(n_folds=2), beats, 0)
+    assert make_folds(FoldsConfig(n_folds=3), beats, 0).n_folds == 3
 
 
 def test_groups_from_two_places_are_refused(tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ SLOW_LAYOUTS = {
     "blank lines": GOOD.replace("\n", "\n\n"),
     "blanks around numbers": GOOD.replace("0.5,0.25", " 0.5, 0.25 "),
     "quotes in some rows only": GOOD.replace("\n1,", '\n"1",'),
+    "CR": GOOD.replace("\n", "\r"),
+    "CR, BOM, no final line end": "\ufeff" + GOOD[:-1].replace("\n", "\r"),
+    "CR after the header only": GOOD.replace("\n", "\r", 1),
+    "wide, CR": "id,s0,s1,label\r0,0.5,0.25,0.0\r1,0.125,1.0,1.0\r",
     "old Mac line ends in data": GOOD.replace('"1.0', '"1.0').replace("0.0\n", "0.0\r"),
 }
 
@@ -352,11 +356,84 @@ def test_wrong_csv_files_are_refused_with_file_row_and_reason(case: str, tmp_pat
 
 
 def test_all_problems_are_reported_at_once_and_the_rest_counted(tmp_path: Path) -> None:
-    lines = "".join(f'{i},"x",5.5\n' for i in range(20))
+    lines = "".join(f'{i},"x{i}",0\n' for i in range(40))
     with pytest.raises(InputError) as caught:
         read_dataset(write(tmp_path, HEAD + lines), CONFIG, labelled=True)
     assert str(caught.value).count("row ") == 8
     assert str(caught.value).endswith("and 32 more")
+
+
+def test_a_rule_that_many_rows_break_is_said_once_with_what_they_hold(tmp_path: Path) -> None:
+    lines = "".join(f'{i},"1,{"x" * (i < 3)}",{label}\n' for i, label in enumerate("NNVNNVN"))
+    path = write(tmp_path, HEAD + lines)
+    with pytest.raises(InputError) as caught:
+        read_dataset(path, CONFIG, labelled=True)
+    assert str(caught.value) == (
+        f"{path}: row 1 (id 0) and 2 more: sample 2 is not a number: 'x'; "
+        "the label must be one of 0, 1, 2, ..., but is 'N' in 5, 'V' in 2 rows, "
+        "first in row 1 (id 0); row 4 (id 3) and 3 more: sample 2 is empty"
+    )
+
+
+def cells_of(*lengths: int) -> str:
+    """Return a file with signals of so many characters, all of numbers of seven."""
+    texts = [",".join(["0.12345"] * 5000)[:length] for length in lengths]
+    return HEAD + "".join(f'{i},"{text}",{i % 2}\n' for i, text in enumerate(texts))
+
+
+@pytest.mark.parametrize("lengths", [(32_767, 32_767), (32_767, 8_000), (32_767, 32_767, 800)])
+def test_signals_that_a_spreadsheet_has_cut_are_refused(
+    lengths: tuple[int, ...], tmp_path: Path
+) -> None:
+    n_cut = lengths.count(32_767)
+    with pytest.raises(
+        InputError, match=f"{n_cut} of {len(lengths)} signals end at exactly 32,767"
+    ):
+        read_dataset(write(tmp_path, cells_of(*lengths)), CONFIG, labelled=True)
+
+
+@pytest.mark.parametrize("first", ["0.123456", "0.1234"])
+def test_signals_of_other_lengths_than_a_cut_cell_are_read(first: str, tmp_path: Path) -> None:
+    text = cells_of(32_767, 32_767).replace("0.12345", first, 1)
+    beats = read_dataset(write(tmp_path, text), CONFIG, labelled=True)
+    assert beats.signals.shape == (2, 4096)
+
+
+TEXTS = ["a", "ü", "007", "-"]
+BYTES = [text.encode() for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        *(pa.array(BYTES, kind()) for kind in (pa.string_view, pa.binary_view)),
+        *(pa.array(BYTES, kind()) for kind in (pa.binary, pa.large_binary, pa.large_string)),
+        *(pa.array(BYTES, kind()).dictionary_encode() for kind in (pa.string, pa.binary)),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_ids_and_groups_are_text_in_every_type_that_parquet_has_for_it(
+    column: pa.Array, tmp_path: Path
+) -> None:
+    path = tmp_path / "beats.parquet"
+    signals = [[0.5, 0.25]] * 4
+    table = {"id": column, "heartbeat_signals": signals, "label": [0, 1, 0, 1], "patient": column}
+    try:
+        pq.write_table(pa.table(table), path)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this Arrow reads views and cannot write them")
+    beats = read_dataset(path, DataConfig(group_column="patient"), labelled=True)
+    assert beats.ids.tolist() == TEXTS
+    assert beats.groups is not None
+    assert beats.groups.tolist() == TEXTS
+
+
+def test_bytes_that_are_no_text_are_refused_as_ids(tmp_path: Path) -> None:
+    path = tmp_path / "beats.parquet"
+    table = {"id": [b"a", b"\xff"], "heartbeat_signals": [[1.0], [2.0]], "label": [0, 1]}
+    pq.write_table(pa.table(table), path)
+    with pytest.raises(InputError, match=r"beats\.parquet: a column cannot be read: Invalid UTF8"):
+        read_dataset(path, CONFIG, labelled=True)
 
 
 def test_a_wrong_cell_of_a_wide_file_is_named_by_its_column(tmp_path: Path) -> None:

@@ -71,6 +71,32 @@ def begin(run, identity, *, force=False):
     folder.begin(run, identity, {"hbcomp": "0"})
 
 
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        (
+            {"train data": "half.csv with 12 rows", "folds of seed 0": "5 folds"},
+            "train data was train.csv with 24 rows, now half.csv with 12 rows",
+        ),
+        (
+            {"train data": "train.csv with 24 rows", "folds of seed 0": "5 folds"},
+            "train data has other content than before (train.csv with 24 rows)",
+        ),
+    ],
+)
+def test_changed_data_is_told_in_words_and_not_by_its_fingerprints(run, described, told):
+    prints = {**IDENTITY, "train data": "aa", "folds of seed 0": "bb"}
+    words = {"train data": "train.csv with 24 rows", "folds of seed 0": "5 folds"}
+    folder.begin(run, prints, {"described": words})
+    changed = {**prints, "train data": "cc", "folds of seed 0": "dd"}
+    with pytest.raises(InputError) as error:
+        folder.admit(run, changed, force=False, described=described)
+    assert f"0 finished folds of something else: {told}; --name NEW" in str(error.value)
+    fewer = {**described, "folds of seed 0": "3 folds"}
+    with pytest.raises(InputError, match="else: folds of seed 0 was 5 folds, now 3 folds; --name"):
+        folder.admit(run, {**prints, "folds of seed 0": "dd"}, force=False, described=fewer)
+
+
 def test_what_a_killed_process_left_is_swept_away(run):
     begin(run, IDENTITY)
     left = run.folds_folder / ".x.partial"

@@ -54,6 +54,34 @@ def test_an_unknown_experiment_lists_the_known_ones():
         prepare("nosuch", [], None)
 
 
+def test_an_experiment_that_is_like_a_known_one_is_asked_for():
+    write_config("mine", "")
+    with pytest.raises(InputError, match=r"no such experiment, did you mean resnet\?; start one"):
+        prepare("resent", [], None)
+    with pytest.raises(InputError, match=r"no such experiment, did you mean mine\?; start one"):
+        prepare("Mine", [], None)
+
+
+def test_what_cannot_be_trained_is_named_for_what_it_is(here):
+    folder = here / "experiments" / "best"
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text("{}")
+    with pytest.raises(InputError, match="experiments/best holds a blend experiment, which has no"):
+        prepare("best", [], None)
+    with pytest.raises(InputError, match="best-cpu is a plan; `hbcomp compete best-cpu` trains"):
+        prepare("best-cpu", [], None)
+
+
+def test_a_mistake_is_said_of_the_file_or_of_the_words_that_hold_it():
+    path = write_config("base", "")
+    with pytest.raises(InputError, match=r"^--set: train\.lr: .*, but got 'fast'$"):
+        prepare("base", ["train.n_epochs=3", "train.lr=fast"], None)
+    path.write_text("[train]\nlr = 'fast'\n")
+    with pytest.raises(InputError, match=r"^experiments/base/config\.toml: train\.lr"):
+        prepare("base", ["train.n_epochs=3"], None)
+    assert prepare("base", ["train.lr=0.5"], None).config.train.lr == 0.5
+
+
 def named(base, assignments, name, *, force=False):
     asked = prepare(base, assignments, name)
     state_config(asked, force=force)
@@ -137,11 +165,17 @@ def test_a_space_can_be_named_by_file_or_by_experiment():
     [
         ("net.name=restnet", f"net.name must be one of {', '.join(NETS)}, but got 'restnet'"),
         ("net.widht=3", "net: unknown key widht, did you mean widths?"),
+        (
+            "n_epochs=3",
+            "--set: unknown key n_epochs, did you mean train.n_epochs or refit.n_epochs?",
+        ),
+        ("net.n_epochs=3", "net: unknown key n_epochs, did you mean train.n_epochs or refit.n_ep"),
+        ("compute.precision=bf61", "but got 'bf61', did you mean bf16?"),
         ("net.widths=[8, 4]", "net: widths must be positive and not fall, but got [8, 4]"),
         ("net.strides=[2]", "strides must be positive, one for each of 3 widths, but got [2]"),
         ("net.kernel=4", "net: kernel must be odd, to keep the length, but got 4"),
         ("train.schedule.kind=cosine", "train.schedule"),
-        ("decision.rule=hlaf", "rule must be auto or one of half, argmax"),
+        ("decision.rule=hlaf", "rule must be one of auto, half, argmax"),
         ("compute.device=gpu", "compute.device"),
         ("folds.seeds=[1, 1]", "seeds must be unique"),
         ("augment.scale=-1", "augment.scale: Input should be greater than or equal to 0"),

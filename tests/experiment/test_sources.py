@@ -134,7 +134,7 @@ def test_every_source_that_cannot_serve_is_named_with_its_reason(data):
     with pytest.raises(InputError) as error:
         load(data, split, "fine", "none", "other-folds", "unfinished", "other-beats")
     assert str(error.value) == (
-        "pseudo.runs: none has no trained folds (experiments: fine, other-beats, other-folds, "
+        "pseudo.runs: none has no trained folds (there are: fine, other-beats, other-folds, "
         "unfinished); other-folds was cross-validated over other folds than those of seed 1; "
         "unfinished has still to train 0-1 (seed-fold); "
         "unfinished has still to train 1-1 (seed-fold); "

@@ -124,6 +124,33 @@ def test_principal_axes_keep_what_differs_and_are_at_right_angles():
     torch.testing.assert_close(torch.cdist(rows @ axes, rows @ axes), torch.cdist(rows, rows))
 
 
+@pytest.mark.parametrize(("n_rows", "n_components"), [(12, 4), (8, 4), (8, 40), (13, 4)])
+def test_axes_are_the_same_whether_rows_or_samples_are_fewer(n_rows, n_components):
+    rows = signals(n_rows, t=12).double()
+    centred = rows - rows.mean(0)
+    n_axes = min(n_components, n_rows - 1)
+    wanted = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -n_axes:]
+    axes = principal_axes(rows, n_components)
+    assert axes.shape == (12, min(n_components, 12))
+    torch.testing.assert_close(axes.T @ axes, torch.eye(axes.shape[1]).double())
+    found = axes[:, :n_axes]
+    torch.testing.assert_close(found @ found.T, wanted @ wanted.T)
+
+
+def test_axes_of_more_rows_than_samples_keep_their_bits():
+    rows = signals(30)
+    centred = (rows - rows.mean(0)).double()
+    wanted = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -4:].float()
+    assert torch.equal(principal_axes(rows, 4), wanted)
+
+
+@pytest.mark.parametrize("n_rows", [1, 6])
+def test_rows_that_do_not_differ_are_described_by_numbers(n_rows):
+    rows = signals(1).expand(n_rows, -1)
+    make = LinesConfig(views=WHOLE).fit(rows, torch.arange(n_rows) % 2, 2)
+    assert make(signals(3, seed=1), outside(range(3))).isfinite().all()
+
+
 def test_there_is_a_feature_for_every_view_and_class():
     config = LinesConfig()
     rows = signals(40, t=205)

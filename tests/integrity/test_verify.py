@@ -279,6 +279,24 @@ def test_a_submission_that_the_ledger_does_not_know_fails(here):
         assert "ledger.csv: no row has the sha256" in failures(NETS)["submission"]
 
 
+@pytest.mark.parametrize("name", names)
+def test_a_submission_is_missed_only_where_the_ledger_has_it(copy, name):
+    path = Path("submissions") / f"{name}.csv"
+    content = path.read_bytes()
+    shutil.rmtree("submissions")
+    check = found(name)["submission"]
+    assert (check.status, check.detail) == ("not checked", f"{path} is not here")
+    path.parent.mkdir()
+    path.write_bytes(content)
+    check = found(name)["submission"]
+    assert (check.status, check.detail) == (
+        "ok",
+        f"{path} is the rule's answers; submissions/ledger.csv is not here",
+    )
+    path.write_bytes(content.replace(b"1", b"0"))
+    assert "not the rule's answers" in failures(name)["submission"]
+
+
 def test_other_beats_fail_and_absent_ones_are_not_checked(copy):
     Path("test.csv").rename("elsewhere.csv")
     checks = found(NETS)

@@ -326,3 +326,12 @@ def test_disagreement_and_repairs_count_rows():
     assert disagreement(stack).tolist() == [[0, 0.5, 0.25], [0.5, 0, 0.75], [0.25, 0.75, 0]]
     # Right: rows 0, 1, 3; rows 0, 1, 2; rows 1, 3.
     assert repairs(stack, labels).tolist() == [[0, 1, 0], [1, 0, 1], [1, 2, 0]]
+
+
+@pytest.mark.parametrize("mean", [Arithmetic, Vote, Geometric])
+def test_a_mean_of_sure_members_is_never_above_one(mean):
+    for n_members in range(2, 40):  # the weights of 18, 22 and 29 sum to 1.0000000000000002
+        sure = np.broadcast_to(np.eye(3), (n_members, 3, 3))
+        blend = mean(weights=equal(n_members)).apply(sure)
+        assert blend.max() <= 1.0
+        np.testing.assert_allclose(blend, np.eye(3), atol=1e-5)

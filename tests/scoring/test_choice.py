@@ -94,5 +94,5 @@ def test_one_row_gives_no_standard_error():
 
 
 def test_an_unknown_rule_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"one of half, argmax, raw, .*, but got 'hlaf'"):
+    with pytest.raises(InputError, match=r"one of auto, half, argmax, raw, .*, but got 'hlaf'"):
         check_rule_name("hlaf")

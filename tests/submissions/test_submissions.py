@@ -27,7 +27,7 @@ from hbcomp.submissions.ledger import BY_HAND, read_ledger, sha256_of, states, u
 IDS = np.array(["100", "007", "x-1"])
 ANSWERS = np.array([[1.0, 0.0], [0.1, 0.9], [1 / 3, 1e-17]])
 PROVENANCE = Provenance("run", "cv of 2 nets, on test.csv", "half", 1300.0, 90.5, 4000)
-GOOD = "id,label_0,label_1\n100,1,0\n007,0.1,0.9\nx-1,0.3333333333333333,1e-17\n"
+GOOD = "id,label_0,label_1\n100,1,0\n007,0.1,0.9\nx-1,0.3333333333333333,0.00000000000000001\n"
 
 
 def test_a_submission_is_the_header_and_one_row_per_id():
@@ -41,6 +41,14 @@ def test_a_submission_reads_back_as_the_bits_that_were_written(tmp_path):
     again = check_submission(tmp_path / "s.csv", ids, 4)
     assert np.array_equal(again.answers, answers)
     assert again.ids.tolist() == ids.tolist()
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2))
+@settings(max_examples=200, deadline=None)
+def test_answers_are_written_as_digits_and_a_point_that_read_back_as_themselves(row):
+    line = submission_bytes(np.array(["a"]), np.array([row])).decode().splitlines()[1]
+    assert set(line) <= set("a,.0123456789")
+    assert [float(cell) for cell in line.split(",")[1:]] == row
 
 
 def test_writing_the_same_again_changes_nothing(tmp_path):
@@ -105,7 +113,13 @@ def test_spreadsheet_line_ends_and_a_missing_last_newline_are_accepted(tmp_path)
         (GOOD.replace(",0.9", ""), "row 2 (id 007): 2 cells, but the header has 3"),
         (GOOD.replace("007", "7"), "ids missing: 007; ids not in the test file: 7"),
         (GOOD.replace("007", "100"), "ids doubled: 100; ids missing: 007"),
-        (GOOD.replace("x-1,0.3333333333333333,1e-17\n", ""), "2 rows, but the test file has 3"),
+        (GOOD.replace("0.9", "\uff11"), "label_1 must be a finite number, but is '\uff11'"),
+        (GOOD.replace("0.9", "\u0661"), "label_1 must be a finite number, but is '\u0661'"),
+        ("\ufeff" + GOOD, "begins with a byte order mark"),
+        (
+            GOOD.replace("x-1,0.3333333333333333,0.00000000000000001\n", ""),
+            "2 rows, but the test file has 3",
+        ),
         ("id,label_0,label_1\n007,1,0\n100,0,1\nx-1,0,1\n", "row 1 is id 007 instead of 100"),
         (GOOD.replace("007", '"007'), "not valid CSV"),
     ],

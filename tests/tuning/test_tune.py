@@ -420,7 +420,9 @@ def test_other_data_under_a_study_is_refused_with_what_changed(copied):
     done = search_only(copied, N_TRIALS + 1)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: study 'tune' was measured on something else: train data was ")
+    assert line.startswith(
+        "error: study 'tune' was measured on something else: train data has changed; "
+    )
 
 
 def test_the_name_of_a_winner_is_taken_anew_only_if_it_says_something_else(tmp_path, monkeypatch):
