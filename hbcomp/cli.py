@@ -261,9 +261,7 @@ def _null() -> TextIO:
 class _Output:
     """A standard stream that drops what cannot be written for one of these `reasons`."""
 
-    def __init__(
-        self, name: str, stream: TextIO | None, reasons: tuple[type[Exception], ...]
-    ) -> None:
+    def __init__(self, name: str, stream: Any, reasons: tuple[type[Exception], ...]) -> None:
         # A program that was started with the stream closed has none.
         self._stream = stream or _null()
         self._name, self._reasons = name, reasons
