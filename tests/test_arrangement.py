@@ -1,5 +1,6 @@
 """How the folds of a run share the machine, without a run."""
 
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hbcomp import arrangement
 from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.data.synthetic import make_beats
+from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -151,3 +153,24 @@ def test_a_continued_run_keeps_its_engine_unless_told_otherwise(
     assert capsys.readouterr().err == ""
     assert arranged(run, beats, device="cpu", engine="eager").compute.engine == "eager"
     assert "engine compile before, eager now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('precision = "fp12"', "compute.precision: Input should be 'fp32', 'tf32' or 'bf16'"),
+        ('n_threads = "two"', "compute.n_threads: Input should be a valid integer"),
+    ],
+)
+def test_a_damaged_run_toml_is_refused_by_its_key(begun, beats, line, message):
+    key = line.split(" ")[0]
+    text = begun.run_file.read_text()
+    begun.run_file.write_text(re.sub(rf"(?m)^{key} = .*$", line, text))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        arranged(begun, beats)
+    assert str(error.value).startswith(f"{begun.run_file}: ")
+
+
+def test_what_an_older_version_wrote_of_its_layout_is_ignored(begun, beats):
+    begun.run_file.write_text(begun.run_file.read_text() + 'layout = "stacked"\n')
+    assert arranged(begun, beats).compute.n_threads == 3

@@ -42,6 +42,7 @@ from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT, check_name, manifest
 from hbcomp.files import naming, sweep, sync, take_lock, write_text
 from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
+from hbcomp.training.device import Compute
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.
 SEED_KEY, PSEUDO_KEY = "folds of seed ", "pseudo-labels of seed "
@@ -75,6 +76,7 @@ class _Stored(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     identity: dict[str, Any]
+    compute: Compute | None = None
     data: dict[str, Any] = {}
     described: dict[str, str] = {}  # what fingerprints in it are of, in words
 
@@ -338,7 +340,7 @@ def read_run(run: RunFolder) -> dict[str, Any] | None:
     if not run.run_file.exists():
         return None
     stored = validate(_Stored, read_toml(run.run_file), run.run_file)
-    return stored.model_dump()
+    return stored.model_dump(exclude_none=True)
 
 
 def _plain(value: Any) -> Any:
