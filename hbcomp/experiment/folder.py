@@ -294,7 +294,7 @@ def begin(run: RunFolder, identity: Identity, about: Mapping[str, Any]) -> None:
     now = {**stored, "data": about.get("data", {}), "identity": known}
     if now != stored or not run.run_file.exists():
         run.discard_manifest()
-        described = {**about.get("described", {}), **stored.get("described", {})}
+        described = {**about.get("described", {}), **now.pop("described", {})}
         write_text(run.run_file, tomli_w.dumps({**now, "described": described}))
 
 

@@ -177,5 +177,5 @@ def test_a_method_that_is_better_beyond_noise_wins():
 def test_an_unknown_method_lists_the_known_ones():
     assert check_method_name("auto") == "auto"
     assert check_method_name("stack") == "stack"
-    with pytest.raises(InputError, match=r"one of mean, geometric, .*, but got 'maen'"):
+    with pytest.raises(InputError, match=r"one of auto, mean, geometric, .*, but got 'maen'"):
         check_method_name("maen")

@@ -69,7 +69,7 @@ DAMAGES = [
     (put([{**NET, "seed": -1}], "folds"), "folds.0.seed: "),
     (put([{**NET, "fold": "all"}], "folds"), "folds.0.fold: "),
     (put(None, "chosen", "rule"), "chosen.rule: Field required"),
-    (put({"kind": "best"}, "chosen", "rule"), "chosen.rule: "),
+    (put({"kind": "best"}, "chosen", "rule"), "chosen.rule.kind must be one of "),
     (put({"kind": "clip", "lo": 0.9, "hi": 0.1}, "chosen", "rule"), "lo <= hi must hold"),
     (put(None, "environment", "compute"), "environment.compute: Field required"),
     (put("fp8", "environment", "compute", "precision"), "environment.compute.precision: "),
