@@ -16,7 +16,7 @@ from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST, TRAIN, TRUTH
-from hbcomp.files import atomic_path
+from hbcomp.system.files import atomic_path
 
 N_TRAIN, N_TEST, SEED = 4000, 1000, 0
 

@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from hbcomp.benchmarks.plain import plain_net
-from hbcomp.config import read_toml, validate
-from hbcomp.data.folds import FoldsConfig, make_folds
 from hbcomp.data.sample import load_sample
+from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.nets.registry import config_class
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import row_costs
 from hbcomp.scoring.paired import paired_difference
+from hbcomp.system.config import read_toml, validate
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig, choose_compute, n_cores
 from hbcomp.training.engine import train_epochs

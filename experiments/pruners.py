@@ -23,7 +23,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.trial import TrialState, create_trial
 
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
-from hbcomp.scoring.racing import Race, look_constant
+from hbcomp.scoring.pruning import Race, look_constant
 
 N_ROWS, N_FOLDS = 4000, 5
 FOLD_ROWS = N_ROWS // N_FOLDS

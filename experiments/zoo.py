@@ -15,9 +15,9 @@ from functools import partial
 from hbcomp.benchmarks.beats import tiled_beats
 from hbcomp.benchmarks.timing import Spread, interleaved, ratio, shown, spread_cells
 from hbcomp.benchmarks.train import N_ROUNDS, ours, recipe_of
-from hbcomp.cli import console
 from hbcomp.nets.registry import NETS, build_net, count_parameters
-from hbcomp.pages import Table, print_table
+from hbcomp.reporting.pages import Table, print_table
+from hbcomp.system.command import console
 from hbcomp.training.device import ComputeConfig, choose_compute
 from hbcomp.training.loader import put_beats
 

@@ -19,11 +19,11 @@ from sklearn.model_selection import train_test_split
 
 from hbcomp.benchmarks.beats import write_parquet
 from hbcomp.benchmarks.timing import shown
-from hbcomp.cli import console
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.experiment.folder import find_run
-from hbcomp.pages import Table, print_table
+from hbcomp.reporting.pages import Table, print_table
+from hbcomp.system.command import console
 
 N_ROWS, N_EPOCHS, SEEDS = 12_500, 10, [0, 1]
 ZOO = ("resnet", "wide", "inception", "dilated", "attention", "reference", "lines")

@@ -2,7 +2,6 @@
 
 import typer
 
-from hbcomp import cli
 from hbcomp.bench import bench
 from hbcomp.blend import blend
 from hbcomp.check import check
@@ -21,6 +20,7 @@ from hbcomp.predict import predict
 from hbcomp.report import report
 from hbcomp.score import score
 from hbcomp.submit import submit
+from hbcomp.system import command as cli
 from hbcomp.thresholds import thresholds
 from hbcomp.tune import tune
 from hbcomp.verify import verify

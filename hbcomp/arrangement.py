@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 
-from hbcomp.cli import console
+from hbcomp.crossval.resources import Work, choose_n_jobs, choose_together
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.system.command import console
 from hbcomp.training.device import (
     Compute,
     ComputeConfig,
@@ -18,7 +19,6 @@ from hbcomp.training.device import (
     n_cores,
 )
 from hbcomp.training.loader import Beats
-from hbcomp.training.pilot import Work, choose_n_jobs, choose_together
 from hbcomp.training.state import Member
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
-from hbcomp.errors import InputError
+from hbcomp.system import command as cli
+from hbcomp.system.errors import InputError
 
 NETS = ("reference", "resnet")
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def blend(
@@ -35,8 +35,8 @@ def blend(
 
     Example: hbcomp blend resnet wide lightgbm --name blend
     """
+    from hbcomp.blending.make_blend import run
     from hbcomp.blending.selection import BlendWish
-    from hbcomp.blending.workflow import run
 
     wish = BlendWish(method=method, calibration=calibration, rule=rule, seed=seed)
     return run(members, name, wish, force=force)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def check(
@@ -28,11 +28,11 @@ def check(
 
     Example: hbcomp check submissions/mine.csv --test testA.csv
     """
-    from hbcomp.errors import InputError
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions.files import check_submission, read_submission
     from hbcomp.submissions.ledger import read_ledger
     from hbcomp.submissions.origin import Asked, answered_by, sample
+    from hbcomp.system.errors import InputError
 
     asked = Asked(test, id_column, signal_column)
     answered = answered_by(file, read_ledger(FOLDER), asked)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def compare(
@@ -21,7 +21,7 @@ def compare(
 
     Example: hbcomp compare resnet quickstart
     """
-    from hbcomp.comparing.pair import compare_experiments
+    from hbcomp.analysis.compare_runs import compare_experiments
     from hbcomp.experiment.folder import find_run
 
     return compare_experiments(find_run(first), find_run(second), rule, cli.console)

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
-from hbcomp.stopwatch import Stopwatch
+from hbcomp.system import command as cli
+from hbcomp.system.stopwatch import Stopwatch
 
 
 def compete(
@@ -34,9 +34,9 @@ def compete(
     Example: hbcomp compete best-cpu --train train.csv --test testA.csv
     """
     watch = Stopwatch()
-    from hbcomp.config import as_assignments
+    from hbcomp.blending.plan import carry_out, n_kept, prepare_all, read_plan
     from hbcomp.experiment.folder import find_run
-    from hbcomp.plan import carry_out, n_kept, prepare_all, read_plan
+    from hbcomp.system.config import as_assignments
 
     files = as_assignments({"data.train": train, "data.test": test})
     wanted = read_plan(plan)

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hbcomp import cli
-from hbcomp.errors import InputError
-from hbcomp.stopwatch import Stopwatch
+from hbcomp.system import command as cli
+from hbcomp.system.errors import InputError
+from hbcomp.system.stopwatch import Stopwatch
 
 DEFAULT = "quickstart"  # the experiment on the bundled beats
 
@@ -60,10 +60,10 @@ def cv(
         raise InputError("--force is for the folds; delete folds/SEED-all to train one anew")
     watch = Stopwatch()
     with watch.phase("import"):  # torch comes with these: --help need not wait
-        from hbcomp import refit
-        from hbcomp.config import as_assignments
+        from hbcomp.crossval import refit
+        from hbcomp.crossval.cross_validate import run
         from hbcomp.experiment.setup import prepare
-        from hbcomp.workflow import run
+        from hbcomp.system.config import as_assignments
 
     files = as_assignments({"data.train": train, "data.test": test})
     asked = prepare(experiment, [*files, *(assignments or [])], name)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 FOLDER = Path("experiments/eda")
 
@@ -34,11 +34,11 @@ def eda(
 
     Example: hbcomp eda train.csv --test testA.csv
     """
-    from hbcomp.config import validate
+    from hbcomp.analysis.describe_data import look_at
     from hbcomp.data.dataset import DataConfig
     from hbcomp.data.load import load_data
-    from hbcomp.files import stem
-    from hbcomp.overview import look_at
+    from hbcomp.system.config import validate
+    from hbcomp.system.files import stem
 
     asked = {
         "train": data,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def folds(
@@ -28,10 +28,10 @@ def folds(
 
     Example: hbcomp folds resnet --train train.csv --out folds.csv
     """
-    from hbcomp.config import as_assignments
-    from hbcomp.data.folds import make_folds, pick_seed, write_folds
     from hbcomp.data.load import load_data
+    from hbcomp.data.splits import make_folds, pick_seed, write_folds
     from hbcomp.experiment.setup import prepare
+    from hbcomp.system.config import as_assignments
 
     files = as_assignments({"data.train": train})
     config = prepare(experiment, [*files, *(assignments or [])], None).config

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 SIZES: Final = (1, 2, 10, 100, 1_000)  # the largest of each row of the table but the last
 
@@ -60,11 +60,11 @@ def groups(
     Example: hbcomp groups --train train.csv --out groups.csv
     """
     _check(neighbours, distance, sine, max_share)
-    from hbcomp.config import validate
     from hbcomp.data.dataset import DataConfig
-    from hbcomp.data.folds import write_groups
     from hbcomp.data.load import load_data
-    from hbcomp.data.relatives import find_links, spread, unite
+    from hbcomp.data.related_rows import find_links, spread, unite
+    from hbcomp.data.splits import write_groups
+    from hbcomp.system.config import validate
 
     columns: dict[str, str | list[str]] = {
         "id_column": id_column,
@@ -99,7 +99,7 @@ def groups(
 
 
 def _check(neighbours: int, distance: float, sine: float, max_share: float) -> None:
-    from hbcomp.errors import InputError
+    from hbcomp.system.errors import InputError
 
     rules = {
         f"--neighbours must be at least 2, but got {neighbours}": neighbours >= 2,
@@ -117,7 +117,7 @@ def _print(
     train: Path | None,
     columns: dict[str, str | list[str]],
 ) -> None:
-    from hbcomp.pages import Table, print_table
+    from hbcomp.reporting.pages import Table, print_table
 
     n_rows, n_links, n_cut = (numbers[key] for key in ("n_rows", "n_links", "n_cut"))
     title = f"{n_rows:,} rows in {len(sizes):,} groups"

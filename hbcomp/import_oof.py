@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def import_oof(
@@ -46,11 +46,11 @@ def import_oof(
 
     Example: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
     """
-    from hbcomp import importing
-    from hbcomp.config import as_assignments
+    from hbcomp.blending import import_probs as importing
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
     from hbcomp.outside import Files
+    from hbcomp.system.config import as_assignments
 
     files = as_assignments({"data.train": train, "data.test": test_data})
     config = prepare(like, [*files, *(assignments or [])], None).config

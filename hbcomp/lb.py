@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def lb(
@@ -34,7 +34,7 @@ def lb(
     Example: hbcomp lb submissions/resnet.csv 166.4954
     """
     from hbcomp.submissions import FOLDER, ledger
-    from hbcomp.submissions.sending import record
+    from hbcomp.submissions.submit import record
 
     return record(
         file,

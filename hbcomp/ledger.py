@@ -5,7 +5,7 @@ It is `python -m hbcomp.ledger` because `hbcomp.submissions.ledger` is the ledge
 
 from typing import Any
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def ledger() -> dict[str, Any]:
@@ -17,7 +17,7 @@ def ledger() -> dict[str, Any]:
     Example: hbcomp ledger, or python -m hbcomp.ledger
     """
     from hbcomp.submissions import FOLDER
-    from hbcomp.submissions.tables import show
+    from hbcomp.submissions.ledger_tables import show
 
     return show(FOLDER, cli.console)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def mistakes(
@@ -25,8 +25,8 @@ def mistakes(
 
     Example: hbcomp mistakes blend
     """
+    from hbcomp.analysis.find_mistakes import write_mistakes
     from hbcomp.experiment.folder import find_run
-    from hbcomp.inspecting.workflow import write_mistakes
 
     return write_mistakes(find_run(name), further or [], min_prob, cli.console)
 

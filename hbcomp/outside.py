@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from hbcomp.data.dataset import Dataset, listed
-from hbcomp.data.folds import Folds, FoldsConfig, make_folds, pick_seed, read_folds
 from hbcomp.data.load import Data
-from hbcomp.data.rows import parse_label
+from hbcomp.data.row_checks import parse_label
+from hbcomp.data.splits import Folds, FoldsConfig, make_folds, pick_seed, read_folds
 from hbcomp.data.tables import id_problems, read_rows
-from hbcomp.errors import InputError, Problems
-from hbcomp.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions
 from hbcomp.submissions.files import NUMBER
+from hbcomp.system.errors import InputError, Problems
 
 # What the sum of a row may miss: four classes written with four digits miss 2e-4 at most.
 TOLERANCE: Final = 1e-3

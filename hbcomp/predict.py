@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def predict(
@@ -40,16 +40,16 @@ def predict(
 
     hbcomp predict blend --data testB.csv --member lightgbm=lightgbm-testB.csv
     """
-    from hbcomp.application import apply_run
-    from hbcomp.errors import InputError
+    from hbcomp.crossval.predict import apply_run
     from hbcomp.experiment.folder import find_run
+    from hbcomp.system.errors import InputError
 
     found, files = find_run(run), _files(members or [])
     if not found.recipe_file.exists():
         if files:
             raise InputError(f"--member is for a blend, but {run} is none")
         return apply_run(found, data, out, device, cli.console, is_refit=fold is not None)
-    from hbcomp.blending.application import apply_blend
+    from hbcomp.blending.predict import apply_blend
 
     if fold:
         raise InputError(f"--fold all is for a run, but {run} is a blend")
@@ -57,7 +57,7 @@ def predict(
 
 
 def _files(assignments: list[str]) -> dict[str, Path]:
-    from hbcomp.errors import InputError
+    from hbcomp.system.errors import InputError
 
     pairs = [assignment.partition("=") for assignment in assignments]
     if wrong := [whole for whole, pair in zip(assignments, pairs, strict=True) if not all(pair)]:

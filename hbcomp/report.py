@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def report() -> dict[str, Any]:
@@ -13,7 +13,7 @@ def report() -> dict[str, Any]:
 
     Example: hbcomp report
     """
-    from hbcomp.comparing.leaderboard import write_leaderboard
+    from hbcomp.analysis.leaderboard import write_leaderboard
     from hbcomp.experiment import ROOT
     from hbcomp.submissions import FOLDER
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def score(
@@ -22,10 +22,10 @@ def score(
     Example: hbcomp score submissions/quickstart.csv
     """
     from hbcomp.data.truth import read_truth
-    from hbcomp.errors import InputError
     from hbcomp.scoring.metrics import describe
     from hbcomp.submissions.files import read_submission
     from hbcomp.submissions.origin import SAMPLE, sample
+    from hbcomp.system.errors import InputError
 
     submission = read_submission(file)
     if truth is None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def submit(
@@ -40,7 +40,8 @@ def submit(
 
     Example: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
     """
-    from hbcomp.submissions import FOLDER, sending
+    from hbcomp.submissions import FOLDER
+    from hbcomp.submissions import submit as sending
     from hbcomp.submissions.origin import Asked
 
     return sending.submit(

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def thresholds(
@@ -21,7 +21,7 @@ def thresholds(
     Example: hbcomp thresholds quickstart --trials 200
     """
     from hbcomp.experiment.folder import find_run
-    from hbcomp.threshold_study import tune_thresholds
+    from hbcomp.tuning.thresholds import tune_thresholds
 
     return tune_thresholds(find_run(run), trials, seed, cli.console)
 

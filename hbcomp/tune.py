@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def tune(
@@ -72,10 +72,10 @@ def tune(
 
     hbcomp tune resnet --train train.csv --space my.toml --timeout 7200
     """
-    from hbcomp.config import as_assignments
     from hbcomp.experiment.setup import prepare, space_file
-    from hbcomp.tuning.space import read_space
-    from hbcomp.tuning.workflow import Wish, run
+    from hbcomp.system.config import as_assignments
+    from hbcomp.tuning.search_space import read_space
+    from hbcomp.tuning.tune_experiment import Wish, run
 
     files = as_assignments({"data.train": train})
     asked = prepare(experiment, [*files, *(assignments or [])], None)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hbcomp import cli
+from hbcomp.system import command as cli
 
 
 def verify(
@@ -37,10 +37,10 @@ def verify(
 
     hbcomp verify resnet blend --all-folds
     """
-    from hbcomp.errors import InputError
     from hbcomp.experiment.folder import find_run, finished_runs
-    from hbcomp.integrity.checks import Check, verify_run
-    from hbcomp.pages import Table, print_table
+    from hbcomp.reporting.pages import Table, print_table
+    from hbcomp.system.errors import InputError
+    from hbcomp.verification.checks import Check, verify_run
 
     if fold and all_folds:
         raise InputError("--fold is one of --all-folds; give one of the two")

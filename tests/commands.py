@@ -20,17 +20,17 @@ from pathlib import Path
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
-        "hbcomp.workflow",
-        "hbcomp.application",
-        "hbcomp.overview",
-        "hbcomp.threshold_study",
-        "hbcomp.tuning.workflow",
-        "hbcomp.blending.workflow",
-        "hbcomp.plan",
-        "hbcomp.comparing.pair",
-        "hbcomp.inspecting.workflow",
-        "hbcomp.importing",
-        "hbcomp.submissions.sending",
+        "hbcomp.crossval.cross_validate",
+        "hbcomp.crossval.predict",
+        "hbcomp.analysis.describe_data",
+        "hbcomp.tuning.thresholds",
+        "hbcomp.tuning.tune_experiment",
+        "hbcomp.blending.make_blend",
+        "hbcomp.blending.plan",
+        "hbcomp.analysis.compare_runs",
+        "hbcomp.analysis.find_mistakes",
+        "hbcomp.blending.import_probs",
+        "hbcomp.submissions.submit",
         "hbcomp.__main__",
         "sklearn.linear_model",
         "sklearn.model_selection",
@@ -122,7 +122,7 @@ def _child(words, cwd, streams, strike, prepare, draws, environment):
     # Tests may run in the background of a shell, which lets Ctrl-C be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not draws:
-        import_module("hbcomp.pictures").to_png = lambda _: BLANK
+        import_module("hbcomp.reporting.figures.runs").to_png = lambda _: BLANK
     if prepare:
         prepare()
     if strike and strike.is_in_worker:

@@ -10,8 +10,8 @@ from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment import ROOT
-from hbcomp.predictions import Predictions
-from hbcomp.scorecard import data_numbers, scorecard
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report_tables import data_numbers, scorecard
 from hbcomp.scoring.choice import choose, evaluate_rules
 
 N, M, K = 60, 20, 3

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from commands import Strike, run_hbcomp
 
-from hbcomp.cli import interrupted
 from hbcomp.data.sample import TRUTH
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.scoring.optimum import fit_clip
-from hbcomp.threshold_study import clip_of
+from hbcomp.scoring.thresholds import fit_clip
+from hbcomp.system.command import interrupted
+from hbcomp.tuning.thresholds import clip_of
 
 COMMANDS = [
     *("cv", "tune", "eda", "thresholds", "predict", "check", "score", "bench"),

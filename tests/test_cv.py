@@ -167,11 +167,11 @@ def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one
 ):
     write_data(tmp_path)
     moments = [
-        Strike("crossval", "predict_probs", is_after=True),  # in the middle of the first fold
+        Strike("crossval.loop", "predict_probs", is_after=True),  # in the middle of the first fold
         Strike("experiment.folder", "sync", n=2),  # while the first fold's files are written
         Strike("experiment.folder", "save_fold", n=2, is_after=True),  # between two folds
-        Strike("crossval", "assemble"),  # after the last fold
-        Strike("workflow", "write_submission"),  # before the submission
+        Strike("crossval.loop", "assemble"),  # after the last fold
+        Strike("crossval.cross_validate", "write_submission"),  # before the submission
     ]
     n_done = []
     for moment in moments:
@@ -190,7 +190,7 @@ def test_killed_with_two_workers_the_same_command_continues_beside_what_is_left_
 ):
     write_data(tmp_path)
     # The parent dies at the second event; its workers find out at their next one.
-    strike = Strike("progress", "FoldProgress", n=2)
+    strike = Strike("system.progress", "FoldProgress", n=2)
     assert call("--jobs", "2", cwd=tmp_path, strike=strike).returncode == -signal.SIGKILL
     last_json(call("--jobs", "2", cwd=tmp_path))
     assert_same_bits(tmp_path, finished)
@@ -205,7 +205,7 @@ def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     # Two jobs train in other processes; the parent is interrupted by what it shows of them.
     strike = Strike("experiment.folder", "save_fold", n=2, is_after=True, signal=signal.SIGINT)
     if jobs == "2":
-        strike = Strike("crossval", "on_device", n=6, is_after=True, signal=signal.SIGINT)
+        strike = Strike("crossval.loop", "on_device", n=6, is_after=True, signal=signal.SIGINT)
     done = call("--jobs", jobs, cwd=tmp_path, strike=strike)
     assert done.returncode == 130, done.stderr
     message = done.stderr.splitlines()[-1]

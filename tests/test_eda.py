@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hbcomp import cli, eda, pictures
+from hbcomp import eda
+from hbcomp.analysis.describe_data import beat_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.overview import beat_statistics
+from hbcomp.reporting.figures import runs as pictures
+from hbcomp.system import command as cli
 
 
 def padded_beats(n: int = 30, seed: int = 0, first_id: int = 0) -> Dataset:

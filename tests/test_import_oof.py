@@ -12,14 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.folds import FoldsConfig, make_folds
 from hbcomp.data.load import Data
 from hbcomp.data.reader import read_dataset
+from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.predictions import (
+    Predictions,
+    check_aligned,
+    have_same_folds,
+    write_probs_csv,
+)
 from hbcomp.outside import Files, read_imported, read_probs
-from hbcomp.predictions import Predictions, check_aligned, have_same_folds, write_probs_csv
+from hbcomp.system.errors import InputError
 
 K = 3
 TRAIN = make_beats(n=30, t=8, k=K)
@@ -274,7 +279,7 @@ def test_a_folder_with_an_unreadable_report_is_refused(place):
 
 
 def test_an_import_that_was_killed_has_no_report_and_the_same_command_may_come_again(place):
-    strike = Strike("importing", "write_predictions", is_after=True)
+    strike = Strike("blending.import_probs", "write_predictions", is_after=True)
     assert import_run("killed", cwd=place, strike=strike).returncode < 0
     assert not (place / "experiments/killed/report.json").exists()
     for _ in range(2):

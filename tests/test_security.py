@@ -11,13 +11,10 @@ import pytest
 from commands import run_hbcomp
 from torch import nn
 
-from hbcomp import eda, pages
+from hbcomp import eda
+from hbcomp.analysis import compare_page as pair_page
 from hbcomp.benchmarks import suite
-from hbcomp.cli import console, visible
-from hbcomp.comparing import pair_page
-from hbcomp.config import override, read_json, read_toml
 from hbcomp.data.tables import read_rows
-from hbcomp.errors import InputError
 from hbcomp.experiment import MAX_NAME, RESERVED
 from hbcomp.experiment import ROOT as EXPERIMENTS
 from hbcomp.experiment.config import read_config
@@ -28,9 +25,13 @@ from hbcomp.experiment.folder import (
     locked,
     read_run,
 )
+from hbcomp.reporting import pages
 from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
+from hbcomp.system.command import console, visible
+from hbcomp.system.config import override, read_json, read_toml
+from hbcomp.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 MODULES = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}

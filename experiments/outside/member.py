@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hbcomp.config import as_assignments
-from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import Data, load_data
+from hbcomp.data.splits import Folds, make_folds
+from hbcomp.experiment.predictions import write_probs_csv
 from hbcomp.experiment.setup import prepare
-from hbcomp.predictions import write_probs_csv
 from hbcomp.scoring.choice import evaluate_rules
+from hbcomp.system.config import as_assignments
 
 
 def beats_and_folds(like: str, train: Path | None, test: Path | None) -> tuple[Data, Folds]:

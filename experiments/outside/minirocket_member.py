@@ -20,7 +20,7 @@ from member import beats_and_folds, say, write_member
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import ssyrk
 
-from hbcomp.data.folds import Folds
+from hbcomp.data.splits import Folds
 from hbcomp.scoring.calibration import (
     VectorScaling,
     cross_fitted_probs,

@@ -6,7 +6,7 @@ import numpy as np
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.sample import load_sample
-from hbcomp.files import atomic_path
+from hbcomp.system.files import atomic_path
 
 FADING = 1e-3  # each copy of the sample is this much smaller than the one before: no duplicates
 

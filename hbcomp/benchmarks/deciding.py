@@ -8,10 +8,10 @@ import optuna
 from jaxtyping import Float64, Int64
 
 from hbcomp.benchmarks.timing import Spread, ratio, spread_cells
-from hbcomp.pages import Table
+from hbcomp.reporting.pages import Table
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.scoring.optimum import fit_clip
-from hbcomp.threshold_study import clip_of
+from hbcomp.scoring.thresholds import fit_clip
+from hbcomp.tuning.thresholds import clip_of
 
 N_ROWS = 20_000  # those of the competition's test file
 N_TRIALS = (25, 100)

@@ -20,7 +20,7 @@ from hbcomp.benchmarks.children import mib, run_python
 from hbcomp.benchmarks.timing import Spread, ratio, spread_cells
 
 if TYPE_CHECKING:
-    from hbcomp.pages import Table
+    from hbcomp.reporting.pages import Table
 
 N_ROWS = 20_000  # 54 MB of text: about two seconds the naive way on 2 cores (measured)
 N_ROUNDS = 3
@@ -114,7 +114,7 @@ def _summary(readings: Mapping[str, list[Reading]]) -> dict[str, Any]:
 
 def tables(numbers: dict[str, Any]) -> "list[Table]":
     """Return the numbers for people."""
-    from hbcomp.pages import Table
+    from hbcomp.reporting.pages import Table
 
     kinds = ("seconds", "times_ours")
     rows = [

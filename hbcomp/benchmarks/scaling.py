@@ -10,8 +10,8 @@ from typing import Any
 from hbcomp.benchmarks.beats import tiled_beats, write_parquet
 from hbcomp.benchmarks.children import run_python
 from hbcomp.benchmarks.timing import power_law, shown, significant
-from hbcomp.cli import console
-from hbcomp.pages import Table
+from hbcomp.reporting.pages import Table
+from hbcomp.system.command import console
 
 ROWS = (10_000, 30_000, 100_000)
 FOLDS = (2, 4, 8)

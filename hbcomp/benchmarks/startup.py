@@ -7,7 +7,7 @@ from typing import Any
 
 from hbcomp.benchmarks.children import run_python
 from hbcomp.benchmarks.timing import Spread, interleaved, spread_cells
-from hbcomp.pages import Table
+from hbcomp.reporting.pages import Table
 
 N_ROUNDS = 3
 # In a process of its own: a command may not import the program that lists all commands.

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hbcomp.benchmarks import deciding, reading, scaling, startup, train
-from hbcomp.cli import console
-from hbcomp.errors import InputError, check_name
-from hbcomp.files import write_text
-from hbcomp.machine import machine
 from hbcomp.nets.registry import config_class
-from hbcomp.pages import Table, print_table
+from hbcomp.reporting.pages import Table, print_table
+from hbcomp.system.command import console
+from hbcomp.system.environment import machine
+from hbcomp.system.errors import InputError, check_name
+from hbcomp.system.files import write_text
 
 FOLDER = Path("experiments/bench")
 Numbers = dict[str, Any]

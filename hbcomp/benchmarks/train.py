@@ -26,9 +26,9 @@ from hbcomp.benchmarks.timing import (
     significant,
     spread_cells,
 )
-from hbcomp.cli import console
 from hbcomp.nets.registry import build_net, config_class, count_parameters
-from hbcomp.pages import Table
+from hbcomp.reporting.pages import Table
+from hbcomp.system.command import console
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute, ComputeConfig, choose_compute, n_cores
 from hbcomp.training.engine import train_epochs

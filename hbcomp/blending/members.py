@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder, find_run
-from hbcomp.predictions import Predictions, check_aligned, have_same_folds
+from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
+from hbcomp.system.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

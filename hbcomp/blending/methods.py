@@ -8,7 +8,6 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from hbcomp.errors import check_name
 from hbcomp.scoring.blending import (
     Arithmetic,
     Combination,
@@ -27,6 +26,7 @@ from hbcomp.scoring.blending import (
 from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
 from hbcomp.scoring.metrics import Score, score_of
 from hbcomp.scoring.weights import fit_greedy, fit_hill_climb, fit_line_search
+from hbcomp.system.errors import check_name
 
 SeededFit = Callable[[Stack, Labels, int], Combination]
 

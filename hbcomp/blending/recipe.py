@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field, model_validator
 
-from hbcomp.config import Section, read_json, unique, validate
-from hbcomp.files import write_text
 from hbcomp.scoring.blending import Combination
 from hbcomp.scoring.calibration import Calibration
 from hbcomp.scoring.decision import DecisionRule
+from hbcomp.system.config import Section, read_json, unique, validate
+from hbcomp.system.files import write_text
 
 Stack = Float64[np.ndarray, "m n k"]
 

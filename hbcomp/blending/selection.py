@@ -8,14 +8,14 @@ from jaxtyping import Float64
 
 from hbcomp.blending.members import Members
 from hbcomp.blending.methods import METHODS, MethodResult, evaluate_methods
-from hbcomp.errors import InputError
-from hbcomp.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.blending import Combination, half_costs, leave_one_out
 from hbcomp.scoring.calibration import CALIBRATIONS, Calibration, cross_fitted_probs, log_loss
 from hbcomp.scoring.choice import RuleResult, choose, evaluate_rules
 from hbcomp.scoring.metrics import Score, score_of
 from hbcomp.scoring.paired import Difference, paired_difference
-from hbcomp.scoring.shift import choose_safe_rule
+from hbcomp.scoring.transfer import choose_safe_rule
+from hbcomp.system.errors import InputError
 
 
 @dataclass(frozen=True)

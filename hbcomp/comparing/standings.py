@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from hbcomp.errors import InputError
-from hbcomp.experiment.finished import Report, read_report
-from hbcomp.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import Report, read_report
 from hbcomp.scoring.choice import CANDIDATES, cross_fitted_costs
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.submissions.ledger import Entry
+from hbcomp.system.errors import InputError
 
 N_PAIRED: Final = 10  # best ones of a group; measured: 0.5 s each with a fitted rule, 100,000 rows
 

@@ -17,7 +17,7 @@ import platformdirs
 import xxhash
 
 from hbcomp.data.dataset import Dataset
-from hbcomp.files import atomic_path
+from hbcomp.system.files import atomic_path
 
 # Part of every key: raise it when the reader's values or the layout of an entry change.
 VERSION = 2

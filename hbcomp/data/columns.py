@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hbcomp.data.dataset import DataConfig
-from hbcomp.errors import MAX_SHOWN, InputError, closest, did_you_mean
+from hbcomp.system.errors import MAX_SHOWN, InputError, closest, did_you_mean
 
 # pandas writes an unnamed index under this name; it is no sample.
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")

@@ -11,8 +11,8 @@ import xxhash
 from jaxtyping import Float32, Int64, Shaped
 from pydantic import model_validator
 
-from hbcomp.config import Section
-from hbcomp.errors import MAX_SHOWN, InputError
+from hbcomp.system.config import Section
+from hbcomp.system.errors import MAX_SHOWN, InputError
 
 
 class DataConfig(Section):

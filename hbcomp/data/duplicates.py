@@ -8,7 +8,7 @@ import xxhash
 from jaxtyping import Int64
 
 from hbcomp.data.dataset import Dataset, listed
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 
 @dataclass(frozen=True)

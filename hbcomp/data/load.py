@@ -8,7 +8,7 @@ from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import check_pair
 from hbcomp.data.reader import read_dataset, sample_names
 from hbcomp.data.sample import load_sample
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

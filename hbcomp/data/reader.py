@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from hbcomp.data import cache, csv_blocks, parquet
+from hbcomp.data import cache
+from hbcomp.data import csv_reader as csv_blocks
+from hbcomp.data import parquet_reader as parquet
 from hbcomp.data.columns import find_columns
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.rows import Unusual, parse_rows
-from hbcomp.errors import InputError, unreadable
+from hbcomp.data.row_checks import Unusual, parse_rows
+from hbcomp.system.errors import InputError, unreadable
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 # How each kind of file begins; a CSV file is known by not beginning like the others.
@@ -109,7 +111,7 @@ def _keep(key: str, dataset: Dataset) -> None:
 
 @lru_cache  # train and test file fail alike: once is enough
 def _warn(reason: str) -> None:
-    from hbcomp.cli import console
+    from hbcomp.system.command import console
 
     console.print(f"warning: parsed beats are not kept for next time: {reason}", markup=False)
 
@@ -117,7 +119,7 @@ def _warn(reason: str) -> None:
 @contextmanager
 def _progress(path: Path, how: str = "") -> Iterator[Callable[[int], None]]:
     """Yield what moves a bar to a position in the file; without a terminal, print one line."""
-    from hbcomp.cli import console
+    from hbcomp.system.command import console
 
     n_bytes = path.stat().st_size
     text = f"reading {path.name} {how}".strip()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hbcomp.data.dataset import Dataset
-from hbcomp.files import atomic_path
+from hbcomp.system.files import atomic_path
 
 
 def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hbcomp.data.dataset import listed
-from hbcomp.errors import InputError, unreadable
+from hbcomp.system.errors import InputError, unreadable
 
 
 def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id") -> list[str]:

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from hbcomp.data.dataset import listed
-from hbcomp.data.rows import parse_label
+from hbcomp.data.row_checks import parse_label
 from hbcomp.data.sample import TRUTH
 from hbcomp.data.tables import read_values
-from hbcomp.errors import InputError, Problems
+from hbcomp.system.errors import InputError, Problems
 
 
 def read_truth(

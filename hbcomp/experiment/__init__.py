@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 ROOT = Path("experiments")  # of the working directory; here, because `folder` imports torch
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

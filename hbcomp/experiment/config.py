@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from hbcomp.config import Section, override, read_toml, validate
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.folds import FoldsConfig, Seeds
+from hbcomp.data.splits import FoldsConfig, Seeds
 from hbcomp.features import registry as features
 from hbcomp.features.base import FeatureConfig
 from hbcomp.features.samples import SamplesConfig
@@ -16,6 +15,7 @@ from hbcomp.nets import registry as nets
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.scoring.choice import check_rule_name
+from hbcomp.system.config import Section, override, read_toml, validate
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig
 from hbcomp.training.optim import TrainConfig

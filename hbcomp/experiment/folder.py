@@ -37,11 +37,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from hbcomp.config import read_toml, validate
-from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT, check_name, manifest
-from hbcomp.files import naming, sweep, sync, take_lock, write_text
-from hbcomp.predictions import Fold, FoldResult, Layout, read_arrays
+from hbcomp.experiment.predictions import Fold, FoldResult, Layout, read_arrays
+from hbcomp.system.config import read_toml, validate
+from hbcomp.system.errors import InputError
+from hbcomp.system.files import naming, sweep, sync, take_lock, write_text
 from hbcomp.training.device import Compute
 
 # What the fingerprints that one seed's folds alone depend on are called in an identity.

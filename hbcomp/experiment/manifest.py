@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from hbcomp.config import read_json
-from hbcomp.errors import InputError
-from hbcomp.files import write_text
+from hbcomp.system.config import read_json
+from hbcomp.system.errors import InputError
+from hbcomp.system.files import write_text
 
 NAME: Final = "manifest.json"
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hbcomp
-from hbcomp.cli import console
-from hbcomp.config import Values, override, read_toml, to_toml, validate
 from hbcomp.data.dataset import DataConfig
-from hbcomp.errors import InputError, closest, did_you_mean, there_are
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.finished import Kind, read_report
 from hbcomp.experiment.folder import RunFolder, find_run, read_run
-from hbcomp.files import write_text
+from hbcomp.experiment.report import Kind, read_report
+from hbcomp.system.command import console
+from hbcomp.system.config import Values, override, read_toml, to_toml, validate
+from hbcomp.system.errors import InputError, closest, did_you_mean, there_are
+from hbcomp.system.files import write_text
 
 PACKAGE = Path(hbcomp.__file__).parent
 # The presets: inside an installed package, beside it in a clone.

@@ -7,7 +7,7 @@ from typing import ClassVar
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from hbcomp.config import Section
+from hbcomp.system.config import Section
 
 # From signals (q, t), and the position of each among the references or -1, to features (q, e).
 MakeFeatures = Callable[[Float32[Tensor, "q t"], Int64[Tensor, " q"]], Float[Tensor, "q e"]]

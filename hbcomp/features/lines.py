@@ -20,8 +20,8 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import Field
 from torch import Tensor
 
-from hbcomp.config import Section
 from hbcomp.features.base import FeatureConfig, MakeFeatures
+from hbcomp.system.config import Section
 
 GROUP = 16  # columns that the search for the nearest skips together
 CHUNK = 128  # queries at once on a CPU; measured: 512 take 15 % longer

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hbcomp.errors import check_name
 from hbcomp.features.base import FeatureConfig
 from hbcomp.features.lines import LinesConfig
 from hbcomp.features.samples import SamplesConfig
+from hbcomp.system.errors import check_name
 
 FEATURES: Mapping[str, type[FeatureConfig]] = {"samples": SamplesConfig, "lines": LinesConfig}
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hbcomp.config import Section
+from hbcomp.system.config import Section
 
 
 class NetConfig(Section):

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hbcomp.errors import InputError
 from hbcomp.nets.base import NetConfig, as_channels_last, convolution
+from hbcomp.system.errors import InputError
 
 NEGATIVE_SLOPE = 0.05
 MIN_TIMEPOINTS = 8  # three poolings by 2 must leave one timepoint

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hbcomp.errors import check_name
 from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.dilated import DilatedConfig
@@ -15,6 +14,7 @@ from hbcomp.nets.linear import LinearConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.nets.wide import WideConfig
+from hbcomp.system.errors import check_name
 
 NETS: Mapping[str, type[NetConfig]] = {
     "linear": LinearConfig,

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
-from hbcomp.config import Section
-from hbcomp.errors import InputError
 from hbcomp.scoring.calibration import cross_fitted_probs, floored_log, softmax
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import row_costs
 from hbcomp.scoring.paired import Difference, paired_difference
+from hbcomp.system.config import Section
+from hbcomp.system.errors import InputError
 
 Stack = Float64[np.ndarray, "m n k"]
 Probs = Float64[np.ndarray, "n k"]

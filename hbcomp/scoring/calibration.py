@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float64, Int
 from pydantic import Field, TypeAdapter, model_validator
 
-from hbcomp.config import Section
-from hbcomp.errors import InputError
+from hbcomp.system.config import Section
+from hbcomp.system.errors import InputError
 
 Probs = Float64[np.ndarray, "n k"]
 Labels = Int[np.ndarray, " n"]

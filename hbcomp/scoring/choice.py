@@ -7,11 +7,11 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from hbcomp.errors import check_name
 from hbcomp.scoring.decision import ArgMax, Clip, DecisionRule, Half, Raw
 from hbcomp.scoring.metrics import Score, abs_sum, row_costs, score_of
-from hbcomp.scoring.optimum import fit_clip, fit_clip_per_class
 from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.thresholds import fit_clip, fit_clip_per_class
+from hbcomp.system.errors import check_name
 
 Fitter = Callable[[Float[np.ndarray, "n k"], Int[np.ndarray, " n"]], DecisionRule]
 

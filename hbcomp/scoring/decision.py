@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from pydantic import Field, TypeAdapter, model_validator
 
-from hbcomp.config import Section
-from hbcomp.errors import InputError
+from hbcomp.system.config import Section
+from hbcomp.system.errors import InputError
 
 Probs = Float[np.ndarray, "n k"]
 Answers = Float64[np.ndarray, "n k"]

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from hbcomp.errors import MAX_SHOWN
-from hbcomp.pages import Table, print_table
-from hbcomp.scoring.changes import Changes, changes
+from hbcomp.reporting.pages import Table, print_table
+from hbcomp.scoring.disagreement import Changes, changes
 from hbcomp.scoring.metrics import class_name
 from hbcomp.submissions.files import align, read_submission
+from hbcomp.system.errors import MAX_SHOWN
 
 
 def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from hbcomp.cli import console
-from hbcomp.errors import MAX_SHOWN, InputError, Problems, unreadable
-from hbcomp.files import atomic_path, csv_bytes
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
+from hbcomp.system.command import console
+from hbcomp.system.errors import MAX_SHOWN, InputError, Problems, unreadable
+from hbcomp.system.files import atomic_path, csv_bytes
 
 FOLDER = Path("submissions")
 # What is read. float() would also take 1_0, infinity and the digits of other scripts.

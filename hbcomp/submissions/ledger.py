@@ -25,11 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from hbcomp.config import Section
-from hbcomp.errors import InputError
-from hbcomp.files import csv_bytes, sweep, take_lock, write_bytes
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 from hbcomp.scoring.paired import is_beyond_noise
+from hbcomp.system.config import Section
+from hbcomp.system.errors import InputError
+from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
 
 NAME: Final = "ledger.csv"
 LOCK: Final = "ledger.lock"

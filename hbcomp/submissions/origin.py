@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST
-from hbcomp.errors import InputError
 from hbcomp.experiment import ROOT
-from hbcomp.experiment.finished import read_report
+from hbcomp.experiment.report import read_report
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError
 
 SAMPLE = "the bundled test rows"
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Generator, Tensor
 
-from hbcomp.config import Section
+from hbcomp.system.config import Section
 
 
 class AugmentConfig(Section):

@@ -7,8 +7,8 @@ import joblib
 import torch
 from pydantic import Field
 
-from hbcomp.config import Section
-from hbcomp.errors import InputError
+from hbcomp.system.config import Section
+from hbcomp.system.errors import InputError
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Engine = Literal["eager", "graph", "compile"]

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute, synchronize
 from hbcomp.training.loader import Beats
 from hbcomp.training.optim import lr_at

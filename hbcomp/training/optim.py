@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from pydantic import Field
 from torch import Tensor, nn
 
-from hbcomp.config import Section
+from hbcomp.system.config import Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

@@ -25,7 +25,7 @@ import xxhash
 from jaxtyping import Float64, Int64
 from pydantic import Field
 
-from hbcomp.config import Section, unique
+from hbcomp.system.config import Section, unique
 
 Key = tuple[int, int]  # seed and fold
 

@@ -13,12 +13,12 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hbcomp.cli import console
-from hbcomp.data.folds import make_folds
+from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import Difference, paired_difference
-from hbcomp.tuning.crew import Seat, crew
+from hbcomp.system.command import console
+from hbcomp.system.workers import Seat, crew
 from hbcomp.tuning.trial import RULES, Costs, Ground, fold_costs, pack, resident, unpack
 
 BASE = "base"

@@ -10,9 +10,9 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hbcomp.cli import console
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.tuning.crew import Seat, crew
+from hbcomp.system.command import console
+from hbcomp.system.workers import Seat, crew
 from hbcomp.tuning.storage import join_study, n_finished, open_storage, usable
 from hbcomp.tuning.trial import (
     STOPPED,

@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
 
-from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.tuning.space import Params, Space
+from hbcomp.system.errors import InputError
+from hbcomp.tuning.search_space import Params, Space
 
 # Seconds. Assumed: a beat is one short write, and a trial takes minutes, so two minutes of silence
 # cost little; four missed beats are a dead process, not a slow one.

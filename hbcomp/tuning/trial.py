@@ -12,22 +12,22 @@ import torch
 from jaxtyping import Float64
 from optuna.trial import FrozenTrial, TrialState
 
-from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.folds import Folds, make_folds
 from hbcomp.data.load import load_data
-from hbcomp.errors import InputError, is_out_of_memory
+from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
-from hbcomp.inputs import fit_inputs
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
-from hbcomp.scoring.racing import Race, Verdict
+from hbcomp.scoring.pruning import Race, Verdict
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.training.device import Compute
 from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
+from hbcomp.training.inputs import fit_inputs
 from hbcomp.training.loader import Beats, put_beats
 from hbcomp.training.state import Member
-from hbcomp.tuning.space import Params, Space
+from hbcomp.tuning.search_space import Params, Space
 
 # Fixed rules only, so that a trial is not paid for soft probabilities; and with answers of 0 and 1,
 # so that a row's cost is a small whole number and a fold's costs are a few hundred bytes.

@@ -3,12 +3,12 @@ import json
 import pytest
 import typer
 
-from hbcomp import cli
 from hbcomp.bench import bench
 from hbcomp.benchmarks import scaling, startup, suite
 from hbcomp.benchmarks.suite import PARTS, Part, machine, markdown, measure_all, slug
 from hbcomp.experiment.setup import prepare
-from hbcomp.pages import Table
+from hbcomp.reporting.pages import Table
+from hbcomp.system import command as cli
 
 ABOUT = {"gpu": None, "n_cores": 2, "processor": "Intel(R) Xeon(R) Processor @ 2.50GHz"}
 

@@ -11,7 +11,7 @@ from finished_experiments import N, write_experiment, write_files
 
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions
 from hbcomp.submissions.files import read_submission
 
 

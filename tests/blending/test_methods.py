@@ -9,11 +9,11 @@ from hbcomp.blending.methods import (
     evaluate_methods,
     fit_stack,
 )
-from hbcomp.errors import InputError
 from hbcomp.scoring.blending import Arithmetic, Median, equal, half_costs
 from hbcomp.scoring.choice import choose
 from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import paired_difference
+from hbcomp.system.errors import InputError
 
 FITTED = [name for name, method in METHODS.items() if method.is_fitted]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
-from hbcomp.errors import InputError
 from hbcomp.scoring.blending import Arithmetic, Median
 from hbcomp.scoring.calibration import NoCalibration, Temperature
 from hbcomp.scoring.decision import Clip, Half
+from hbcomp.system.errors import InputError
 
 STACK = np.random.default_rng(0).dirichlet(np.ones(3), (2, 7))
 

@@ -9,11 +9,11 @@ from hbcomp.blending import methods
 from hbcomp.blending.members import Members
 from hbcomp.blending.methods import METHODS
 from hbcomp.blending.selection import BlendWish, blend
-from hbcomp.errors import InputError
-from hbcomp.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.choice import choose, evaluate_rules
 from hbcomp.scoring.metrics import row_costs, score_of
-from hbcomp.scoring.shift import choose_safe_rule
+from hbcomp.scoring.transfer import choose_safe_rule
+from hbcomp.system.errors import InputError
 
 N, M, K = 300, 40, 3
 LABELS = np.arange(N) % K

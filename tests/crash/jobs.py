@@ -25,9 +25,11 @@ SPACE = '"train.lr" = { low = 5e-3, high = 1e-1, log = true }'
 def undrawn() -> None:
     """Draw one small picture where there would be five, and write nothing of matplotlib's."""
     import hbcomp.blending.methods
-    from hbcomp import importing, pictures, run_report
-    from hbcomp.blending import page
-    from hbcomp.tuning import workflow
+    from hbcomp.blending import blend_page as page
+    from hbcomp.blending import import_probs as importing
+    from hbcomp.crossval import run_page as run_report
+    from hbcomp.reporting.figures import runs as pictures
+    from hbcomp.tuning import tune_experiment as workflow
 
     for module in (run_report, importing, page):
         module.probs_pictures = lambda predictions, rules, chosen: []

@@ -88,7 +88,7 @@ def test_a_terminated_run_with_two_workers_says_how_to_continue(tmp_path, is_lon
     if not is_long:
         pytest.skip("only with --long: fresh workers import for seconds")
     prepare("cv", tmp_path)
-    moment = Strike("progress", "FoldProgress", n=2, signal=signal.SIGTERM)
+    moment = Strike("system.progress", "FoldProgress", n=2, signal=signal.SIGTERM)
     done = run_hbcomp(cv("--jobs", "2").words, tmp_path, moment, JOBS["cv"].prepare)
     assert done.returncode == 143, done.stderr
     assert "continue with: hbcomp cv" in done.stderr.splitlines()[-1]

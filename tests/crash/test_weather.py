@@ -16,8 +16,9 @@ import typer
 from jobs import JOBS, cv, prepare
 from weather import assert_whole, call, listen, outcome, stored
 
-from hbcomp import cli, crossval
-from hbcomp.cli import guarded
+from hbcomp.crossval import loop as crossval
+from hbcomp.system import command as cli
+from hbcomp.system.command import guarded
 
 RUN = "experiments/quickstart"
 needs_full_device = pytest.mark.skipif(
@@ -237,7 +238,7 @@ def test_a_missing_file_of_the_users_is_one_line_and_one_of_ours_is_a_bug(tmp_pa
     assert stop.value.exit_code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}/gone.csv: No such file")
     with pytest.raises(FileNotFoundError):
-        guarded(read)(Path(cli.__file__).parent / "templates/gone.j2")
+        guarded(read)(Path(cli.__file__).parents[1] / "reporting/templates/gone.j2")
 
 
 def test_memory_that_runs_out_anywhere_is_one_line_and_other_errors_are_bugs(capsys):

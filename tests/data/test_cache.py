@@ -9,7 +9,7 @@ from hbcomp.data import cache, reader
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 CONFIG = DataConfig()
 

@@ -4,10 +4,10 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.synthetic import make_beats
-from hbcomp.errors import InputError
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError
 
 
 def parts(**changed: Any) -> dict[str, Any]:

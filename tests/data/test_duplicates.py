@@ -3,7 +3,7 @@ import pytest
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import check_pair, find_duplicates
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 
 def beats(

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hbcomp.data import csv_blocks, reader
+from hbcomp.data import csv_reader as csv_blocks
+from hbcomp.data import reader
 from hbcomp.data.columns import find_columns
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.reader import read_dataset
-from hbcomp.data.rows import Unusual, parse_rows
+from hbcomp.data.row_checks import Unusual, parse_rows
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 CONFIG = DataConfig()
 GOOD = 'id,heartbeat_signals,label\n0,"0.5,0.25",0.0\n1,"0.125,1.0",1.0\n'

@@ -10,7 +10,7 @@ from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.sample import BUNDLED
 from hbcomp.data.synthetic import write_competition_csv
 from hbcomp.data.truth import read_truth
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 
 def test_the_sample_has_the_competitions_shape_and_class_proportions() -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.predictions import FoldResult
+from hbcomp.experiment.predictions import FoldResult
+from hbcomp.system.errors import InputError
 
 IDENTITY = {"train.lr": 0.1, "net.widths": [4, 8], "test data": None}
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbcomp.errors import InputError
 from hbcomp.experiment.manifest import (
     NAME,
     damage,
@@ -16,6 +15,7 @@ from hbcomp.experiment.manifest import (
     sha256_of,
     write_manifest,
 )
+from hbcomp.system.errors import InputError
 
 
 @pytest.fixture(scope="module")

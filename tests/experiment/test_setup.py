@@ -1,12 +1,12 @@
 import pytest
 
-from hbcomp.errors import InputError
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.setup import prepare, space_file, state_config
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS
+from hbcomp.system.errors import InputError
 from hbcomp.training.optim import StepDecay
 
 

@@ -18,7 +18,7 @@ from hbcomp.features.lines import (
     nearest,
     principal_axes,
 )
-from hbcomp.inputs import fit_inputs
+from hbcomp.training.inputs import fit_inputs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.state import Member
 

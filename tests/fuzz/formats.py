@@ -19,18 +19,18 @@ import tomli_w
 
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.folds import read_folds
 from hbcomp.data.reader import read_dataset
+from hbcomp.data.splits import read_folds
 from hbcomp.data.tables import read_values
 from hbcomp.experiment.config import read_config
-from hbcomp.experiment.finished import read_report
 from hbcomp.experiment.folder import RunFolder, load_fold, read_run
 from hbcomp.experiment.manifest import manifest_text, read_manifest
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import read_report
 from hbcomp.outside import read_probs
-from hbcomp.predictions import Predictions
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, Entry, read_ledger
-from hbcomp.tuning.space import read_space
+from hbcomp.tuning.search_space import read_space
 
 N, K = 12, 3
 IDS = [str(row) for row in range(N)]

@@ -11,7 +11,7 @@ import pytest
 from commands import SERVER
 from formats import FORMATS
 
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 MEBIBYTE = 1 << 20
 SECONDS = 300  # a hang is found however slow the machine

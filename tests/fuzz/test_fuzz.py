@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from formats import FORMATS
 
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 
 # Sums to more than 20,000 inputs over all formats, and to about 400 in CI.
 N_LONG, N_SHORT = 1_200, 12
@@ -33,7 +33,7 @@ def alarm(seconds, name):
 
 @pytest.fixture(autouse=True)
 def _without_syncing(monkeypatch):
-    monkeypatch.setattr("hbcomp.files.sync", lambda path: None)  # no crash is tested here
+    monkeypatch.setattr("hbcomp.system.files.sync", lambda path: None)  # no crash is tested here
 
 
 def outcome(kind, content, path):

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from hbcomp.data.synthetic import make_beats
-from hbcomp.errors import InputError
 from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.base import with_mask
 from hbcomp.nets.dilated import DilatedConfig
@@ -15,6 +14,7 @@ from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS, build_net, config_class, count_parameters
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.nets.wide import WideConfig
+from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.engine import train_epochs

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hbcomp.errors import InputError
 from hbcomp.scoring import weights as fitting
 from hbcomp.scoring.blending import (
     COMBINATION_ADAPTER,
@@ -24,6 +23,7 @@ from hbcomp.scoring.blending import (
 )
 from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.weights import fit_greedy, fit_hill_climb, fit_line_search
+from hbcomp.system.errors import InputError
 
 FITS = [fit_greedy, fit_hill_climb, fit_line_search]
 seeds = st.integers(0, 2**32 - 1)

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hbcomp.errors import InputError
 from hbcomp.scoring.calibration import (
     CALIBRATION_ADAPTER,
     CALIBRATIONS,
@@ -18,6 +17,7 @@ from hbcomp.scoring.calibration import (
     fit_vector,
     log_loss,
 )
+from hbcomp.system.errors import InputError
 
 
 def make_calibrated(seed, n_rows=4000, n_classes=4):

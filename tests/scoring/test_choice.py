@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from hbcomp.errors import InputError
 from hbcomp.scoring.choice import (
     CANDIDATES,
     check_rule_name,
@@ -12,6 +11,7 @@ from hbcomp.scoring.choice import (
 from hbcomp.scoring.decision import Clip
 from hbcomp.scoring.metrics import row_costs
 from hbcomp.scoring.paired import paired_difference
+from hbcomp.system.errors import InputError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hbcomp.errors import InputError
 from hbcomp.scoring.decision import RULE_ADAPTER, ArgMax, Clip, ClipPerClass, Half, Raw
+from hbcomp.system.errors import InputError
 
 PROBS = np.array([[0.05, 0.5, 0.45, 0.0], [0.92, 0.04, 0.03, 0.01], [0.6, 0.4, 0.0, 0.0]])
 

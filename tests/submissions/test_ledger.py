@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbcomp.errors import InputError
 from hbcomp.submissions.ledger import (
     BY_HAND,
     COLUMNS,
@@ -26,6 +25,7 @@ from hbcomp.submissions.ledger import (
     unknown_files,
     write_ledger,
 )
+from hbcomp.system.errors import InputError
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HEADER = ",".join(COLUMNS)

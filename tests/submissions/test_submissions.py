@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hbcomp.errors import InputError
 from hbcomp.submissions import FOLDER, ledger
 from hbcomp.submissions.files import (
     Provenance,
@@ -23,6 +22,7 @@ from hbcomp.submissions.files import (
     write_submission,
 )
 from hbcomp.submissions.ledger import BY_HAND, read_ledger, sha256_of, states, unknown_files
+from hbcomp.system.errors import InputError
 
 IDS = np.array(["100", "007", "x-1"])
 ANSWERS = np.array([[1.0, 0.0], [0.1, 0.9], [1 / 3, 1e-17]])

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from hbcomp.errors import InputError
+from hbcomp.system.errors import InputError
 from hbcomp.training.device import ComputeConfig, choose_compute, n_cores, synchronize
 
 

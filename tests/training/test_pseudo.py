@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbcomp.config import validate
 from hbcomp.data.synthetic import make_beats
-from hbcomp.errors import InputError
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.engine import train_epochs

@@ -6,11 +6,11 @@ from optuna.distributions import FloatDistribution
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.scoring.paired import paired_difference
+from hbcomp.system.workers import Done, Seat
 from hbcomp.training.device import Compute
 from hbcomp.tuning import confirm as confirming
 from hbcomp.tuning.confirm import BASE, MEASURE, PICK, best_trials, confirm, to_json
-from hbcomp.tuning.crew import Done, Seat
-from hbcomp.tuning.space import read_space
+from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.storage import open_storage, open_study
 from hbcomp.tuning.trial import Ground, pack
 

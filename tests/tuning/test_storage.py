@@ -12,12 +12,11 @@ import optuna
 import pytest
 from commands import SERVER
 
-from hbcomp.cli import console
-from hbcomp.errors import InputError
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.predictions import Predictions
-from hbcomp.threshold_study import found_thresholds, tune_thresholds
-from hbcomp.tuning.space import read_space
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.system.command import console
+from hbcomp.system.errors import InputError
+from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.storage import (
     MAX_RETRIES,
     WARM_START,
@@ -29,6 +28,7 @@ from hbcomp.tuning.storage import (
     reap,
     storage_file,
 )
+from hbcomp.tuning.thresholds import found_thresholds, tune_thresholds
 
 SPACE = '"x" = { low = 0.0, high = 1.0 }\n"y" = { choices = [1, 2, 3] }'
 SMALLER = '"x" = { low = 0.0, high = 0.5 }\n"y" = { choices = [1, 2] }'

@@ -5,22 +5,22 @@ import optuna
 import pytest
 import torch
 
-from hbcomp.config import validate
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.folds import make_folds
 from hbcomp.data.load import load_data
+from hbcomp.data.splits import make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.metrics import row_costs
-from hbcomp.scoring.racing import Race
+from hbcomp.scoring.pruning import Race
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
 from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.state import Member
 from hbcomp.tuning import trial as trials
-from hbcomp.tuning.space import read_space
+from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.trial import (
     RULES,
     STOPPED,

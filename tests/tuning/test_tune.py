@@ -20,18 +20,18 @@ from sqlalchemy.exc import OperationalError
 
 from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.errors import InputError
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
+from hbcomp.system.errors import InputError
+from hbcomp.system.workers import Done, Seat
 from hbcomp.training.device import Compute
 from hbcomp.tuning import search as searching
-from hbcomp.tuning.crew import Done, Seat
 from hbcomp.tuning.search import Place, TrialJob, retry, search
-from hbcomp.tuning.space import Space, read_space
+from hbcomp.tuning.search_space import Space, read_space
 from hbcomp.tuning.storage import WARM_START, open_storage, open_study
 from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, Ground, stored_costs
-from hbcomp.tuning.workflow import _free_folder
+from hbcomp.tuning.tune_experiment import _free_folder
 
 TINY = [
     "net.widths=[4]",
@@ -73,7 +73,7 @@ def simplify(n_pages):
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    from hbcomp.tuning import workflow
+    from hbcomp.tuning import tune_experiment as workflow
 
     workflow.write_page = lambda summary, folder: folder / "tune.html"
     if n_pages:
@@ -435,7 +435,7 @@ def test_the_name_of_a_winner_is_taken_anew_only_if_it_says_something_else(tmp_p
 
 
 def test_after_999_winners_there_is_no_name_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("hbcomp.tuning.workflow.ROOT", tmp_path)
+    monkeypatch.setattr("hbcomp.tuning.tune_experiment.ROOT", tmp_path)
     monkeypatch.setattr(Path, "exists", lambda self: self.name != "config.toml")
     with pytest.raises(InputError, match="there are 999 experiments named mine-tuned already"):
         _free_folder("mine", "")

@@ -1,0 +1,225 @@
+"""A first look at a data set: what `hbcomp.eda` measures, prints and writes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from rich.console import Console
+
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.duplicates import Duplicates, find_duplicates
+from hbcomp.data.load import Data
+from hbcomp.data.scale import scale_warnings
+from hbcomp.reporting import pages
+from hbcomp.reporting.figures import runs as pictures
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
+
+Numbers = Mapping[str, Any]
+
+
+def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
+    """Print the tables, write index.html and its pictures to `out`, and return the numbers."""
+    found = find_duplicates(data.train, data.test)
+    numbers = describe(data, found)
+    tables = make_tables(numbers)
+    for table in tables:
+        pages.print_table(table, console)
+    warnings = list(scale_warnings(data.train, data.test))
+    checks = [*(f"Warning: {each}." for each in warnings), *check_lines(found)]
+    for line in checks:
+        console.print(line, markup=False)
+    drawn = draw(data.train)
+    pages.write_pictures(out, drawn)
+    page = out / "index.html"
+    sections: list[pages.Section] = [pages.Text("\n\n".join(checks), "Checks"), *tables, *drawn]
+    # The path stays out of the page: the same data from another folder gives the same bytes.
+    title = f"Data: {Path(data.train.source).name}"
+    pages.write_page(page, title, _subtitle(numbers), sections)
+    return {**numbers, "warnings": warnings, "page": str(page)}
+
+
+def describe(data: Data, found: Duplicates) -> dict[str, Any]:
+    """Return all that is measured as plain JSON values.
+
+    Lengths are samples up to the trailing zeros; means and standard deviations leave those out.
+    """
+    train, test = data.train, data.test
+    return {
+        "n_timepoints": train.n_timepoints,
+        "n_classes": train.n_classes,
+        "train": _file_numbers(train),
+        "test": _file_numbers(test) if test else None,
+        "missing_cells": 0,  # a Dataset with one cannot exist
+        "classes": _class_numbers(train),
+        "drift": _drift(train, test) if test else None,
+        "duplicates": asdict(found),
+    }
+
+
+def beat_statistics(dataset: Dataset) -> dict[str, Float64[np.ndarray, " n"]]:
+    """Return length, mean and standard deviation of each row without its trailing zeros."""
+    lengths = pictures.padded_lengths(dataset.signals).astype(np.float64)
+    divisors = np.maximum(lengths, 1)  # an all-zero row has mean 0
+    # In float64, because the variance is a difference of nearly equal sums.
+    means = dataset.signals.sum(axis=1, dtype=np.float64) / divisors
+    squares = np.einsum("nt,nt->n", dataset.signals, dataset.signals, dtype=np.float64)
+    deviations = np.sqrt(np.maximum(squares / divisors - means**2, 0))
+    return {"length": lengths, "mean": means, "standard deviation": deviations}
+
+
+def check_lines(found: Duplicates) -> list[str]:
+    """Return what was checked about missing cells and duplicates, one sentence each."""
+    missing = "0 missing cells: the reader refuses a file with an empty or non-finite one."
+    return [missing, *(f"{line}." for line in found.lines())]
+
+
+def make_tables(numbers: Numbers) -> list[pages.Table]:
+    """Return the numbers as tables: files, classes and, with a test file, the shift between."""
+    tables = [_file_table(numbers), _class_table(numbers)]
+    if numbers["drift"]:
+        tables.append(_drift_table(numbers["drift"]))
+    return tables
+
+
+def draw(train: Dataset) -> list[pages.Picture]:
+    """Return the pictures of a training set."""
+    labels = train.known_labels
+    return [
+        pages.Picture(
+            "label-counts", pictures.label_counts(labels), "How many beats each class has."
+        ),
+        pages.Picture(
+            "beat-lengths",
+            pictures.beat_lengths(train.signals, labels),
+            "Lengths of the beats up to their zero padding; each class adds up to 100 %.",
+        ),
+        pages.Picture(
+            "example-beats",
+            pictures.example_beats(train.signals, labels, train.ids),
+            "Beats of each class, taken at even distances through the file; grey is padding.",
+        ),
+        pages.Picture(
+            "class-mean-spread",
+            pictures.class_mean_spread(train.signals, labels),
+            "Mean of each class, padding included, with the band of its middle 80 % of values; "
+            "the dashed line is the mean of all beats.",
+        ),
+    ]
+
+
+def _subtitle(numbers: Numbers) -> str:
+    n_test = numbers["test"]["n_rows"] if numbers["test"] else 0
+    test = f", {n_test:,} test rows" if n_test else ""
+    return (
+        f"{numbers['train']['n_rows']:,} training rows{test}, {numbers['n_timepoints']} samples "
+        f"each, {numbers['n_classes']} classes"
+    )
+
+
+def _file_numbers(dataset: Dataset) -> dict[str, Any]:
+    signals = dataset.signals
+    lengths = pictures.padded_lengths(signals)
+    values = beat_statistics(dataset)
+    return {
+        "source": dataset.source,
+        "n_rows": dataset.n_rows,
+        "length_min": int(lengths.min()),
+        "length_median": float(np.median(lengths)),
+        "length_max": int(lengths.max()),
+        "padding_share": float(1 - lengths.mean() / dataset.n_timepoints),
+        "value_min": float(signals.min()),
+        "value_max": float(signals.max()),
+        "mean": float(values["mean"].mean()),
+    }
+
+
+def _class_numbers(train: Dataset) -> list[dict[str, Any]]:
+    values = beat_statistics(train)
+    rows = []
+    for label, n_rows in enumerate(train.class_counts.tolist()):
+        is_of_class = train.known_labels == label
+        rows.append(
+            {
+                "label": label,
+                "n_rows": n_rows,
+                "share": n_rows / train.n_rows,
+                "mean_length": float(values["length"][is_of_class].mean()),
+                "mean_amplitude": float(values["mean"][is_of_class].mean()),
+            }
+        )
+    return rows
+
+
+def _drift(train: Dataset, test: Dataset) -> list[dict[str, Any]]:
+    of_train, of_test = beat_statistics(train), beat_statistics(test)
+    rows = []
+    for name, values in of_train.items():
+        others = of_test[name]
+        difference = float(others.mean() - values.mean())
+        spread = float(values.std())
+        error = float(np.sqrt(values.var() / len(values) + others.var() / len(others)))
+        rows.append(
+            {
+                "quantity": name,
+                "train": float(values.mean()),
+                "test": float(others.mean()),
+                "shift_in_deviations": difference / spread if spread else 0.0,
+                "standard_errors": difference / error if error else 0.0,
+            }
+        )
+    return rows
+
+
+def _file_table(numbers: Numbers) -> pages.Table:
+    files = [numbers[name] for name in ("train", "test") if numbers[name]]
+    rows: list[list[str]] = [
+        ["rows", *(f"{file['n_rows']:,}" for file in files)],
+        ["samples per row", *[str(numbers["n_timepoints"])] * len(files)],
+        ["shortest beat", *(str(file["length_min"]) for file in files)],
+        ["median length", *(f"{file['length_median']:g}" for file in files)],
+        ["longest beat", *(str(file["length_max"]) for file in files)],
+        ["zero padding", *(f"{100 * file['padding_share']:.1f} %" for file in files)],
+        ["lowest value", *(f"{file['value_min']:.4g}" for file in files)],
+        ["highest value", *(f"{file['value_max']:.4g}" for file in files)],
+        ["missing cells", *[str(numbers["missing_cells"])] * len(files)],
+    ]
+    header = ["", "train", "test"][: 1 + len(files)]
+    return pages.Table("Files", header, rows, "Lengths are samples up to the trailing zeros.")
+
+
+def _class_table(numbers: Numbers) -> pages.Table:
+    rows: Sequence[Sequence[str]] = [
+        [
+            str(row["label"]),
+            f"{row['n_rows']:,}",
+            f"{100 * row['share']:.2f} %",
+            f"{row['mean_length']:.1f}",
+            f"{row['mean_amplitude']:.4f}",
+        ]
+        for row in numbers["classes"]
+    ]
+    header = ["class", "rows", "share", "mean length", "mean amplitude"]
+    return pages.Table("Classes", header, rows, "The amplitude leaves the padding out.")
+
+
+def _drift_table(drift: Sequence[Numbers]) -> pages.Table:
+    rows = [
+        [
+            row["quantity"],
+            f"{row['train']:#.4g}",
+            f"{row['test']:#.4g}",
+            f"{row['shift_in_deviations']:+.3f}",
+            f"{row['standard_errors']:+.1f}",
+        ]
+        for row in drift
+    ]
+    header = ["per beat", "train", "test", "shift (std)", "shift (errors)"]
+    note = (
+        "Means over the beats, padding left out. The shift from train to test is given in standard "
+        f"deviations of train, and in standard errors: more than {N_ERRORS_OF_NOISE:g} is beyond "
+        "noise, though of twenty quantities one is by chance."
+    )
+    return pages.Table("Train against test", header, rows, note)

@@ -1,0 +1,162 @@
+"""Training on everything: after a cross-validation, nets that hold no fold out."""
+
+import json
+from typing import Any
+
+from hbcomp.crossval.loop import (
+    Material,
+    Outcome,
+    announce,
+    arrange_nets,
+    cross_validate,
+    load_material,
+    train_nets,
+)
+from hbcomp.crossval.pseudo_labels import write_pseudo_rows
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
+from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.submissions import FOLDER
+from hbcomp.submissions.files import Provenance, write_submission
+from hbcomp.submissions.ledger import read_ledger
+from hbcomp.system.command import console
+from hbcomp.system.errors import InputError
+from hbcomp.system.files import write_text
+from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.training.pseudo import PseudoRows
+
+
+def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]:
+    """Train a net per refit seed on all rows, answer the test file, and return the numbers.
+
+    The cross-validation must be finished: the rule and the expected score are its own. The nets
+    themselves are scored on nothing, because no labelled row is left that they have not seen; with
+    pseudo-labels they may learn from all nets of the sources for the same reason. Finished nets
+    are kept as finished folds are, and the same call continues.
+    """
+    run = asked.run
+    _check_begun(run)
+    with watch.phase("read"):
+        material = load_material(asked.config)
+    with locked(run):
+        if material.data.test:
+            read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
+        state_config(asked, force=False)
+        _check_finished(material, run)
+        outcome = cross_validate(asked.config, material, run, watch, n_jobs=n_jobs)
+        config = refit_config(asked.config)
+        results = _train(config, material, run, watch, n_jobs)
+        summary = {
+            "experiment": run.name,
+            "seeds": list(config.refit.seeds),
+            "n_epochs": config.train.n_epochs,
+            "n_rows": material.data.train.n_rows,
+            "pseudo": _pseudo_numbers(material),
+            "chosen": {
+                "name": outcome.chosen.name,
+                "rule": outcome.chosen.rule.model_dump(mode="json"),
+            },
+            "expected_per_20k": outcome.chosen.cross_fitted.per_20k,
+            "expectation": "as the cross-validation, not measured",
+            "submission": _submit(outcome, results, run, asked.config.data.id_column),
+        }
+        run.discard_manifest()
+        _write(summary, material, run)
+        run.write_manifest()
+    return {**summary, "seconds": round(watch.total(), 1)}
+
+
+def _check_begun(run: RunFolder) -> None:
+    if folder.read_run(run) is None:
+        raise InputError(
+            f"{run.path}: training on everything needs a finished cross-validation, "
+            f"and there is none; first: hbcomp cv {run.name}"
+        )
+
+
+def _check_finished(material: Material, run: RunFolder) -> None:
+    missing = [f"{s}-{f}" for s, f in material.fold_keys if not run.is_done(s, f)]
+    if missing:
+        raise InputError(
+            f"{run.path}: training on everything needs a finished cross-validation, but "
+            f"{', '.join(missing)} (seed-fold) have still to train; first: hbcomp cv {run.name}"
+        )
+
+
+def refit_config(config: Config) -> Config:
+    """Return the configuration of the nets that are trained on everything."""
+    train = config.train.model_copy(
+        update={"n_epochs": config.refit.n_epochs or config.train.n_epochs}
+    )
+    return config.model_copy(update={"train": train})
+
+
+def _train(
+    config: Config, material: Material, run: RunFolder, watch: Stopwatch, n_jobs: int | None
+) -> list[FoldResult]:
+    seeds = config.refit.seeds
+    identity = folder.fold_identity(_identity(config, material), seeds[0])  # of no split: one hash
+    stored = [seed for seed in seeds if run.is_done(seed, ALL)]
+    for seed in stored:
+        folder.load_fold(run, identity, seed, ALL)  # refused before another is trained beside it
+    pending: list[tuple[int, Fold]] = [(seed, ALL) for seed in seeds if seed not in stored]
+    if pending:
+        # What was written of other nets must not be taken for what is written of these.
+        run.discard_manifest()
+        run.refit_file.unlink(missing_ok=True)
+    how = arrange_nets(config, material, run, pending, n_jobs)
+    announce(run, how, f"{len(seeds)} nets on everything", len(stored))
+    train_nets(config, material, run, pending, dict.fromkeys(seeds, identity), how, watch)
+    return [folder.load_fold(run, identity, seed, ALL) for seed in seeds]
+
+
+def _identity(config: Config, material: Material) -> dict[str, Any]:
+    """Return what these nets depend on: no split, and the sources' nets of every fold."""
+    identity = {**config.identity(), **material.data_fingerprints}
+    if material.pseudo:
+        identity["pseudo-labels"] = material.pseudo.of_all.fingerprint
+    return identity
+
+
+def _pseudo_numbers(material: Material) -> dict[str, Any] | None:
+    if material.pseudo is None:
+        return None
+    return material.pseudo.of_all.numbers(material.data.train.n_classes)
+
+
+def _submit(
+    outcome: Outcome, results: list[FoldResult], run: RunFolder, id_column: str
+) -> str | None:
+    test = outcome.material.data.test
+    if not test:
+        return None
+    probs = [result.test_probs for result in results if result.test_probs is not None]
+    path = FOLDER / f"{run.name}-{ALL}.csv"
+    answers = outcome.chosen.rule.apply(mean_probs(probs))
+    provenance = Provenance(
+        source=run.name,
+        recipe=f"cv --fold all of {len(probs)} nets, on {test.source}",
+        rule=outcome.chosen.name,
+        expected_per_20k=None,  # no labelled row is left to score these nets on
+        standard_error=None,
+        n_scored=None,
+    )
+    write_submission(path, outcome.predictions.test_ids, answers, provenance, id_column)
+    return str(path)
+
+
+def _write(summary: dict[str, Any], material: Material, run: RunFolder) -> None:
+    if material.pseudo and material.data.test:
+        of_all = material.pseudo.of_all
+        rows_of_net: list[tuple[int, Fold, PseudoRows]] = [
+            (seed, ALL, of_all) for seed in summary["seeds"]
+        ]
+        write_pseudo_rows(run.path / "pseudo-all.csv", material.data.test.ids, rows_of_net)
+    write_text(run.refit_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    console.print(
+        f"{len(summary['seeds'])} nets on {summary['n_rows']:,} rows, rule "
+        f"{summary['chosen']['name']!r}: expected {summary['expected_per_20k']:.1f} per 20k as the "
+        "cross-validation; not measured, because no labelled row is left"
+    )

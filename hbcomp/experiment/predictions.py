@@ -1,0 +1,266 @@
+"""Out-of-fold and test probabilities, which always travel with their ids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+from zipfile import ZipFile
+
+import numpy as np
+import xxhash
+from jaxtyping import Float32, Float64, Int64, Shaped
+
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.splits import Folds
+from hbcomp.system.errors import InputError, did_you_mean, similar_names
+from hbcomp.system.files import atomic_path, csv_bytes, write_bytes
+
+# The type and the axes of what the files hold; axes of one letter are equally long.
+Layout = Mapping[str, tuple[str, str]]
+LAYOUT: Final[Layout] = {
+    "train_ids": ("U", "n"),
+    "labels": ("int64", "n"),
+    "fold_of_row": ("int64", "n"),
+    "oof_probs": ("float64", "nk"),
+    "test_ids": ("U", "m"),
+    "test_probs": ("float64", "mk"),
+    "train_fingerprint": ("U", ""),
+    "test_fingerprint": ("U", ""),
+}
+ALL: Final = "all"  # in place of a fold's number: the net holds nothing out
+Fold = int | Literal["all"]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What one net, trained without one fold, says of that fold's rows and of the test rows."""
+
+    seed: int
+    fold: Fold
+    valid_idx: Int64[np.ndarray, " v"]
+    valid_probs: Float32[np.ndarray, "v k"]
+    test_probs: Float32[np.ndarray, "m k"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One out-of-fold probability row per train row and one averaged row per test row.
+
+    With several seeds both are means over the seeds. `fold_of_row` is the first seed's split,
+    by which rules are cross-fitted. Without a test file the test arrays and its fingerprint are
+    empty. The fingerprints are those of the beats, ids and labels included: equal ones mean the
+    same rows in the same order.
+    """
+
+    train_ids: Shaped[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"]
+    fold_of_row: Int64[np.ndarray, " n"]
+    oof_probs: Float64[np.ndarray, "n k"]
+    test_ids: Shaped[np.ndarray, " m"]
+    test_probs: Float64[np.ndarray, "m k"]
+    train_fingerprint: str
+    test_fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the out-of-fold probabilities and labels: what a study of them is bound to."""
+        digest = xxhash.xxh3_64(np.ascontiguousarray(self.oof_probs).view(np.uint8).data)
+        digest.update(np.ascontiguousarray(self.labels).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to one npz file, atomically."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)  # numpy 2.0 knows no allow_pickle here; none is an object
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Return the predictions of a finished run."""
+        try:
+            arrays = read_arrays(path, LAYOUT)
+        except FileNotFoundError:
+            similar = did_you_mean(similar_names(path.parent))
+            raise InputError(f"{path}: no such file{similar}; has the run finished?") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not the predictions of a run: {error}") from error
+        return cls(**{name: _text(array) for name, array in arrays.items()})
+
+
+def read_arrays(path: Path, layout: Layout, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file that a layout names; any other file is a ValueError.
+
+    Integers must not be negative, probabilities must be in [0, 1], labels below the number of
+    classes. Nothing is unpickled, and nothing unpacked: an array is not larger than its file.
+    """
+    try:
+        with ZipFile(path) as members:
+            is_packed = any(member.compress_type for member in members.infolist())
+            found = members.namelist()
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ([] if is_packed else stored)}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile and numpy raise a dozen kinds for a damaged file
+        raise ValueError(f"damaged: {error}") from error
+    if is_packed:
+        raise ValueError("its arrays are compressed, which ours never are")
+    if len(found) > len(arrays) or not arrays.keys() <= layout.keys():
+        raise ValueError(f"it must hold {', '.join(layout)}, each once, but holds {found}")
+    if missing := [name for name in layout if name not in {*arrays, *optional}]:
+        raise ValueError(f"there is no {', '.join(missing)}")
+    if problems := [*_layout_problems(arrays, layout)] or [*_value_problems(arrays)]:
+        raise ValueError("; ".join(problems))
+    return arrays
+
+
+def _layout_problems(arrays: Mapping[str, Any], layout: Layout) -> Iterator[str]:
+    length_of: dict[str, int] = {}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy gives the bytes of what has no header
+            yield f"{name} is no array"
+            continue
+        dtype, axes = layout[name]
+        is_typed = array.dtype.kind == dtype or array.dtype == np.dtype(dtype)
+        if not is_typed or array.ndim != len(axes):
+            yield f"{name} must be {len(axes)} axes of {dtype}, but is {array.dtype} {array.shape}"
+            continue
+        for axis, length in zip(axes, array.shape, strict=True):
+            if length_of.setdefault(axis, length) != length:
+                yield f"{name} has the shape {array.shape}, but others say {length_of[axis]}"
+
+
+def _value_problems(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for name, array in arrays.items():
+        if array.dtype.kind == "i" and (array < 0).any():
+            yield f"{name} must not be negative, but some are"
+        # The mean of float32 sums may be off by its last digits.
+        if array.dtype.kind == "f" and not ((array >= 0) & (array <= 1 + 1e-5)).all():
+            yield f"{name} must be in [0, 1], but some are not"
+    if "labels" in arrays and (arrays["labels"] >= arrays["oof_probs"].shape[1]).any():
+        yield "labels must be below the number of classes, but some are not"
+
+
+def _text(array: np.ndarray) -> Any:
+    """Return the text in an array without axes, and any other array as it is."""
+    return array if array.ndim else str(array)
+
+
+def check_aligned(members: Mapping[str, Predictions]) -> None:
+    """Refuse members that do not speak of the same train and test rows, naming each that differs.
+
+    The first member is what the others are compared with.
+    """
+    (first, reference), *others = members.items()
+    problems = [
+        f"{name} was made on other {kind} beats than {first}"
+        for name, each in others
+        for kind in ("train", "test")
+        if getattr(each, f"{kind}_fingerprint") != getattr(reference, f"{kind}_fingerprint")
+    ]
+    if problems:
+        raise InputError.of("members must have the same rows in the same order", problems)
+
+
+def have_same_folds(members: Mapping[str, Predictions]) -> bool:
+    """Return whether all members were cross-validated over the same (first) split."""
+    first, *others = (each.fold_of_row for each in members.values())
+    return all(np.array_equal(first, other) for other in others)
+
+
+def assemble(
+    train: Dataset,
+    test: Dataset | None,
+    folds_of_seed: Mapping[int, Folds],
+    results: Sequence[FoldResult],
+) -> Predictions:
+    """Return the predictions of a complete set of fold results.
+
+    Every train row must be predicted exactly once per seed, and every result must cover the
+    rows of its fold; what is missing or double is an InputError. The sums run in the order of
+    (seed, fold), whatever order the folds finished in, so the bits do not depend on it.
+    """
+    ordered = sorted(results, key=lambda result: (result.seed, result.fold))
+    _check_complete(folds_of_seed, ordered)
+    of_test = [result.test_probs for result in ordered if result.test_probs is not None]
+    first = next(iter(folds_of_seed.values()))
+    return Predictions(
+        train_ids=train.ids,
+        labels=train.known_labels,
+        fold_of_row=first.fold_of_row,
+        oof_probs=mean_oof(ordered, (train.n_rows, train.n_classes)),
+        test_ids=test.ids if test else train.ids[:0],
+        test_probs=mean_probs(of_test) if test else np.zeros((0, train.n_classes)),
+        train_fingerprint=train.fingerprint,
+        test_fingerprint=test.fingerprint if test else "",
+    )
+
+
+def mean_oof(results: Sequence[FoldResult], shape: tuple[int, int]) -> Float64[np.ndarray, "n k"]:
+    """Return the mean over the seeds of what each row's nets say of it, summed in the order given.
+
+    The shape is rows by classes.
+    """
+    oof = np.zeros(shape)
+    for result in results:
+        oof[result.valid_idx] += result.valid_probs
+    return oof / len({result.seed for result in results})
+
+
+def mean_probs(parts: Sequence[Float32[np.ndarray, "m k"]]) -> Float64[np.ndarray, "m k"]:
+    """Return the mean of equally shaped probabilities, summed in the order given."""
+    total = np.zeros(parts[0].shape)
+    for part in parts:
+        total += part
+    return total / len(parts)
+
+
+def _check_complete(folds_of_seed: Mapping[int, Folds], results: Sequence[FoldResult]) -> None:
+    wanted = [
+        (seed, fold) for seed, folds in folds_of_seed.items() for fold in range(folds.n_folds)
+    ]
+    there = [(result.seed, result.fold) for result in results]
+    problems = [f"seed {s} fold {f} is missing" for s, f in wanted if (s, f) not in there]
+    problems += [f"seed {s} fold {f} is double" for s, f in set(there) if there.count((s, f)) > 1]
+    problems += [f"seed {s} fold {f} is unknown" for s, f in there if (s, f) not in wanted]
+    if not problems:
+        result_of = dict(zip(there, results, strict=True))
+        problems = [
+            f"seed {s} fold {f} holds other rows than its fold"
+            for s, f in wanted
+            if not np.array_equal(result_of[s, f].valid_idx, folds_of_seed[s].valid_idx(f))
+        ]
+    if problems:
+        raise InputError.of("fold results", problems)
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write predictions.npz, oof.csv and, where there are test rows, test.csv into a folder."""
+    predictions.save(folder / "predictions.npz")
+    write_probs_csv(
+        folder / "oof.csv",
+        predictions.train_ids,
+        predictions.oof_probs,
+        predictions.labels,
+        predictions.fold_of_row,
+    )
+    if len(predictions.test_ids):
+        write_probs_csv(folder / "test.csv", predictions.test_ids, predictions.test_probs)
+
+
+def write_probs_csv(
+    path: Path,
+    ids: Shaped[np.ndarray, " n"],
+    probs: Float64[np.ndarray, "n k"],
+    labels: Int64[np.ndarray, " n"] | None = None,
+    fold_of_row: Int64[np.ndarray, " n"] | None = None,
+) -> None:
+    """Write `id[,label][,fold],prob_0,...` atomically; every float reads back as itself."""
+    columns: dict[str, np.ndarray] = {"id": ids}
+    if labels is not None:
+        columns["label"] = labels
+    if fold_of_row is not None:
+        columns["fold"] = fold_of_row
+    columns |= {f"prob_{label}": column for label, column in enumerate(probs.T)}
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    write_bytes(path, csv_bytes(columns, rows))

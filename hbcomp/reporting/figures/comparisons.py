@@ -1,0 +1,110 @@
+"""Pictures of several experiments: arrays in, a Figure out."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, Shaped
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures.runs import (
+    ACCENT,
+    INK,
+    QUIET,
+    class_colour,
+    padded_lengths,
+    printable,
+    styled,
+)
+from hbcomp.scoring.metrics import class_name
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
+
+SCORE: Final = "abs-sum per 20k rows"
+N_COLUMNS: Final = 3  # of beats beside each other
+
+
+@styled
+def changed_beats(
+    signals: Float[np.ndarray, "n t"],
+    labels: Int[np.ndarray, " n"],
+    ids: Shaped[np.ndarray, " n"],
+    called: Int[np.ndarray, "n 2"],
+    truth_probs: Float[np.ndarray, "n 2"],
+) -> Figure:
+    """Return every row with what two experiments, A and B, call it, and their p of the truth.
+
+    A called class of -1 is none: an all-zero answer.
+    """
+    n_lines = math.ceil(len(ids) / N_COLUMNS)
+    figure = pictures._figure(0.5 + 1.95 * n_lines)
+    grid = figure.subplots(n_lines, N_COLUMNS, sharex=True, sharey=True, squeeze=False)
+    lengths = padded_lengths(signals)
+    for row, axes in enumerate(grid.flat[: len(ids)]):
+        label = int(labels[row])
+        pictures._draw_beat(axes, signals[row], int(lengths[row]), class_colour(label))
+        said = [
+            f"{side} calls {class_name(int(called[row, at]))}, p{label} {truth_probs[row, at]:.2f}"
+            for at, side in enumerate("AB")
+        ]
+        title = "\n".join([f"id {printable(ids[row])}, true {label}", *said])
+        axes.set_title(title, fontsize=9, pad=3)
+    for axes in grid.flat[len(ids) :]:
+        axes.set_axis_off()
+    figure.supxlabel("sample", fontsize=11)
+    return figure
+
+
+@styled
+def ranking(
+    names: Sequence[str],
+    scores: Float64[np.ndarray, " n"],
+    standard_errors: Float64[np.ndarray, " n"],
+) -> Figure:
+    """Return scores with the intervals of their noise, the first on top."""
+    figure = pictures._figure(0.9 + 0.32 * len(names))
+    axes = figure.subplots()
+    heights = np.arange(len(names))
+    axes.errorbar(scores, heights, xerr=N_ERRORS_OF_NOISE * standard_errors, fmt="o", color=ACCENT)
+    axes.axvline(scores[0], color=QUIET, linewidth=1, linestyle="--")
+    axes.set_yticks(heights, [printable(name, 26) for name in names])
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{SCORE}, ± {NOISE}")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(axis="x")
+    return figure
+
+
+@styled
+def expected_against_real(
+    names: Sequence[str],
+    expected: Float64[np.ndarray, " n"],
+    gap_errors: Float64[np.ndarray, " n"],
+    real: Float64[np.ndarray, " n"],
+) -> Figure:
+    """Return what was expected of each submission and what the leaderboard said, per 20k rows.
+
+    The errors are standard errors of real minus expected.
+    """
+    figure = pictures._figure(4.6)
+    axes = figure.subplots()
+    ends = [float(min(expected.min(), real.min())), float(max(expected.max(), real.max()))]
+    axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle="--", label="as expected")
+    reach = N_ERRORS_OF_NOISE * gap_errors
+    label = f"submission, ± {NOISE}"
+    axes.errorbar(expected, real, xerr=reach, fmt="o", color=ACCENT, label=label)
+    for name, x, y in zip(names, expected, real, strict=True):
+        axes.annotate(
+            printable(name, 20),
+            (x, y),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=9,
+            color=INK,
+        )
+    axes.set(xlabel=f"expected {SCORE}", ylabel="leaderboard per 20k rows")
+    axes.margins(x=0.15, y=0.1)
+    axes.grid()
+    axes.legend()
+    return figure

@@ -1,0 +1,303 @@
+"""Pictures of a search: arrays in, a matplotlib Figure out."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures.runs import (
+    ACCENT,
+    CLASS_COLOURS,
+    INK,
+    QUIET,
+    SECOND,
+    printable,
+    styled,
+)
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
+
+# Values above it are merely bad: on a common axis they would flatten the differences that count.
+CEILING: Final = 1.5  # times the least value
+BAND: Final = 0.06  # of the ceiling: room for a mark among those that are not drawn at their height
+BAND_COLOUR: Final = "#eef0f2"  # between the grid's grey and white
+STAR: Final = "#ffd54f"  # no other mark is yellow, and its edge is ink
+JITTER: Final = 0.5  # of the distance of two categories, so that their points stay apart
+GOLDEN: Final = 0.6180339887  # its multiples modulo 1 stay apart, however many there are
+LETTERS_ACROSS: Final = 30  # of a small panel: 2.4 inches of 9-point text
+
+# Shape and filling tell the states apart, colour only helps.
+MARKS: Final[dict[str, dict[str, Any]]] = {
+    "complete": {"marker": "o", "color": ACCENT, "markersize": 5},
+    "carried": {"marker": "s", "color": CLASS_COLOURS[2], "markersize": 5},
+    "pruned": {"marker": "v", "color": SECOND, "markersize": 5.5, "markerfacecolor": "none"},
+}
+NAMES: Final = {"carried": "carried over", "pruned": "pruned (its folds)"}
+SCORE: Final = "abs-sum per 20k rows"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials in the order of their numbers; a value is per 20k rows, NaN for none."""
+
+    numbers: Int[np.ndarray, " n"]
+    values: Float64[np.ndarray, " n"]
+    states: Shaped[np.ndarray, " n"]
+
+    @property
+    def is_whole(self) -> Bool[np.ndarray, " n"]:
+        """Which trials have a value of all folds."""
+        is_ended = (self.states == "complete") | (self.states == "carried")
+        return np.asarray(is_ended & np.isfinite(self.values))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What each trial took, NaN for nothing: numbers from `span`, or places among `categories`."""
+
+    name: str
+    taken: Float64[np.ndarray, " n"]
+    span: tuple[float, float] = (0.0, 1.0)
+    is_log: bool = False
+    categories: Sequence[str] = ()
+
+
+@styled
+def history(trials: Trials, base: int | None) -> Figure:
+    """Return the value of each trial over its number, the best so far, and the base marked."""
+    figure = pictures._figure(4.4)
+    axes = figure.subplots()
+    numbers, values = trials.numbers[trials.is_whole], trials.values[trials.is_whole]
+    heights = _heights(trials.values, trials.values)
+    best = _heights(np.minimum.accumulate(values), trials.values)
+    if len(best):
+        steps = np.append(numbers, trials.numbers[-1] + 1), np.append(best, best[-1])
+        axes.step(*steps, color=INK, lw=1.2, where="post", label="best so far")
+    is_base = trials.is_whole & (trials.numbers == (-1 if base is None else base))
+    if is_base.any():
+        label = f"base: {trials.values[is_base][0]:,.0f}"
+        place = trials.numbers[is_base], heights[is_base]
+        axes.plot(*place, "*", color=STAR, mec=INK, markersize=17, label=label)
+    _draw_states(axes, trials, trials.numbers.astype(np.float64), heights)
+    has_none = np.isnan(trials.values)
+    if has_none.any():
+        place = trials.numbers[has_none], heights[has_none]
+        axes.plot(*place, "x", color=INK, markersize=6, label="no value")
+    _score_axis(axes, trials.values)
+    axes.set(xlabel="trial", ylabel=SCORE)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.03)
+    _head(figure, [axes])
+    return figure
+
+
+@styled
+def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
+    """Return a panel for each parameter: the value of each trial over what it took."""
+    n_columns = min(2, len(parameters))
+    n_lines = math.ceil(len(parameters) / n_columns)
+    figure = pictures._figure(0.7 + 2.05 * n_lines)
+    grid = figure.subplots(n_lines, n_columns, sharey=True, squeeze=False)
+    heights = _heights(trials.values, trials.values)
+    for axes, parameter in zip(grid.flat, parameters, strict=False):
+        _draw_states(axes, trials, _places(parameter, trials.numbers), heights)
+        _score_axis(axes, trials.values[np.isfinite(trials.values)])
+        _take_axis(axes, parameter)
+        axes.set_title(printable(parameter.name, 32), fontsize=10, pad=4)
+        axes.tick_params(labelsize=9)
+    for axes in grid.flat[len(parameters) :]:
+        axes.set_axis_off()
+    figure.supylabel(SCORE, fontsize=11)
+    _head(figure, grid.flat)
+    return figure
+
+
+@styled
+def importances(names: Sequence[str], shares: Float64[np.ndarray, " p"]) -> Figure:
+    """Return a bar for each parameter, the most important first."""
+    order = np.argsort(-shares, kind="stable")
+    figure = pictures._figure(0.8 + 0.34 * len(names))
+    axes = figure.subplots()
+    bars = axes.barh(range(len(names)), 100 * shares[order], color=ACCENT, height=0.7)
+    axes.bar_label(bars, [f"{100 * shares[idx]:.1f} %" for idx in order], padding=4)
+    axes.set_yticks(range(len(names)), [printable(names[idx], 32) for idx in order])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="importance (%)", xlim=(0, 120 * max(shares.max(), 0.01)))  # and its text
+    return figure
+
+
+@styled
+def confirmation(
+    names: Sequence[str],
+    search: Float64[np.ndarray, " m"],
+    fresh: Float64[np.ndarray, " m"],
+    winner: str | None,
+    difference: tuple[float, float] | None,
+) -> Figure:
+    """Return a line from search to fresh score for each name, the first of them the base's.
+
+    Above it stands the winner's paired difference from the base, given with its standard error.
+    """
+    height = 3.0 + 0.16 * len(names)  # a line of text for each
+    if difference is None:
+        figure = pictures._figure(height)
+        _draw_slopes(figure.subplots(), names, search, fresh, winner)
+        return figure
+    figure = pictures._figure(1.7 + height)
+    above, below = figure.subplots(2, 1, height_ratios=(1.2, height))
+    _draw_difference(above, winner or "winner", *difference)
+    _draw_slopes(below, names, search, fresh, winner)
+    return figure
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return at most seven round numbers from low to high, three at least where there are so many.
+
+    Powers of ten if they are enough, else 1-3-10, 1-2-5-10 or all of one digit.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        every = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks[:: math.ceil(len(ticks) / 7)] if ticks else [low, high]
+
+
+def category_names(categories: Sequence[str]) -> list[str]:
+    """Return the categories, or their numbers from 1 where they are too long for a panel."""
+    names = [printable(name, 999) for name in categories]  # not cut: their ends may differ
+    if all(len(name) * len(names) <= LETTERS_ACROSS for name in names):
+        return names
+    return [f"#{number}" for number in range(1, len(names) + 1)]
+
+
+def spread_apart(heights: Float[np.ndarray, " m"], gap: float) -> Float[np.ndarray, " m"]:
+    """Return the heights in their order, moved until all are `gap` apart, with the same mean."""
+    order = np.argsort(heights, kind="stable")
+    least = gap * np.arange(len(heights))
+    moved = np.maximum.accumulate(heights[order] - least) + least
+    apart = np.empty_like(heights)
+    apart[order] = moved - moved.mean() + heights.mean()
+    return apart
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+def _heights(
+    values: Float64[np.ndarray, " n"], of_all: Float64[np.ndarray, " all"]
+) -> Float64[np.ndarray, " n"]:
+    """Return where values are drawn: those above the ceiling, and missing ones, in the band."""
+    ceiling = _ceiling(of_all)
+    return np.where(values <= ceiling, values, ceiling * (1 + BAND / 2))
+
+
+def _ceiling(values: Float64[np.ndarray, " n"]) -> float:
+    return CEILING * max(float(np.nanmin(values)), pictures.LEAST_COST)
+
+
+def _score_axis(axes: Axes, values: Float64[np.ndarray, " n"]) -> None:
+    """Prepare the axis of the scores, with the band if one of them lies in it."""
+    ceiling = _ceiling(values)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if (_heights(values, values) > ceiling).any():
+        axes.axhspan(ceiling, ceiling * (1 + BAND), color=BAND_COLOUR, lw=0)
+        low = axes.get_ylim()[0]
+        # No number inside the band: nothing is drawn to scale there.
+        axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= ceiling])
+        axes.set_ylim(low, ceiling * (1 + BAND))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.grid()
+
+
+def _draw_states(
+    axes: Axes,
+    trials: Trials,
+    places: Float64[np.ndarray, " n"],
+    heights: Float64[np.ndarray, " n"],
+) -> None:
+    for state, mark in MARKS.items():
+        chosen = (trials.states == state) & np.isfinite(trials.values) & np.isfinite(places)
+        if chosen.any():
+            label = NAMES.get(state, state)
+            axes.plot(places[chosen], heights[chosen], ls="", label=label, alpha=0.8, **mark)
+
+
+def _head(figure: Figure, panels: Iterable[Axes]) -> None:
+    """Put one legend of all panels above them."""
+    marks: dict[str, Any] = {}
+    for axes in panels:
+        for mark, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            marks.setdefault(name, mark)
+    figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=3)
+
+
+def _places(parameter: Parameter, numbers: Int[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    if not parameter.categories:
+        return parameter.taken
+    return parameter.taken + JITTER * (numbers * GOLDEN % 1 - 0.5)
+
+
+def _take_axis(axes: Axes, parameter: Parameter) -> None:
+    """Give a panel the axis of its parameter, all of the span visible."""
+    low, high = parameter.span
+    if parameter.categories:
+        axes.set_xticks(range(len(parameter.categories)), parameter.categories)
+        axes.set_xlim(-0.5, len(parameter.categories) - 0.5)
+        return
+    if parameter.is_log:
+        axes.set_xscale("log")
+        axes.set_xticks(log_ticks(low, high))
+        axes.xaxis.set_minor_locator(NullLocator())
+        margin = (high / low) ** 0.05
+        axes.set_xlim(low / margin, high * margin)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def _draw_difference(axes: Axes, winner: str, per_20k: float, standard_error: float) -> None:
+    reach = N_ERRORS_OF_NOISE * standard_error
+    axes.axvline(0, color=QUIET, linestyle="--", lw=1)
+    axes.errorbar(per_20k, 0, xerr=reach, color=ACCENT, marker="o", capsize=5, elinewidth=1.8)
+    axes.set_title(f"{printable(winner)} minus base: {per_20k:+,.1f}; {NOISE} are ± {reach:,.1f}")
+    axes.set(yticks=[], ylim=(-1, 1), xlabel=f"{SCORE}, paired; left of 0 the winner is better")
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.15)
+
+
+def _draw_slopes(
+    axes: Axes,
+    names: Sequence[str],
+    search: Float64[np.ndarray, " m"],
+    fresh: Float64[np.ndarray, " m"],
+    winner: str | None,
+) -> None:
+    ends = np.concatenate([search, fresh])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    gap = 0.055 * max(high - low, pictures.LEAST_COST)  # a line of text
+    heights = spread_apart(fresh, gap)
+    for number, name in enumerate(names):
+        colour = INK if number == 0 else ACCENT if name == winner else QUIET
+        width = 2.4 if name == winner else 1.4
+        line = "D--" if number == 0 else "o-"
+        axes.plot((0, 1), (search[number], fresh[number]), line, color=colour, lw=width)
+        text = f"{printable(name)}  {fresh[number]:,.0f}"
+        weight = "bold" if name == winner else "normal"
+        axes.text(1.06, heights[number], text, va="center", fontsize=10, weight=weight)
+    axes.set_ylim(min(low, heights.min()) - gap, max(high, heights.max()) + gap)
+    axes.set_xlim(-0.15, 1.55)  # room for the names
+    axes.set_xticks([0, 1], ["in the search", "on a fresh seed"])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.set_ylabel(SCORE)
+    axes.grid(axis="y")

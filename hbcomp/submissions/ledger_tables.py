@@ -1,0 +1,110 @@
+"""The ledger to look at: its entries, and where the leaderboard surprised."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hbcomp.reporting.pages import Table, print_table
+from hbcomp.submissions.ledger import (
+    Entry,
+    State,
+    gap,
+    gap_error,
+    inversions,
+    read_ledger,
+    states,
+    unknown_files,
+)
+
+
+def show(folder: Path, console: Console) -> dict[str, Any]:
+    """Print a folder's ledger and return its numbers."""
+    entries = read_ledger(folder)
+    unknown = unknown_files(entries, folder)
+    found, state_of = inversions(entries), states(entries, folder)
+    print_table(entry_table(entries, state_of), console)
+    if found:
+        print_table(inversion_table(entries), console)
+    console.print(calibration(entries))
+    for name in unknown:
+        console.print(f"{folder / name}: not in the ledger: made or edited by hand?")
+    gaps = _gaps(entries)
+    return {
+        "n_entries": len(entries),
+        "n_sent": sum(bool(entry.tries) for entry in entries),
+        "n_scored": len(gaps),
+        "mean_gap_per_20k": sum(gaps) / len(gaps) if gaps else None,
+        "n_inversions": len(found),
+        "n_inversions_beyond_noise": sum(each.is_beyond_noise for each in found),
+        "states": dict(Counter(state_of)),
+        "unknown_files": list(unknown),
+    }
+
+
+def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
+    """Return a line for every content, oldest first."""
+    header = ("file", "source", "rule", "rows", "expected", "sent", "leaderboard", "gap", "state")
+    rows = [
+        [
+            entry.file,
+            entry.source,
+            entry.rule or "-",
+            f"{entry.n_rows:,}" if entry.n_rows else "-",
+            _with_error(entry.expected_per_20k, entry.standard_error),
+            f"{entry.tries[-1]:%Y-%m-%d %H:%M}" if entry.tries else "-",
+            _real(entry),
+            _with_error(gap(entry), gap_error(entry), "+"),
+            state,
+        ]
+        for entry, state in zip(entries, state_of, strict=True)
+    ]
+    title = "Submissions: expected, leaderboard and gap per 20k rows, times in UTC"
+    return Table(title, header, rows)
+
+
+def _real(entry: Entry) -> str:
+    """Return what the leaderboard said, scaled as the expected score is."""
+    if entry.leaderboard_per_20k is not None:
+        return f"{entry.leaderboard_per_20k:.1f}"
+    # Without the number of rows it cannot be scaled.
+    return "-" if entry.leaderboard is None else f"{entry.leaderboard:.1f} in sum"
+
+
+def inversion_table(entries: Sequence[Entry]) -> Table:
+    """Return the pairs whose order on the leaderboard is not the expected one."""
+    rows = [
+        [
+            each.expected_better.file,
+            each.did_better.file,
+            f"{each.expected_difference:.1f}",
+            f"{each.leaderboard_difference:.1f}",
+            "beyond" if each.is_beyond_noise else "within",
+        ]
+        for each in inversions(entries)
+    ]
+    header = ("expected better", "did better", "expected by", "did by", "noise")
+    return Table("Other order on the leaderboard than expected, per 20k rows", header, rows)
+
+
+def calibration(entries: Sequence[Entry]) -> str:
+    """Return in a sentence how far the leaderboard is from what was expected, on average."""
+    gaps = _gaps(entries)
+    if not gaps:
+        return "no submission has both an expected and a leaderboard score yet"
+    mean = sum(gaps) / len(gaps)
+    return (
+        f"leaderboard minus expected: {mean:+.1f} per 20k on average over {len(gaps)} submissions"
+    )
+
+
+def _gaps(entries: Sequence[Entry]) -> list[float]:
+    return [each for entry in entries if (each := gap(entry)) is not None]
+
+
+def _with_error(value: float | None, error: float | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:{sign}.1f}" + ("" if error is None else f" ± {error:.1f}")

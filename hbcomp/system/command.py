@@ -1,0 +1,344 @@
+"""What every command shares: one line per error, exit codes, and JSON as the last line.
+
+Commands write for people on stderr, through `console`; stdout carries one JSON object.
+
+Exit codes: 0 done; 1 a bug of ours, with its traceback; 2 wrong input, or a disk or machine that
+is for the user to mend; 130 stopped with Ctrl-C; 143 stopped by SIGTERM. After 2, 130 and 143
+nothing half-written is left, and what was finished is kept.
+"""
+
+import errno
+import functools
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, cast
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from hbcomp.system.errors import InputError, is_out_of_memory
+
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+# What a path or a disk can be that is for the user to mend, and no bug of ours.
+USERS_TO_MEND = {
+    errno.EACCES,
+    errno.EBUSY,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ENFILE,
+    errno.ENOENT,  # a folder that was removed under our feet; but see `_is_in_package`
+    errno.ENOLCK,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.ENOTCONN,  # a network folder that is gone
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+
+MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
+# What would move a terminal's cursor or turn its text around, halves of characters, and marks and
+# spaces that make two different texts look alike.
+UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ud800-\udfff"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return text with control and invisible characters as escapes, but for tabs and line ends."""
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class _Console(Console):
+    """A console on which ids, names and messages cannot command the terminal."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of what is printed; rich's own controls are not text, and stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+# A program that was started with its stderr closed has none.
+_is_on_screen = sys.stderr is not None and sys.stderr.isatty()
+# No markup: brackets in a file name are not for rich to read. Wide where nobody reads it on a
+# screen: a log's lines must not be broken at 80 columns.
+console = _Console(stderr=True, highlight=False, markup=False, width=None if _is_on_screen else 160)
+
+Numbers = Mapping[str, Any]
+
+
+class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked for it
+    """The user stopped a command; the message says what is kept and how to go on."""
+
+
+def interrupted(n_kept: int, command: str) -> Interrupted:
+    """Return what a stopped `command` says: how many folds are kept, and how to go on.
+
+    The line is what the user typed, `hbcomp cv ARGUMENTS` or `python -m hbcomp.cv ARGUMENTS`. A
+    --force stays in it: it keeps the folds that are as asked for, the new ones therefore, too.
+    """
+    program = Path(sys.argv[0])
+    typed = ["hbcomp"]
+    if program.suffix == ".py":  # the file of a module that `python -m` runs
+        is_whole = program.stem == "__main__"
+        typed = ["python", "-m", "hbcomp" if is_whole else f"hbcomp.{command}"]
+    line = shlex.join([*typed, *sys.argv[1:]])
+    return Interrupted(f"{n_kept} finished folds are kept; continue with: {line}")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: to be treated as Ctrl-C, but for the exit code."""
+
+
+def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
+    """Return `function` as a command: its numbers become the last line, its InputError one line."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        try:
+            _check_texts([*args, *kwargs.values()])
+            with terminable():
+                numbers = function(*args, **kwargs)
+            _print_result(numbers)
+        except InputError as error:
+            _say("error", str(error))
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except OSError as error:
+            _say_what_to_mend(error)
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _say(
+                "error",
+                f"out of memory ({str(error).splitlines()[0] if str(error) else 'on the CPU'}); "
+                "what was finished is kept; end other programs, or give this one less to do",
+            )
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+        except KeyboardInterrupt as stop:
+            _say("interrupted", "nothing half-written is left; the same command starts over")
+            raise typer.Exit(_exit_code(stop)) from None
+        except Interrupted as stop:
+            _say("interrupted", str(stop))
+            raise typer.Exit(_exit_code(stop.__context__)) from None
+
+    return command
+
+
+def _print_result(numbers: Numbers) -> None:
+    """Print where the result lies, for people, and the numbers as JSON, for programs."""
+    for what in ("page", "report", "submission"):
+        if numbers.get(what):
+            console.print(f"{what}: {numbers[what]}", soft_wrap=True)
+    print(json.dumps(numbers, allow_nan=False), flush=True)
+
+
+def _say_what_to_mend(error: OSError) -> None:
+    """Print what is wrong with a path or a disk; an error that is a bug of ours is raised again."""
+    if error.errno not in USERS_TO_MEND or _is_in_package(error.filename):
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    _say("error", f"{where}{error.strerror}; mend that and give the same command again")
+
+
+def _check_texts(values: Iterable[Any]) -> None:
+    """Refuse a file's name in another encoding: no report, ledger or page could hold it."""
+    for value in values:
+        if isinstance(value, list):
+            _check_texts(value)
+        elif isinstance(value, str | Path):
+            try:
+                str(value).encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{value}: names must be UTF-8 text, but this one has other bytes; rename the "
+                    "file"
+                ) from None
+
+
+def _is_in_package(filename: object) -> bool:
+    """Whether a file is one of hbcomp's own: that it is missing is a bug of ours."""
+    return str(filename).startswith(str(Path(__file__).parents[1]))
+
+
+def _exit_code(stop: BaseException | None) -> int:
+    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` within the block, as Ctrl-C raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python sets handlers in the main thread only
+        return
+    former = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def deafened() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM within the block, for this thread and what it starts.
+
+    A worker that starts here never hears them, not even while it imports, where it would print a
+    traceback: its owner does, and ends it. What comes meanwhile is heard at the end of the block.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # The first worker needs it, and Python 3.11 lets the signals through again once it has started.
+    resource_tracker.ensure_running()
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+@contextmanager
+def hushed_tracker() -> Iterator[None]:
+    """Let joblib's resource tracker, if it starts within the block, not warn of what workers leave.
+
+    Workers that are ended while they start do not count down what they share. The tracker deletes
+    it, as it should, and would say so below our last line, as if something were lost.
+    """
+    former = os.environ.get("PYTHONWARNINGS")
+    hushed = [former] if former else []
+    os.environ["PYTHONWARNINGS"] = ",".join([*hushed, "ignore:resource_tracker:UserWarning"])
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = former
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def _say(kind: str, message: str) -> None:
+    # Not through rich: it would wrap the line, and an error must stay one line.
+    line = visible(" ".join(message.split()))
+    if len(line) > MAX_MESSAGE:  # it quotes an endless id
+        line = f"{line[:MAX_MESSAGE]} ... ({len(line):,} characters)"
+    print(f"{kind}: {line}", file=sys.stderr, flush=True)
+
+
+def _null() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
+class _Output:
+    """A standard stream that drops what cannot be written for one of these `reasons`."""
+
+    def __init__(self, name: str, stream: Any, reasons: tuple[type[Exception], ...]) -> None:
+        # A program that was started with the stream closed has none.
+        self._stream = stream or _null()
+        self._name, self._reasons = name, reasons
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text, or drop it."""
+        with self._writing():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written, or drop it."""
+        with self._writing():
+            self._stream.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._reasons:
+            pass
+        except OSError as error:
+            error.filename = error.filename or self._name
+            raise
+
+    def leave(self) -> None:
+        """Let nothing that is still unwritten fail when Python ends and change the exit code."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def start(app: Callable[[], None]) -> None:
+    """Run a program of commands; that nobody reads its output ends no work.
+
+    What is written for people is dropped where stderr is closed, full or a pipe that nobody reads.
+    The same holds for stdout, except that a disk too full for a result is an error.
+    """
+    _open_standard_descriptors()
+    former = sys.stdout, sys.stderr
+    out = _Output("stdout", sys.stdout, (BrokenPipeError,))
+    err = _Output("stderr", sys.stderr, (OSError, ValueError))
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    try:
+        try:
+            app()
+        except SystemExit as stop:
+            if not stop.code:
+                out.flush()  # help is buffered, and only now a full disk shows
+            raise
+    except OSError as error:
+        _say_what_to_mend(error)
+        sys.exit(EXIT_WRONG_INPUT)
+    finally:
+        out.leave()
+        err.leave()
+        sys.stdout, sys.stderr = former
+
+
+def _open_standard_descriptors() -> None:
+    """Let the null device stand in for standard streams that were closed.
+
+    The next file opened would take a free number of theirs, and a library's warning, written to
+    descriptor 2, would end up in it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # for worker processes
+    os.close(descriptor)
+
+
+def run(function: Callable[..., Numbers]) -> None:
+    """Run one command as a program of its own, as in `python -m hbcomp.cv`."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(guarded(function))
+    start(app)

@@ -1,0 +1,390 @@
+"""The page of a search: what was tried, what was stopped, and whether the winner holds."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from hbcomp.reporting import pages
+from hbcomp.reporting.figures import tuning as drawings
+from hbcomp.reporting.pages import Picture, Table
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE, is_beyond_noise
+from hbcomp.tuning.search_space import as_json, as_param
+
+Summary = Mapping[str, Any]
+
+N_BEST: Final = 10  # beyond it they differ by luck more than by merit
+N_BEST_PARAMS: Final = 5  # what fits beside each other on a page
+N_STOPPED: Final = 40  # a screen or two; those who want all have the study
+N_PANELS: Final = 6  # in one picture, so that it is no higher than a screen
+
+
+def write_page(summary: Summary, folder: Path) -> Path:
+    """Write `tune.html` and its pictures to the folder, and return the page's path."""
+    trials, ordered = _trials(summary)
+    drawn, sliced = _pictures(summary, trials), _slice_pictures(summary, ordered, trials)
+    pages.write_pictures(folder / "pictures", [*drawn, *sliced])
+    text = pages.Text("\n\n".join(_paragraphs(summary)), "The search")
+    thresholds = [_threshold_table(summary["thresholds"])] if summary["thresholds"] else []
+    # The slices, which are high, come together: cards side by side should be of one height.
+    sections: list[pages.Section] = [text, *drawn[:1], *tables(summary), *drawn[1:], *thresholds]
+    sections += [*sliced, _space_table(summary), *_stopped_tables(summary), _provenance(summary)]
+    page = folder / "tune.html"
+    pages.write_page(page, _title(summary), _subtitle(summary), sections)
+    return page
+
+
+def tables(summary: Summary) -> list[Table]:
+    """Return the best trials and the confirmed candidates; a table without rows is left out."""
+    found = [_best_table(summary)]
+    if summary["confirmed"]:
+        found.append(_confirmed_table(summary["confirmed"], summary["n_rows"]))
+    return [table for table in found if table.rows]
+
+
+def n_saved(summary: Summary) -> int:
+    """Return how many fold trainings of the pruned trials were never begun."""
+    pruned = [trial for trial in summary["trials"] if trial["state"] == "pruned"]
+    return sum(summary["n_folds"] - _n_begun(trial, summary) for trial in pruned)
+
+
+def verdict(confirmed: Summary | None) -> str:
+    """Return a sentence on whether the winner is better than the base; empty without a winner.
+
+    Candidates are trained again on the first fresh seed, which picks the winner; the last fresh
+    seed measures it.
+    """
+    if not confirmed or not confirmed["winner"]:
+        return ""
+    winner = confirmed["winner"]
+    difference, error = float(winner["difference"]), float(winner["standard_error"])
+    reach = N_ERRORS_OF_NOISE * error
+    holds = ""
+    if is_beyond_noise(difference, error):
+        holds = "better" if difference < 0 else "worse"
+    return (
+        f"On fresh seed {confirmed['seeds'][-1]}, which picked nothing, trial {winner['trial']} "
+        f"scores {_score(winner['fresh'])} and the base {_score(winner['base'])}: a difference "
+        f"of {_gap(difference)}, with {NOISE} to each side {_gap(difference - reach)} to "
+        f"{_gap(difference + reach)}. "
+    ) + (f"It is {holds} beyond noise." if holds else "The two cannot be told apart.")
+
+
+# --- text -------------------------------------------------------------------------------------
+
+
+def _title(summary: Summary) -> str:
+    best = _whole(summary)[:1]
+    return f"{summary['experiment']}: " + (
+        f"best trial {_score(best[0]['per_20k'])} per 20k" if best else "no complete trial"
+    )
+
+
+def _subtitle(summary: Summary) -> str:
+    return (
+        f"study {summary['study']}, {len(summary['trials'])} trials, rule {summary['rule']}, "
+        f"{summary['n_rows']:,} rows, {summary['n_folds']} folds; in-sample for the selection"
+    )
+
+
+def _paragraphs(summary: Summary) -> list[str]:
+    states = Counter(trial["state"] for trial in summary["trials"])
+    n_own = states["complete"] + states["pruned"]
+    n_whole = n_own * summary["n_folds"]
+    saved = n_saved(summary)
+    share = f" ({100 * saved / n_whole:.1f} %)" if n_whole else ""
+    text = (
+        f"Study {summary['study']} varied {len(summary['space'])} parameters of "
+        f"{summary['experiment']} (seed {summary['seed']}). Each trial is scored on the same "
+        f"{summary['n_rows']:,} rows in {summary['n_folds']} folds: out-of-fold abs-sum per 20k "
+        f"rows under the fixed rule {summary['rule']}, lower is better. The best is chosen by the "
+        "score it is shown with, which is in-sample for the selection and flatters it. Trials: "
+        f"{states['complete']} complete, {states['pruned']} pruned, {states['failed']} failed, "
+        f"{states['carried']} carried over from an older version of the study. Pruning saved "
+        f"{saved} of the {n_whole} fold trainings{share} that the {n_own} complete and pruned "
+        "trials would have taken; one that was begun counts as taken."
+    )
+    return [text, *filter(None, [verdict(summary["confirmed"])])]
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def _best_table(summary: Summary) -> Table:
+    whole = _whole(summary)
+    base = [each["per_20k"] for each in whole if each["number"] == _base(summary)]
+    rows = [
+        [
+            trial["number"],
+            trial["state"],
+            _score(trial["per_20k"]),
+            _gap(trial["per_20k"] - base[0]) if base else "-",
+            f"{trial['seconds']:,.0f}",
+        ]
+        for trial in whole[:N_BEST]
+    ]
+    header = ["trial", "state", "per 20k", "against base", "seconds"]
+    title = f"Best {len(rows)} of {len(whole)} trials with all folds"
+    return Table(title, header, rows, "In-sample for the selection: expect more on fresh seeds.")
+
+
+def _confirmed_table(confirmed: Summary, n_searched: int) -> Table:
+    measured = [("base", confirmed["base"])]
+    measured += [(f"trial {each['trial']}", each) for each in confirmed["candidates"]]
+    rows = [
+        [
+            name,
+            _score(each["search"]),
+            _score(each["fresh"]),
+            "-" if each["search"] is None else _gap(each["fresh"] - each["search"]),
+        ]
+        for name, each in measured
+    ]
+    title = f"Best trials on fresh seed {confirmed['seeds'][0]}, {confirmed['n_rows']:,} rows"
+    note = (
+        "The best of many was lucky too: on a fresh seed most fall back. It picks the winner. The "
+        f"search scored {n_searched:,} rows, so a little of the change is other rows."
+    )
+    return Table(title, ["", "search", "fresh", "change"], rows, note)
+
+
+def _stopped_tables(summary: Summary) -> list[Table]:
+    """Return the table of what was stopped, the closest decisions first, if anything was."""
+    stopped = [each for each in summary["trials"] if each["state"] == "pruned" or each["unscored"]]
+    shown = sorted(stopped, key=_clearness)[:N_STOPPED]
+    header = ["trial", "folds begun", "rows", "difference", "boundary", "against", "why"]
+    note = (
+        "Differences from the incumbent on the same rows, per 20k, ± one standard error; beyond "
+        "the boundary a trial is stopped. The closest decisions come first."
+    )
+    title = f"Stopped trials: {len(shown)} of {len(stopped)}"
+    rows = [[each["number"], _n_begun(each, summary), *_reason(each)] for each in shown]
+    return [Table(title, header, rows, note)] if rows else []
+
+
+def _clearness(trial: Summary) -> tuple[float, int]:
+    stopped = trial["stopped"]
+    clearness = stopped["per_20k"] / stopped["boundary"] if stopped else float("inf")
+    return clearness, trial["number"]
+
+
+def _reason(trial: Summary) -> list[object]:
+    stopped = trial["stopped"]
+    if not stopped:
+        return ["-", "-", "-", "-", trial["unscored"] or "-"]
+    return [
+        f"{stopped['n_rows']:,}",
+        f"{_gap(stopped['per_20k'])} ± {stopped['standard_error']:,.1f}",
+        _gap(stopped["boundary"]),
+        stopped["incumbent"],
+        "beyond the boundary",
+    ]
+
+
+def _space_table(summary: Summary) -> Table:
+    base = [each for each in summary["trials"] if each["number"] == _base(summary)]
+    best = [each for each in _whole(summary) if each not in base][:N_BEST_PARAMS]
+    rows = []
+    for path, entry in summary["space"].items():
+        names, condition = _names(entry), _condition(entry.get("when") or {})
+        params = [each["params"].get(path) for each in (*base, *best)]
+        taken = ["-" if each is None else names.get(as_json(each), _value(each)) for each in params]
+        rows.append([path, _range(entry), condition, *taken])
+    header = ["parameter", "may be", "when", *["base"] * len(base)]
+    header += [f"trial {each['number']}" for each in best]
+    return Table("The space, and what the best took", header, rows)
+
+
+def _choices(entry: Summary) -> list[Any]:
+    """Return the choices, numbers by their size: a space lists them as text is sorted."""
+    choices = list(entry.get("choices", []))
+    return sorted(choices) if all(type(each) in (int, float) for each in choices) else choices
+
+
+def _names(entry: Summary) -> dict[str, str]:
+    """Return what each choice is called where there is little room, none for a range."""
+    choices = _choices(entry)
+    names = drawings.category_names([_value(choice) for choice in choices])
+    params = [as_json(as_param(choice)) for choice in choices]
+    return dict(zip(params, names, strict=True))
+
+
+def _range(entry: Summary) -> str:
+    if "choices" in entry:
+        choices = zip(_names(entry).values(), map(_value, _choices(entry)), strict=True)
+        return " | ".join(f"{name} {text}" if name != text else text for name, text in choices)
+    is_stepped = entry.get("step") not in (None, 1)
+    by_steps = f", in steps of {_value(entry['step'])}" if is_stepped else ""
+    scale = ", log" if entry.get("log") else ""
+    return f"{_value(entry['low'])} to {_value(entry['high'])}{by_steps}{scale}"
+
+
+def _condition(when: Mapping[str, Sequence[Any]]) -> str:
+    conditions = [f"{path} is {' or '.join(map(_value, values))}" for path, values in when.items()]
+    return ", ".join(conditions) or "-"
+
+
+def _threshold_table(study: Summary) -> Table:
+    rows = [
+        [f"Optuna, {study['n_trials']:,} trials", f"{study['optuna']:,.2f}", "-"],
+        ["exact optimum", f"{study['exact']:,.2f}", f"{study['exact_cross_fitted']:,.2f}"],
+    ]
+    note = (
+        f"The regret of the study is {study['regret']:,.2f} per 20k: what its best pair of "
+        "thresholds costs more than the exact optimum, which one sort finds. Only the "
+        "cross-fitted score is honest."
+    )
+    return Table("Thresholds, abs-sum per 20k", ["", "in-sample", "cross-fitted"], rows, note)
+
+
+def _provenance(summary: Summary) -> Table:
+    rows = [
+        [key, value if isinstance(value, str) else as_json(value)]
+        for key, value in summary["environment"].items()
+    ]
+    return Table("Where it comes from", ["what", "value"], rows)
+
+
+# --- pictures ---------------------------------------------------------------------------------
+
+
+def _trials(summary: Summary) -> tuple[drawings.Trials, list[Summary]]:
+    """Return the trials in the order of their numbers, as arrays and as they were given."""
+    ordered = sorted(summary["trials"], key=lambda trial: int(trial["number"]))
+    trials = drawings.Trials(
+        numbers=np.array([trial["number"] for trial in ordered], dtype=np.int64),
+        values=_floats(trial["per_20k"] for trial in ordered),
+        states=np.array([trial["state"] for trial in ordered], dtype=np.str_),
+    )
+    return trials, ordered
+
+
+def _pictures(summary: Summary, trials: drawings.Trials) -> list[Picture]:
+    """Return the pictures but the slices, without those that nothing is known for."""
+    drawn = []
+    if np.isfinite(trials.values).any():
+        drawn.append(_history_picture(trials, _base(summary)))
+    if summary["confirmed"]:
+        drawn.append(_confirmed_picture(summary["confirmed"]))
+    if summary["importances"]:
+        drawn.append(_importance_picture(summary["importances"]))
+    return drawn
+
+
+def _history_picture(trials: drawings.Trials, base: int | None) -> Picture:
+    caption = (
+        "Each trial's score. A pruned one has the mean of the folds it finished and never counts "
+        f"as best. The grey band, where there is one, holds trials above {drawings.CEILING:g} "
+        "times the least score, and those without one."
+    )
+    return Picture("tune-history", drawings.history(trials, base), caption)
+
+
+def _confirmed_picture(confirmed: Summary) -> Picture:
+    measured, winner = [confirmed["base"], *confirmed["candidates"]], confirmed["winner"]
+    figure = drawings.confirmation(
+        names=["base", *(f"trial {each['trial']}" for each in confirmed["candidates"])],
+        search=_floats(each["search"] for each in measured),
+        fresh=_floats(each["fresh"] for each in measured),
+        winner=f"trial {winner['trial']}" if winner else None,
+        difference=(
+            (float(winner["difference"]), float(winner["standard_error"])) if winner else None
+        ),
+    )
+    caption = (
+        f"Above, the winner against the base on seed {confirmed['seeds'][-1]}, which picked "
+        "nothing. Below, how the scores that the trials were chosen for changed on seed "
+        f"{confirmed['seeds'][0]}."
+    )
+    return Picture("tune-confirmed", figure, caption)
+
+
+def _importance_picture(shares: Mapping[str, float]) -> Picture:
+    figure = drawings.importances(list(shares), _floats(shares.values()))
+    caption = (
+        "How much of the variation between trials Optuna attributes to each parameter; with few "
+        "trials it is a rough guess."
+    )
+    return Picture("tune-importances", figure, caption)
+
+
+def _slice_pictures(
+    summary: Summary, ordered: Sequence[Summary], trials: drawings.Trials
+) -> list[Picture]:
+    """Return pictures of a few panels each, the most important parameters first."""
+    is_scored = np.isfinite(trials.values)
+    shares = summary["importances"]
+    paths = sorted(summary["space"], key=lambda path: -shares.get(path, 0.0))
+    parameters = [_parameter(path, summary["space"][path], ordered) for path in paths]
+    shown = [each for each in parameters if np.isfinite(each.taken[is_scored]).any()]
+    drawn = []
+    for number, start in enumerate(range(0, len(shown), N_PANELS), 1):
+        figure = drawings.slices(trials, shown[start : start + N_PANELS])
+        names = ", ".join(each.name for each in shown[start : start + N_PANELS])
+        caption = f"Score by what a trial took for {names}. Hollow: pruned."
+        drawn.append(Picture(f"tune-slices-{number}", figure, caption))
+    return drawn
+
+
+def _parameter(path: str, entry: Summary, ordered: Sequence[Summary]) -> drawings.Parameter:
+    params = [trial["params"].get(path) for trial in ordered]
+    if "choices" not in entry:
+        span = float(entry["low"]), float(entry["high"])
+        return drawings.Parameter(path, _floats(params), span, bool(entry.get("log")))
+    names = _names(entry)
+    places = {param: place for place, param in enumerate(names)}
+    taken = _floats(None if each is None else places.get(as_json(each)) for each in params)
+    return drawings.Parameter(path, taken, categories=list(names.values()))
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+def _whole(summary: Summary) -> list[Summary]:
+    """Return the trials with a score of all folds, the best first."""
+    whole = [
+        trial
+        for trial in summary["trials"]
+        if trial["state"] in ("complete", "carried") and trial["per_20k"] is not None
+    ]
+    return sorted(whole, key=lambda trial: (trial["per_20k"], trial["number"]))
+
+
+def _base(summary: Summary) -> int | None:
+    """Return the number of the base's trial: the first, unless the summary says another or none."""
+    number: int | None = summary.get("base_trial", 0)
+    return number
+
+
+def _n_begun(trial: Summary, summary: Summary) -> int:
+    """Return in how many folds a trial has trained, whether it finished them or not."""
+    finished = int(trial["n_folds"])
+    if trial["unscored"]:
+        return min(finished + 1, int(summary["n_folds"]))
+    if not trial["stopped"]:
+        return finished
+    # Rows of a fold that was in training when its trial was stopped are counted whole.
+    share = float(trial["stopped"]["n_rows"] / summary["n_rows"])
+    return max(finished, round(share * int(summary["n_folds"])))
+
+
+def _floats(values: Iterable[Any]) -> np.ndarray:
+    """Return the numbers as an array, NaN for None."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _score(per_20k: int | float | None) -> str:
+    return "-" if per_20k is None else f"{per_20k:,.1f}"
+
+
+def _gap(per_20k: int | float) -> str:
+    return f"{per_20k:+,.1f}"
+
+
+def _value(value: Any) -> str:
+    """Return a configuration's value as short text."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.4g}" if isinstance(value, float) else as_json(value)

@@ -1,0 +1,135 @@
+"""A finished experiment under examination: its parts, read when a check asks for them."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from hbcomp.blending.recipe import read_recipe
+from hbcomp.crossval.loop import Material, load_material_again
+from hbcomp.crossval.predict import Trained, read_trained
+from hbcomp.data.load import Data, load_data
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder, find_run
+from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
+from hbcomp.experiment.report import report_values
+from hbcomp.scoring.decision import RULE_ADAPTER, DecisionRule
+from hbcomp.system.config import read_json, validate
+from hbcomp.system.environment import processor
+from hbcomp.system.errors import InputError
+
+
+class NotChecked(Exception):  # noqa: N818  # it is no error
+    """Why something cannot be checked here."""
+
+
+@dataclass
+class Case:
+    """The files of a run as values; a damaged or absent one raises NotChecked where it is needed.
+
+    `damaged` are the files, relative to the folder, that their hashes have shown to be so.
+    """
+
+    run: RunFolder
+    damaged: set[str] = field(default_factory=set)
+
+    def need(self, *names: str) -> None:
+        """Raise NotChecked unless these files of the run are there and undamaged."""
+        for name in names:
+            if name in self.damaged:
+                raise NotChecked(f"{name} is damaged")
+            if not (self.run.path / name).exists():
+                raise NotChecked(f"{name} is not here")
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The run's report.json."""
+        self.need("report.json")
+        return report_values(self.run.report_file)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """What the run's report.json says of its nets."""
+        self.need("report.json")
+        return read_trained(self.run)
+
+    @cached_property
+    def kind(self) -> str:
+        """Whether it is a run, a blend or imported."""
+        return str(self.report.get("kind", "run"))
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """The run's predictions.npz."""
+        self.need("predictions.npz")
+        return Predictions.load(self.run.predictions_file)
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration that the report states; of a blend that of its first member."""
+        if self.kind == "blend":
+            self.need("recipe.json")
+            first = Case(find_run(read_recipe(self.run.recipe_file).members[0]))
+            return first.config
+        return validate(Config, self.report["config"], self.run.report_file)
+
+    @cached_property
+    def data(self) -> Data:
+        """The beats, if their files are there."""
+        config = self.config
+        files = (config.data.train, config.data.test, config.folds.file, config.folds.groups)
+        if missing := [str(path) for path in files if path and not path.exists()]:
+            raise NotChecked(f"data not found: {', '.join(missing)}")
+        return load_data(config.data)
+
+    @cached_property
+    def material(self) -> Material:
+        """The beats and splits that the nets were trained on, if they still are what they were."""
+        try:
+            return load_material_again(self.config, self.run)
+        except InputError as error:
+            raise NotChecked(str(error)) from error
+
+    @cached_property
+    def rule(self) -> DecisionRule:
+        """The rule that answers."""
+        return RULE_ADAPTER.validate_json(json.dumps(self.report["chosen"]["rule"]))
+
+    @cached_property
+    def fold_results(self) -> list[FoldResult]:
+        """What the run's nets said, in the order of the report."""
+        return [self.load_fold(fold["seed"], fold["fold"]) for fold in self.report["folds"]]
+
+    @cached_property
+    def refit(self) -> dict[str, Any]:
+        """The run's refit.json."""
+        self.need("refit.json")
+        return read_json(self.run.refit_file, "report", "is it still there?")
+
+    def load_fold(self, seed: int, fold: Fold) -> FoldResult:
+        """Return one net's predictions; of a cross-validation they must be of run.toml's making."""
+        if not self.run.stored_folds():
+            raise NotChecked("folds/ is not here")
+        name = f"folds/{seed}-{fold}"
+        if damaged := [each for each in sorted(self.damaged) if each.startswith(f"{name}/")]:
+            raise NotChecked(f"{damaged[0]} is damaged")
+        identity = None
+        if fold != ALL:
+            self.need("run.toml")
+            stored = folder.read_run(self.run) or {}
+            identity = folder.fold_identity(stored["identity"], seed)
+        return folder.load_fold(self.run, identity, seed, fold)
+
+    @cached_property
+    def is_same_machine(self) -> bool:
+        """Whether the numbers were made by this kind of processor with these versions."""
+        made = self.report["environment"]
+        return (made.get("cpu", made.get("processor")), made["numpy"], made["torch"]) == (
+            processor(),
+            np.__version__,
+            torch.__version__,
+        )

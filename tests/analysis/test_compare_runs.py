@@ -1,0 +1,280 @@
+"""Comparing two experiments: the numbers against loops, the page, and what is refused."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import run_hbcomp
+from finished_experiments import K, M, N, probs_for, write_experiment, write_files
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hbcomp.analysis import compare_page as pair_page
+from hbcomp.analysis import compare_runs as pair
+from hbcomp.analysis.compare_runs import changed_rows, contrast, judge
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import read_report
+from hbcomp.scoring.metrics import abs_sum
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with beats and two experiments, of which only rows 4 and 5 differ."""
+    write_files(tmp_path)
+    write_experiment(tmp_path, "a", n_wrong=6)
+    write_experiment(tmp_path, "b", n_wrong=4)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def some_predictions(probs, labels):
+    return Predictions(
+        train_ids=np.array([f"id{row}" for row in range(len(labels))]),
+        labels=labels,
+        fold_of_row=np.arange(len(labels)) % 3,
+        oof_probs=probs,
+        test_ids=np.array(["t0", "t1"]),
+        test_probs=probs[:2],
+        train_fingerprint="train",
+        test_fingerprint="test",
+    )
+
+
+@st.composite
+def pairs(draw):
+    """Two members' predictions of the same 30 rows."""
+    labels = np.arange(30) % K
+    shares = arrays(np.float64, (30, K), elements=st.floats(0.01, 1))
+    drawn = [draw(shares) for _ in range(2)]
+    return [some_predictions(each / each.sum(axis=1, keepdims=True), labels) for each in drawn]
+
+
+@settings(max_examples=25)
+@given(pairs(), st.sampled_from(["half", "raw", "tuned"]))
+def test_the_numbers_are_those_of_a_loop_over_the_rows(pair, rule):
+    labels = pair[0].labels
+    first, second = (judge(name, rule, each) for name, each in zip("ab", pair, strict=True))
+    numbers = contrast(first, second, labels)
+    gap = numbers["difference"]
+    per_20k = numbers["first"]["per_20k"] - numbers["second"]["per_20k"]
+    assert gap["per_20k"] == pytest.approx(per_20k, abs=1e-6)
+    assert gap["low"] <= gap["per_20k"] + 1e-6
+    assert gap["per_20k"] <= gap["high"] + 1e-6
+    of_classes = sum(row["difference"]["per_20k"] for row in numbers["by_class"])
+    assert of_classes == pytest.approx(per_20k, abs=1e-6)
+    counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
+    for one, other, label in zip(first.called, second.called, labels, strict=True):
+        counts[bool(one == label), bool(other == label)] += 1
+    found = [numbers["n_both_right"], numbers["mcnemar"]["n_only_first"]]
+    found += [numbers["mcnemar"]["n_only_second"], numbers["n_both_wrong"]]
+    assert found == list(counts.values())
+
+
+@settings(max_examples=25)
+@given(pairs())
+def test_no_truth_of_the_test_rows_parts_the_scores_by_more_than_the_stake(pair):
+    first, second = (judge(name, "half", each) for name, each in zip("ab", pair, strict=True))
+    stake = contrast(first, second, pair[0].labels)["test"]["at_stake"]
+    for truth in np.ndindex(K, K):
+        scores = [abs_sum(side.test_answers, np.array(truth)).total for side in (first, second)]
+        assert abs(scores[0] - scores[1]) <= stake + 1e-9
+
+
+@settings(max_examples=25)
+@given(pairs())
+def test_changed_rows_are_exactly_those_called_differently(pair):
+    first, second = (judge(name, "half", each) for name, each in zip("ab", pair, strict=True))
+    changed = changed_rows(first, second, pair[0])
+    assert set(changed["row"]) == set(np.flatnonzero(first.called != second.called))
+    gaps = (changed["first_cost"] - changed["second_cost"]).abs()
+    assert gaps.is_monotonic_decreasing
+    for row in changed.itertuples():
+        right = {"first": row.first_called, "second": row.second_called}.get(row.right)
+        assert (
+            right == row.label
+            if right is not None
+            else row.label
+            not in (
+                row.first_called,
+                row.second_called,
+            )
+        )
+
+
+def test_an_experiment_against_its_own_copy_differs_by_nothing():
+    labels = np.arange(30) % K
+    same = judge("a", "half", some_predictions(probs_for(labels, 5), labels))
+    numbers = contrast(same, replace(same, name="b"), labels)
+    gap = numbers["difference"]
+    assert (gap["per_20k"], gap["standard_error"], gap["low"], gap["high"]) == (0, 0, 0, 0)
+    assert numbers["mcnemar"]["p_value"] == 1
+    assert "within noise" in pair_page.verdict({**numbers, "has_same_folds": True})
+
+
+def sure_of(n_rows, n_wrong):
+    """Return predictions of `n_rows` rows of which the first are wrong, each at a cost of 2."""
+    labels = np.arange(n_rows) % K
+    return some_predictions(probs_for(labels, n_wrong), labels)
+
+
+def verdict_of(n_wrong, n_other_wrong, selected=(), other_selected=()):
+    """Return verdict and notes of two experiments on 600 rows."""
+    first, second = sure_of(600, n_wrong), sure_of(600, n_other_wrong)
+    numbers = contrast(
+        judge("one", "half", first, selected),
+        judge("other", "half", second, other_selected),
+        first.labels,
+    )
+    return pair_page.verdict(numbers), [*pair_page.notes({**numbers, "is_grouped": [False] * 2})]
+
+
+def test_what_was_selected_on_these_rows_is_never_better_beyond_noise():
+    assert "beyond noise" in verdict_of(20, 40)[0]
+    text, (note,) = verdict_of(20, 40, selected=("weights", "method"))
+    assert "beyond noise" not in text
+    assert "no proof that one is better: it was chosen on these rows" in text
+    assert note.startswith("The weights and method were chosen for one on these very rows")
+    assert "selection bias" in note
+
+
+def test_selection_that_did_not_help_is_said_and_the_other_is_beyond_noise():
+    text, (note,) = verdict_of(20, 40, other_selected=("rule",))
+    assert "beyond noise" in text
+    assert note.startswith("The rule was chosen for other on these very rows")
+
+
+def test_a_blend_and_a_tuned_experiment_say_their_selection(here):
+    write_experiment(here, "c", n_wrong=1, kind="blend", members={"a": 0.5, "b": 0.5})
+    (here / "experiments/b/config.toml").write_text("# Trial 3 of study 'tune' of a.\n")
+    done = run_hbcomp(["compare", "b", "c"], here)
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    assert numbers["first"]["selected"] == ["hyperparameters"]
+    assert numbers["second"]["selected"] == ["weights", "method", "calibration", "rule"]
+    said = " ".join(done.stderr.split())
+    assert "The hyperparameters were chosen for b on these very rows" in said
+    assert "The weights, method, calibration and rule were chosen for c on these" in said
+    page = (here / numbers["page"]).read_text()
+    assert page.count("selection bias") == 2
+
+
+def test_the_command_writes_the_page_and_the_changed_rows(here):
+    done = run_hbcomp(["compare", "a", "b"], here, draws=True)
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    # Two rows of 60 cost 2 in a and 0 in b.
+    assert numbers["difference"]["per_20k"] == pytest.approx(2 * 2 / N * 20_000)
+    assert (numbers["mcnemar"]["n_only_first"], numbers["mcnemar"]["n_only_second"]) == (0, 2)
+    assert numbers["test"] == {
+        "n_rows": M,
+        "n_changed": 2,
+        "n_called_otherwise": 2,
+        "at_stake": 4.0,
+        "at_stake_per_20k": 4000.0,
+    }
+    page = Path(here / numbers["page"]).read_text()
+    assert numbers["page"] == "experiments/comparisons/a~b.html"
+    assert 'id="only-second-right"' in page
+    assert 'id="only-first-right"' not in page  # there is no such row
+    with (here / numbers["changed_rows"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["right"]) for row in rows] == [("4", "second"), ("5", "second")]
+
+
+def test_a_rule_for_both_replaces_their_own(here):
+    done = run_hbcomp(["compare", "a", "b", "--rule", "raw"], here)
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    assert {numbers[side]["rule"] for side in ("first", "second")} == {"raw"}
+
+
+def test_without_the_files_the_page_says_why_there_are_no_waveforms(here):
+    (here / "train.csv").unlink()
+    done = run_hbcomp(["compare", "a", "b"], here)
+    assert done.returncode == 0, done.stderr
+    page = (here / "experiments/comparisons/a~b.html").read_text()
+    assert "The waveforms are not drawn" in page
+    assert "train.csv" in page
+
+
+def test_files_that_changed_since_are_not_drawn(here):
+    write_files(here, seed=1)
+    assert run_hbcomp(["compare", "a", "b"], here).returncode == 0
+    page = (here / "experiments/comparisons/a~b.html").read_text()
+    assert "train.csv holds other beats than the experiments were made on" in page
+
+
+def test_other_folds_are_said(here):
+    path = here / "experiments/b/predictions.npz"
+    stored = Predictions.load(path)
+    replace(stored, fold_of_row=stored.fold_of_row[::-1].copy()).save(path)
+    numbers = json.loads(run_hbcomp(["compare", "a", "b"], here).stdout.splitlines()[-1])
+    assert numbers["has_same_folds"] is False
+    page = (here / "experiments/comparisons/a~b.html").read_text()
+    assert "cross-validated over different folds" in page
+
+
+def test_the_beats_of_a_blend_are_read_as_its_members_say(here):
+    _, report = write_experiment(here, "c", kind="blend", members={"a": 0.5, "b": 0.5})
+    path = here / "experiments/c/report.json"
+    path.write_text(json.dumps({key: value for key, value in report.items() if key != "config"}))
+    fingerprint = report["data"]["fingerprint_train"]
+    beats = pair.find_beats([read_report(path)], fingerprint)
+    assert (beats.n_rows, beats.fingerprint) == (N, fingerprint)
+
+
+def test_without_any_configuration_the_beats_cannot_be_found(here):
+    _, report = write_experiment(here, "c", config={})
+    path = here / "experiments/c/report.json"
+    with pytest.raises(ValueError, match="no report says how the beats were read"):
+        pair.find_beats([read_report(path)], report["data"]["fingerprint_train"])
+
+
+def test_two_experiments_with_names_of_markup_are_only_text(here):
+    numbers = contrast(
+        *(
+            judge(
+                name, "half", some_predictions(probs_for(np.arange(30) % K, n), np.arange(30) % K)
+            )
+            for name, n in (("<script>a</script>", 3), ("<b>", 4))
+        ),
+        np.arange(30) % K,
+    )
+    more = {"has_same_folds": True, "is_grouped": [False, False]}
+    pair_page.write_page(here / "p.html", {**numbers, **more}, [], {})
+    text = (here / "p.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;a" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "a"], "two experiments are compared, but got 'a' twice"),
+        (["a", "absent"], "report.json: no such file; has the experiment finished?"),
+        (["a", "b", "--rule", "best"], "rule must be one of auto, half, argmax, raw"),
+        (["a", "b/c"], "an experiment's name must be letters"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(here, words, message):
+    done = run_hbcomp(["compare", *words], here)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in line
+
+
+def test_other_beats_are_refused(here):
+    path = here / "experiments/b/predictions.npz"
+    replace(Predictions.load(path), train_fingerprint="other").save(path)
+    done = run_hbcomp(["compare", "a", "b"], here)
+    assert (done.returncode, "b was made on other train beats than a" in done.stderr) == (2, True)
+
+
+def test_a_chosen_rule_that_is_no_candidate_asks_for_one(here):
+    write_experiment(here, "c", chosen={"name": "of its own"})
+    done = run_hbcomp(["compare", "a", "c"], here)
+    assert (done.returncode, "give both one with --rule" in done.stderr) == (2, True)
+    assert run_hbcomp(["compare", "a", "c", "--rule", "half"], here).returncode == 0

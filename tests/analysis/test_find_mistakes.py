@@ -1,0 +1,266 @@
+"""The page of mistakes and the command that writes it, on planted mistakes."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from commands import run_hbcomp
+from finished_experiments import K, N, probs_for, write_experiment, write_files
+
+from hbcomp.analysis import mistakes_page as page
+from hbcomp.analysis.mistakes import Answered, examine
+from hbcomp.blending.recipe import BlendRecipe, write_recipe
+from hbcomp.data.synthetic import make_beats
+from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.scoring.blending import Arithmetic
+from hbcomp.scoring.calibration import CALIBRATIONS
+from hbcomp.scoring.decision import Half
+
+TINY = [
+    *("net.widths=[4]", "net.strides=[2]", "net.hidden=8", "train.n_epochs=1"),
+    *("folds.n_folds=2", "folds.seeds=[0,1]", "compute.device=cpu", "compute.n_threads=1"),
+    *("data.train=train.csv", "data.test=test.csv"),
+]
+PER_ROW = 20_000 / N  # what a cost of 1 adds to the score
+
+
+def numbers_of(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def doubts_in(folder):
+    with (folder / "doubts.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- findings ---------------------------------------------------------------------------------
+
+
+def findings_of(beats, probs, members=None, name="a", rule="half", folds=None):
+    predictions = Predictions(
+        train_ids=beats.ids,
+        labels=beats.known_labels,
+        fold_of_row=np.arange(beats.n_rows) % 5 if folds is None else folds,
+        oof_probs=probs,
+        test_ids=beats.ids[:0],
+        test_probs=probs[:0],
+        train_fingerprint=beats.fingerprint,
+        test_fingerprint="",
+    )
+    members = members or {name: probs}
+    return examine(Answered(name, rule, predictions), members, beats.signals, 0.5)
+
+
+@pytest.fixture
+def beats():
+    return make_beats(n=N, t=16, k=K)
+
+
+def test_a_row_beside_the_answered_class_and_a_row_beside_its_own_are_told_apart(beats):
+    labels = beats.known_labels
+    one, other, lost = (int(np.flatnonzero(labels == 0)[place]) for place in (0, 1, 2))
+    signals = beats.signals.copy()
+    signals[one] = signals[np.flatnonzero(labels == 1)[-1]]
+    signals[lost] = 50.0
+    called = labels.copy()
+    called[[one, other, lost]] = 1
+    probs = 0.1 + 0.7 * np.eye(K)[called]
+    found = findings_of(replace(beats, signals=signals), probs)
+    assert dict(zip(found.wrong.rows.tolist(), found.wrong.kinds.tolist(), strict=True)) == {
+        one: "like the other class",
+        other: "like their own class",
+        lost: "unlike both classes",
+    }
+    left = {each.name: each.left.total for each in found.remedies}
+    assert left == {
+        "every doubted label were wrong": 0.0,
+        "0 called 1 were right": 0.0,
+        **{f"wrong rows {kind} were right": 4.0 for kind in found.wrong.kinds},
+    }
+
+
+def test_each_remedy_leaves_no_more_than_there_is_and_kinds_add_up_to_all_wrong_rows(beats):
+    rng = np.random.default_rng(0)
+    members = {name: rng.dirichlet(np.ones(K), N) for name in "abc"}
+    for rule in ("half", "raw", "tuned"):
+        probs = np.mean(list(members.values()), axis=0)
+        found = findings_of(beats, probs, members, rule=rule)
+        total = found.answered.costs.sum()
+        by_kind = [total - each.left.total for each in found.remedies if "wrong rows" in each.name]
+        assert sum(by_kind) == pytest.approx(found.answered.costs[found.answered.is_wrong].sum())
+        solved = [each for each in found.remedies if not each.name.startswith("each row")]
+        assert all(-1e-9 <= each.left.total <= total for each in solved)
+        best = next(each for each in found.remedies if "best member" in each.name)
+        alone = [findings_of(beats, each, rule=rule).answered.costs for each in members.values()]
+        assert best.left.total == pytest.approx(np.min(alone, axis=0).sum())
+
+
+def test_without_any_mistake_there_is_a_page_that_says_so(beats, tmp_path):
+    found = findings_of(beats, probs_for(beats.known_labels, 0))
+    page.write(tmp_path / "p.html", found, beats.signals)
+    text = (tmp_path / "p.html").read_text()
+    assert "No row is called wrong" in text
+    assert "0 labels are doubted" in text
+    numbers = page.numbers(found)
+    assert (numbers["n_wrong"], numbers["n_doubts"], numbers["far_distance"]) == (0, 0, None)
+    assert {each["per_20k"] for each in numbers["remedies"]} == {0.0}
+
+
+def test_where_all_rows_are_wrong_nothing_is_far_and_the_numbers_are_finite(beats, tmp_path):
+    found = findings_of(beats, probs_for(beats.known_labels, N))
+    assert "unlike both classes" not in found.wrong.kinds
+    assert len(found.right.rows) == 0
+    page.write(tmp_path / "p.html", found, beats.signals)
+    assert "no right rows set a bound" in (tmp_path / "p.html").read_text()
+    json.dumps(page.numbers(found), allow_nan=False)
+
+
+def test_a_class_without_rows_in_other_folds_has_no_distance_and_the_page_is_written(
+    beats, tmp_path
+):
+    labels = beats.known_labels
+    folds = np.where(labels == 1, 0, np.arange(N) % 3)
+    found = findings_of(beats, probs_for(labels, 12), folds=folds)
+    is_alone = labels[found.wrong.rows] == 1
+    assert np.array_equal(np.isinf(found.wrong.own), is_alone)
+    assert is_alone.any()
+    page.write(tmp_path / "p.html", found, beats.signals)
+    json.dumps(page.numbers(found), allow_nan=False)
+
+
+def test_names_and_ids_of_markup_are_only_text(beats, tmp_path):
+    hostile = "<script>alert(1)</script>"
+    ids = np.array([f"{hostile}{row}" for row in range(N)])
+    found = findings_of(replace(beats, ids=ids), probs_for(beats.known_labels, 3), name=hostile)
+    page.write(tmp_path / "p.html", found, beats.signals)
+    text = (tmp_path / "p.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;2" in text
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A working directory with members a, b and c, the blend of a and b, and a run of two seeds."""
+    folder = tmp_path_factory.mktemp("made")
+    write_files(folder)
+    write_experiment(folder, "a", n_wrong=6)
+    write_experiment(folder, "b", n_wrong=4)
+    write_experiment(folder, "c", n_wrong=6, start=2)
+    write_experiment(folder, "both", n_wrong=6, kind="blend", members={"a": 0.5, "b": 0.5})
+    recipe = BlendRecipe(
+        members=("a", "b"),
+        method="mean",
+        combination=Arithmetic(weights=(0.5, 0.5)),
+        calibration=CALIBRATIONS["none"](np.eye(2), np.array([0, 1])),
+        rule_name="half",
+        rule=Half(),
+        member_fingerprints=("a", "b"),
+    )
+    write_recipe(folder / "experiments/both/recipe.json", recipe)
+    settings = [word for each in TINY for word in ("--set", each)]
+    numbers_of(run_hbcomp(["cv", "quickstart", *settings, "--name", "nets"], folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_both(made):
+    """What the command says of the blend, and what it writes, by the file's name."""
+    numbers = numbers_of(run_hbcomp(["mistakes", "both"], made, draws=True))
+    return numbers, {name: (made / numbers[name]).read_bytes() for name in ("page", "doubts")}
+
+
+def test_a_blend_is_judged_by_its_members(made, of_both):
+    numbers, written = of_both
+    assert numbers["members"] == ["a", "b"]
+    assert (numbers["n_wrong"], numbers["per_20k"]) == (6, pytest.approx(12 * PER_ROW))
+    assert sum(cell["per_20k"] for cell in numbers["cells"]) == pytest.approx(12 * PER_ROW)
+    left = {each["name"]: each["per_20k"] for each in numbers["remedies"]}
+    assert left["every doubted label were wrong"] == pytest.approx(4 * PER_ROW)
+    assert left["each row had its best member's answer"] == pytest.approx(8 * PER_ROW)
+    assert left["each row had its best weights, rule half"] == pytest.approx(8 * PER_ROW)
+    text = written["page"].decode()
+    assert all(f'id="{name}"' in text for name in ("distances", "margins", "doubts"))
+    labels = Predictions.load(made / "experiments/both/predictions.npz").labels
+    wanted = [(str(row), str(labels[row]), str((labels[row] + 1) % K)) for row in range(4)]
+    found = list(csv.DictReader(io.StringIO(written["doubts"].decode())))
+    assert [(row["id"], row["label"], row["answer"]) for row in found] == wanted
+    assert [float(row["least_probability"]) for row in found] == pytest.approx([0.8] * 4)
+
+
+def test_further_experiments_must_agree_too_and_the_bound_holds(made):
+    assert numbers_of(run_hbcomp(["mistakes", "both", "c"], made))["members"] == ["a", "b", "c"]
+    assert [row["id"] for row in doubts_in(made / "experiments/both")] == ["2", "3"]
+    numbers = numbers_of(run_hbcomp(["mistakes", "b", "--min-prob", "0.85"], made))
+    assert (numbers["members"], numbers["n_doubts"]) == (["b"], 0)
+    text = (made / "experiments/b/doubts.csv").read_text()
+    assert text == "id,label,answer,least_probability\n"
+
+
+def test_a_run_is_judged_by_the_nets_of_each_seed_and_stays_verified(made):
+    numbers = numbers_of(run_hbcomp(["mistakes", "nets"], made))
+    assert numbers["members"] == ["seed 0", "seed 1"]
+    run = made / "experiments/nets"
+    of_seed = np.zeros((2, N, K))
+    for seed, fold in np.ndindex(2, 2):
+        with np.load(run / f"folds/{seed}-{fold}/result.npz") as arrays:
+            of_seed[seed, arrays["valid_idx"]] = arrays["valid_probs"]
+    predictions = Predictions.load(run / "predictions.npz")
+    assert np.allclose(of_seed.mean(axis=0), predictions.oof_probs)
+    called = of_seed.argmax(axis=2)
+    is_doubted = (of_seed.max(axis=2) > 0.5).all(axis=0) & (called[0] == called[1])
+    is_doubted &= called[0] != predictions.labels
+    ids = {row["id"] for row in doubts_in(run)}
+    assert ids == set(predictions.train_ids[is_doubted].tolist())
+    assert numbers_of(run_hbcomp(["verify", "nets"], made))["n_failed"] == 0
+
+
+def test_the_same_command_writes_the_same_bytes(made, of_both):
+    numbers, written = of_both
+    assert numbers_of(run_hbcomp(["mistakes", "both"], made, draws=True)) == numbers
+    assert {name: (made / numbers[name]).read_bytes() for name in written} == written
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["absent"], "report.json: no such file; has the experiment finished?"),
+        (["a", "both"], "both is a blend; name its members instead"),
+        (["both", "a"], "a is named 2 times"),
+        (["a", "--min-prob", "0.4"], "0.5 <= min_prob < 1 must hold"),
+        (["odd"], "its rule 'of its own' cannot be cross-fitted here"),
+        (["a", "other"], "other was made on other train beats than a"),
+    ],
+)
+def test_what_cannot_be_examined_is_one_line(made, words, message):
+    if "odd" in words and not (made / "experiments/odd").exists():
+        write_experiment(made, "odd", chosen={"name": "of its own"})
+    if "other" in words and not (made / "experiments/other").exists():
+        predictions, _ = write_experiment(made, "other")
+        path = made / "experiments/other/predictions.npz"
+        replace(predictions, train_fingerprint="other").save(path)
+    done = run_hbcomp(["mistakes", *words], made)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in line
+
+
+def test_a_run_that_another_process_holds_is_left_alone(made):
+    with locked(RunFolder(made / "experiments/a")):
+        done = run_hbcomp(["mistakes", "a"], made)
+    assert (done.returncode, "another process is working on this run" in done.stderr) == (2, True)
+
+
+def test_without_the_beats_the_command_says_which_file_is_missing(made, tmp_path):
+    write_files(tmp_path)
+    write_experiment(tmp_path, "a")
+    (tmp_path / "train.csv").unlink()
+    done = run_hbcomp(["mistakes", "a"], tmp_path)
+    assert (done.returncode, "train.csv" in done.stderr) == (2, True)

@@ -1,0 +1,284 @@
+"""The parts of the fold loop that an end-to-end run does not reach."""
+
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from joblib.externals.loky.process_executor import (
+    BrokenProcessPool,
+    PicklingError,
+    TerminatedWorkerError,
+)
+
+from hbcomp.crossval import loop as crossval
+from hbcomp.crossval.loop import (
+    FoldTask,
+    Resident,
+    _train_in_workers,
+    arrange_nets,
+    load_material,
+    on_device,
+    spread,
+    together,
+    train_folds,
+)
+from hbcomp.data.load import Data
+from hbcomp.data.splits import FoldsConfig
+from hbcomp.data.synthetic import make_beats
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.system.command import hushed_tracker
+from hbcomp.system.errors import InputError
+from hbcomp.system.progress import FoldProgress, Relay, relayed
+from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.training.device import Compute
+from hbcomp.training.loader import put_beats
+
+CPU = Compute("cpu", "fp32", 1, "tests")
+
+
+@pytest.fixture
+def task():
+    rows = np.arange(40)
+    scored = frozenset({Config().train.n_epochs})
+    recipe, features = Config().recipe, Config().features
+    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, CPU, scored, "identity")
+
+
+@pytest.fixture
+def resident():
+    beats = make_beats(n=40, t=16)
+    return Resident(put_beats(beats.signals, beats.known_labels, "cpu"), None)
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "n_scored", "expected"),
+    [
+        (1, 5, {1}),
+        (3, 5, {1, 2, 3}),
+        (10, 5, {2, 4, 6, 8, 10}),
+        (10, 1, {10}),
+        (500, 5, {100, 200, 300, 400, 500}),
+    ],
+)
+def test_scored_epochs_are_evenly_spread_and_end_with_the_last(n_epochs, n_scored, expected):
+    assert spread(n_epochs, n_scored) == expected
+
+
+@pytest.mark.parametrize("n_epochs", range(1, 40))
+def test_no_epoch_before_the_first_is_scored(n_epochs):
+    for n_scored in range(1, 12):
+        epochs = spread(n_epochs, n_scored)
+        assert min(epochs) >= 1
+        assert max(epochs) == n_epochs
+        assert len(epochs) <= n_scored
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task, resident, error):
+    def fail(*_args):
+        raise error
+
+    monkeypatch.setattr(crossval, "train_epochs", fail)
+    with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, resident):
+    def fail(*_args):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(crossval, "train_epochs", fail)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+
+
+def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, resident):
+    resident.beats.signals[:] = float("nan")
+    with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_gpus_are_dealt_out_in_turn(monkeypatch, task):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    on_cuda = replace(task, compute=replace(CPU, device="cuda"))
+    devices = [on_device([on_cuda], position)[0].compute.device for position in range(5)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
+    assert on_device([task], 1)[0].compute.device == "cpu"
+
+
+def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, resident):
+    def nan_probs(_net, signals, _compute):
+        return np.full((len(signals), 4), np.nan, dtype=np.float32)
+
+    monkeypatch.setattr(crossval, "predict_probs", nan_probs)
+    with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
+        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+    assert list(tmp_path.iterdir()) == []
+
+
+def caused(error, text):
+    error.__cause__ = Exception(text)  # as loky does: a traceback, as text
+    return error
+
+
+FULL = "OSError: [Errno 28] No space left on device"
+SENDING = "rows are sent to worker processes through this folder"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (caused(PicklingError("Could not pickle"), FULL), f"/scratch: No space left .*; {SENDING}"),
+        (caused(BrokenProcessPool("un-serialize"), FULL), f"/scratch: No space left .*; {SENDING}"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), f"/scratch: No space .*; {SENDING}"),
+        (caused(PicklingError(), "MemoryError"), r"out of memory while .* fewer --jobs \(now 2\)"),
+        (TerminatedWorkerError(), r"a worker process was killed, .* try fewer --jobs \(now 2\)"),
+    ],
+)
+def test_what_keeps_workers_from_their_rows_is_said_with_its_remedy(
+    monkeypatch, task, tmp_path, error, message
+):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", "/scratch")
+    monkeypatch.setattr(crossval, "Parallel", refuse)
+    monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
+    data = Data(make_beats(), None)
+    with pytest.raises(InputError, match=message):
+        _train_in_workers([[task]], data, RunFolder(tmp_path), 2, lambda _: None, Stopwatch())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        caused(PicklingError(), "TypeError: cannot pickle 'generator' object"),
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES), "experiments/a/folds"),
+    ],
+)
+def test_other_errors_of_workers_stay_what_they_are(monkeypatch, task, tmp_path, error):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(crossval, "Parallel", refuse)
+    monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
+    data = Data(make_beats(), None)
+    with pytest.raises(type(error)):
+        _train_in_workers([[task]], data, RunFolder(tmp_path), 2, lambda _: None, Stopwatch())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate"
+            " memory: you tried to allocate 4000000000000 bytes."
+        ),
+        RuntimeError("Storage size calculation overflowed with sizes=[4, 4611686018427387904]"),
+    ],
+)
+@pytest.mark.parametrize("function", ["build_net", "arrange"])
+def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_smaller(
+    monkeypatch, tmp_path, error, function
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(crossval, function, fail)
+    monkeypatch.setattr(crossval, "load_data", lambda _: Data(make_beats(n=40), None))
+    config = Config(folds=FoldsConfig(n_folds=2))
+    with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
+        arrange_nets(config, load_material(config), RunFolder(tmp_path), [(0, 0)], 1)
+
+
+def test_a_worker_stops_when_its_owner_is_gone(tmp_path):
+    relay = Relay(tmp_path / "events", owner=os.getppid())
+    relay.check_owner()
+    with pytest.raises(RuntimeError, match="the process that asked for this fold is gone"):
+        replace(relay, owner=-1).emit(FoldProgress(0, 0, 1, 2, 0.5, None))
+    assert not relay.path.exists()
+
+
+def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
+    monkeypatch.setattr(os, "getppid", os.getpid)  # here the owner emits by itself
+    events = [FoldProgress(0, 1, epoch, 9, 0.5, epoch / 3) for epoch in range(1, 10)]
+    seen = []
+    with relayed(seen.append) as relay:
+        for event in events:
+            relay.emit(event)
+    assert seen == events
+
+
+def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path):
+    (tmp_path / "file").touch()
+    event = FoldProgress(0, 0, 1, 2, 0.5, None)
+    Relay(tmp_path / "file" / "events", owner=os.getppid()).emit(event)
+    seen = []
+    with relayed(seen.append) as relay:
+        with relay.path.open("a") as file:
+            file.write('{"seed": 0, "fo\n{}\n')
+        replace(relay, owner=os.getppid()).emit(event)
+    assert seen == [event]
+
+
+@pytest.mark.parametrize(
+    ("n_together", "expected"),
+    [
+        (1, [[0], [1], [2], [3], [4]]),
+        (2, [[0, 1], [2, 3], [4]]),
+        (9, [[0, 1, 2, 3, 4]]),
+    ],
+)
+def test_as_many_folds_train_together_as_the_compute_says(task, n_together, expected):
+    compute = replace(CPU, n_together=n_together)
+    tasks = [replace(task, fold=fold, compute=compute) for fold in range(5)]
+    assert [[each.fold for each in group] for group in together(tasks)] == expected
+
+
+def test_folds_trained_together_are_all_stored(tmp_path, task, resident):
+    compute = replace(CPU, n_together=2)
+    recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
+    tasks = [
+        replace(task, fold=fold, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))
+        for fold in (0, 1)
+    ]
+    run, watch, events = RunFolder(tmp_path), Stopwatch(), []
+    train_folds(tasks, resident, run, events.append, watch)
+    assert [run.is_done(0, fold) for fold in (0, 1, 2)] == [True, True, False]
+    assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
+    assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))
+
+
+@pytest.mark.parametrize("former", [None, "error"])
+def test_a_tracker_that_starts_hushed_warns_of_nothing_and_others_do(monkeypatch, former):
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    if former:
+        monkeypatch.setenv("PYTHONWARNINGS", former)
+    warn = "import warnings; warnings.warn('resource_tracker: There appear to be leaked objects')"
+
+    def said() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", warn], stderr=subprocess.PIPE, text=True
+        ).stderr
+
+    assert "leaked" in said()
+    with hushed_tracker():
+        assert said() == ""
+    assert os.environ.get("PYTHONWARNINGS") == former

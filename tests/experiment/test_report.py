@@ -1,0 +1,124 @@
+"""The one reader of report.json, for every command that reads one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hbcomp.blending.import_probs import _admit
+from hbcomp.comparing.standings import read_standings
+from hbcomp.crossval.predict import apply_run, read_trained
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.report import read_report
+from hbcomp.system.command import console
+from hbcomp.system.errors import InputError
+from hbcomp.verification.checks import verify_run
+
+SHOWN = Path(__file__).parents[2] / "experiments" / "resnet" / "report.json"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "a")
+
+
+def write(run, change):
+    report = json.loads(SHOWN.read_text())
+    change(report)
+    run.path.mkdir()
+    run.report_file.write_text(json.dumps(report))
+
+
+def put(value, *path):
+    """Return a change of a report that puts a value, or nothing, at a path."""
+
+    def change(report):
+        *parents, last = path
+        for key in parents:
+            report = report[key]
+        if value is None:
+            del report[last]
+        else:
+            report[last] = value
+
+    return change
+
+
+def test_what_a_run_says_of_its_nets_is_read(run):
+    write(run, lambda report: None)
+    trained = read_trained(run)
+    assert [net.fold for net in trained.folds] == [0, 1, 2, 3, 4] * 2
+    assert (trained.data.n_timepoints, trained.data.n_classes) == (205, 4)
+    assert (trained.chosen.name, trained.chosen.rule.kind) == ("half", "half")
+    assert trained.environment.compute.n_threads == 1
+
+
+NET = {"seed": 0, "fold": 0, "train_seconds": 1.0}
+DAMAGES = [
+    (put(None, "config"), "config: Field required"),
+    (put({"a": 1}, "config"), "unknown key config.a"),
+    (put([], "config"), "config: "),
+    (put(None, "data"), "data: Field required"),
+    (put(None, "data", "n_timepoints"), "data.n_timepoints: Field required"),
+    (put("205", "data", "n_timepoints"), "data.n_timepoints: "),
+    (put(10**12, "data", "n_classes"), "data.n_classes: "),
+    (put(-5, "data", "n_train"), "data.n_train: "),
+    (put(None, "folds"), "folds: Field required"),
+    (put([], "folds"), "folds: "),
+    (put([NET, NET], "folds"), "folds must be unique"),
+    (put([{**NET, "seed": -1}], "folds"), "folds.0.seed: "),
+    (put([{**NET, "fold": "all"}], "folds"), "folds.0.fold: "),
+    (put(None, "chosen", "rule"), "chosen.rule: Field required"),
+    (put({"kind": "best"}, "chosen", "rule"), "chosen.rule.kind must be one of "),
+    (put({"kind": "clip", "lo": 0.9, "hi": 0.1}, "chosen", "rule"), "lo <= hi must hold"),
+    (put(None, "environment", "compute"), "environment.compute: Field required"),
+    (put("fp8", "environment", "compute", "precision"), "environment.compute.precision: "),
+    (put(0, "environment", "compute", "n_threads"), "environment.compute.n_threads: "),
+    (put(-1.0, "expected_per_20k"), "expected_per_20k: "),
+    (put(None, "expected_standard_error"), "expected_standard_error: Field required"),
+    (put("boosted", "kind"), "kind: "),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), DAMAGES, ids=[text for _, text in DAMAGES])
+def test_a_damaged_report_is_refused_with_its_path_and_the_key(run, change, message):
+    write(run, change)
+    with pytest.raises(InputError) as error:
+        apply_run(run, None, None, None, console)
+    assert str(error.value).startswith(f"{run.report_file}: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("refit", "message"),
+    [
+        ({}, "seeds: Field required; chosen: Field required"),
+        ({"seeds": [], "chosen": {"name": "half", "rule": {"kind": "half"}}}, "seeds: "),
+        ({"seeds": [-1], "chosen": {"name": "half", "rule": {"kind": "half"}}}, "seeds.0: "),
+        ({"seeds": [0], "chosen": {"name": "half"}}, "chosen.rule: Field required"),
+    ],
+)
+def test_a_damaged_refit_is_refused_with_its_path_and_the_key(run, refit, message):
+    write(run, lambda report: None)
+    run.refit_file.write_text(json.dumps(refit))
+    with pytest.raises(InputError) as error:
+        apply_run(run, None, None, None, console, is_refit=True)
+    assert str(error.value).startswith(f"{run.refit_file}: {message}")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\0", '{"data": {"n_train": 1e999}}'])
+def test_what_is_no_report_is_refused_by_every_reader(run, content):
+    run.path.mkdir()
+    run.report_file.write_text(content)
+    for read in (read_trained, lambda run: _admit(run, {}, force=True)):
+        with pytest.raises(InputError, match="report"):
+            read(run)
+    assert list(read_standings(run.path.parent)[1]) == ["a"]
+    assert {each.status for each in verify_run(run, None)} == {"FAILED", "not checked"}
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc", "a/b", "ledger"])
+def test_members_that_lead_outside_of_the_experiments_are_refused(run, name):
+    write(run, put({name: 1.0}, "members"))
+    with pytest.raises(InputError, match=r"report\.json: members: an experiment"):
+        read_report(run.report_file)

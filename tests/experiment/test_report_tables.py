@@ -1,0 +1,76 @@
+"""The numbers that every report shares: one accuracy, that of the answers, wherever it is said."""
+
+import numpy as np
+import pytest
+
+from hbcomp.analysis.compare_runs import contrast, judge
+from hbcomp.analysis.mistakes import Answered
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report_tables import class_table, expectation, scorecard
+from hbcomp.reporting.figures import runs as pictures
+from hbcomp.scoring.choice import choose, evaluate_rules
+
+# Of ten rows of each class four are right and sure, three right at 0.45, two wrong and sure, one
+# wrong at 0.45; so of the answers of rule half 40 % are right, and of the most probable ones 70 %.
+ROWS = [(0.8, 0)] * 4 + [(0.45, 0)] * 3 + [(0.8, 1)] * 2 + [(0.45, 1)]
+N_CLASSES = 3
+
+
+def undecided_predictions():
+    labels = np.repeat(np.arange(N_CLASSES), len(ROWS))
+    probs = np.empty((len(labels), N_CLASSES))
+    for row, (label, (prob, step)) in enumerate(zip(labels, ROWS * N_CLASSES, strict=True)):
+        probs[row] = (1 - prob) / 2
+        probs[row, (label + step) % N_CLASSES] = prob
+    ids = np.array([f"id{row}" for row in range(len(labels))])
+    folds = np.arange(len(labels)) % 2
+    return Predictions(ids, labels, folds, probs, ids[:0], probs[:0], "train", "")
+
+
+def summary_under(rule):
+    predictions = undecided_predictions()
+    rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
+    numbers = scorecard(predictions, rules, choose(rules, rule))
+    return predictions, numbers | {"data": {"n_train": len(predictions.labels)}}
+
+
+@pytest.mark.parametrize(("rule", "accuracy"), [("half", 0.4), ("argmax", 0.7), ("raw", 0.7)])
+def test_the_accuracy_is_that_of_the_answers_under_the_chosen_rule(rule, accuracy):
+    _, summary = summary_under(rule)
+    assert summary["accuracy"] == pytest.approx(accuracy)
+    assert f"accuracy of the answers {accuracy:.4f}" in expectation(summary)
+
+
+@pytest.mark.parametrize("rule", ["half", "argmax", "raw", "clip 0.1/0.9", "tuned"])
+def test_accuracy_recall_confusion_comparison_and_mistakes_agree(rule):
+    predictions, summary = summary_under(rule)
+    labels, confusion = predictions.labels, np.array(summary["confusion"])
+    accuracy = summary["accuracy"]
+    assert np.trace(confusion) / len(labels) == accuracy
+    recalled = [row["recall"] * row["n_rows"] for row in summary["by_class"]]
+    assert sum(recalled) == pytest.approx(accuracy * len(labels))
+    assert confusion[:, -1].tolist() == [row["n_none"] for row in summary["by_class"]]
+    assert confusion.sum() == len(labels)
+    side = judge("a", rule, predictions)
+    assert contrast(side, side, labels)["first"]["accuracy"] == accuracy
+    assert (~Answered("a", rule, predictions).is_wrong).mean() == accuracy
+    # The classes add up to the expected score, which is cross-fitted too.
+    total = sum(row["total"] for row in summary["by_class"])
+    assert total / len(labels) * 20_000 == pytest.approx(summary["expected_per_20k"])
+
+
+def test_none_is_a_column_where_an_answer_names_no_class():
+    _, summary = summary_under("half")
+    assert summary["confusion"] == [[4, 2, 0, 4], [0, 4, 2, 4], [2, 0, 4, 4]]
+    assert [row[-1] for row in class_table(summary).rows] == ["4", "4", "4"]
+    assert "12 rows answered none" in expectation(summary)
+    axes = pictures.confusion(np.array(summary["confusion"])).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2", "none"]
+    assert len(axes.texts) == 12
+
+
+def test_none_is_no_column_of_the_picture_where_every_answer_names_a_class():
+    _, summary = summary_under("argmax")
+    assert "none" not in expectation(summary)
+    axes = pictures.confusion(np.array(summary["confusion"])).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2"]

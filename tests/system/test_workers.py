@@ -1,0 +1,174 @@
+import os
+import signal
+import time
+
+import pytest
+
+from hbcomp.system import workers as crews
+from hbcomp.system.errors import InputError
+from hbcomp.system.workers import MAX_DEATHS, Done, Seat, crew, seats_for
+from hbcomp.training.device import Compute
+
+CPU = Compute("cpu", "fp32", 1, "tests")
+# Workers import torch with this module, which takes seconds: few tests have any.
+TIMEOUT = 60
+
+
+def work(job, seat):
+    """Return who did the job; a worker that is told to, dies of it."""
+    if job == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "fail":
+        raise InputError("this job is wrong")
+    if job == "listen":
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return job, seat.number, os.getpid()
+
+
+def seats(n):
+    return seats_for(CPU, n)
+
+
+def test_one_seat_does_its_jobs_in_order_in_this_very_process():
+    with crew(seats(1), work) as workers:
+        done = list(workers.done(iter("abc")))
+    assert done == [Done(job, (job, 0, os.getpid())) for job in "abc"]
+
+
+def test_with_one_seat_a_job_is_taken_only_when_the_one_before_is_done():
+    taken = []
+
+    def jobs():
+        for job in "abc":
+            taken.append(job)
+            yield job
+
+    with crew(seats(1), work) as workers:
+        for n_done, _ in enumerate(workers.done(jobs()), start=1):
+            assert len(taken) == n_done
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Return two workers; starting them takes longer than what they do here."""
+    with crew(seats(2), work) as workers:
+        yield workers
+
+
+def test_two_seats_do_every_job_once_and_take_the_next_only_when_one_is_free(two):
+    taken, n_done = [], 0
+
+    def jobs():
+        for job in range(7):
+            assert job - n_done < 2
+            taken.append(job)
+            yield job
+
+    found = []
+    for done in two.done(jobs()):
+        n_done += 1
+        found.append(done)
+    assert taken == list(range(7))
+    assert sorted(done.job for done in found) == taken
+    assert not any(done.death for done in found)
+    assert all(done.result[0] == done.job for done in found)
+    # Each seat has one process, and it is not this one.
+    of_seat = {done.result[1:] for done in found}
+    assert len({seat for seat, _ in of_seat}) == len(of_seat)
+    assert os.getpid() not in {pid for _, pid in of_seat}
+
+
+def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_their_start(two):
+    deaf_to = next(two.done(iter(["listen"]))).result
+    assert {signal.SIGINT, signal.SIGTERM} <= deaf_to
+
+
+def test_a_killed_worker_takes_only_its_job_with_it_and_a_new_one_sits_down(two):
+    assert len(list(two.done(iter(["e", "f"])))) == 2  # now both seats are taken
+    before = {pid for pool in two._pools.values() for pid in pool._processes}
+    found = list(two.done(iter(["a", "die", "b", "c", "d"])))
+    assert [done.job for done in found if done.death] == ["die"]
+    assert sorted(done.job for done in found if not done.death) == list("abcd")
+    after = {pid for pool in two._pools.values() for pid in pool._processes}
+    assert len(before & after) == 1, "the other worker lives on"
+
+
+def test_an_error_of_a_job_is_raised_here_with_its_message(two):
+    with pytest.raises(InputError, match="this job is wrong"):
+        list(two.done(iter(["a", "fail"])))
+
+
+class BrokenPool(crews.ProcessPoolExecutor):
+    """A pool whose jobs are done at once, or kill it."""
+
+    def __init__(self, **_):
+        pass  # no process is needed
+
+    def submit(self, function, job, seat):
+        future = crews.Future()
+        if job == "die":
+            future.set_exception(crews.BrokenProcessPool("gone"))
+        else:
+            future.set_result(job)
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
+    monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
+    deaths = ["die"] * MAX_DEATHS
+    found = []
+    with crew(seats(2), work) as workers, pytest.raises(InputError) as error:
+        found.extend(workers.done(iter(deaths)))
+    assert found == [Done("die", death="gone")] * (MAX_DEATHS - 1)
+    assert str(error.value) == (
+        "5 workers in a row were killed, probably for lack of memory; what was finished is kept; "
+        "try fewer --jobs (now 2)"
+    )
+
+
+def test_deaths_are_in_a_row_across_calls_and_a_finished_job_ends_the_row(monkeypatch):
+    monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
+    monkeypatch.setattr(crews, "wait", lambda running, **_: wait_for_first(running))
+    almost = ["die"] * (MAX_DEATHS - 1)
+    with crew(seats(2), work) as workers:
+        assert len(list(workers.done(iter([*almost, "a", *almost])))) == 2 * MAX_DEATHS - 1
+        with pytest.raises(InputError, match="5 workers in a row were killed"):
+            list(workers.done(iter(["die"])))
+
+
+def wait_for_first(running):
+    class Waited:
+        done = (next(iter(running)),)
+
+    return Waited
+
+
+def test_no_worker_is_left_when_the_crew_is_closed(two):
+    pids = {done.result[2] for done in two.done(iter("ab"))}
+    two.close()
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(is_so):
+    end = time.monotonic() + TIMEOUT
+    while not is_so():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_several_gpus_are_dealt_out_in_turn(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    cuda = Compute("cuda", "fp32", 1, "tests")
+    assert [seat.compute.device for seat in seats_for(cuda, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert seats_for(CPU, 2) == [Seat(0, CPU), Seat(1, CPU)]

@@ -1,0 +1,357 @@
+"""The page of a search: its numbers are the summary's, and no state of a study breaks it."""
+
+import html
+import re
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import tuning as drawings
+from hbcomp.tuning import tuning_page as page
+
+NETS = [{"strides": [4], "widths": [32]}, {"strides": [2, 2], "widths": [8, 16]}]
+SPACE = {
+    "train.lr": {"low": 1e-3, "high": 2e-2, "log": True},
+    "train.schedule.kind": {"choices": ["linear", "step"]},
+    "train.schedule.every": {"low": 2, "high": 8, "when": {"train.schedule.kind": ["step"]}},
+    "net": {"choices": NETS},
+}
+PARAMS = {
+    "train.lr": 0.004,
+    "train.schedule.kind": "linear",
+    "net": '{"strides": [4], "widths": [32]}',
+}
+CONFIRMED = {
+    "seeds": [1000, 1001],
+    "n_rows": 4000,
+    "base": {"search": 1290.0, "fresh": 1300.0},
+    "candidates": [{"trial": 4, "search": 1190.0, "fresh": 1250.0}],
+    "winner": {"trial": 4, "fresh": 1255, "base": 1310, "difference": -55, "standard_error": 30.0},
+}
+THRESHOLDS = {
+    "n_trials": 100,
+    "optuna": 229.01,
+    "exact": 228.60,
+    "regret": 0.41,
+    "exact_cross_fitted": 231.8,
+}
+
+
+@pytest.fixture(autouse=True)
+def quick_drawing(monkeypatch):
+    """Draw few pixels and do not arrange them: what is claimed here needs neither."""
+    draw = pictures._figure
+
+    def plain(height):
+        figure = draw(height)
+        figure.set_layout_engine(
+            PlaceHolderLayoutEngine(adjust_compatible=False, colorbar_gridspec=False)
+        )
+        return figure
+
+    monkeypatch.setattr(pictures, "DPI", 20)
+    monkeypatch.setattr(pictures, "_figure", plain)
+
+
+def a_trial(number, per_20k=None, state="complete", n_folds=5, **others):
+    blank = {"params": PARAMS, "seconds": 30.0, "stopped": None, "unscored": None}
+    return {
+        **blank,
+        "number": number,
+        "state": state,
+        "per_20k": per_20k,
+        "n_folds": n_folds,
+    } | others
+
+
+def a_pruned_trial(number, n_folds, n_rows, per_20k=None, difference=250.0, **others):
+    stopped = {
+        "per_20k": difference,
+        "standard_error": 60.0,
+        "boundary": 180.0,
+        "incumbent": 4,
+        "n_rows": n_rows,
+    }
+    return a_trial(number, per_20k, "pruned", n_folds, **({"stopped": stopped} | others))
+
+
+TRIALS = [
+    a_trial(0, 1290.0),
+    a_trial(1, 1350.0, "carried"),
+    a_pruned_trial(2, 1, 800, 1600.0),
+    a_pruned_trial(3, 2, 2400, 1500.0, difference=190.0),  # stopped within its third fold
+    a_trial(4, 1190.0, params=PARAMS | {"train.schedule.kind": "step", "train.schedule.every": 3}),
+    a_trial(5, None, "pruned", 0, unscored="epoch 1: the loss is nan"),
+    a_trial(6, None, "failed", 1),
+    a_trial(7, 9000.0),
+]
+
+
+def a_summary(trials=TRIALS, **others):
+    return {
+        "experiment": "quickstart",
+        "study": "tune v2",
+        "rule": "half",
+        "n_rows": 4000,
+        "n_folds": 5,
+        "seed": 0,
+        "trials": trials,
+        "importances": {"train.lr": 0.6, "train.schedule.kind": 0.4},
+        "confirmed": CONFIRMED,
+        "thresholds": THRESHOLDS,
+        "space": SPACE,
+        "environment": {"torch": "2.13", "n_cores": 2},
+    } | others
+
+
+def written(summary, folder):
+    return page.write_page(summary, folder).read_text(encoding="utf-8")
+
+
+def without_pictures(text):
+    return html.unescape(re.sub(r"base64,[^\"]*", "", text))
+
+
+def test_the_page_holds_every_picture_and_table(tmp_path):
+    text = without_pictures(written(a_summary(), tmp_path))
+    names = ["history", "confirmed", "importances", "slices-1"]
+    for name in names:
+        assert f'id="tune-{name}"' in text
+    found = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert found == {f"tune-{name}.png" for name in names}
+    titles = ("Best 4 of 4", "fresh seed 1000", "Thresholds", "The space", "Stopped", "Where it")
+    assert [title for title in titles if title not in text] == []
+
+
+def test_the_same_summary_gives_the_same_bytes(tmp_path):
+    pages = [written(deepcopy(a_summary()), tmp_path / name) for name in "ab"]
+    assert pages[0] == pages[1]
+    for picture in (tmp_path / "a" / "pictures").iterdir():
+        assert picture.read_bytes() == (tmp_path / "b" / "pictures" / picture.name).read_bytes()
+
+
+def test_text_from_data_is_escaped(tmp_path):
+    hostile = "<script>alert('x')</script>\"&$x^$"
+    trials = [
+        a_trial(0, 1290.0, params={hostile: hostile}),
+        a_trial(1, None, "pruned", 0, unscored=hostile),
+    ]
+    summary = a_summary(
+        trials,
+        experiment=hostile,
+        study=hostile,
+        rule=hostile,
+        importances={hostile: 1.0},
+        space={hostile: {"choices": [hostile, "b"], "when": {hostile: [hostile]}}},
+        environment={hostile: hostile},
+    )
+    text = written(summary, tmp_path)
+    assert "<script" not in text
+    assert without_pictures(text).count(hostile) > 12
+
+
+@pytest.mark.parametrize(
+    ("trials", "others", "n_pictures"),
+    [
+        ([], {}, 0),
+        ([a_trial(0, 1290.0)], {}, 2),
+        ([a_trial(0, 0.0)], {}, 2),
+        ([a_trial(0, 1290.0, params={})], {}, 1),
+        ([a_trial(0, None, "failed", 0)], {}, 0),
+        ([a_pruned_trial(0, 0, 800)], {}, 0),
+        ([a_pruned_trial(0, 1, 800, 1500.0), a_pruned_trial(1, 0, 800)], {}, 2),
+        ([a_trial(3, 1290.0, "carried")], {"base_trial": None}, 2),
+        ([a_trial(0, 1290.0)], {"importances": {"train.lr": 0.0}, "space": {}}, 2),
+    ],
+    ids=[
+        "no trial",
+        "one trial",
+        "a perfect one",
+        "nothing varied",
+        "only failed",
+        "none with a value",
+        "all pruned",
+        "no base",
+        "no space",
+    ],
+)
+def test_every_state_of_emptiness_can_be_shown(trials, others, n_pictures, tmp_path):
+    empty = {"importances": {}, "confirmed": None, "thresholds": None}
+    summary = a_summary(trials, **(empty | others))
+    text = without_pictures(written(summary, tmp_path))
+    assert text.count("<figure") == n_pictures
+    assert "nan" not in text
+    assert [table.title[:4] for table in page.tables(summary)] == ["Best"] * text.count("<h2>Best")
+
+
+def test_two_hundred_trials_of_fifteen_parameters_fill_three_pictures_of_slices(tmp_path):
+    space = {f"augment.extra_{number}": {"low": 0.0, "high": 1.0} for number in range(15)}
+    trials = [
+        a_pruned_trial(n, 1, 800, 2000.0 + n, params=dict.fromkeys(space, n / 200))
+        for n in range(200)
+    ]
+    text = without_pictures(
+        written(a_summary(trials, space=space, importances={}, confirmed=None), tmp_path)
+    )
+    assert text.count('id="tune-slices-') == 3
+    assert f"Stopped trials: {page.N_STOPPED} of 200" in text
+
+
+@pytest.mark.parametrize(
+    ("trials", "n_saved"),
+    [
+        ([a_trial(0, 1290.0)], 0),
+        ([a_pruned_trial(0, 1, 800)], 4),
+        ([a_pruned_trial(0, 0, 800)], 4),  # its first fold was in training
+        ([a_pruned_trial(0, 4, 3200)], 1),
+        ([a_pruned_trial(0, 4, 4000)], 0),
+        ([a_trial(0, None, "pruned", 2, unscored="epoch 1: nan")], 2),
+        ([a_trial(0, None, "failed", 1)], 0),
+        (TRIALS, 4 + 2 + 4),
+    ],
+)
+def test_saved_are_the_folds_of_pruned_trials_that_were_never_begun(trials, n_saved):
+    assert page.n_saved(a_summary(trials)) == n_saved
+
+
+def test_folds_of_unequal_size_are_counted_whole():
+    sizes = [801, 801, 801, 800, 800]
+    for n_begun in range(1, 6):
+        trials = [a_pruned_trial(0, n_begun, sum(sizes[:n_begun]))]
+        assert page.n_saved(a_summary(trials, n_rows=sum(sizes))) == 5 - n_begun
+
+
+def test_the_text_counts_the_trials_and_what_pruning_saved():
+    text = page._paragraphs(a_summary())[0]
+    assert "3 complete, 3 pruned, 1 failed, 1 carried over" in text
+    # 6 trials of 5 folds; 4 + 2 + 4 were never begun
+    assert "saved 10 of the 30 fold trainings (33.3 %) that the 6 complete and pruned" in text
+
+
+def test_the_best_trials_are_whole_ones_in_order_with_their_distance_from_the_base():
+    best = page.tables(a_summary())[0]
+    assert best.rows == [
+        [4, "complete", "1,190.0", "-100.0", "30"],
+        [0, "complete", "1,290.0", "+0.0", "30"],
+        [1, "carried", "1,350.0", "+60.0", "30"],
+        [7, "complete", "9,000.0", "+7,710.0", "30"],
+    ]
+
+
+def test_confirmed_scores_are_set_beside_those_of_the_search():
+    confirmed = deepcopy(CONFIRMED)
+    confirmed["base"]["search"] = None
+    table = page.tables(a_summary(confirmed=confirmed))[1]
+    assert table.rows == [
+        ["base", "-", "1,300.0", "-"],
+        ["trial 4", "1,190.0", "1,250.0", "+60.0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [(-60, "cannot be told apart"), (-61, "better beyond noise"), (61, "worse beyond noise")],
+)
+def test_the_verdict_is_that_of_the_interval(difference, words):
+    winner = CONFIRMED["winner"] | {"difference": difference}
+    text = page.verdict(CONFIRMED | {"winner": winner})
+    # 2 * 30 = 60
+    assert f"{difference - 60:+.1f} to {difference + 60:+.1f}" in text
+    assert words in text
+
+
+def test_without_a_winner_there_is_no_verdict(tmp_path):
+    confirmed = CONFIRMED | {"winner": None}
+    assert page.verdict(None) == page.verdict(confirmed) == ""
+    assert "tune-confirmed" in written(a_summary([], confirmed=confirmed), tmp_path)
+
+
+def test_stopped_trials_are_listed_with_the_closest_decision_first():
+    table = page._stopped_tables(a_summary())[0]
+    assert table.rows == [
+        [3, 3, "2,400", "+190.0 ± 60.0", "+180.0", 4, "beyond the boundary"],
+        [2, 1, "800", "+250.0 ± 60.0", "+180.0", 4, "beyond the boundary"],
+        [5, 1, "-", "-", "-", "-", "epoch 1: the loss is nan"],
+    ]
+
+
+def test_the_space_names_long_choices_as_the_pictures_do():
+    rows = {row[0]: row[1:] for row in page._space_table(a_summary()).rows}
+    assert rows["train.lr"][:3] == ["0.001 to 0.02, log", "-", "0.004"]
+    assert rows["train.schedule.every"][:4] == ["2 to 8", "train.schedule.kind is step", "-", "3"]
+    assert rows["net"][0].startswith('#1 {"strides": [4], "widths": [32]} | #2 {')
+    assert rows["net"][2] == "#1"
+
+
+def test_choices_that_are_numbers_stand_in_the_order_of_their_size():
+    space = {"train.batch_size": {"choices": [128, 32, 64]}}
+    trials = [a_trial(0, 1290.0, params={"train.batch_size": 32})]
+    assert page._space_table(a_summary(trials, space=space)).rows[0][1] == "32 | 64 | 128"
+    parameter = page._parameter("train.batch_size", space["train.batch_size"], trials)
+    assert parameter.categories[int(parameter.taken[0])] == "32"
+
+
+def test_the_regret_is_told_with_the_thresholds(tmp_path):
+    text = without_pictures(written(a_summary([], confirmed=None), tmp_path))
+    assert "regret of the study is 0.41 per 20k" in text
+    assert [number in text for number in ("229.01", "228.60", "231.80")] == [True] * 3
+
+
+# --- drawings ---------------------------------------------------------------------------------
+
+
+def trials_of(values, states):
+    return drawings.Trials(np.arange(len(values)), np.array(values), np.array(states))
+
+
+def test_the_line_of_the_best_leaves_out_pruned_trials():
+    trials = trials_of(
+        [1290.0, 1100.0, 1250.0, np.nan, 1270.0],
+        ["complete", "pruned", "carried", "failed", "complete"],
+    )
+    axes = drawings.history(trials, base=0).axes[0]
+    line = next(line for line in axes.lines if line.get_label() == "best so far")
+    assert line.get_xdata().tolist() == [0, 2, 4, 5]
+    assert line.get_ydata().tolist() == [1290, 1250, 1250, 1250]
+    assert "base: 1,290" in {line.get_label() for line in axes.lines}
+
+
+def test_values_far_above_the_least_are_drawn_in_a_band_without_numbers():
+    trials = trials_of([1000.0, 1499.0, 20000.0], ["complete"] * 3)
+    axes = drawings.history(trials, base=None).axes[0]
+    drawn = next(line for line in axes.lines if line.get_label() == "complete").get_ydata()
+    assert drawn.tolist()[:2] == [1000, 1499]
+    assert 1500 < drawn[2] < axes.get_ylim()[1]
+    assert max(axes.get_yticks()) <= 1500
+
+
+def test_states_differ_by_shape_and_pruned_ones_are_hollow():
+    shapes = {mark["marker"] for mark in drawings.MARKS.values()}
+    assert len(shapes) == len(drawings.MARKS)
+    assert drawings.MARKS["pruned"]["markerfacecolor"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (1e-3, 0.2, [0.001, 0.01, 0.1]),
+        (1e-3, 2e-2, [0.001, 0.003, 0.01]),
+        (3.0, 7.0, [3, 4, 5, 6, 7]),
+        (1e-8, 1.0, [1e-8, 1e-6, 1e-4, 1e-2, 1]),
+        (0.91, 0.99, [0.91, 0.99]),
+    ],
+)
+def test_log_axes_have_a_few_round_ticks(low, high, ticks):
+    assert drawings.log_ticks(low, high) == pytest.approx(ticks)
+
+
+def test_labels_are_spread_apart_in_their_order():
+    heights = np.array([5.0, 1.0, 1.1, 1.0])
+    apart = drawings.spread_apart(heights, 1.0)
+    assert np.diff(np.sort(apart)).min() >= 1 - 1e-12
+    assert np.argsort(apart, kind="stable").tolist() == [1, 3, 2, 0]
+    assert apart.mean() == pytest.approx(heights.mean())
+    assert drawings.spread_apart(np.array([9.0, 1.0]), 1.0).tolist() == [9, 1]
