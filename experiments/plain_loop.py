@@ -27,12 +27,13 @@ from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import row_costs
 from hbcomp.scoring.paired import paired_difference
 from hbcomp.system.config import read_toml, validate
+from hbcomp.system.environment import n_cores
 from hbcomp.training.augment import AugmentConfig
-from hbcomp.training.device import ComputeConfig, choose_compute, n_cores
-from hbcomp.training.engine import train_epochs
+from hbcomp.training.device import ComputeConfig, choose_compute
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import train_epochs
 
 HERE = "experiments/quickstart/config.toml"
 # The reference net has 60 times the parameters: fewer epochs, and a rate it can bear.

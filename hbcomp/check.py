@@ -28,10 +28,10 @@ def check(
 
     Example: hbcomp check submissions/mine.csv --test testA.csv
     """
+    from hbcomp.experiment.origin import Asked, answered_by, sample
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions.files import check_submission, read_submission
     from hbcomp.submissions.ledger import read_ledger
-    from hbcomp.submissions.origin import Asked, answered_by, sample
     from hbcomp.system.errors import InputError
 
     asked = Asked(test, id_column, signal_column)

@@ -47,9 +47,9 @@ def import_oof(
     Example: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
     """
     from hbcomp.blending import import_probs as importing
+    from hbcomp.blending.import_probs import Files
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
-    from hbcomp.outside import Files
     from hbcomp.system.config import as_assignments
 
     files = as_assignments({"data.train": train, "data.test": test_data})

@@ -21,10 +21,10 @@ def score(
 
     Example: hbcomp score submissions/quickstart.csv
     """
-    from hbcomp.data.truth import read_truth
+    from hbcomp.data.tables import read_truth
+    from hbcomp.experiment.origin import SAMPLE, sample
     from hbcomp.scoring.metrics import describe
     from hbcomp.submissions.files import read_submission
-    from hbcomp.submissions.origin import SAMPLE, sample
     from hbcomp.system.errors import InputError
 
     submission = read_submission(file)

@@ -40,13 +40,15 @@ def submit(
 
     Example: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
     """
+    from functools import partial
+
+    from hbcomp.experiment.origin import Asked, answered_by
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions import submit as sending
-    from hbcomp.submissions.origin import Asked
 
     return sending.submit(
         file,
-        Asked(test, id_column, signal_column),
+        partial(answered_by, asked=Asked(test, id_column, signal_column)),
         per_day,
         FOLDER,
         cli.console,

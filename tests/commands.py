@@ -138,7 +138,7 @@ def _arm(strike, kill):
     setattr(module, strike.function, _striking(getattr(module, strike.function), strike, kill))
 
 
-def _work(strike, marker, job, seat):
+def _work(strike, marker, job, slot):
     def kill_first(pid, number):
         with suppress(FileExistsError):
             marker.touch(exist_ok=False)  # so only one of them strikes, whoever comes first
@@ -147,7 +147,7 @@ def _work(strike, marker, job, seat):
     module = import_module("hbcomp.tuning.search")
     if not marker.exists():
         _arm(strike, kill_first)
-    return module.work(job, seat)
+    return module.work(job, slot)
 
 
 def _striking(function, strike, kill):

@@ -11,6 +11,7 @@ from commands import Strike, run_hbcomp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hbcomp.blending.import_probs import Files, read_imported, read_probs
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import Data
 from hbcomp.data.reader import read_dataset
@@ -23,7 +24,6 @@ from hbcomp.experiment.predictions import (
     have_same_folds,
     write_probs_csv,
 )
-from hbcomp.outside import Files, read_imported, read_probs
 from hbcomp.system.errors import InputError
 
 K = 3

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from sklearn.neighbors import NearestNeighbors
 
-NONE = -1  # in place of a row, at an infinite distance, where there are too few
+from hbcomp.scoring.confusions import NONE
 
 
 def nearest_rows(

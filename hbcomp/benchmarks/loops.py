@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from hbcomp.training.device import n_cores, synchronize
+from hbcomp.system.environment import n_cores
+from hbcomp.training.device import synchronize
 from hbcomp.training.loader import Beats
 
 

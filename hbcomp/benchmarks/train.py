@@ -29,12 +29,13 @@ from hbcomp.benchmarks.timing import (
 from hbcomp.nets.registry import build_net, config_class, count_parameters
 from hbcomp.reporting.pages import Table
 from hbcomp.system.command import console
+from hbcomp.system.environment import n_cores
 from hbcomp.training.augment import AugmentConfig
-from hbcomp.training.device import Compute, ComputeConfig, choose_compute, n_cores
-from hbcomp.training.engine import train_epochs
+from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 from hbcomp.training.loader import Beats, put_beats
 from hbcomp.training.optim import StepDecay, TrainConfig
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import train_epochs
 
 BATCH_SIZE = 256  # the reference's
 LR = 1e-3  # that of torch's plain Adam

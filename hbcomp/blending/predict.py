@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from rich.console import Console
 
+from hbcomp.blending.import_probs import read_probs, rounding
 from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.crossval.predict import probs_of_folds
@@ -15,7 +16,6 @@ from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.report import read_report
-from hbcomp.outside import read_probs, rounding
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.system.config import validate

@@ -23,8 +23,8 @@ from joblib.externals.loky.process_executor import (
 from torch import Tensor, nn
 
 import hbcomp
-from hbcomp.arrangement import Arrangement, arrange
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
+from hbcomp.crossval.resources import Arrangement, arrange
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.load import Data, load_data
@@ -41,16 +41,17 @@ from hbcomp.scoring.decision import Half
 from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.transfer import choose_safe_rule
 from hbcomp.system.command import USERS_TO_MEND, console, deafened, hushed_tracker
+from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.progress import Emit, FoldProgress, Relay, relayed, show_folds
 from hbcomp.system.stopwatch import Stopwatch
-from hbcomp.training.device import Compute, choose_compute, n_cores
-from hbcomp.training.engine import DivergedError, Epoch, train_epochs
+from hbcomp.training.device import Compute, choose_compute
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.inputs import Inputs, fit_inputs
 from hbcomp.training.loader import Beats, put_beats
 from hbcomp.training.pseudo import PseudoLabels
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import DivergedError, Epoch, train_epochs
 
 
 @dataclass(frozen=True)

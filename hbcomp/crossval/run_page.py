@@ -30,9 +30,8 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
-from hbcomp.system.environment import processor
+from hbcomp.system.environment import n_cores, processor
 from hbcomp.system.files import write_text
-from hbcomp.training.device import n_cores
 
 
 def summarise(

@@ -162,3 +162,6 @@ def weighted_mean_floor(stack: Stack, labels: Int[np.ndarray, " n"]) -> Float64[
     is_right = np.any([each[np.arange(len(labels)), labels] > 0 for each in answers], axis=0)
     is_lost = np.all(answers, axis=0).any(axis=1)
     return np.where(is_right, 0.0, np.where(is_lost, 2.0, 1.0))
+
+
+NONE = -1  # in place of a row, at an infinite distance, where there are too few

@@ -1,7 +1,7 @@
 """What happens to a submission after it is written: sent by hand, and scored by the leaderboard."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 from rich.console import Console
 
 from hbcomp.scoring.disagreement import changes
@@ -16,12 +17,24 @@ from hbcomp.submissions import ledger
 from hbcomp.submissions.differences import in_words
 from hbcomp.submissions.files import Submission, align, by_hand, check_submission, read_submission
 from hbcomp.submissions.ledger import Entries, Entry
-from hbcomp.submissions.origin import Answered, Asked, answered_by
 from hbcomp.system.errors import InputError, did_you_mean, similar_names
 
 ROUNDING = 0.5  # of a leaderboard that shows whole numbers
 HASH = re.compile(r"[0-9a-f]{6,64}")
 Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """The ids that a submission must have, in their order, and the name of their column."""
+
+    ids: Shaped[np.ndarray, " n"]
+    id_column: str
+    source: str
+
+
+# From a submission and the ledger to the rows that it answers; None where nobody knows them.
+FindAnswered = Callable[[Path, Entries], Answered | None]
 
 
 @dataclass(frozen=True)
@@ -217,7 +230,7 @@ def score_in_words(entry: Entry) -> str:
 
 def submit(
     text: str,
-    asked: Asked,
+    find_answered: FindAnswered,
     per_day: int | None,
     folder: Path,
     console: Console,
@@ -227,11 +240,12 @@ def submit(
 ) -> Numbers:
     """Check a content for the last time, compare it with what was sent, and mark it as sent.
 
-    The ids must be those of the test file that is named, or else of that of the experiment which
-    wrote the content. Where neither is known, a file that was made by hand is refused.
+    The ids must be those that `find_answered` finds. Where it finds none, a file that was made by
+    hand is refused.
     """
     _check_folder(folder)
-    answered = _answered(find_named(text, folder, is_by_hand=is_by_hand), asked)  # may take seconds
+    named = find_named(text, folder, is_by_hand=is_by_hand)
+    answered = _answered(named, find_answered)  # reads the test file: seconds
     with _locked(folder):
         named = find_named(text, folder, is_by_hand=is_by_hand)
         if named.path is None:
@@ -263,10 +277,10 @@ def submit(
     }
 
 
-def _answered(named: Named, asked: Asked) -> Answered | None:
+def _answered(named: Named, find_answered: FindAnswered) -> Answered | None:
     if named.path is None:
         return None
-    answered = answered_by(named.path, named.entries, asked)
+    answered = find_answered(named.path, named.entries)
     if answered is None and named.entry.source == ledger.BY_HAND:
         raise InputError(
             f"{named.path}: it was made by hand, and no experiment here wrote a file of that name, "

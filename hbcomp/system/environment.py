@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 
 import hbcomp
-from hbcomp.training.device import n_cores
 
 
 def machine() -> dict[str, Any]:
@@ -47,3 +47,8 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def n_cores() -> int:
+    """Return the number of cores this process may use, by its affinity and a container's quota."""
+    return int(joblib.cpu_count())

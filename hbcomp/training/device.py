@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import joblib
 import torch
 from pydantic import Field
 
 from hbcomp.system.config import Section
+from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -91,11 +91,6 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: in
         engine=_choose_engine(config.engine, device),
         n_together=config.n_together or 1,
     )
-
-
-def n_cores() -> int:
-    """Return the number of cores this process may use, by its affinity and a container's quota."""
-    return int(joblib.cpu_count())
 
 
 def synchronize(device: torch.device) -> None:

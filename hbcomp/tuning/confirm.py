@@ -13,12 +13,13 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.crossval.resources import Slot
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.system.command import console
-from hbcomp.system.workers import Seat, crew
+from hbcomp.system.workers import worker_pool
 from hbcomp.tuning.trial import RULES, Costs, Ground, fold_costs, pack, resident, unpack
 
 BASE = "base"
@@ -69,19 +70,19 @@ class Confirmed:
     difference: Difference
 
 
-def work(job: FoldJob, seat: Seat) -> str:
+def work(job: FoldJob, slot: Slot) -> str:
     """Return the packed costs of the job's held-out rows."""
     ground = job.ground
-    here = resident(ground.base.data, ground.fingerprint, seat.compute.device)
+    here = resident(ground.base.data, ground.fingerprint, slot.compute.device)
     folds = make_folds(job.config.folds, here.train, job.seed)
     *_, costs = fold_costs(
-        job.config, here.beats, folds, job.fold, RULES[ground.rule], seat.compute
+        job.config, here.beats, folds, job.fold, RULES[ground.rule], slot.compute
     )
     return pack(costs)
 
 
 def confirm(
-    study: optuna.Study, ground: Ground, n_folds: int, seats: Sequence[Seat], n_best: int
+    study: optuna.Study, ground: Ground, n_folds: int, slots: Sequence[Slot], n_best: int
 ) -> Confirmed | None:
     """Train the best `n_best` trials and the base on fresh seeds, as far as that is not stored.
 
@@ -92,11 +93,11 @@ def confirm(
         return None
     pick, measure = ground.seed + PICK, ground.seed + MEASURE
     configs = {BASE: ground.base} | {_name(trial): _config(trial, ground) for trial in best}
-    _train(study, ground, configs, pick, n_folds, seats)
+    _train(study, ground, configs, pick, n_folds, slots)
     costs = {name: _costs(study, name, pick, n_folds) for name in configs}
     winner = min(best, key=lambda trial: costs[_name(trial)].sum())
     finalists = {name: configs[name] for name in (BASE, _name(winner))}
-    _train(study, ground, finalists, measure, n_folds, seats)
+    _train(study, ground, finalists, measure, n_folds, slots)
     ours, theirs = (_costs(study, name, measure, n_folds) for name in (_name(winner), BASE))
     return Confirmed(
         seeds=(pick, measure),
@@ -132,7 +133,7 @@ def _train(
     configs: Mapping[str, Config],
     seed: int,
     n_folds: int,
-    seats: Sequence[Seat],
+    slots: Sequence[Slot],
 ) -> None:
     stored = study.user_attrs
     jobs = [
@@ -142,9 +143,9 @@ def _train(
         if (job := FoldJob(ground, name, config, seed, fold)).key not in stored
     ]
     while jobs:
-        with crew(seats, work) as workers:
+        with worker_pool(slots, work) as workers:
             for done in workers.done(iter(jobs)):
-                if done.death is None:
+                if done.exit is None:
                     # Stored at once: a killed command trains no fold twice.
                     study.set_user_attr(done.job.key, done.result)
                     jobs.remove(done.job)

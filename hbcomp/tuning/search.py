@@ -10,9 +10,10 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.crossval.resources import Slot
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.system.command import console
-from hbcomp.system.workers import Seat, crew
+from hbcomp.system.workers import worker_pool
 from hbcomp.tuning.storage import join_study, n_finished, open_storage, usable
 from hbcomp.tuning.trial import (
     STOPPED,
@@ -54,14 +55,14 @@ class TrialJob:
     worker: str
 
 
-def work(job: TrialJob, seat: Seat) -> None:
+def work(job: TrialJob, slot: Slot) -> None:
     """Run one trial of the study."""
     ground = job.ground
-    here = resident(ground.base.data, ground.fingerprint, seat.compute.device)
+    here = resident(ground.base.data, ground.fingerprint, slot.compute.device)
     with usable(job.place.url, job.place.run):
         study = _joined(job.place, ground.seed)
         study.optimize(
-            lambda trial: run_trial(trial, ground, here, seat.compute, job.worker), n_trials=1
+            lambda trial: run_trial(trial, ground, here, slot.compute, job.worker), n_trials=1
         )
 
 
@@ -69,7 +70,7 @@ def search(
     study: optuna.Study,
     ground: Ground,
     place: Place,
-    seats: Sequence[Seat],
+    slots: Sequence[Slot],
     n_trials: int,
     timeout: float | None,
 ) -> None:
@@ -92,7 +93,7 @@ def search(
             yield job
 
     try:
-        with crew(seats, work) as workers:
+        with worker_pool(slots, work) as workers:
             has_more = True
             # A round ends early by as many trials as died in it.
             while has_more and n_finished(study) < n_trials:
@@ -100,8 +101,8 @@ def search(
                 for done in workers.done(jobs()):
                     has_more = True
                     running.remove(done.job.worker)
-                    if done.death is not None:
-                        console.print(f"a worker died ({done.death}); its trial is queued again")
+                    if done.exit is not None:
+                        console.print(f"a worker died ({done.exit}); its trial is queued again")
                         retry(study, {done.job.worker})
                     _tell(study, told, n_trials)
     except KeyboardInterrupt:

@@ -22,11 +22,11 @@ from hbcomp.scoring.pruning import Race, Verdict
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.training.device import Compute
-from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.inputs import fit_inputs
 from hbcomp.training.loader import Beats, put_beats
 from hbcomp.training.state import Member
+from hbcomp.training.step import DivergedError, train_epochs
 from hbcomp.tuning.search_space import Params, Space
 
 # Fixed rules only, so that a trial is not paid for soft probabilities; and with answers of 0 and 1,

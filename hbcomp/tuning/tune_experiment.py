@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.crossval.loop import Material, load_material
+from hbcomp.crossval.resources import Slot, slots_for
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
@@ -22,11 +23,10 @@ from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.reporting.pages import print_table
 from hbcomp.system.command import Interrupted, console
 from hbcomp.system.config import to_toml
-from hbcomp.system.environment import machine
+from hbcomp.system.environment import machine, n_cores
 from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import write_text
-from hbcomp.system.workers import Seat, seats_for
-from hbcomp.training.device import choose_compute, n_cores
+from hbcomp.training.device import choose_compute
 from hbcomp.tuning.confirm import Confirmed, confirm, to_json
 from hbcomp.tuning.search import Place, retry, search
 from hbcomp.tuning.search_space import Space
@@ -174,15 +174,15 @@ def _binding(ground: Ground, material: Material) -> dict[str, str]:
 def _work(
     study: optuna.Study, asked: Asked, ground: Ground, material: Material, wish: Wish
 ) -> Confirmed | None:
-    seats = _seats(asked.config, wish.n_jobs, material.n_folds)
+    slots = _slots(asked.config, wish.n_jobs, material.n_folds)
     place = Place(wish.url, asked.run, study.study_name, wish.n_jobs)
-    search(study, ground, place, seats, wish.n_trials, wish.timeout)
+    search(study, ground, place, slots, wish.n_trials, wish.timeout)
     if not wish.n_best:
         return None
-    return confirm(study, ground, material.n_folds, seats, wish.n_best)
+    return confirm(study, ground, material.n_folds, slots, wish.n_best)
 
 
-def _seats(config: Config, n_jobs: int, n_folds: int) -> list[Seat]:
+def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
     # The threads of `cv`, whatever the number of jobs: a configuration scores the same in both.
     compute = choose_compute(
         config.compute, is_compute_bound=config.net.is_compute_bound, n_folds=n_folds
@@ -193,7 +193,7 @@ def _seats(config: Config, n_jobs: int, n_folds: int) -> list[Seat]:
         f"{n_jobs} job{'s' * (n_jobs > 1)} on {compute.device} in {compute.precision}, "
         f"{compute.threads} each ({compute.reason})"
     )
-    return seats_for(compute, n_jobs)
+    return slots_for(compute, n_jobs)
 
 
 def summarise(

@@ -16,9 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbcomp.analysis import leaderboard
-from hbcomp.analysis.leaderboard import COLUMNS, write_leaderboard
+from hbcomp.analysis.leaderboard import (
+    COLUMNS,
+    Standing,
+    against_best,
+    rank,
+    read_standings,
+    write_leaderboard,
+)
 from hbcomp.comparing import standings
-from hbcomp.comparing.standings import Standing, against_best, rank, read_standings
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report

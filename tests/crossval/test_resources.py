@@ -1,23 +1,193 @@
+"""How the folds of a run share the machine, without a run."""
+
+import re
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 
+from hbcomp.crossval import resources
 from hbcomp.crossval.resources import (
     MEMORY_SHARE,
     MOST_TOGETHER,
     WORKER_SECONDS,
+    Arrangement,
     Work,
+    arrange,
     fastest,
     fewest_seconds,
     most_together,
     seconds_per_step,
 )
 from hbcomp.data.synthetic import make_beats
+from hbcomp.experiment import folder
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, ComputeConfig
 from hbcomp.training.loader import put_beats
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.state import Member, Recipe
+
+CPU = Compute("cpu", "fp32", 1, "tests")
+
+
+@pytest.fixture
+def beats():
+    dataset = make_beats(n=40, t=16)
+    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that began on a GPU this machine lacks, with three threads."""
+    run = RunFolder(tmp_path)
+    first = Compute("cuda:63", "fp32", 3, "tests")
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    return run
+
+
+def arranged(run, beats, n_nets=5, n_jobs=None, **keys):
+    members = [Member(torch.arange(32), (0, fold)) for fold in range(n_nets)]
+    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, 5, n_jobs)
+
+
+def have_cores(monkeypatch, n):
+    """Let this machine have `n` cores."""
+    for module in ("hbcomp.crossval.resources", "hbcomp.training.device"):
+        monkeypatch.setattr(f"{module}.n_cores", lambda: n)
+
+
+def take_seconds(monkeypatch, seconds):
+    """Let every step that is measured take so long."""
+    monkeypatch.setattr("hbcomp.crossval.resources.seconds_per_step", lambda *_: seconds)
+
+
+def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begun, beats, capsys):
+    compute = arranged(begun, beats).compute
+    assert compute.n_threads == 3
+    assert compute.device in {"cpu", "cuda", "mps"}
+    assert "device cuda:63 before" in capsys.readouterr().err
+
+
+def test_a_run_that_continues_as_it_began_says_so(tmp_path, beats, capsys, monkeypatch):
+    have_cores(monkeypatch, 4)
+    take_seconds(monkeypatch, 10.0)
+    run = RunFolder(tmp_path)
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
+    how = arranged(run, beats, device="cpu")
+    assert how == Arrangement(replace(CPU, reason="as this run began"), n_jobs=4)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_continued_run_does_what_it_is_told(begun, beats):
+    how = arranged(begun, beats, n_jobs=3, device="cpu", n_threads=1, precision="bf16")
+    compute = how.compute
+    assert (compute.device, compute.n_threads, compute.precision) == ("cpu", 1, "bf16")
+    assert how.n_jobs == 3
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "n_threads", "expected"),
+    [(None, 3, (1, 3)), (2, None, (2, 1)), (2, 3, (2, 3))],
+)
+def test_jobs_and_threads_that_are_named_are_taken(
+    tmp_path, beats, monkeypatch, n_jobs, n_threads, expected
+):
+    have_cores(monkeypatch, 8)
+    how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu", n_threads=n_threads)
+    assert (how.n_jobs, how.compute.n_threads) == expected
+
+
+@pytest.mark.parametrize(("n_cores", "n_threads"), [(2, 1), (6, 1), (16, 3)])
+def test_no_measurement_and_no_number_of_jobs_decides_the_threads(
+    tmp_path, beats, monkeypatch, n_cores, n_threads
+):
+    have_cores(monkeypatch, n_cores)
+    found = {}
+    for seconds in (1e-9, 10.0):
+        take_seconds(monkeypatch, seconds)
+        for n_jobs in (None, 1, 2):
+            how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu")
+            assert how.compute.n_threads == n_threads
+            found[seconds, n_jobs] = how.n_jobs
+    # Measured is how many train at once; what is asked for is taken.
+    assert [found[seconds, None] for seconds in (1e-9, 10.0)] == [1, min(n_cores, 5)]
+    assert [found[1e-9, n_jobs] for n_jobs in (1, 2)] == [1, 2]
+
+
+def test_a_further_seed_does_not_change_the_threads(tmp_path, beats, monkeypatch):
+    have_cores(monkeypatch, 16)
+    take_seconds(monkeypatch, 10.0)
+    of_seeds = [arranged(RunFolder(tmp_path), beats, n_nets=n, device="cpu") for n in (5, 10)]
+    assert [(how.n_jobs, how.compute.n_threads) for how in of_seeds] == [(5, 3), (5, 3)]
+
+
+def test_a_net_that_is_left_of_several_gets_the_threads_of_the_others(tmp_path, beats, monkeypatch):
+    have_cores(monkeypatch, 4)
+    run = RunFolder(tmp_path)
+    first = arranged(run, beats, device="cpu", n_jobs=1).compute
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    left = arranged(run, beats, n_nets=1, device="cpu")
+    assert (left.n_jobs, left.compute.n_threads) == (1, first.n_threads)
+
+
+def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
+    tmp_path, beats, monkeypatch
+):
+    on_gpu = replace(CPU, device="cuda", engine="graph")
+    monkeypatch.setattr(resources, "choose_compute", lambda *_, **__: on_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    asked = []
+
+    def fake(_recipe, _beats, members, compute):
+        asked.append(len(members))
+        return replace(compute, n_together=5)
+
+    monkeypatch.setattr(resources, "choose_together", fake)
+    how = arranged(RunFolder(tmp_path), beats)
+    assert (how.n_jobs, how.compute.n_together) == (1, 5)
+    assert asked == [5]
+    # Named by the user, or several processes on the GPU: nothing is measured.
+    arranged(RunFolder(tmp_path), beats, n_together=2)
+    arranged(RunFolder(tmp_path), beats, n_jobs=3)
+    assert len(asked) == 1
+
+
+def test_a_continued_run_keeps_its_engine_unless_told_otherwise(
+    tmp_path, beats, capsys, monkeypatch
+):
+    have_cores(monkeypatch, 1)
+    run = RunFolder(tmp_path)
+    first = replace(CPU, engine="compile")
+    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    assert arranged(run, beats, device="cpu").compute.engine == "compile"
+    assert capsys.readouterr().err == ""
+    assert arranged(run, beats, device="cpu", engine="eager").compute.engine == "eager"
+    assert "engine compile before, eager now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('precision = "fp12"', "compute.precision: Input should be 'fp32', 'tf32' or 'bf16'"),
+        ('n_threads = "two"', "compute.n_threads: Input should be a valid integer"),
+    ],
+)
+def test_a_damaged_run_toml_is_refused_by_its_key(begun, beats, line, message):
+    key = line.split(" ")[0]
+    text = begun.run_file.read_text()
+    begun.run_file.write_text(re.sub(rf"(?m)^{key} = .*$", line, text))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        arranged(begun, beats)
+    assert str(error.value).startswith(f"{begun.run_file}: ")
+
+
+def test_what_an_older_version_wrote_of_its_layout_is_ignored(begun, beats):
+    begun.run_file.write_text(begun.run_file.read_text() + 'layout = "stacked"\n')
+    assert arranged(begun, beats).compute.n_threads == 3
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hbcomp.data import Data, DataConfig, load_data, load_sample, make_beats
 from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.sample import BUNDLED
 from hbcomp.data.synthetic import write_competition_csv
-from hbcomp.data.truth import read_truth
+from hbcomp.data.tables import read_truth
 from hbcomp.system.errors import InputError
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hbcomp.analysis.leaderboard import read_standings
 from hbcomp.blending.import_probs import _admit
-from hbcomp.comparing.standings import read_standings
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.report import read_report

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
+from hbcomp.blending.import_probs import read_probs
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
@@ -27,7 +28,6 @@ from hbcomp.experiment.folder import RunFolder, load_fold, read_run
 from hbcomp.experiment.manifest import manifest_text, read_manifest
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import read_report
-from hbcomp.outside import read_probs
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, Entry, read_ledger
 from hbcomp.tuning.search_space import read_space

@@ -17,10 +17,10 @@ from hbcomp.nets.wide import WideConfig
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.engine import train_epochs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import train_epochs
 
 # Small versions where the configuration allows it; every net of the registry must be here.
 SMALL = {

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
+from hbcomp.crossval.resources import Slot, slots_for
 from hbcomp.system import workers as crews
 from hbcomp.system.errors import InputError
-from hbcomp.system.workers import MAX_DEATHS, Done, Seat, crew, seats_for
+from hbcomp.system.workers import MAX_EXITS, Done, worker_pool
 from hbcomp.training.device import Compute
 
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -14,7 +15,7 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 TIMEOUT = 60
 
 
-def work(job, seat):
+def work(job, slot):
     """Return who did the job; a worker that is told to, dies of it."""
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -22,15 +23,15 @@ def work(job, seat):
         raise InputError("this job is wrong")
     if job == "listen":
         return signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    return job, seat.number, os.getpid()
+    return job, slot.number, os.getpid()
 
 
-def seats(n):
-    return seats_for(CPU, n)
+def slots(n):
+    return slots_for(CPU, n)
 
 
 def test_one_seat_does_its_jobs_in_order_in_this_very_process():
-    with crew(seats(1), work) as workers:
+    with worker_pool(slots(1), work) as workers:
         done = list(workers.done(iter("abc")))
     assert done == [Done(job, (job, 0, os.getpid())) for job in "abc"]
 
@@ -43,7 +44,7 @@ def test_with_one_seat_a_job_is_taken_only_when_the_one_before_is_done():
             taken.append(job)
             yield job
 
-    with crew(seats(1), work) as workers:
+    with worker_pool(slots(1), work) as workers:
         for n_done, _ in enumerate(workers.done(jobs()), start=1):
             assert len(taken) == n_done
 
@@ -51,7 +52,7 @@ def test_with_one_seat_a_job_is_taken_only_when_the_one_before_is_done():
 @pytest.fixture(scope="module")
 def two():
     """Return two workers; starting them takes longer than what they do here."""
-    with crew(seats(2), work) as workers:
+    with worker_pool(slots(2), work) as workers:
         yield workers
 
 
@@ -70,12 +71,12 @@ def test_two_seats_do_every_job_once_and_take_the_next_only_when_one_is_free(two
         found.append(done)
     assert taken == list(range(7))
     assert sorted(done.job for done in found) == taken
-    assert not any(done.death for done in found)
+    assert not any(done.exit for done in found)
     assert all(done.result[0] == done.job for done in found)
-    # Each seat has one process, and it is not this one.
-    of_seat = {done.result[1:] for done in found}
-    assert len({seat for seat, _ in of_seat}) == len(of_seat)
-    assert os.getpid() not in {pid for _, pid in of_seat}
+    # Each slot has one process, and it is not this one.
+    of_slot = {done.result[1:] for done in found}
+    assert len({slot for slot, _ in of_slot}) == len(of_slot)
+    assert os.getpid() not in {pid for _, pid in of_slot}
 
 
 def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_their_start(two):
@@ -84,11 +85,11 @@ def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_their_start(two):
 
 
 def test_a_killed_worker_takes_only_its_job_with_it_and_a_new_one_sits_down(two):
-    assert len(list(two.done(iter(["e", "f"])))) == 2  # now both seats are taken
+    assert len(list(two.done(iter(["e", "f"])))) == 2  # now both slots are taken
     before = {pid for pool in two._pools.values() for pid in pool._processes}
     found = list(two.done(iter(["a", "die", "b", "c", "d"])))
-    assert [done.job for done in found if done.death] == ["die"]
-    assert sorted(done.job for done in found if not done.death) == list("abcd")
+    assert [done.job for done in found if done.exit] == ["die"]
+    assert sorted(done.job for done in found if not done.exit) == list("abcd")
     after = {pid for pool in two._pools.values() for pid in pool._processes}
     assert len(before & after) == 1, "the other worker lives on"
 
@@ -104,7 +105,7 @@ class BrokenPool(crews.ProcessPoolExecutor):
     def __init__(self, **_):
         pass  # no process is needed
 
-    def submit(self, function, job, seat):
+    def submit(self, function, job, slot):
         future = crews.Future()
         if job == "die":
             future.set_exception(crews.BrokenProcessPool("gone"))
@@ -118,11 +119,11 @@ class BrokenPool(crews.ProcessPoolExecutor):
 
 def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
     monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
-    deaths = ["die"] * MAX_DEATHS
+    exits = ["die"] * MAX_EXITS
     found = []
-    with crew(seats(2), work) as workers, pytest.raises(InputError) as error:
-        found.extend(workers.done(iter(deaths)))
-    assert found == [Done("die", death="gone")] * (MAX_DEATHS - 1)
+    with worker_pool(slots(2), work) as workers, pytest.raises(InputError) as error:
+        found.extend(workers.done(iter(exits)))
+    assert found == [Done("die", exit="gone")] * (MAX_EXITS - 1)
     assert str(error.value) == (
         "5 workers in a row were killed, probably for lack of memory; what was finished is kept; "
         "try fewer --jobs (now 2)"
@@ -132,9 +133,9 @@ def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
 def test_deaths_are_in_a_row_across_calls_and_a_finished_job_ends_the_row(monkeypatch):
     monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
     monkeypatch.setattr(crews, "wait", lambda running, **_: wait_for_first(running))
-    almost = ["die"] * (MAX_DEATHS - 1)
-    with crew(seats(2), work) as workers:
-        assert len(list(workers.done(iter([*almost, "a", *almost])))) == 2 * MAX_DEATHS - 1
+    almost = ["die"] * (MAX_EXITS - 1)
+    with worker_pool(slots(2), work) as workers:
+        assert len(list(workers.done(iter([*almost, "a", *almost])))) == 2 * MAX_EXITS - 1
         with pytest.raises(InputError, match="5 workers in a row were killed"):
             list(workers.done(iter(["die"])))
 
@@ -170,5 +171,5 @@ def wait_until(is_so):
 def test_several_gpus_are_dealt_out_in_turn(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     cuda = Compute("cuda", "fp32", 1, "tests")
-    assert [seat.compute.device for seat in seats_for(cuda, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert seats_for(CPU, 2) == [Seat(0, CPU), Seat(1, CPU)]
+    assert [slot.compute.device for slot in slots_for(cuda, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert slots_for(CPU, 2) == [Slot(0, CPU), Slot(1, CPU)]

@@ -6,11 +6,10 @@ import pytest
 import torch
 from fake_cuda import FakeCuda, OnCpu
 
-from hbcomp.arrangement import arrange
 from hbcomp.benchmarks import roofline, train
 from hbcomp.benchmarks.train import measure_net, recipe_of
 from hbcomp.crossval import resources as pilot
-from hbcomp.crossval.resources import choose_together
+from hbcomp.crossval.resources import arrange, choose_together
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -19,12 +18,11 @@ from hbcomp.system.environment import machine
 from hbcomp.training import step
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig, choose_compute
-from hbcomp.training.engine import train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.state import Member, Recipe
-from hbcomp.training.step import N_EAGER_STEPS, GraphSteps
+from hbcomp.training.step import N_EAGER_STEPS, GraphSteps, train_epochs
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a real GPU is there")
 RECIPE = Recipe(

@@ -7,11 +7,11 @@ from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import draw_order, n_batches, put_beats
 from hbcomp.training.optim import StepDecay, TrainConfig
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import DivergedError, train_epochs
 
 CPU = Compute("cpu", "fp32", 1, "tests")
 TINY = ResNetConfig(widths=(4, 8), strides=(1, 2))

@@ -14,11 +14,11 @@ from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.engine import train_epochs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.pseudo import PseudoConfig, pseudo_labels, select
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import train_epochs
 
 CPU = Compute("cpu", "fp32", 1, "tests")
 RECIPE = Recipe(

@@ -7,10 +7,10 @@ from hbcomp.data.synthetic import make_beats
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.engine import train_epochs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.state import Member, Recipe
+from hbcomp.training.step import train_epochs
 
 CPU = Compute("cpu", "fp32", 1, "tests")
 NET = ResNetConfig(widths=(4, 8), strides=(1, 2), hidden=8)

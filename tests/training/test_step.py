@@ -15,11 +15,10 @@ from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig, choose_compute, synchronize
-from hbcomp.training.engine import make_lanes, take_step, train_epochs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.state import Member, Recipe
-from hbcomp.training.step import N_EAGER_STEPS, drawing_from
+from hbcomp.training.step import N_EAGER_STEPS, drawing_from, make_lanes, take_step, train_epochs
 
 # Whatever makes the host wait for a device.
 WAITS = {"aten::item", "aten::nonzero", "cudaStreamSynchronize", "cudaDeviceSynchronize"}

@@ -3,10 +3,11 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
+from hbcomp.crossval.resources import Slot
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.scoring.paired import paired_difference
-from hbcomp.system.workers import Done, Seat
+from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.tuning import confirm as confirming
 from hbcomp.tuning.confirm import BASE, MEASURE, PICK, best_trials, confirm, to_json
@@ -17,7 +18,7 @@ from hbcomp.tuning.trial import Ground, pack
 LR = FloatDistribution(1e-3, 1e-1)
 BASE_LR = Config().train.lr
 N_FOLDS, ROWS_OF_FOLD = 2, 100
-SEATS = [Seat(0, Compute("cpu", "fp32", 1, "tests"))]
+SLOTS = [Slot(0, Compute("cpu", "fp32", 1, "tests"))]
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_the_best_trials_are_different_complete_ones_without_the_base(study_of):
 
 def test_without_a_trial_beside_the_base_there_is_nothing_to_confirm(study_of, ground, trained):
     names = trained({})
-    assert confirm(study_of((BASE_LR, 1.0)), ground, N_FOLDS, SEATS, 3) is None
+    assert confirm(study_of((BASE_LR, 1.0)), ground, N_FOLDS, SLOTS, 3) is None
     assert names == []
 
 
@@ -99,7 +100,7 @@ def test_the_pick_is_made_on_one_fresh_seed_and_measured_on_another(study_of, gr
         ("trial 2", measure): 4,
     }
     names = trained(n_wrong)
-    found = confirm(study, ground, N_FOLDS, SEATS, 2)
+    found = confirm(study, ground, N_FOLDS, SLOTS, 2)
     assert sorted(names) == sorted(
         (name, seed, fold) for name, seed in n_wrong for fold in range(N_FOLDS)
     )
@@ -136,7 +137,7 @@ def test_a_base_that_was_no_trial_has_no_search_score(study_of, ground, trained)
     trained({(BASE, 7 + PICK): 1, (BASE, 7 + MEASURE): 1} | dict.fromkeys(
         [("trial 0", 7 + PICK), ("trial 0", 7 + MEASURE)], 2
     ))  # fmt: skip
-    found = to_json(confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SEATS, 1))
+    found = to_json(confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SLOTS, 1))
     assert found["base"] == {"search": None, "fresh": 400.0}
     assert found["winner"]["difference"] == 400.0, "a winner that loses is told as it is"
 
@@ -151,43 +152,43 @@ def test_stored_folds_are_not_trained_again(study_of, ground, trained, monkeypat
     names = trained(AnyCost())
     real, n_before = confirming.work, 3
 
-    def dying(job, seat):
+    def dying(job, slot):
         if len(names) == n_before:
             raise KeyboardInterrupt
-        return real(job, seat)
+        return real(job, slot)
 
     monkeypatch.setattr(confirming, "work", dying)
     with pytest.raises(KeyboardInterrupt):
-        confirm(study, ground, N_FOLDS, SEATS, 2)
+        confirm(study, ground, N_FOLDS, SLOTS, 2)
     monkeypatch.setattr(confirming, "work", real)
-    found = confirm(study, ground, N_FOLDS, SEATS, 2)
+    found = confirm(study, ground, N_FOLDS, SLOTS, 2)
     # Three configurations on the first seed and two on the second, each fold once.
     assert len(names) == len(set(names)) == (3 + 2) * N_FOLDS
-    assert to_json(confirm(study, ground, N_FOLDS, SEATS, 2)) == to_json(found)
+    assert to_json(confirm(study, ground, N_FOLDS, SLOTS, 2)) == to_json(found)
     assert len(names) == (3 + 2) * N_FOLDS
 
 
 def test_one_more_candidate_trains_only_its_own_folds(study_of, ground, trained):
     study = study_of((0.02, 10.0), (0.03, 20.0))
     names = trained(AnyCost())
-    confirm(study, ground, N_FOLDS, SEATS, 1)
+    confirm(study, ground, N_FOLDS, SLOTS, 1)
     n_before = len(names)
-    confirm(study, ground, N_FOLDS, SEATS, 2)
+    confirm(study, ground, N_FOLDS, SLOTS, 2)
     assert {name for name, _, _ in names[n_before:]} == {"trial 1"}
 
 
 def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, ground, trained, monkeypatch):
     names, n_deaths = trained(AnyCost()), iter([True, True])
-    real = confirming.crew
+    real = confirming.worker_pool
 
-    def mortal(seats, work):
-        workers = real(seats, work)
-        crew = workers.__enter__()
+    def mortal(slots, work):
+        workers = real(slots, work)
+        worker_pool = workers.__enter__()
 
         def done(jobs):
-            for each in type(crew).done(crew, jobs):
+            for each in type(worker_pool).done(worker_pool, jobs):
                 has_died = next(n_deaths, False)
-                yield Done(each.job, death="SIGKILL(-9)") if has_died else each
+                yield Done(each.job, exit="SIGKILL(-9)") if has_died else each
 
         class Mortal:
             def __enter__(self):
@@ -199,8 +200,8 @@ def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, ground, train
         Mortal.done = staticmethod(done)
         return Mortal()
 
-    monkeypatch.setattr(confirming, "crew", mortal)
-    found = confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SEATS, 1)
+    monkeypatch.setattr(confirming, "worker_pool", mortal)
+    found = confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SLOTS, 1)
     assert found.n_rows == N_FOLDS * ROWS_OF_FOLD
     assert len(names) == 4 * N_FOLDS + 2
     assert len(set(names)) == 4 * N_FOLDS
@@ -208,7 +209,7 @@ def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, ground, train
 
 def test_each_fold_that_ends_is_told_with_what_is_left(study_of, ground, trained, capsys):
     trained(AnyCost())
-    confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SEATS, 1)
+    confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SLOTS, 1)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "base on fresh seed 1007 fold 0: 400.0 per 20k, 3 folds left"
     assert lines[-1] == "trial 0 on fresh seed 1008 fold 1: 400.0 per 20k, 0 folds left"

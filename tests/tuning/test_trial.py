@@ -15,10 +15,10 @@ from hbcomp.scoring.pruning import Race
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
-from hbcomp.training.engine import DivergedError, train_epochs
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import put_beats
 from hbcomp.training.state import Member
+from hbcomp.training.step import DivergedError, train_epochs
 from hbcomp.tuning import trial as trials
 from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.trial import (

@@ -18,13 +18,14 @@ from commands import Strike, run_hbcomp
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
+from hbcomp.crossval.resources import Slot
 from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
 from hbcomp.system.errors import InputError
-from hbcomp.system.workers import Done, Seat
+from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.tuning import search as searching
 from hbcomp.tuning.search import Place, TrialJob, retry, search
@@ -477,9 +478,9 @@ def search_with(study, monkeypatch):
                     trial, has_died = begin(study, job.worker), dies(n_done)
                     if not has_died:
                         study.tell(trial, 1.0)
-                    yield Done(job, death="SIGKILL(-9)" if has_died else None)
+                    yield Done(job, exit="SIGKILL(-9)" if has_died else None)
 
-        monkeypatch.setattr(searching, "crew", lambda *_: nullcontext(Workers()))
+        monkeypatch.setattr(searching, "worker_pool", lambda *_: nullcontext(Workers()))
         ground = Ground(Config(), "", Space({}, ""), "half", 0)
         search(study, ground, Place(None, RunFolder(Path()), "s", 2), [], n_trials, timeout)
 
@@ -509,7 +510,7 @@ def test_a_worker_says_in_one_line_why_its_study_cannot_be_written(monkeypatch, 
     monkeypatch.setattr(searching, "_joined", lambda *_: Full())
     job = TrialJob(ground, Place(None, RunFolder(Path()), "s", 2), "w")
     with pytest.raises(InputError) as error:
-        searching.work(job, Seat(0, Compute("cpu", "fp32", 1, "tests")))
+        searching.work(job, Slot(0, Compute("cpu", "fp32", 1, "tests")))
     assert str(pickle.loads(pickle.dumps(error.value))) == (
         "the study cannot be written: database or disk is full; finished trials are kept, and the "
         "same command continues once that is mended"

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from hbcomp.analysis.neighbours import NONE
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.reporting.figures.runs import ACCENT, INK, QUIET, SECOND, styled
-from hbcomp.scoring.confusions import KINDS
+from hbcomp.scoring.confusions import KINDS, NONE
 
 COLOURS: Final = dict(zip(KINDS, (SECOND, "#000000", ACCENT), strict=True))
 N_COLUMNS: Final = 3  # of beats beside each other

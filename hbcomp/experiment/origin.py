@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Shaped
-
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.report import read_report
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
+from hbcomp.submissions.submit import Answered
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
@@ -25,15 +23,6 @@ class Asked:
     test: Path | None = None
     id_column: str | None = None
     signal_column: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Answered:
-    """The ids that a submission must have, in their order, and the name of their column."""
-
-    ids: Shaped[np.ndarray, " n"]
-    id_column: str
-    source: str
 
 
 def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
