@@ -122,7 +122,7 @@ def _child(words, cwd, streams, strike, prepare, draws, environment):
     # Tests may run in the background of a shell, which lets Ctrl-C be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not draws:
-        import_module("hbcomp.reporting.figures.runs").to_png = lambda _: BLANK
+        import_module("hbcomp.reporting.figures.style").to_png = lambda _: BLANK
     if prepare:
         prepare()
     if strike and strike.is_in_worker:

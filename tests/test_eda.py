@@ -12,7 +12,7 @@ from hbcomp import eda
 from hbcomp.analysis.describe_data import beat_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import style
 from hbcomp.system import command as cli
 
 
@@ -42,7 +42,7 @@ def test_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the pictures' pixels, which take most of a second each and have their own tests."""
-    monkeypatch.setattr(pictures, "to_png", lambda figure: bytes(24))
+    monkeypatch.setattr(style, "to_png", lambda figure: bytes(24))
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
 
-from hbcomp.data.dataset import Dataset
+from hbcomp.data.dataset import Dataset, padded_lengths
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.load import Data
 from hbcomp.data.scale import scale_warnings
 from hbcomp.reporting import pages
-from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import data as data_figures
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 Numbers = Mapping[str, Any]
@@ -61,7 +61,7 @@ def describe(data: Data, found: Duplicates) -> dict[str, Any]:
 
 def beat_statistics(dataset: Dataset) -> dict[str, Float64[np.ndarray, " n"]]:
     """Return length, mean and standard deviation of each row without its trailing zeros."""
-    lengths = pictures.padded_lengths(dataset.signals).astype(np.float64)
+    lengths = padded_lengths(dataset.signals).astype(np.float64)
     divisors = np.maximum(lengths, 1)  # an all-zero row has mean 0
     # In float64, because the variance is a difference of nearly equal sums.
     means = dataset.signals.sum(axis=1, dtype=np.float64) / divisors
@@ -89,21 +89,21 @@ def draw(train: Dataset) -> list[pages.Picture]:
     labels = train.known_labels
     return [
         pages.Picture(
-            "label-counts", pictures.label_counts(labels), "How many beats each class has."
+            "label-counts", data_figures.label_counts(labels), "How many beats each class has."
         ),
         pages.Picture(
             "beat-lengths",
-            pictures.beat_lengths(train.signals, labels),
+            data_figures.beat_lengths(train.signals, labels),
             "Lengths of the beats up to their zero padding; each class adds up to 100 %.",
         ),
         pages.Picture(
             "example-beats",
-            pictures.example_beats(train.signals, labels, train.ids),
+            data_figures.example_beats(train.signals, labels, train.ids),
             "Beats of each class, taken at even distances through the file; grey is padding.",
         ),
         pages.Picture(
             "class-mean-spread",
-            pictures.class_mean_spread(train.signals, labels),
+            data_figures.class_mean_spread(train.signals, labels),
             "Mean of each class, padding included, with the band of its middle 80 % of values; "
             "the dashed line is the mean of all beats.",
         ),
@@ -121,7 +121,7 @@ def _subtitle(numbers: Numbers) -> str:
 
 def _file_numbers(dataset: Dataset) -> dict[str, Any]:
     signals = dataset.signals
-    lengths = pictures.padded_lengths(signals)
+    lengths = padded_lengths(signals)
     values = beat_statistics(dataset)
     return {
         "source": dataset.source,

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from hbcomp.analysis.mistakes import N_LISTED, Findings, Group, Signals, cell_name
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import mistakes as pictures
-from hbcomp.reporting.figures.runs import printable
+from hbcomp.reporting.figures.style import printable
 from hbcomp.reporting.pages import Picture, Section, Table, Text
 from hbcomp.scoring.confusions import KINDS, Cell
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, class_name, score_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float, Float32, Int, Int64, Shaped
 from pydantic import model_validator
 
 from hbcomp.system.config import Section
@@ -172,3 +172,10 @@ def listed(values: list[Any], noun: str) -> str:
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     dots = ", ..." if len(values) > MAX_SHOWN else ""
     return f"{len(values)} {plural}: {', '.join(map(str, values[:MAX_SHOWN]))}{dots}"
+
+
+def padded_lengths(signals: Float[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
+    """Return the length of each row without its trailing zeros; an all-zero row has length 0."""
+    is_value = signals != 0
+    n_trailing = np.argmax(is_value[:, ::-1], axis=1)
+    return np.where(is_value.any(axis=1), signals.shape[1] - n_trailing, 0)

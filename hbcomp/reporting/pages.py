@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as Styled
 
-from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import style
 from hbcomp.system import files
 from hbcomp.system.command import visible
 
@@ -111,7 +111,7 @@ class Picture:
     @cached_property
     def png(self) -> bytes:
         """The figure as PNG, drawn once for both the page and the folder."""
-        return pictures.to_png(self.figure)
+        return style.to_png(self.figure)
 
     @property
     def encoded(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int
 from pydantic import Field, TypeAdapter, model_validator
 
 from hbcomp.system.config import Section
@@ -173,3 +173,20 @@ def _loss(logits: Float64[np.ndarray, "n k"], labels: Labels) -> tuple[float, Pr
     loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[at_truth]
     probs[at_truth] -= 1.0
     return float(loss.mean()), probs / len(labels)
+
+
+def reliability_bins(
+    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], n_bins: int
+) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
+    """Return mean probability, observed frequency and count of equally wide bins of all elements.
+
+    Empty bins are left out.
+    """
+    values = probs.astype(np.float64).ravel()
+    truths = (np.arange(probs.shape[1]) == labels[:, None]).ravel()
+    bin_of = np.minimum((values * n_bins).astype(int), n_bins - 1)  # 1.0 belongs to the last
+    counts = np.bincount(bin_of, minlength=n_bins)
+    filled = counts > 0
+    mean_probs = np.bincount(bin_of, values, n_bins)[filled] / counts[filled]
+    frequencies = np.bincount(bin_of, truths, n_bins)[filled] / counts[filled]
+    return mean_probs, frequencies, counts[filled]

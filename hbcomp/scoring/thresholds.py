@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 
 from hbcomp.scoring.decision import Clip, ClipPerClass
+from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 
 
 def fit_clip(probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> Clip:
@@ -60,3 +61,36 @@ def _cuts(
     middles = padded[:-1] + (padded[1:] - padded[:-1]) / 2
     cuts = np.flatnonzero((padded[:-1] < middles) & (middles < padded[1:]))
     return cuts, middles[cuts]
+
+
+def threshold_costs(
+    probs: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " n"],
+    lows: Float[np.ndarray, " points"],
+    highs: Float[np.ndarray, " points"],
+) -> Float[np.ndarray, " points"]:
+    """Return the abs-sum per 20k of `clip(low, high)` for every pair, `low <= high`.
+
+    A probability below `low` becomes 0, one above `high` becomes 1, the rest is kept. With
+    `low == high == t` and no probability equal to t this is the single threshold t. All
+    comparisons are in float64.
+    """
+    if (lows > highs).any():
+        raise ValueError("`low <= high` must hold in every pair")
+    values = probs.astype(np.float64).ravel()
+    order = np.argsort(values)
+    values = values[order]
+    truths = (np.arange(probs.shape[1]) == labels[:, None]).ravel()[order].astype(np.float64)
+    # The sorted elements fall into three runs, cut before the first >= low and after the last
+    # <= high; each run's cost is a difference of one cumulative sum.
+    as_zero = _cumulative(truths)  # |0 - y|
+    as_kept = _cumulative(np.abs(values - truths))
+    as_one = _cumulative(1 - truths)  # |1 - y|
+    first = np.searchsorted(values, lows, "left")
+    last = np.searchsorted(values, highs, "right")
+    cost = as_zero[first] + as_kept[last] - as_kept[first] + as_one[-1] - as_one[last]
+    return np.asarray(cost * (ROWS_OF_THE_LEADERBOARD / len(probs)))
+
+
+def _cumulative(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
+    return np.concatenate(([0.0], np.cumsum(values)))

@@ -24,7 +24,6 @@ from hbcomp.analysis.leaderboard import (
     read_standings,
     write_leaderboard,
 )
-from hbcomp.comparing import standings
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report
@@ -156,7 +155,7 @@ def test_predictions_of_other_beats_or_gone_are_not_paired(here):
 
 
 def test_only_the_best_are_paired(here, monkeypatch):
-    monkeypatch.setattr(standings, "N_PAIRED", 2)
+    monkeypatch.setattr(leaderboard, "N_PAIRED", 2)
     for n_wrong, name in enumerate(("a", "b", "c"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
     (group,) = rank(read_standings(here / ROOT)[0])

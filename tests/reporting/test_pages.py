@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from hbcomp.reporting import pages
-from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import data as data_figures
+from hbcomp.reporting.figures import style
 from hbcomp.system import files
 
 HOSTILE = "<script>alert('x')</script>\"&"
 
 
 def a_picture(name: str = "counts", caption: str = "How many.", alt: str = "") -> pages.Picture:
-    figure = pictures.label_counts(np.array([0, 0, 1]))
+    figure = data_figures.label_counts(np.array([0, 0, 1]))
     return pages.Picture(name, figure, caption, alt)
 
 
@@ -79,7 +80,7 @@ def test_a_page_shows_the_bytes_and_the_size_of_the_written_pictures(tmp_path: P
     assert base64.b64decode((image["src"] or "").partition(",")[2]) == png
     inches = picture.figure.get_size_inches()
     shown = (int(image["width"] or 0), int(image["height"] or 0))
-    assert shown == tuple((inches * pictures.DPI).astype(int))
+    assert shown == tuple((inches * style.DPI).astype(int))
 
 
 def test_without_alt_the_caption_stands_in() -> None:

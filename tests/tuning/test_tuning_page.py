@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import style
 from hbcomp.reporting.figures import tuning as drawings
 from hbcomp.tuning import tuning_page as page
 
@@ -43,7 +43,7 @@ THRESHOLDS = {
 @pytest.fixture(autouse=True)
 def quick_drawing(monkeypatch):
     """Draw few pixels and do not arrange them: what is claimed here needs neither."""
-    draw = pictures._figure
+    draw = style.new_figure
 
     def plain(height):
         figure = draw(height)
@@ -52,8 +52,8 @@ def quick_drawing(monkeypatch):
         )
         return figure
 
-    monkeypatch.setattr(pictures, "DPI", 20)
-    monkeypatch.setattr(pictures, "_figure", plain)
+    monkeypatch.setattr(style, "DPI", 20)
+    monkeypatch.setattr(style, "new_figure", plain)
 
 
 def a_trial(number, per_20k=None, state="complete", n_folds=5, **others):

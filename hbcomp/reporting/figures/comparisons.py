@@ -9,16 +9,9 @@ from jaxtyping import Float, Float64, Int, Shaped
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hbcomp.reporting.figures import runs as pictures
-from hbcomp.reporting.figures.runs import (
-    ACCENT,
-    INK,
-    QUIET,
-    class_colour,
-    padded_lengths,
-    printable,
-    styled,
-)
+from hbcomp.data.dataset import padded_lengths
+from hbcomp.reporting.figures import style
+from hbcomp.reporting.figures.style import ACCENT, INK, QUIET, class_colour, printable, styled
 from hbcomp.scoring.metrics import class_name
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
 
@@ -39,12 +32,12 @@ def changed_beats(
     A called class of -1 is none: an all-zero answer.
     """
     n_lines = math.ceil(len(ids) / N_COLUMNS)
-    figure = pictures._figure(0.5 + 1.95 * n_lines)
+    figure = style.new_figure(0.5 + 1.95 * n_lines)
     grid = figure.subplots(n_lines, N_COLUMNS, sharex=True, sharey=True, squeeze=False)
     lengths = padded_lengths(signals)
     for row, axes in enumerate(grid.flat[: len(ids)]):
         label = int(labels[row])
-        pictures._draw_beat(axes, signals[row], int(lengths[row]), class_colour(label))
+        style.draw_signal(axes, signals[row], int(lengths[row]), class_colour(label))
         said = [
             f"{side} calls {class_name(int(called[row, at]))}, p{label} {truth_probs[row, at]:.2f}"
             for at, side in enumerate("AB")
@@ -64,7 +57,7 @@ def ranking(
     standard_errors: Float64[np.ndarray, " n"],
 ) -> Figure:
     """Return scores with the intervals of their noise, the first on top."""
-    figure = pictures._figure(0.9 + 0.32 * len(names))
+    figure = style.new_figure(0.9 + 0.32 * len(names))
     axes = figure.subplots()
     heights = np.arange(len(names))
     axes.errorbar(scores, heights, xerr=N_ERRORS_OF_NOISE * standard_errors, fmt="o", color=ACCENT)
@@ -87,7 +80,7 @@ def expected_against_real(
 
     The errors are standard errors of real minus expected.
     """
-    figure = pictures._figure(4.6)
+    figure = style.new_figure(4.6)
     axes = figure.subplots()
     ends = [float(min(expected.min(), real.min())), float(max(expected.max(), real.max()))]
     axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle="--", label="as expected")

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from hbcomp.reporting.figures import runs as pictures
-from hbcomp.reporting.figures.runs import ACCENT, INK, QUIET, SECOND, styled
+from hbcomp.reporting.figures import style
+from hbcomp.reporting.figures.style import ACCENT, INK, QUIET, SECOND, styled
 from hbcomp.scoring.confusions import KINDS, NONE
 
 COLOURS: Final = dict(zip(KINDS, (SECOND, "#000000", ACCENT), strict=True))
@@ -29,7 +29,7 @@ def distances(
     far: float,
 ) -> Figure:
     """Return each row by its distances to its own and to the other class, the right ones behind."""
-    figure = pictures._figure(6.2)
+    figure = style.new_figure(6.2)
     axes = figure.subplots()
     every = np.concatenate([own, other, right_own, right_other])
     ends = _ends(every[np.isfinite(every)])
@@ -78,7 +78,7 @@ def _ends(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
 @styled
 def margins(values: Float64[np.ndarray, " n"], kinds: Shaped[np.ndarray, " n"]) -> Figure:
     """Return the histogram of how far the label lay behind, by kind, stacked."""
-    figure = pictures._figure(3.6)
+    figure = style.new_figure(3.6)
     axes = figure.subplots()
     parts = [values[kinds == kind] for kind in COLOURS]
     axes.hist(
@@ -108,7 +108,7 @@ def doubted_beats(
 ) -> Figure:
     """Return each row over its nearest rows of the label's class and of the members' class."""
     n_lines = math.ceil(len(rows) / N_COLUMNS)
-    figure = pictures._figure(0.9 + 1.95 * n_lines)
+    figure = style.new_figure(0.9 + 1.95 * n_lines)
     grid = figure.subplots(n_lines, N_COLUMNS, sharex=True, sharey=True, squeeze=False)
     drawn = {
         "nearest of the label's class": (of_label, ACCENT, 1.1),

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from hbcomp.reporting.figures import runs as pictures
-from hbcomp.reporting.figures.runs import (
+from hbcomp.reporting.figures import style
+from hbcomp.reporting.figures.style import (
     ACCENT,
     CLASS_COLOURS,
     INK,
@@ -71,7 +71,7 @@ class Parameter:
 @styled
 def history(trials: Trials, base: int | None) -> Figure:
     """Return the value of each trial over its number, the best so far, and the base marked."""
-    figure = pictures._figure(4.4)
+    figure = style.new_figure(4.4)
     axes = figure.subplots()
     numbers, values = trials.numbers[trials.is_whole], trials.values[trials.is_whole]
     heights = _heights(trials.values, trials.values)
@@ -102,7 +102,7 @@ def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
     """Return a panel for each parameter: the value of each trial over what it took."""
     n_columns = min(2, len(parameters))
     n_lines = math.ceil(len(parameters) / n_columns)
-    figure = pictures._figure(0.7 + 2.05 * n_lines)
+    figure = style.new_figure(0.7 + 2.05 * n_lines)
     grid = figure.subplots(n_lines, n_columns, sharey=True, squeeze=False)
     heights = _heights(trials.values, trials.values)
     for axes, parameter in zip(grid.flat, parameters, strict=False):
@@ -122,7 +122,7 @@ def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
 def importances(names: Sequence[str], shares: Float64[np.ndarray, " p"]) -> Figure:
     """Return a bar for each parameter, the most important first."""
     order = np.argsort(-shares, kind="stable")
-    figure = pictures._figure(0.8 + 0.34 * len(names))
+    figure = style.new_figure(0.8 + 0.34 * len(names))
     axes = figure.subplots()
     bars = axes.barh(range(len(names)), 100 * shares[order], color=ACCENT, height=0.7)
     axes.bar_label(bars, [f"{100 * shares[idx]:.1f} %" for idx in order], padding=4)
@@ -147,10 +147,10 @@ def confirmation(
     """
     height = 3.0 + 0.16 * len(names)  # a line of text for each
     if difference is None:
-        figure = pictures._figure(height)
+        figure = style.new_figure(height)
         _draw_slopes(figure.subplots(), names, search, fresh, winner)
         return figure
-    figure = pictures._figure(1.7 + height)
+    figure = style.new_figure(1.7 + height)
     above, below = figure.subplots(2, 1, height_ratios=(1.2, height))
     _draw_difference(above, winner or "winner", *difference)
     _draw_slopes(below, names, search, fresh, winner)
@@ -202,7 +202,7 @@ def _heights(
 
 
 def _ceiling(values: Float64[np.ndarray, " n"]) -> float:
-    return CEILING * max(float(np.nanmin(values)), pictures.LEAST_COST)
+    return CEILING * max(float(np.nanmin(values)), style.LEAST_COST)
 
 
 def _score_axis(axes: Axes, values: Float64[np.ndarray, " n"]) -> None:
@@ -285,7 +285,7 @@ def _draw_slopes(
 ) -> None:
     ends = np.concatenate([search, fresh])
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-    gap = 0.055 * max(high - low, pictures.LEAST_COST)  # a line of text
+    gap = 0.055 * max(high - low, style.LEAST_COST)  # a line of text
     heights = spread_apart(fresh, gap)
     for number, name in enumerate(names):
         colour = INK if number == 0 else ACCENT if name == winner else QUIET

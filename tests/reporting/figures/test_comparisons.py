@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from hbcomp.data.synthetic import make_beats
 from hbcomp.reporting.figures import comparisons as pictures_of_runs
-from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import style
 
 BEATS = make_beats(n=5, t=24, k=4)
 SCORES, ERRORS = np.array([10.0, 12.0, 15.5]), np.array([1.0, 2.0, 0.5])
@@ -34,7 +34,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
 def test_equal_data_gives_equal_bytes(draw: Callable[[], Figure]) -> None:
-    assert pictures.to_png(draw()) == pictures.to_png(draw())
+    assert style.to_png(draw()) == style.to_png(draw())
 
 
 def test_a_beat_says_what_both_call_it() -> None:

@@ -10,10 +10,15 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from hbcomp.data.dataset import padded_lengths
 from hbcomp.data.synthetic import make_beats
+from hbcomp.reporting.figures import data as data_figures
 from hbcomp.reporting.figures import runs as pictures
+from hbcomp.reporting.figures import style
+from hbcomp.scoring.calibration import reliability_bins
 from hbcomp.scoring.decision import Clip
 from hbcomp.scoring.metrics import abs_sum, confusion, row_costs
+from hbcomp.scoring.thresholds import threshold_costs
 
 BEATS = make_beats(n=40, t=24, k=4)
 SIGNALS = BEATS.signals.copy()
@@ -39,11 +44,11 @@ def a_history(n_epochs: int = 6, seed: int = 0, every: int = 2) -> dict[str, np.
 
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
-    "label_counts": lambda: pictures.label_counts(LABELS),
-    "beat_lengths": lambda: pictures.beat_lengths(SIGNALS, LABELS),
-    "beat_lengths_unlabelled": lambda: pictures.beat_lengths(SIGNALS),
-    "example_beats": lambda: pictures.example_beats(SIGNALS, LABELS % 2, IDS, 1),
-    "class_mean_spread": lambda: pictures.class_mean_spread(SIGNALS, LABELS % 2),
+    "label_counts": lambda: data_figures.label_counts(LABELS),
+    "beat_lengths": lambda: data_figures.beat_lengths(SIGNALS, LABELS),
+    "beat_lengths_unlabelled": lambda: data_figures.beat_lengths(SIGNALS),
+    "example_beats": lambda: data_figures.example_beats(SIGNALS, LABELS % 2, IDS, 1),
+    "class_mean_spread": lambda: data_figures.class_mean_spread(SIGNALS, LABELS % 2),
     "training_curves": lambda: pictures.training_curves({"0": a_history(), "1": a_history(8, 1)}),
     "confusion": lambda: pictures.confusion(confusion(PROBS, LABELS)),
     "threshold_landscape": lambda: pictures.threshold_landscape(PROBS, LABELS, {"a": (0.1, 0.9)}),
@@ -58,14 +63,14 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
 def test_equal_data_gives_equal_bytes_under_any_matplotlibrc(
     draw: Callable[[], Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "DPI", 40)  # a quarter, for speed, as is the plain layout
+    monkeypatch.setattr(style, "DPI", 40)  # a quarter, for speed, as is the plain layout
     first = draw()
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "axes.grid": True}):
         second = draw()
         second.set_layout_engine("none")
-        again = pictures.to_png(second)
+        again = style.to_png(second)
     first.set_layout_engine("none")
-    png = pictures.to_png(first)
+    png = style.to_png(first)
     assert png == again
     assert png.startswith(b"\x89PNG")
     assert b"matplotlib" not in png
@@ -73,12 +78,12 @@ def test_equal_data_gives_equal_bytes_under_any_matplotlibrc(
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
 def test_every_picture_has_the_width_that_a_phone_can_show(draw: Callable[[], Figure]) -> None:
-    assert draw().get_size_inches()[0] == pictures.WIDTH
+    assert draw().get_size_inches()[0] == style.WIDTH
 
 
 def test_drawing_leaves_the_style_of_the_process_alone() -> None:
     before = dict(mpl.rcParams)
-    pictures.to_png(pictures.label_counts(LABELS))
+    style.to_png(data_figures.label_counts(LABELS))
     assert dict(mpl.rcParams) == before
 
 
@@ -99,7 +104,7 @@ def test_threshold_costs_equal_the_clip_rule_applied_row_by_row(
     grid = np.linspace(-0.1, 1.1, 13)
     lows, highs = (values.ravel() for values in np.meshgrid(grid, grid))
     lows, highs = lows[lows <= highs], highs[lows <= highs]
-    costs = pictures.threshold_costs(probs, LABELS, lows, highs)
+    costs = threshold_costs(probs, LABELS, lows, highs)
     brute = [
         abs_sum(Clip(lo=lo, hi=hi).apply(probs), LABELS).per_20k
         for lo, hi in zip(lows.tolist(), highs.tolist(), strict=True)
@@ -109,14 +114,14 @@ def test_threshold_costs_equal_the_clip_rule_applied_row_by_row(
 
 def test_equal_low_and_high_are_one_threshold() -> None:
     threshold = np.array([0.4321987])  # equals no probability
-    cost = pictures.threshold_costs(PROBS, LABELS, threshold, threshold)
+    cost = threshold_costs(PROBS, LABELS, threshold, threshold)
     answers = (threshold < PROBS).astype(np.float64)
     assert cost[0] == pytest.approx(abs_sum(answers, LABELS).per_20k)
 
 
 def test_crossed_thresholds_are_refused() -> None:
     with pytest.raises(ValueError, match="`low <= high` must hold in every pair"):
-        pictures.threshold_costs(PROBS, LABELS, np.array([0.6]), np.array([0.4]))
+        threshold_costs(PROBS, LABELS, np.array([0.6]), np.array([0.4]))
 
 
 def test_the_heat_map_shows_the_brute_force_cost_of_every_cell() -> None:
@@ -142,7 +147,7 @@ def test_marked_points_carry_their_cost_and_stay_inside_the_map() -> None:
 
 
 def test_reliability_bins_equal_a_loop_over_the_bins() -> None:
-    means, frequencies, counts = pictures.reliability_bins(PROBS, LABELS, 5)
+    means, frequencies, counts = reliability_bins(PROBS, LABELS, 5)
     values, truths = PROBS.ravel(), np.eye(4)[LABELS].ravel()
     expected = []
     for number in range(5):
@@ -155,7 +160,7 @@ def test_reliability_bins_equal_a_loop_over_the_bins() -> None:
 
 def test_every_probability_is_counted_once_and_empty_bins_are_left_out() -> None:
     probs = np.eye(4)[LABELS]
-    means, frequencies, counts = pictures.reliability_bins(probs, LABELS, 20)
+    means, frequencies, counts = reliability_bins(probs, LABELS, 20)
     assert (means.tolist(), frequencies.tolist()) == ([0.0, 1.0], [0.0, 1.0])
     assert counts.tolist() == [120, 40]
 
@@ -166,9 +171,9 @@ def test_every_probability_is_counted_once_and_empty_bins_are_left_out() -> None
 def test_extreme_probabilities_can_be_drawn(
     probs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "DPI", 40)
-    pictures.to_png(pictures.threshold_landscape(probs, LABELS, {"half": (0.5, 0.5)}))
-    pictures.to_png(pictures.reliability(probs, LABELS))
+    monkeypatch.setattr(style, "DPI", 40)
+    style.to_png(pictures.threshold_landscape(probs, LABELS, {"half": (0.5, 0.5)}))
+    style.to_png(pictures.reliability(probs, LABELS))
 
 
 def test_costliest_beats_come_first_and_among_equals_the_least_probable_truth() -> None:
@@ -181,7 +186,7 @@ def test_costliest_beats_come_first_and_among_equals_the_least_probable_truth() 
     assert first_lines == ["id $d$\\n", "id a", "id b"]
     assert "true 1, cost 2.00" in figure.axes[0].get_title(loc="left")
     assert "p0 0.99  p1 0.01" in figure.axes[0].get_title(loc="left")
-    pictures.to_png(figure)
+    style.to_png(figure)
 
 
 # --- runs -------------------------------------------------------------------------------------
@@ -200,7 +205,7 @@ def test_a_score_that_was_never_measured_gets_no_panel() -> None:
     history = a_history() | {"score": np.full(6, np.nan)}
     figure = pictures.training_curves({"0": history})
     assert len(figure.axes) == 1
-    pictures.to_png(figure)
+    style.to_png(figure)
 
 
 def test_many_folds_share_one_legend_entry() -> None:
@@ -212,7 +217,7 @@ def test_confusion_cells_name_counts_and_shares_of_their_row() -> None:
     figure = pictures.confusion(np.array([[99_990, 10, 0], [0, 0, 0]]))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["99,990\n100.0 %", "10\n0.01 %", "0\n0.00 %", "0\n0.00 %"]
-    pictures.to_png(figure)
+    style.to_png(figure)
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -223,24 +228,24 @@ def test_padded_lengths_equal_trimming_each_row() -> None:
     signals = rng.integers(0, 3, (50, 6)).astype(np.float32)  # zeros inside and at the ends
     signals[0] = 0
     expected = [len(np.trim_zeros(row, "b")) for row in signals]
-    assert pictures.padded_lengths(signals).tolist() == expected
+    assert padded_lengths(signals).tolist() == expected
 
 
 def test_bars_name_count_and_per_cent() -> None:
-    figure = pictures.label_counts(np.array([0] * 1500 + [1] * 500))
+    figure = data_figures.label_counts(np.array([0] * 1500 + [1] * 500))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["1,500 (75.0 %)", "500 (25.0 %)"]
 
 
 def test_a_class_keeps_its_colour_when_others_are_missing() -> None:
     kept = LABELS >= 2
-    axes = pictures.beat_lengths(SIGNALS[kept], LABELS[kept]).axes[0]
+    axes = data_figures.beat_lengths(SIGNALS[kept], LABELS[kept]).axes[0]
     colours = [to_hex(patch.get_edgecolor()) for patch in axes.patches]
-    assert colours == [pictures.class_colour(2), pictures.class_colour(3)]
+    assert colours == [style.class_colour(2), style.class_colour(3)]
 
 
 def test_lengths_of_each_class_add_up_to_100_per_cent() -> None:
-    axes = pictures.beat_lengths(SIGNALS, LABELS).axes[0]
+    axes = data_figures.beat_lengths(SIGNALS, LABELS).axes[0]
     for patch in axes.patches:
         path = patch.get_path().vertices  # two corners per bin, after the start at zero
         assert path[1::2, 1][:-1].sum() == pytest.approx(100)
@@ -248,7 +253,7 @@ def test_lengths_of_each_class_add_up_to_100_per_cent() -> None:
 
 def test_examples_are_distinct_rows_of_their_class() -> None:
     labels = np.array([0, 0, 0, 0, 0, 1])
-    figure = pictures.example_beats(SIGNALS[:6], labels, IDS[:6], n_per_class=4)
+    figure = data_figures.example_beats(SIGNALS[:6], labels, IDS[:6], n_per_class=4)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["id 0", "id 1", "id 2", "id 4", "id 5", "", "", ""]
 
@@ -257,8 +262,8 @@ def test_a_label_column_of_many_values_still_fits_on_a_page() -> None:
     labels = np.arange(400)
     signals = np.zeros((400, 5), dtype=np.float32)
     for figure in (
-        pictures.label_counts(labels),
-        pictures.example_beats(signals, labels, labels.astype(str), n_per_class=1),
+        data_figures.label_counts(labels),
+        data_figures.example_beats(signals, labels, labels.astype(str), n_per_class=1),
         pictures.confusion(np.eye(400, 401, dtype=np.int64)),
     ):
         assert figure.get_size_inches()[1] < 30
@@ -276,4 +281,4 @@ def test_a_label_column_of_many_values_still_fits_on_a_page() -> None:
     ],
 )
 def test_names_are_shown_as_short_plain_text(name: str, shown: str) -> None:
-    assert pictures.printable(name) == shown
+    assert style.printable(name) == shown

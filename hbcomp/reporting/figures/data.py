@@ -1,0 +1,130 @@
+"""Figures of the data: labels, lengths and waveforms; arrays in, a matplotlib Figure out."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from matplotlib.figure import Figure
+
+from hbcomp.data.dataset import padded_lengths
+from hbcomp.reporting.figures.style import (
+    MAX_CLASSES,
+    QUIET,
+    class_colour,
+    draw_signal,
+    group_thousands,
+    new_figure,
+    printable,
+    styled,
+)
+
+
+@styled
+def label_counts(labels: Int[np.ndarray, " n"]) -> Figure:
+    """Return bars with the count and the per cent of every class, at most the first 20."""
+    counts = np.bincount(labels)
+    n_classes = len(counts)
+    counts = counts[:MAX_CLASSES]
+    figure = new_figure(0.8 + 0.5 * len(counts))
+    axes = figure.subplots()
+    names = [f"class {label}" for label in range(len(counts))]
+    colours = [class_colour(label) for label in range(len(counts))]
+    bars = axes.barh(names, counts, color=colours, height=0.7)
+    shares = 100 * counts / len(labels)
+    texts = [f"{n:,} ({share:.1f} %)" for n, share in zip(counts, shares, strict=True)]
+    axes.bar_label(bars, texts, padding=4)
+    left_out = f" (the first {len(counts)} of {n_classes} classes)"
+    axes.set(
+        xlabel="beats" + left_out * (n_classes > len(counts)), xlim=(0, 1.38 * counts.max())
+    )  # room for the longest text
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    group_thousands(axes, "x", 4)
+    return figure
+
+
+@styled
+def beat_lengths(
+    signals: Float[np.ndarray, "n t"], labels: Int[np.ndarray, " n"] | None = None
+) -> Figure:
+    """Return the histogram of the lengths up to the zero padding, each class adding up to 100 %."""
+    lengths = padded_lengths(signals)
+    n_timepoints = signals.shape[1]
+    step = max(1, round(n_timepoints / 50))
+    edges = np.arange(0, n_timepoints + step + 1, step) - 0.5
+    figure = new_figure(3.6)
+    axes = figure.subplots()
+    for label, rows in _rows_by_class(labels, len(signals)):
+        weights = np.full(len(rows), 100 / len(rows))
+        axes.hist(
+            lengths[rows],
+            edges.tolist(),
+            weights=weights,
+            histtype="step",
+            linewidth=1.6,
+            color=class_colour(label),
+            label=f"class {label}" if labels is not None else "all beats",
+        )
+    axes.set(xlabel="length without padding (samples)", ylabel="beats of the class (%)")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.grid(axis="y")
+    axes.legend()
+    return figure
+
+
+@styled
+def example_beats(
+    signals: Float[np.ndarray, "n t"],
+    labels: Int[np.ndarray, " n"],
+    ids: Shaped[np.ndarray, " n"],
+    n_per_class: int = 4,
+) -> Figure:
+    """Return a few beats of every class, taken at even distances through its rows."""
+    classes = _rows_by_class(labels, len(signals))
+    figure = new_figure(0.6 + 1.35 * len(classes))
+    grid = figure.subplots(len(classes), n_per_class, sharex=True, sharey=True, squeeze=False)
+    lengths = padded_lengths(signals)
+    for (label, rows), panels in zip(classes, grid, strict=True):
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, n_per_class).astype(int))]
+        for axes, row in zip(panels, chosen, strict=False):
+            draw_signal(axes, signals[row], int(lengths[row]), class_colour(label))
+            axes.set_title(f"id {printable(ids[row], 11)}", fontsize=9, pad=3)
+        for axes in panels[len(chosen) :]:
+            axes.set_axis_off()
+        panels[0].set_ylabel(f"class {label}")
+    figure.supxlabel("sample", fontsize=11)
+    return figure
+
+
+@styled
+def class_mean_spread(signals: Float[np.ndarray, "n t"], labels: Int[np.ndarray, " n"]) -> Figure:
+    """Return the mean of every class and the band of its middle 80 %, padding zeros included."""
+    classes = _rows_by_class(labels, len(signals))
+    n_columns = min(2, len(classes))
+    n_lines = math.ceil(len(classes) / n_columns)
+    figure = new_figure(0.9 + 2.0 * n_lines)
+    grid = figure.subplots(n_lines, n_columns, sharex=True, sharey=True, squeeze=False)
+    mean_of_all = signals.mean(axis=0)
+    samples = np.arange(signals.shape[1])
+    for axes, (label, rows) in zip(grid.flat, classes, strict=False):
+        low, high = np.quantile(signals[rows], (0.1, 0.9), axis=0)
+        colour = class_colour(label)
+        axes.fill_between(samples, low, high, color=colour, alpha=0.22, linewidth=0)
+        axes.plot(samples, mean_of_all, color=QUIET, linewidth=1, linestyle="--")
+        axes.plot(samples, signals[rows].mean(axis=0), color=colour)
+        axes.set_title(f"class {label}  (n = {len(rows):,})")
+        axes.grid()
+    for axes in grid.flat[len(classes) :]:
+        axes.set_axis_off()
+    figure.supxlabel("sample", fontsize=11)
+    figure.supylabel("amplitude (scaled)", fontsize=11)
+    return figure
+
+
+def _rows_by_class(
+    labels: Int[np.ndarray, " n"] | None, n: int
+) -> list[tuple[int, Int[np.ndarray, " rows"]]]:
+    if labels is None:
+        return [(0, np.arange(n))]
+    drawn = np.unique(labels)[:MAX_CLASSES]
+    return [(int(label), np.flatnonzero(labels == label)) for label in drawn]
