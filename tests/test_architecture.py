@@ -1,96 +1,39 @@
-"""The layers of the package: imports point downwards only, and light commands stay light."""
+"""The law of the house: rooms on floors, imports point downwards, and light commands stay light."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hbcomp
+from hbcomp.__main__ import COMMANDS
 
 PACKAGE = Path(hbcomp.__file__).parent
 
-# Layer of each module or folder below hbcomp; a longer name wins over its folder.
-LAYERS = {
-    "errors": 0,
-    "files": 0,
-    "config": 0,
-    "cli": 0,
-    "scoring": 0,
-    "nets": 0,
-    "features": 0,
-    "pictures": 0,
-    "pages": 0,
-    "progress": 0,
-    "stopwatch": 0,
-    "data": 1,
-    "predictions": 1,
-    "training": 2,
-    "experiment": 3,
-    "submissions": 3,
-    "arrangement": 4,
-    "crossval": 4,
-    "inputs": 4,
-    "machine": 3,
-    "tuning": 4,
-    "scorecard": 4,
-    "run_report": 4,
-    "workflow": 4,
-    "refit": 4,
-    "overview": 4,
-    "application": 4,
-    "threshold_study": 4,
-    "diff": 4,
-    "lb": 4,
-    "ledger": 4,
-    "submit": 4,
-    "compare": 4,
-    "compete": 4,
-    "plan": 4,
-    "comparing": 4,
-    "mistakes": 4,
-    "inspecting": 4,
-    "folds": 4,
-    "groups": 4,
-    "import_oof": 4,
-    "importing": 4,
-    "outside": 4,
-    "report": 4,
-    "benchmarks": 4,
-    "blending": 4,
-    "bench": 4,
-    "blend": 4,
-    "cv": 4,
-    "tune": 4,
-    "eda": 4,
-    "predict": 4,
-    "score": 4,
-    "verify": 4,
-    "integrity": 4,
-    "check": 4,
-    "thresholds": 4,
-    "__main__": 5,
-}
-TOUCH_THE_DISK = {
-    "experiment",
-    "predictions",
-    "submissions",
-    "ledger",
-    "data",
-    "files",
-    "config",
-    "pages",
-}
+# The rooms, top down: imports point downwards, or sideways on a floor. A file directly in hbcomp/
+# is a command, which stands above all of them.
+FLOORS = (
+    {"analysis", "verification"},
+    {"blending", "tuning"},
+    {"crossval"},
+    {"experiment"},
+    {"submissions"},
+    {"training", "reporting"},
+    {"data", "nets", "features", "scoring"},
+    {"system"},
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(reversed(FLOORS)) for room in rooms}
+COMMAND_FLOOR = len(FLOORS)
+IS_NO_COMMAND = {"__init__", "__main__"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def module_names():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        relative = path.relative_to(PACKAGE).with_suffix("")
-        if relative.name != "__init__":
-            yield path, ".".join(relative.parts)
-
-
-def room_of(name):
-    return name.split(".")[0]
+def room_of(path):
+    """Return the folder in hbcomp/ that a file lies in, or None for a command."""
+    return path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else None
 
 
 def imported(path):
@@ -103,73 +46,71 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def own_imports(path):
-    rooms = {
-        room_of(name.removeprefix("hbcomp."))
-        for name in imported(path)
-        if name.startswith("hbcomp.")
+def rooms_imported(path):
+    """Return the rooms and commands of hbcomp that a file imports."""
+    parts = [name.split(".") for name in imported(path) if name.startswith("hbcomp.")]
+    is_there = {*FLOOR_OF, *commands()}
+    return {names[1] for names in parts} & is_there
+
+
+def commands():
+    return {path.stem for path in PACKAGE.glob("*.py")} - IS_NO_COMMAND
+
+
+def test_a_file_on_the_top_floor_is_a_command_and_nothing_else_is():
+    assert commands() == {command.__name__ for command in COMMANDS}
+
+
+def test_every_folder_is_a_room_on_a_floor():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_never_point_upwards(path):
+    if path.stem in IS_NO_COMMAND:
+        return
+    own = FLOOR_OF.get(room_of(path), COMMAND_FLOOR)
+    above = {
+        name
+        for name in rooms_imported(path) - {path.stem}
+        if FLOOR_OF.get(name, COMMAND_FLOOR) > own or name in commands()
     }
-    return rooms & set(LAYERS)
+    assert not above
 
 
-def test_every_module_has_a_layer():
-    assert {room_of(name) for _, name in module_names()} == set(LAYERS)
-
-
-def test_imports_never_point_upwards():
-    wrong = [
-        f"{name} (layer {LAYERS[room_of(name)]}) imports {room} (layer {LAYERS[room]})"
-        for path, name in module_names()
-        for room in own_imports(path)
-        if LAYERS[room] > LAYERS[room_of(name)]
-    ]
-    assert not wrong
-
-
-def test_scoring_knows_neither_torch_nor_the_nets():
-    for path, name in module_names():
-        if room_of(name) == "scoring":
+def test_scoring_imports_neither_torch_nor_pandas():
+    for path in FILES:
+        if room_of(path) == "scoring":
             roots = {module.split(".")[0] for module in imported(path)}
-            assert not roots & {"torch", "pandas", "sklearn"}, name
-            assert own_imports(path) <= {"scoring", "config", "errors"}, name
+            assert not roots & {"torch", "pandas", "sklearn"}, path
+            assert rooms_imported(path) <= {"scoring", "system"}, path
 
 
-def test_nets_know_neither_scoring_nor_the_disk():
-    for path, name in module_names():
-        if room_of(name) == "nets":
-            assert own_imports(path) <= {"nets", "config", "errors"}, name
+def test_nets_import_no_other_room_but_system():
+    for path in FILES:
+        if room_of(path) == "nets":
+            assert rooms_imported(path) <= {"nets", "system"}, path
 
 
 def test_training_touches_no_files():
-    for path, name in module_names():
-        if room_of(name) == "training":
-            assert not own_imports(path) & {*TOUCH_THE_DISK - {"config"}}, name
-            assert not {"pathlib", "io", "os.path"} & set(imported(path)), name
-
-
-def test_no_command_imports_another():
-    commands = {
-        *("cv", "tune", "eda", "predict", "score", "check", "thresholds", "bench"),
-        *("diff", "submit", "lb", "ledger", "verify"),
-        *("blend", "compare", "compete", "mistakes", "report", "folds"),
-        *("groups", "import_oof"),
-    }
-    for path, name in module_names():
-        if name != "__main__":
-            assert not own_imports(path) & (commands - {name}), name
+    for path in FILES:
+        if room_of(path) == "training":
+            assert rooms_imported(path) <= {"training", "nets", "features", "system"}, path
+            assert not {"pathlib", "io", "os.path", "hbcomp.system.files"} & {*imported(path)}, path
 
 
 def test_nothing_loads_pickles_or_runs_text():
     forbidden = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
-    for path, name in module_names():
-        assert not forbidden & {module.split(".")[0] for module in imported(path)}, name
+    for path in FILES:
+        assert not forbidden & {module.split(".")[0] for module in imported(path)}, path
         called = {
             node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call)
         }
         assert not called & {"eval", "exec", "system", "popen"} - ({"eval"} & _eval_mode(path)), (
-            name
+            path
         )
 
 

@@ -237,7 +237,7 @@ def test_the_same_seed_gives_the_same_study(run, tmp_path):
 def test_an_interrupted_study_keeps_its_trials(run, tmp_path):
     import signal
 
-    strike = Strike("threshold_study", "clip_of", n=4, signal=signal.SIGINT)
+    strike = Strike("tuning.thresholds", "clip_of", n=4, signal=signal.SIGINT)
     done = run_hbcomp(["thresholds", "tiny", "--trials", "9"], tmp_path, strike)
     assert done.returncode == 130
     assert done.stderr.splitlines()[-1].startswith("interrupted: 3 trials are kept")

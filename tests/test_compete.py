@@ -108,7 +108,7 @@ def test_members_that_say_something_else_now_are_blended_anew_only_when_asked_fo
     refused = call(COMPETE, folder)
     assert refused.returncode == 2
     assert "holds another blend (teacher has other probabilities now); --force" in refused.stderr
-    strike = Strike("crossval.loop", "train_epochs", n=2, signal=signal.SIGINT)
+    strike = Strike("crossval.fold", "train_epochs", n=2, signal=signal.SIGINT)
     stopped = call([*COMPETE, "--force"], folder, strike)
     again = stopped.stderr.splitlines()[-1].rpartition("hbcomp ")[2].split()
     numbers = numbers_of(call(again, folder))
@@ -117,7 +117,7 @@ def test_members_that_say_something_else_now_are_blended_anew_only_when_asked_fo
 
 
 def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(planned):
-    strike = Strike("crossval.loop", "train_epochs", n=5, signal=signal.SIGINT)
+    strike = Strike("crossval.fold", "train_epochs", n=5, signal=signal.SIGINT)
     done = call(COMPETE, planned, strike)
     assert done.returncode == 130
     message = done.stderr.splitlines()[-1]

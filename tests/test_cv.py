@@ -167,7 +167,7 @@ def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one
 ):
     write_data(tmp_path)
     moments = [
-        Strike("crossval.loop", "predict_probs", is_after=True),  # in the middle of the first fold
+        Strike("crossval.fold", "predict_probs", is_after=True),  # in the middle of the first fold
         Strike("experiment.folder", "sync", n=2),  # while the first fold's files are written
         Strike("experiment.folder", "save_fold", n=2, is_after=True),  # between two folds
         Strike("crossval.loop", "assemble"),  # after the last fold

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from hbcomp.crossval.loop import Outcome, cross_validate, load_material
+from hbcomp.crossval.loop import Outcome, cross_validate
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.run_page import draw, print_tables, profile_table, summarise, write_report
+from hbcomp.crossval.training_data import load_material
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import write_predictions
 from hbcomp.experiment.report_tables import scores_by_rule, standard_error

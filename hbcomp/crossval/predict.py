@@ -11,7 +11,7 @@ from pydantic import Field
 from rich.console import Console
 from torch import Tensor
 
-from hbcomp.crossval.loop import inputs_of, load_material_again
+from hbcomp.crossval.training_data import inputs_of, load_material_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.row_checks import MAX_LABEL

@@ -3,16 +3,9 @@
 import json
 from typing import Any
 
-from hbcomp.crossval.loop import (
-    Material,
-    Outcome,
-    announce,
-    arrange_nets,
-    cross_validate,
-    load_material,
-    train_nets,
-)
+from hbcomp.crossval.loop import Outcome, announce, arrange_nets, cross_validate, train_nets
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
+from hbcomp.crossval.training_data import Material, load_material
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, locked

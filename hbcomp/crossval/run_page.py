@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 import hbcomp
-from hbcomp.crossval.loop import Material, Outcome, peak_memory_mib
+from hbcomp.crossval.loop import Outcome
+from hbcomp.crossval.training_data import Material
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -30,7 +31,7 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
-from hbcomp.system.environment import n_cores, processor
+from hbcomp.system.environment import n_cores, peak_memory_mib, processor
 from hbcomp.system.files import write_text
 
 

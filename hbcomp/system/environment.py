@@ -52,3 +52,14 @@ def processor() -> str:
 def n_cores() -> int:
     """Return the number of cores this process may use, by its affinity and a container's quota."""
     return int(joblib.cpu_count())
+
+
+def peak_memory_mib() -> float | None:
+    """Return the most memory this process or a worker has held, in MiB; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource  # which Windows does not have
+
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(kind).ru_maxrss for kind in kinds)
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -2,7 +2,8 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 MAX_SHOWN = 8
@@ -118,3 +119,14 @@ def similar_names(path: Path) -> list[str]:
             there = part.parent.iterdir() if part.parent.is_dir() else ()
             return closest(part.name, sorted(each.name for each in there))
     return []
+
+
+@contextmanager
+def within_memory(advice: str, place: str = "", device: str = "cpu") -> Iterator[None]:
+    """Turn memory that runs out into an error that says where, on what, and what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"{place}out of memory on {device}; {advice}") from error

@@ -13,8 +13,8 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hbcomp.crossval.loop import Material, load_material
 from hbcomp.crossval.resources import Slot, slots_for
+from hbcomp.crossval.training_data import Material, load_material
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from hbcomp.blending.recipe import read_recipe
-from hbcomp.crossval.loop import Material, load_material_again
 from hbcomp.crossval.predict import Trained, read_trained
+from hbcomp.crossval.training_data import Material, load_material_again
 from hbcomp.data.load import Data, load_data
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hbcomp.crossval.loop import inputs_of
 from hbcomp.crossval.predict import computed_as
+from hbcomp.crossval.training_data import inputs_of
 from hbcomp.experiment.folder import load_weights
 from hbcomp.experiment.predictions import ALL, Fold
 from hbcomp.nets.registry import build_net

@@ -16,6 +16,7 @@ import typer
 from jobs import JOBS, cv, prepare
 from weather import assert_whole, call, listen, outcome, stored
 
+from hbcomp.crossval import fold as fold_module
 from hbcomp.crossval import loop as crossval
 from hbcomp.system import command as cli
 from hbcomp.system.command import guarded
@@ -168,7 +169,7 @@ def test_a_clock_that_runs_backwards_changes_no_bit(tmp_path, undisturbed):
 
 def fail_at_fold(fold: int, error: Exception | None) -> None:
     """Raise the error where that fold's training begins; without one the process is killed."""
-    train = crossval.train_epochs
+    train = fold_module.train_epochs
 
     def failing(recipe, beats, members, compute):
         if members[0].seed[1] != fold:
@@ -177,7 +178,7 @@ def fail_at_fold(fold: int, error: Exception | None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         raise error
 
-    crossval.train_epochs = failing
+    fold_module.train_epochs = failing
 
 
 def fail_in_worker(fold: int, error: Exception | None) -> None:

@@ -16,18 +16,11 @@ from joblib.externals.loky.process_executor import (
     TerminatedWorkerError,
 )
 
+from hbcomp.crossval import fold, training_data
 from hbcomp.crossval import loop as crossval
-from hbcomp.crossval.loop import (
-    FoldTask,
-    Resident,
-    _train_in_workers,
-    arrange_nets,
-    load_material,
-    on_device,
-    spread,
-    together,
-    train_folds,
-)
+from hbcomp.crossval.fold import FoldTask, Resident, on_device, spread, together, train_folds
+from hbcomp.crossval.loop import _train_in_workers, arrange_nets
+from hbcomp.crossval.training_data import load_material
 from hbcomp.data.load import Data
 from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_beats
@@ -92,7 +85,7 @@ def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task
     def fail(*_args):
         raise error
 
-    monkeypatch.setattr(crossval, "train_epochs", fail)
+    monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
         train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
@@ -102,7 +95,7 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, resident
     def fail(*_args):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(crossval, "train_epochs", fail)
+    monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
 
@@ -126,7 +119,7 @@ def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, tas
     def nan_probs(_net, signals, _compute):
         return np.full((len(signals), 4), np.nan, dtype=np.float32)
 
-    monkeypatch.setattr(crossval, "predict_probs", nan_probs)
+    monkeypatch.setattr(fold, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
         train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
@@ -194,15 +187,17 @@ def test_other_errors_of_workers_stay_what_they_are(monkeypatch, task, tmp_path,
         RuntimeError("Storage size calculation overflowed with sizes=[4, 4611686018427387904]"),
     ],
 )
-@pytest.mark.parametrize("function", ["build_net", "arrange"])
+@pytest.mark.parametrize(
+    ("module", "function"), [(training_data, "build_net"), (crossval, "arrange")]
+)
 def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_smaller(
-    monkeypatch, tmp_path, error, function
+    monkeypatch, tmp_path, error, module, function
 ):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(crossval, function, fail)
-    monkeypatch.setattr(crossval, "load_data", lambda _: Data(make_beats(n=40), None))
+    monkeypatch.setattr(module, function, fail)
+    monkeypatch.setattr(training_data, "load_data", lambda _: Data(make_beats(n=40), None))
     config = Config(folds=FoldsConfig(n_folds=2))
     with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
         arrange_nets(config, load_material(config), RunFolder(tmp_path), [(0, 0)], 1)
@@ -248,7 +243,7 @@ def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path)
 )
 def test_as_many_folds_train_together_as_the_compute_says(task, n_together, expected):
     compute = replace(CPU, n_together=n_together)
-    tasks = [replace(task, fold=fold, compute=compute) for fold in range(5)]
+    tasks = [replace(task, fold=number, compute=compute) for number in range(5)]
     assert [[each.fold for each in group] for group in together(tasks)] == expected
 
 
@@ -256,12 +251,12 @@ def test_folds_trained_together_are_all_stored(tmp_path, task, resident):
     compute = replace(CPU, n_together=2)
     recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
     tasks = [
-        replace(task, fold=fold, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))
-        for fold in (0, 1)
+        replace(task, fold=number, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))
+        for number in (0, 1)
     ]
     run, watch, events = RunFolder(tmp_path), Stopwatch(), []
     train_folds(tasks, resident, run, events.append, watch)
-    assert [run.is_done(0, fold) for fold in (0, 1, 2)] == [True, True, False]
+    assert [run.is_done(0, number) for number in (0, 1, 2)] == [True, True, False]
     assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
     assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))
 

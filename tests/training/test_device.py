@@ -32,7 +32,7 @@ def test_a_named_precision_is_taken(precision):
 
 
 def test_the_folds_of_a_split_share_the_cores(monkeypatch):
-    monkeypatch.setattr("hbcomp.system.environment.n_cores", lambda: 8)
+    monkeypatch.setattr("hbcomp.training.device.n_cores", lambda: 8)
     for n_folds, expected in [(1, 8), (2, 4), (5, 1), (16, 1)]:
         config = ComputeConfig(device="cpu")
         assert choose_compute(config, is_compute_bound=False, n_folds=n_folds).n_threads == expected
