@@ -25,8 +25,8 @@ USED_BY_NAME = {
     "ruff": (".ci/run", "bin/ruff"),
     "pandas-stubs": ("pyproject.toml", "[tool.mypy]"),  # mypy finds them by itself
     "pytest-xdist": ("pyproject.toml", "--numprocesses"),
-    "optuna-dashboard": ("README.md", "optuna-dashboard sqlite"),
-    "psycopg": ("README.md", "postgresql+psycopg://"),  # SQLAlchemy imports it by the address
+    "optuna-dashboard": ("docs/guide.md", "optuna-dashboard sqlite"),
+    "psycopg": ("docs/tuning.md", "postgresql+psycopg://"),  # SQLAlchemy imports it by the address
 }
 
 

@@ -1,4 +1,4 @@
-"""README's list of commands works in its order, from its own text, on 600 rows and tiny nets."""
+"""The guide's list of commands works in its order, from its own text, on 600 rows and tiny nets."""
 
 import csv
 import json
@@ -12,7 +12,8 @@ from commands import few_trials, run_hbcomp
 
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "docs/guide.md"
 N, M, T, K = 600, 200, 16, 4
 TINY = [
     *("net.widths=[4]", "net.hidden=8", "train.n_epochs=2", "train.batch_size=64"),
@@ -47,7 +48,7 @@ n_threads = 1
 
 def commands():
     """Return the words of every line of the list."""
-    block = re.search(r"On the competition's own files.*?```sh\n(.*?)```", README.read_text(), re.S)
+    block = re.search(r"<!-- all commands -->\n```sh\n(.*?)```", GUIDE.read_text(), re.S)
     assert block
     return [shlex.split(line, comments=True)[1:] for line in block[1].splitlines()]
 
@@ -89,10 +90,10 @@ def write_files(folder):
         (member / "config.toml").write_text(MEMBER.format(features=features))
 
 
-def test_the_list_of_the_readme_works_in_its_order(tmp_path, monkeypatch):
+def test_the_list_of_the_guide_works_in_its_order(tmp_path, monkeypatch):
     monkeypatch.delenv("HBCOMP_SUBMISSIONS_PER_DAY", raising=False)
     write_files(tmp_path)
-    preset = README.parent / "experiments/resnet/space.toml"
+    preset = ROOT / "experiments/resnet/space.toml"
     listed = commands()
     assert len(listed) > 20
     for words in listed:
