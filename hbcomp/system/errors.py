@@ -83,7 +83,8 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
     for each in known:
         names_of.setdefault(each.casefold(), []).append(each)
     wanted = name.casefold()
-    found = difflib.get_close_matches(wanted, names_of, n=1)
+    # Assumed: at 0.6, the default, missing.csv is like submissions.
+    found = difflib.get_close_matches(wanted, names_of, n=1, cutoff=0.7)
     found = found or [each for each in names_of if wanted and each.startswith(wanted)]
     return [each for folded in found for each in names_of[folded]]
 
