@@ -66,7 +66,7 @@ case $mode in
     ;;
   bench)
     for net in reference resnet; do
-      hb "bench-$net" 75 bench --only train --net "$net"
+      step "bench-$net" 75 python3 "$root/experiments/run_bench.py" --only train --net "$net"
       sed -n '/batch/,$p' "bench-$net.log" | cut -c 1-200
     done
     ;;

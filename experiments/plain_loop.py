@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bench.plain import plain_net
 from torch.utils.data import DataLoader, TensorDataset
 
-from hbcomp.benchmarks.plain import plain_net
 from hbcomp.data.sample import load_sample
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.experiment.config import Config

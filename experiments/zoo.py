@@ -12,9 +12,10 @@ import sys
 from dataclasses import replace
 from functools import partial
 
-from hbcomp.benchmarks.beats import tiled_beats
-from hbcomp.benchmarks.timing import Spread, interleaved, ratio, shown, spread_cells
-from hbcomp.benchmarks.train import N_ROUNDS, ours, recipe_of
+from bench.beats import tiled_beats
+from bench.timing import Spread, interleaved, ratio, shown, spread_cells
+from bench.train import N_ROUNDS, ours, recipe_of
+
 from hbcomp.nets.registry import NETS, build_net, count_parameters
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from bench.beats import write_parquet
+from bench.timing import shown
 from sklearn.model_selection import train_test_split
 
-from hbcomp.benchmarks.beats import write_parquet
-from hbcomp.benchmarks.timing import shown
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.experiment.folder import find_run

@@ -15,8 +15,8 @@ def blend(
     method: Annotated[
         str,
         typer.Option(
-            help="mean, geometric, median, vote, greedy, hill-climb, line-search, optuna, stack; "
-            "auto: the simplest that none beats."
+            help="mean, geometric, median, vote, greedy, hill-climb, optuna, stack; auto: the "
+            "simplest that none beats."
         ),
     ] = "auto",
     calibration: Annotated[

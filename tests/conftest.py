@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Before the first import of hbcomp: from here on each call checks its annotations.
-install_import_hook("hbcomp", "beartype.beartype")
+install_import_hook(["hbcomp", "bench"], "beartype.beartype")
 
 
 # A test beside others may take long for reasons of its own; none is gated on seconds.

@@ -80,7 +80,7 @@ def files():
 def own_modules():
     """Return what lies beside a file: hbcomp, the tests' helpers, the experiments' scripts."""
     beside = [path.stem for path in files() if not path.is_relative_to(ROOT / "hbcomp")]
-    return {"hbcomp", *beside}
+    return {"hbcomp", "bench", *beside}
 
 
 def undeclared(path, source):

@@ -27,7 +27,6 @@ MADE_SMALL = {
 FEWER = {
     "thresholds mine": ["--trials", "5"],
     "tune mine": ["--trials", "2", "--jobs", "1", "--best", "0"],
-    "bench": ["--only", "thresholds"],
     # Nets as tiny as these are sure of nothing: under `half` every answer would be zero, and the
     # leaderboard's score could only be one.
     "blend mine": ["--rule", "argmax"],

@@ -25,7 +25,7 @@ from hbcomp.scoring.blending import (
 )
 from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
 from hbcomp.scoring.metrics import Score, score_of
-from hbcomp.scoring.weights import fit_greedy, fit_hill_climb, fit_line_search
+from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
 from hbcomp.system.errors import check_name
 
 SeededFit = Callable[[Stack, Labels, int], Combination]
@@ -137,7 +137,6 @@ _ALL = (
     Method("vote", "share of the members that call a class", _with_equal_weights(Vote), False),
     Method("greedy", "ensemble selection with replacement", _seedless(fit_greedy), True),
     Method("hill-climb", "hill climbing from the best member", _seedless(fit_hill_climb), True),
-    Method("line-search", "weights by exact line searches", _seedless(fit_line_search), True),
     Method("optuna", "kind of mean and its weights by TPE", fit_optuna, True),
     Method("stack", "logistic regression on log-probabilities", _seedless(fit_stack), True),
 )

@@ -37,7 +37,11 @@ MOST_TOGETHER = 8  # measured on an H200: eight reference nets are no faster tha
 
 
 def seconds_per_step(
-    recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
+    recipe: Recipe,
+    beats: Beats,
+    members: Sequence[Member],
+    compute: Compute,
+    min_seconds: float | None = None,
 ) -> float:
     """Return the median time of a step of all members at once, after warm-up, synchronised."""
     compute.enter()
@@ -48,7 +52,7 @@ def seconds_per_step(
     # A GPU gets many steps before it is asked how far it is, as in an epoch.
     n_per_look = 1 if is_cpu else N_STEPS_PER_LOOK
     seconds: list[float] = []
-    while len(seconds) < MIN_LOOKS or sum(seconds) < MIN_SECONDS:
+    while len(seconds) < MIN_LOOKS or sum(seconds) < (min_seconds or MIN_SECONDS):
         seconds.append(_timed(lanes, n_per_look, n_steps, beats.device))
     return sorted(seconds)[len(seconds) // 2] / n_per_look
 

@@ -15,7 +15,6 @@ RESERVED = {
     "report.html": "`hbcomp report` writes the page experiments/report.html",
     "comparisons": "`hbcomp compare` writes its pages to experiments/comparisons/",
     "eda": "`hbcomp eda` writes its pages to experiments/eda/",
-    "bench": "`hbcomp bench` writes its numbers to experiments/bench/",
 }
 
 

@@ -102,16 +102,9 @@ def mcnemar(is_right: Bool[np.ndarray, " n"], other_is_right: Bool[np.ndarray, "
     McNemar, "Note on the sampling error of the difference between correlated proportions", 1947,
     in its exact two-sided form: among rows that one of the two gets right, each is as likely.
     """
+    from scipy.stats import binom  # which takes long to import
+
     n_only_first = int(np.count_nonzero(is_right & ~other_is_right))
     n_only_second = int(np.count_nonzero(other_is_right & ~is_right))
-    return McNemar(n_only_first, n_only_second, _two_sided_p(n_only_first, n_only_second))
-
-
-def _two_sided_p(n_first: int, n_second: int) -> float:
-    """Return twice the chance of the smaller number or less in as many fair tosses, at most 1."""
-    n_tosses = n_first + n_second
-    term, total = 1, 1  # binomial coefficients as whole numbers: nothing is rounded or underflows
-    for n_heads in range(min(n_first, n_second)):
-        term = term * (n_tosses - n_heads) // (n_heads + 1)
-        total += term
-    return min(1.0, 2 * total / (1 << n_tosses))
+    at_most = binom.cdf(min(n_only_first, n_only_second), n_only_first + n_only_second, 0.5)
+    return McNemar(n_only_first, n_only_second, min(1.0, 2 * float(at_most)))

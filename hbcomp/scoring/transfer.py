@@ -102,12 +102,14 @@ class Transfer:
 
 def measure_shift(oof_probs: OofProbs, test_probs: TestProbs) -> Shift:
     """Return how the test rows' confidences differ from the out-of-fold rows'."""
+    from scipy.stats import ks_2samp  # which takes long to import
+
     oof, test = oof_probs.max(axis=1), test_probs.max(axis=1)
     return Shift(
         confidence=_compare(oof, test),
         share_below_90=_compare(oof <= 0.9, test <= 0.9),
         share_below_50=_compare(oof <= 0.5, test <= 0.5),
-        ks_distance=_ks_distance(oof, test),
+        ks_distance=float(ks_2samp(oof, test, method="asymp").statistic),
     )
 
 
@@ -170,11 +172,3 @@ def _compare(oof: np.ndarray, test: np.ndarray) -> Comparison:
         )
     variance = float(oof.var(ddof=1)) / len(oof) + float(test.var(ddof=1)) / len(test)
     return Comparison(float(oof.mean()), float(test.mean()), variance**0.5)
-
-
-def _ks_distance(oof: Float64[np.ndarray, " n"], test: Float64[np.ndarray, " m"]) -> float:
-    values = np.concatenate([oof, test])
-    share_of_oof, share_of_test = (
-        np.searchsorted(np.sort(each), values, side="right") / len(each) for each in (oof, test)
-    )
-    return float(np.abs(share_of_oof - share_of_test).max())

@@ -35,7 +35,7 @@ def make_stack(seed, n_members=3, n_rows=150, n_classes=3):
 def test_methods_run_from_simple_to_complex():
     assert [*METHODS] == [
         "mean", "geometric", "median", "vote",
-        "greedy", "hill-climb", "line-search", "optuna", "stack",
+        "greedy", "hill-climb", "optuna", "stack",
     ]  # fmt: skip
     assert [*METHODS][4:] == FITTED
     assert all(method.name == name for name, method in METHODS.items())

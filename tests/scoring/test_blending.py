@@ -22,10 +22,10 @@ from hbcomp.scoring.blending import (
     repairs,
 )
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.scoring.weights import fit_greedy, fit_hill_climb, fit_line_search
+from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
 from hbcomp.system.errors import InputError
 
-FITS = [fit_greedy, fit_hill_climb, fit_line_search]
+FITS = [fit_greedy, fit_hill_climb]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -40,19 +40,6 @@ def make_stack(seed, n_members=3, n_rows=80, n_classes=3):
 
 def cost_of(weights, stack, labels):
     return int(half_costs(np.tensordot(weights, stack, axes=1), labels).sum())
-
-
-def least_cost_of(grid, stack, labels):
-    answers = np.tensordot(grid, stack, axes=1) > 0.5
-    is_true = labels[:, None] == np.arange(stack.shape[2])
-    return (answers != is_true).sum(axis=(1, 2)).min()
-
-
-def line(weights, corner):
-    """Return the weights on a line through a corner of the simplex, as far as none is below 0."""
-    steps = np.linspace(-1, 1, 2001)[:, None]
-    points = (1 - steps) * weights + steps * corner
-    return points[(points >= 0).all(axis=1)]
 
 
 # Each with three members of two classes, by hand.
@@ -193,36 +180,6 @@ def test_contested_elements_carry_all_that_weights_can_change(seed):
     assert contested.loss_of(first)[0] - contested.loss_of(second)[0] == change
 
 
-@given(seed=seeds)
-@settings(max_examples=25)
-def test_a_line_search_finds_the_cheapest_point_of_its_line(seed):
-    stack, labels = make_stack(seed, n_rows=25)
-    contested = fitting._contested(stack, labels)
-    weights = np.random.default_rng(seed).dirichlet(np.ones(3))
-    for corner in np.eye(3):
-        found = fitting._best_on_line(contested, weights, corner)
-        assert cost_of(found, stack, labels) <= least_cost_of(line(weights, corner), stack, labels)
-
-
-@given(seed=seeds)
-@settings(max_examples=15)
-def test_no_step_from_the_fitted_weights_is_cheaper(seed):
-    stack, labels = make_stack(seed)
-    weights = np.array(fit_line_search(stack, labels).weights)
-    least = min(least_cost_of(line(weights, corner), stack, labels) for corner in np.eye(3))
-    assert cost_of(weights, stack, labels) <= least
-
-
-@given(seed=seeds)
-@settings(max_examples=30)
-def test_two_members_are_blended_at_the_cheapest_weights_there_are(seed):
-    stack, labels = make_stack(seed, n_members=2, n_rows=25)
-    fitted = fit_line_search(stack, labels)
-    first = np.linspace(0, 1, 2001)
-    grid = np.stack([first, 1 - first], axis=1)
-    assert cost_of(fitted.weights, stack, labels) <= least_cost_of(grid, stack, labels)
-
-
 @pytest.mark.parametrize("fit", FITS)
 @given(seed=seeds)
 @settings(max_examples=10)
@@ -231,14 +188,6 @@ def test_a_fitted_mean_is_no_dearer_than_any_member(fit, seed):
     fitted = fit(stack, labels)
     best = min(cost_of(corner, stack, labels) for corner in np.eye(3))
     assert cost_of(fitted.weights, stack, labels) <= best
-
-
-@given(seed=seeds)
-@settings(max_examples=20)
-def test_the_line_search_is_no_dearer_than_equal_weights(seed):
-    stack, labels = make_stack(seed)
-    fitted = fit_line_search(stack, labels)
-    assert cost_of(fitted.weights, stack, labels) <= cost_of(np.array(equal(3)), stack, labels)
 
 
 @given(seed=seeds)

@@ -55,14 +55,6 @@ def test_the_shift_holds_the_numbers_of_both_sides():
     assert shift["is_beyond_noise"] is False
 
 
-def test_the_distance_is_scipys():
-    from scipy.stats import ks_2samp
-
-    oof, test = make_probs(0, n_rows=300)[0], make_probs(1, n_rows=200, n_nets=5)[0]
-    expected = ks_2samp(oof.max(axis=1), test.max(axis=1)).statistic
-    assert measure_shift(oof, test).ks_distance == pytest.approx(expected)
-
-
 def test_without_test_rows_there_is_nothing_to_compare():
     oof, labels = make_probs(0, n_rows=20)
     with pytest.raises(InputError, match=r"two rows or more each, .* but there are 20 and 0"):

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bench import roofline, train
+from bench.train import measure_net, recipe_of
 from fake_cuda import FakeCuda, OnCpu
 
-from hbcomp.benchmarks import roofline, train
-from hbcomp.benchmarks.train import measure_net, recipe_of
 from hbcomp.crossval import resources as pilot
 from hbcomp.crossval.resources import arrange, choose_together
+from hbcomp.crossval.speed import measure_speed
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -184,3 +185,19 @@ def test_the_benchmark_measures_every_way_to_train_on_a_gpu(monkeypatch):
     ways = set(found["rows_per_second"])
     assert {"ours", "ours, fp32", "ours, tf32", "ours, not captured"} < ways
     assert "ours, 5 nets in streams" in ways
+
+
+@pytest.mark.usefixtures("cuda")
+def test_the_speed_on_a_gpu_is_that_of_the_nets_that_a_run_trains_at_once(monkeypatch, tmp_path):
+    seconds = {1: 0.1, 5: 0.2}
+    monkeypatch.setattr(
+        pilot, "seconds_per_step", lambda _recipe, _beats, some, _compute: seconds[len(some)]
+    )
+    monkeypatch.setattr(
+        "hbcomp.crossval.speed.seconds_per_step",
+        lambda _recipe, _beats, some, _compute, _min_seconds: seconds[len(some)],
+    )
+    found = measure_speed(Config(), RunFolder(tmp_path))
+    assert (found["compute"]["device"], found["n_at_once"], found["n_processes"]) == ("cuda", 5, 1)
+    size = found["batch_size"]
+    assert found["rows_per_second"] == {"alone": size / 0.1, "at_once": 5 * size / 0.2}

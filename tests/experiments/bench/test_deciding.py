@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-
-from hbcomp.benchmarks import deciding
-from hbcomp.benchmarks.deciding import calibrated, compare
+from bench import deciding
+from bench.deciding import calibrated, compare
 
 
 @pytest.mark.parametrize("seed", range(3))

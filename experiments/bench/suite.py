@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hbcomp.benchmarks import deciding, reading, scaling, startup, train
+from bench import deciding, reading, scaling, startup, train
 from hbcomp.nets.registry import config_class
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console
@@ -16,7 +16,7 @@ from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import write_text
 
-FOLDER = Path("experiments/bench")
+FOLDER = Path(__file__).parent / "results"
 Numbers = dict[str, Any]
 
 
@@ -83,7 +83,7 @@ def write_result(folder: Path, numbers: Numbers, shown: Sequence[Table]) -> None
     name = slug(about)
     write_text(folder / f"{name}.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     facts = ", ".join(f"{key} {value}" for key, value in about.items() if value is not None)
-    head = f"# hbcomp bench\n\n{facts}; {numbers['seconds']:.0f} s in all."
+    head = f"# Benchmarks of hbcomp\n\n{facts}; {numbers['seconds']:.0f} s in all."
     page = "\n\n".join([head, *map(markdown, shown)])
     write_text(folder / f"{name}.md", page + "\n")
     console.print(f"written: {folder / name}.json and .md")

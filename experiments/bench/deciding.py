@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 from jaxtyping import Float64, Int64
 
-from hbcomp.benchmarks.timing import Spread, ratio, spread_cells
+from bench.timing import Spread, ratio, spread_cells
 from hbcomp.reporting.pages import Table
 from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.thresholds import fit_clip

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from bench import loops, train
+from bench.beats import tiled_beats
+from bench.loops import FrameBeats, iloc_loop, tensor_loop
+from bench.train import OURS, Window, common_rate, measure_net, ours
 
-from hbcomp.benchmarks import loops, train
-from hbcomp.benchmarks.beats import tiled_beats
-from hbcomp.benchmarks.loops import FrameBeats, iloc_loop, tensor_loop
-from hbcomp.benchmarks.train import OURS, Window, common_rate, measure_net, ours
 from hbcomp.data.synthetic import make_beats
 from hbcomp.nets.registry import build_net
 from hbcomp.nets.resnet import ResNetConfig

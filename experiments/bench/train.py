@@ -13,11 +13,11 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from torch import nn
 
-from hbcomp.benchmarks.beats import tiled_beats
-from hbcomp.benchmarks.loops import iloc_loop, tensor_loop
-from hbcomp.benchmarks.plain import plain_net
-from hbcomp.benchmarks.roofline import Ceilings, count_work, floor_of, measure_ceilings
-from hbcomp.benchmarks.timing import (
+from bench.beats import tiled_beats
+from bench.loops import iloc_loop, tensor_loop
+from bench.plain import plain_net
+from bench.roofline import Ceilings, count_work, floor_of, measure_ceilings
+from bench.timing import (
     Measure,
     Spread,
     interleaved,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from bench.plain import plain_net, plain_reference
 
-from hbcomp.benchmarks.plain import plain_net, plain_reference
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import build_net, count_parameters

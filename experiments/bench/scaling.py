@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hbcomp.benchmarks.beats import tiled_beats, write_parquet
-from hbcomp.benchmarks.children import run_python
-from hbcomp.benchmarks.timing import power_law, shown, significant
+from bench.beats import tiled_beats, write_parquet
+from bench.children import run_python
+from bench.timing import power_law, shown, significant
 from hbcomp.reporting.pages import Table
 from hbcomp.system.command import console
 

@@ -82,7 +82,7 @@ def train_plainly(
         signals, labels = (tensor.to(device) for tensor in batch)
         optimizer.zero_grad()
         loss = F.cross_entropy(net(signals), labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        loss.backward()
         optimizer.step()
         loss_sum += loss.item()
         n_rows += len(labels)
@@ -97,4 +97,4 @@ def as_torch_ships() -> None:
     torch.set_flush_denormal(False)
     torch.backends.cudnn.deterministic = False
     torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
+    torch.backends.cudnn.conv.fp32_precision = "tf32"

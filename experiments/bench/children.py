@@ -34,8 +34,8 @@ def run_python(
 
     Whatever interrupts the wait kills the program and what it started.
     """
-    command = [sys.executable, "-m", "hbcomp.benchmarks.children", sys.executable, *words]
-    with subprocess.Popen(  # noqa: S603  # our own words
+    command = [sys.executable, __file__, sys.executable, *words]
+    with subprocess.Popen(  # our own words
         command,
         cwd=cwd,
         env={**os.environ, **(environment or {})},

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hbcomp.benchmarks.children import run_python
-from hbcomp.benchmarks.timing import Spread, interleaved, spread_cells
+from bench.children import run_python
+from bench.timing import Spread, interleaved, spread_cells
 from hbcomp.reporting.pages import Table
 
 N_ROUNDS = 3

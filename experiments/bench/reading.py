@@ -1,10 +1,11 @@
 """Reading a CSV file against the naive way, each in a fresh process.
 
-Run as a program, `python -m hbcomp.benchmarks.reading naive FILE`, it is such a process. So every
-reader imports what it needs inside: the memory of its imports is part of what is measured.
+Run as a program, `python -m bench.reading naive FILE`, it is such a process. So every reader
+imports what it needs inside: the memory of its imports is part of what is measured.
 """
 
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hbcomp.benchmarks.children import mib, run_python
-from hbcomp.benchmarks.timing import Spread, ratio, spread_cells
+from bench.children import mib, run_python
+from bench.timing import Spread, ratio, spread_cells
 
 if TYPE_CHECKING:
     from hbcomp.reporting.pages import Table
@@ -36,7 +37,7 @@ def naive_reader() -> Read:
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         frame = pd.read_csv(path)
         texts = frame["heartbeat_signals"]
-        rows = texts.apply(lambda text: np.array(text.split(","), dtype=float))  # type: ignore[arg-type,return-value]
+        rows = texts.apply(lambda text: np.array(text.split(","), dtype=float))
         return np.stack(rows.to_list()), frame["label"].to_numpy()
 
     return read
@@ -69,14 +70,15 @@ class Reading:
 
 def read_in_child(reader: str, path: Path, cache: Path) -> Reading:
     """Return what reading the file costs in a fresh process with that cache folder."""
-    words = ["-m", "hbcomp.benchmarks.reading", reader, str(path)]
-    done = run_python(words, path.parent, {"HBCOMP_CACHE": str(cache)})
+    words = ["-m", "bench.reading", reader, str(path)]
+    places = os.pathsep.join(filter(None, sys.path))  # it runs in another folder
+    done = run_python(words, path.parent, {"HBCOMP_CACHE": str(cache), "PYTHONPATH": places})
     return Reading(**json.loads(done.stdout))
 
 
 def measure() -> dict[str, Any]:
     """Return seconds, rows per second and memory of the naive way, ours, and a second read."""
-    from hbcomp.benchmarks.beats import tiled_beats
+    from bench.beats import tiled_beats
     from hbcomp.data.synthetic import write_competition_csv
 
     with tempfile.TemporaryDirectory(prefix="hbcomp-bench-") as name:

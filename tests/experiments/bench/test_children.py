@@ -1,13 +1,17 @@
 import fcntl
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import bench
 import numpy as np
 import pytest
+from bench.children import run_python
 
-from hbcomp.benchmarks.children import run_python
+EXPERIMENTS = Path(bench.__file__).parents[1]
 
 
 def test_a_child_returns_its_output_and_what_it_took(tmp_path):
@@ -40,10 +44,15 @@ def test_an_interrupt_kills_the_child_and_what_it_started(tmp_path):
     code = (
         # In the background of a shell it would not hear it.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from pathlib import Path; from hbcomp.benchmarks.children import run_python;"
+        "from pathlib import Path; from bench.children import run_python;"
         f"run_python(['-c', {nap!r}], Path('.'))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXPERIMENTS)},
+        stderr=subprocess.PIPE,
+    )
     while not (tmp_path / "ready").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -1,8 +1,8 @@
 import numpy as np
+from bench import reading
+from bench.beats import tiled_beats, write_parquet
+from bench.reading import CACHED, NAIVE, OURS, READERS, read_in_child
 
-from hbcomp.benchmarks import reading
-from hbcomp.benchmarks.beats import tiled_beats, write_parquet
-from hbcomp.benchmarks.reading import CACHED, NAIVE, OURS, READERS, read_in_child
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.synthetic import make_beats, write_competition_csv

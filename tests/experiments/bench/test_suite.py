@@ -2,10 +2,10 @@ import json
 
 import pytest
 import typer
+from bench import scaling, startup, suite
+from bench.suite import PARTS, Part, machine, markdown, measure_all, slug
+from run_bench import run_bench
 
-from hbcomp.bench import bench
-from hbcomp.benchmarks import scaling, startup, suite
-from hbcomp.benchmarks.suite import PARTS, Part, machine, markdown, measure_all, slug
 from hbcomp.experiment.setup import prepare
 from hbcomp.reporting.pages import Table
 from hbcomp.system import command as cli
@@ -39,7 +39,7 @@ def parts(monkeypatch):
 )
 def test_wrong_words_are_one_line_and_exit_code_2(options, message, capsys):
     with pytest.raises(typer.Exit) as stop:
-        cli.guarded(bench)(**options)
+        cli.guarded(run_bench)(**options)
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.exit_code == 2
     assert line.startswith("error: ")
@@ -54,7 +54,7 @@ def test_what_was_measured_before_an_end_was_shown(monkeypatch, capsys):
 
     monkeypatch.setattr(suite, "PARTS", {"train": Part(measure, suite.PARTS["train"].tables)})
     with pytest.raises(typer.Exit):
-        cli.guarded(bench)(only=["train"])
+        cli.guarded(run_bench)(only=["train"])
     assert "7.25" in capsys.readouterr().err
 
 
@@ -62,10 +62,10 @@ def test_an_interrupt_ends_with_130_and_writes_nothing(parts, monkeypatch, tmp_p
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite, "FOLDER", tmp_path)
     monkeypatch.setattr(suite, "write_text", interrupt)
     with pytest.raises(typer.Exit) as stop:
-        cli.guarded(bench)(save=True)
+        cli.guarded(run_bench)(save=True)
     assert stop.value.exit_code == 130
     assert not list(tmp_path.rglob("*.*"))
 
@@ -77,9 +77,9 @@ def test_only_the_named_parts_run(parts):
 
 
 def test_a_saved_result_holds_all_parts_and_their_tables(parts, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite, "FOLDER", tmp_path)
     numbers = measure_all([], ["resnet"], save=True)
-    (result,) = tmp_path.glob("experiments/bench/*.json")
+    (result,) = tmp_path.glob("*.json")
     assert json.loads(result.read_text()) == numbers
     assert set(PARTS) <= set(numbers)
     page = result.with_suffix(".md").read_text()

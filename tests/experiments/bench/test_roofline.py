@@ -1,8 +1,8 @@
 import pytest
 import torch
+from bench.plain import plain_net
+from bench.roofline import Ceilings, Floor, Work, count_work, floor_of, measure_ceilings
 
-from hbcomp.benchmarks.plain import plain_net
-from hbcomp.benchmarks.roofline import Ceilings, Floor, Work, count_work, floor_of, measure_ceilings
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
@@ -77,7 +77,7 @@ def test_per_cent_of_the_roofline_is_floor_over_time():
 
 
 def test_ceilings_are_measured(monkeypatch):
-    monkeypatch.setattr("hbcomp.benchmarks.roofline.COPY_BYTES", {"cpu": 1 << 12})
-    monkeypatch.setattr("hbcomp.benchmarks.roofline.PRODUCT_SIDE", {"cpu": 16})
+    monkeypatch.setattr("bench.roofline.COPY_BYTES", {"cpu": 1 << 12})
+    monkeypatch.setattr("bench.roofline.PRODUCT_SIDE", {"cpu": 16})
     ceilings = measure_ceilings(Compute("cpu", "fp32", 1, "tests"))
     assert min(ceilings.flops_per_second, ceilings.bytes_per_second) > 0

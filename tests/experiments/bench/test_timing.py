@@ -1,6 +1,5 @@
 import pytest
-
-from hbcomp.benchmarks.timing import Spread, interleaved, power_law, ratio, shown, significant
+from bench.timing import Spread, interleaved, power_law, ratio, shown, significant
 
 
 def recorder(calls, name, values):

@@ -1,0 +1,164 @@
+"""How fast the net of an experiment trains on this machine: one alone, and as many as in a run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from hbcomp.crossval.resources import Slot, arrange, seconds_per_step, slots_for
+from hbcomp.data.load import load_data
+from hbcomp.data.splits import make_folds
+from hbcomp.experiment.config import Config
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.setup import prepare
+from hbcomp.nets.registry import build_net, count_parameters
+from hbcomp.reporting.pages import Table, print_table
+from hbcomp.system.command import console, hushed_tracker
+from hbcomp.system.environment import machine
+from hbcomp.system.errors import within_memory
+from hbcomp.system.workers import worker_pool
+from hbcomp.training.device import Compute, choose_compute
+from hbcomp.training.loader import Beats
+from hbcomp.training.state import Member, Recipe
+
+N_ROWS = 100_000  # those of the competition's train file
+N_SIGNALS = 4_096  # different ones; an epoch repeats them, because speed does not depend on them
+SECONDS = 2.0  # of measured steps; assumed: long against the start of workers one after another
+MAX_LOAD = 0.5  # above it, other programs take part of what is measured
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Nets to measure, without data: what they see is noise of the right shape."""
+
+    recipe: Recipe
+    n_timepoints: int  # or features, where the net sees those
+    n_classes: int
+    n_train_rows: int
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of one step of one net."""
+        return min(self.recipe.train.batch_size, self.n_train_rows)
+
+    def beats(self, device: str) -> Beats:
+        """Return the noise on the device."""
+        generator = torch.Generator().manual_seed(0)
+        signals = torch.randn(N_SIGNALS, self.n_timepoints, generator=generator)
+        labels = torch.arange(N_SIGNALS) % self.n_classes
+        return Beats(signals.to(device), labels.to(device), self.n_classes)
+
+    def members(self, n_nets: int, device: str) -> list[Member]:
+        """Return nets that train on as many rows as in a run."""
+        rows = torch.arange(self.n_train_rows, device=device) % N_SIGNALS
+        return [Member(rows, (0, fold)) for fold in range(n_nets)]
+
+    def rows_per_second(self, n_nets: int, compute: Compute) -> float:
+        """Return the rows per second of nets that train in streams of this process."""
+        members = self.members(n_nets, compute.device)
+        beats = self.beats(compute.device)
+        seconds = seconds_per_step(self.recipe, beats, members, compute, SECONDS)
+        return n_nets * self.batch_size / seconds
+
+
+def measure_speeds(experiments: Sequence[str]) -> dict[str, Any]:
+    """Return how fast the net of each experiment trains here, and print it as a table."""
+    asked = [prepare(name, [], None) for name in dict.fromkeys(experiments)]
+    about, found = machine(), {}
+    if (load := about["load_at_start"] or 0.0) > MAX_LOAD:
+        console.print(f"warning: other programs are running (load {load}), so rates are too low")
+    for each in asked:
+        console.print(f"{each.run.name}: measuring")
+        found[each.run.name] = measure_speed(each.config, each.run)
+    print_table(speed_table(found, about), console)
+    return {"machine": about, "n_rows": N_ROWS, "experiments": found}
+
+
+def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
+    """Return the rows per second of one net and of as many as a run trains at once.
+
+    The data tell the shape of a signal, the classes and the folds. Scoring and, where they are
+    made for each fold, features are not part of the time.
+    """
+    train = load_data(config.data).train
+    n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
+    n_nets = n_folds * len(config.folds.seeds)
+    width = config.features.width(train.n_timepoints, train.n_classes)
+    probe = Probe(config.recipe, width, train.n_classes, N_ROWS - N_ROWS // n_folds)
+    device = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound).device
+    with within_memory("try a smaller train.batch_size or a smaller net (net.*)", device=device):
+        beats, members = probe.beats(device), probe.members(n_nets, device)
+        how = arrange(config, run, beats, members, n_folds, None)
+        compute, n_at_once = how.compute, min(n_nets, how.n_jobs * how.compute.n_together)
+        alone = probe.rows_per_second(1, compute)
+        together = alone if n_at_once == 1 else _rate_at_once(probe, compute, how.n_jobs)
+    n_steps = config.train.n_epochs * members[0].n_steps(config.train.batch_size)
+    seconds_per_step_at_once = n_at_once * probe.batch_size / together
+    return {
+        "net": config.net.name,
+        "n_parameters": count_parameters(build_net(config.net, width, train.n_classes, seed=0)),
+        "batch_size": probe.batch_size,
+        "compute": asdict(compute),
+        "n_processes": how.n_jobs,
+        "n_at_once": n_at_once,
+        "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(together)},
+        "seconds_per_epoch": _rounded(N_ROWS / alone),
+        "n_nets": n_nets,
+        "n_epochs": config.train.n_epochs,
+        "seconds_of_run": _rounded(
+            math.ceil(n_nets / n_at_once) * n_steps * seconds_per_step_at_once
+        ),
+    }
+
+
+def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
+    """Return the rows per second of all processes together, each on its own device or threads."""
+    if n_processes == 1:
+        return probe.rows_per_second(compute.n_together, compute)
+    slots = slots_for(compute, n_processes)
+    with hushed_tracker(), worker_pool(slots, _work) as workers:
+        list(workers.done(iter([None] * n_processes)))  # imports take seconds, of each its own
+        rates: list[float] = [each.result for each in workers.done(iter([probe] * n_processes))]
+    return sum(rates)
+
+
+def _work(probe: Probe | None, slot: Slot) -> float:
+    compute = slot.compute
+    return probe.rows_per_second(compute.n_together, compute) if probe else 0.0
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def speed_table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> Table:
+    """Return the speeds for people, a row for each experiment."""
+    header = ["experiment", "parameters", "precision", "threads", "rows/s of one net", "an epoch"]
+    header += ["nets at once", "rows/s of these", "nets x epochs", "the run"]
+    rows = [
+        [
+            name,
+            f"{each['n_parameters']:,}",
+            each["compute"]["precision"],
+            each["compute"]["n_threads"],
+            f"{each['rows_per_second']['alone']:,.0f}",
+            duration(each["seconds_per_epoch"]),
+            each["n_at_once"],
+            f"{each['rows_per_second']['at_once']:,.0f}",
+            f"{each['n_nets']} x {each['n_epochs']}",
+            duration(each["seconds_of_run"]),
+        ]
+        for name, each in found.items()
+    ]
+    where = ", ".join({each["compute"]["device"]: None for each in found.values()})
+    hardware = about["gpu"] if "cuda" in where else f"{about['n_cores']} cores"
+    return Table(f"training {N_ROWS:,} rows on {where} ({hardware})", header, rows)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 0.4 s, 17 s, 12 min or 3.1 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
