@@ -11,6 +11,7 @@ from hbcomp.system.errors import InputError
 NETS = ("reference", "resnet")
 
 
+@cli.command("Look")
 def bench(
     only: Annotated[
         list[str] | None,
@@ -41,10 +42,5 @@ def bench(
     return measure_all(only or [], net or NETS, save=save)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(bench)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(bench)
