@@ -9,7 +9,7 @@ from hbcomp.system import command as cli
 from hbcomp.system import options
 
 
-@cli.command("Submit", then="hbcomp submit {submission}")
+@cli.command("Submit", then="hbcomp check {submission}")
 def predict(
     run: options.Finished,
     data: Annotated[
