@@ -23,8 +23,8 @@ HEAD = """# Commands
 
 This page is made from the commands by `python docs/make_commands.py`, and a test keeps it up to
 date. `hbcomp COMMAND --help` says the same in a terminal, and `python -m hbcomp.COMMAND` is the
-same command as `hbcomp COMMAND`. What all commands have in common, such as the exit codes and the
-JSON line, is in the [guide](guide.md#what-all-commands-have-in-common).
+same command as `hbcomp COMMAND`. What all commands have in common, such as `--json` and the exit
+codes, is in the [guide](guide.md#what-all-commands-have-in-common).
 """
 VALUES = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH", datetime: "DATE"}
 

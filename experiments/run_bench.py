@@ -2,7 +2,7 @@
 
     python experiments/run_bench.py                             # all parts
     python experiments/run_bench.py --only train --net resnet   # one part, one net
-    python experiments/run_bench.py --save                      # written to bench/results/
+    python experiments/run_bench.py --save                      # written to results/bench/
 
 Training against the loops that people write and against the roofline, reading CSV, thresholds, how
 `hbcomp cv` scales, how fast help is shown. Pairs run interleaved, so that a clock that drifts slows
@@ -28,7 +28,7 @@ def run_bench(
         list[str] | None, typer.Option(metavar="NAME", help="A net to train; repeatable.")
     ] = None,
     save: Annotated[
-        bool, typer.Option("--save", help="Write what was measured to experiments/bench/results/.")
+        bool, typer.Option("--save", help="Write what was measured to experiments/results/bench/.")
     ] = False,
 ) -> dict[str, Any]:
     """Measure training, reading, thresholds, scaling and start-up against the plain ways."""

@@ -1,65 +1,51 @@
 """All commands under one name: `hbcomp cv` is `python -m hbcomp.cv`."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Annotated, get_args
+
 import typer
 
-from hbcomp.bench import bench
-from hbcomp.blend import blend
-from hbcomp.check import check
-from hbcomp.compare import compare
-from hbcomp.compete import compete
-from hbcomp.cv import cv
-from hbcomp.diff import diff
-from hbcomp.eda import eda
-from hbcomp.folds import folds
-from hbcomp.groups import groups
-from hbcomp.import_oof import import_oof
-from hbcomp.lb import lb
-from hbcomp.ledger import ledger
-from hbcomp.mistakes import mistakes
-from hbcomp.predict import predict
-from hbcomp.report import report
-from hbcomp.score import score
-from hbcomp.submit import submit
+import hbcomp
 from hbcomp.system import command as cli
-from hbcomp.thresholds import thresholds
-from hbcomp.tune import tune
-from hbcomp.verify import verify
 
-COMMANDS = (
-    cv,
-    compete,
-    tune,
-    blend,
-    eda,
-    folds,
-    groups,
-    import_oof,
-    thresholds,
-    compare,
-    mistakes,
-    report,
-    predict,
-    check,
-    diff,
-    submit,
-    lb,
-    ledger,
-    verify,
-    score,
-    bench,
-)
+
+def commands() -> list[cli.Command]:
+    """Return the command of every file directly in the package, by panel and name."""
+    for file in iter_modules(hbcomp.__path__):
+        if not file.ispkg and not file.name.startswith("_"):
+            import_module(f"hbcomp.{file.name}")
+    panels = get_args(cli.Panel)
+    by_name = sorted(cli.COMMANDS.items())
+    return sorted((each for _, each in by_name), key=lambda each: panels.index(each.panel))
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"hbcomp {hbcomp.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    pass  # the callback of the option does it
 
 
 def main() -> None:
     """Run the command that the first argument names."""
     app = typer.Typer(
-        add_completion=False,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
+        context_settings=cli.SETTINGS,
         help="From a competition's CSV files to a cross-validated, checked submission.",
     )
-    for command in COMMANDS:
-        app.command()(cli.guarded(command))
+    app.callback()(_options)
+    for each in commands():
+        app.command(rich_help_panel=each.panel)(cli.guarded(each))
     cli.start(app)
 
 

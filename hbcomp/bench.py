@@ -9,6 +9,7 @@ from hbcomp.system import command as cli
 DEFAULT = ("resnet", "reference")
 
 
+@cli.command("Look")
 def bench(
     experiments: Annotated[
         list[str] | None,
@@ -29,10 +30,5 @@ def bench(
     return measure_speeds(experiments or DEFAULT)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(bench)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(bench)

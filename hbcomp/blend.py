@@ -5,8 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Combine", then="hbcomp compare {experiment} {against_best_member[member]}")
 def blend(
     members: Annotated[
         list[str], typer.Argument(help="Finished experiments, of nets or imported.")
@@ -24,9 +26,7 @@ def blend(
     ] = "auto",
     rule: Annotated[str, typer.Option(help="The decision rule, as in a configuration.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of Optuna's draws.")] = 0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace another blend of that name.")
-    ] = False,
+    force: options.Force = False,
 ) -> dict[str, Any]:
     """Blend experiments by every method, choose cross-fitted, write submission, recipe, report.
 
@@ -42,10 +42,5 @@ def blend(
     return run(members, name, wish, force=force)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(blend)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(blend)

@@ -6,23 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Submit", then="hbcomp submit {file}")
 def check(
     file: Annotated[Path, typer.Argument(help="The submission to check.")],
-    test: Annotated[
-        Path | None,
-        typer.Option(help="The file with the test ids; default: that of the run that wrote it."),
-    ] = None,
+    test: options.TestIds = None,
     classes: Annotated[
         int | None, typer.Option(min=2, help="The number of classes; default: as the header says.")
     ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="The id column; default: as in that run, or else id.")
-    ] = None,
-    signal_column: Annotated[
-        str | None, typer.Option(help="The test file's signal column; default: as in that run.")
-    ] = None,
+    id_column: options.IdColumnOfRun = None,
+    signal_column: options.SignalColumnOfRun = None,
 ) -> dict[str, Any]:
     """Check header, ids and their order, and that every answer is a finite number in [0, 1].
 
@@ -57,10 +52,5 @@ def check(
     }
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(check)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(check)

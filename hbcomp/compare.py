@@ -5,10 +5,12 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Look", then="hbcomp report")
 def compare(
-    first: Annotated[str, typer.Argument(help="A finished experiment.")],
+    first: options.Finished,
     second: Annotated[str, typer.Argument(help="Another one, made on the same beats.")],
     rule: Annotated[
         str, typer.Option(help="One decision rule for both; auto: each under its own.")
@@ -27,10 +29,5 @@ def compare(
     return compare_experiments(find_run(first), find_run(second), rule, cli.console)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(compare)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(compare)

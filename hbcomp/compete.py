@@ -1,30 +1,21 @@
 """The command `python -m hbcomp.compete`: carry out a plan, from CSV files to one submission."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 from hbcomp.system.stopwatch import Stopwatch
 
 
+@cli.command("Train", then="hbcomp mistakes {experiment}")
 def compete(
     plan: Annotated[str, typer.Argument(help="A plan: experiments/PLAN/plan.toml, or a preset.")],
-    train: Annotated[
-        Path | None, typer.Option(help="The labelled file; data.train of every run.")
-    ] = None,
-    test: Annotated[
-        Path | None, typer.Option(help="The file to answer; data.test of every run.")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Delete stored folds and a blend that were made differently."),
-    ] = False,
+    train: options.Train = None,
+    test: options.Test = None,
+    jobs: options.Jobs = None,
+    force: options.Force = False,
 ) -> dict[str, Any]:
     """Train every experiment of a plan, blend them, and write one submission.
 
@@ -47,10 +38,5 @@ def compete(
         raise cli.interrupted(n_kept(asked), "compete") from None
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(compete)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(compete)

@@ -1,45 +1,34 @@
 """The command `python -m hbcomp.cv`: from CSV files to a cross-validated, checked submission."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 from hbcomp.system.errors import InputError
 from hbcomp.system.stopwatch import Stopwatch
 
 DEFAULT = "quickstart"  # the experiment on the bundled beats
 
 
+@cli.command("Train", then="hbcomp mistakes {experiment}")
 def cv(
     experiment: Annotated[
         str, typer.Argument(help="An experiment: the name of a folder under experiments/.")
     ] = DEFAULT,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.n_epochs=3."),
-    ] = None,
-    train: Annotated[
-        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
-    ] = None,
-    test: Annotated[
-        Path | None, typer.Option(help="The file to answer; short for --set data.test=FILE.")
-    ] = None,
+    assignments: options.Assignments = None,
+    train: options.Train = None,
+    test: options.Test = None,
     name: Annotated[
         str | None, typer.Option(help="Run as a new experiment of this name, keeping the old one.")
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
-    ] = None,
+    jobs: options.Jobs = None,
     fold: Annotated[
         Literal["all"] | None,
         typer.Option(metavar="all", help="Train on everything, after the cross-validation."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Delete stored folds that were trained differently.")
-    ] = False,
+    force: options.Force = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time of this call went.")
     ] = False,
@@ -75,10 +64,5 @@ def cv(
         raise cli.interrupted(len(asked.run.stored_folds()), "cv") from None
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(cv)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(cv)

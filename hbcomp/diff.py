@@ -9,6 +9,7 @@ from hbcomp.system import command as cli
 from hbcomp.system.errors import InputError
 
 
+@cli.command("Submit")
 def diff(
     files: Annotated[list[Path], typer.Argument(help="Two or more submission files.")],
 ) -> dict[str, Any]:
@@ -26,10 +27,5 @@ def diff(
     return compare_files(files, cli.console)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(diff)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(diff)

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 FOLDER = Path("experiments/eda")
 
 
+@cli.command("Look", then="hbcomp cv resnet --train {data} --name NAME")
 def eda(
     data: Annotated[
         Path | None, typer.Argument(help="A labelled CSV or parquet file; default: the sample.")
@@ -18,15 +20,10 @@ def eda(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; default: experiments/eda/<file>.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help="The id column.")] = "id",
-    signal_column: Annotated[str, typer.Option(help="The signal column.")] = "heartbeat_signals",
-    label_column: Annotated[str, typer.Option(help="The label column.")] = "label",
-    ignored_columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore-column", help="A column of a wide file that is no time step; repeatable."
-        ),
-    ] = None,
+    id_column: options.IdColumn = "id",
+    signal_column: options.SignalColumn = "heartbeat_signals",
+    label_column: options.LabelColumn = "label",
+    ignored_columns: options.IgnoredColumns = None,
 ) -> dict[str, Any]:
     """Describe a data set: classes, lengths, values, duplicates, shift to test, example beats.
 
@@ -54,10 +51,5 @@ def eda(
     return look_at(beats, out or FOLDER / name, cli.console)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(eda)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(eda)

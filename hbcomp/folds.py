@@ -6,21 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Train", then="hbcomp import-oof NAME --oof OOF.csv --like {experiment}")
 def folds(
     experiment: Annotated[str, typer.Argument(help="An experiment, finished or not.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("folds.csv"),
-    seed: Annotated[
-        int | None, typer.Option(help="One of the experiment's seeds; default: the first.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment."),
-    ] = None,
-    train: Annotated[
-        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
-    ] = None,
+    seed: options.Seed = None,
+    assignments: options.Assignments = None,
+    train: options.Train = None,
 ) -> dict[str, Any]:
     """Write id,fold of every labelled row: the fold in which an experiment holds it out.
 
@@ -50,10 +45,5 @@ def folds(
     }
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(folds)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(folds)

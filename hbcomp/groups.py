@@ -9,14 +9,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 SIZES: Final = (1, 2, 10, 100, 1_000)  # the largest of each row of the table but the last
 
 
+@cli.command("Train")
 def groups(
-    train: Annotated[
-        Path | None, typer.Option(help="A labelled CSV or parquet file; default: the sample.")
-    ] = None,
+    train: options.Sample = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("groups.csv"),
     neighbours: Annotated[
         int, typer.Option(help="Nearest rows of each among which relatives are sought.")
@@ -41,15 +41,10 @@ def groups(
             help="The largest group's share of the rows, 2 at least; links beyond are cut."
         ),
     ] = 0.01,
-    id_column: Annotated[str, typer.Option(help="The id column.")] = "id",
-    signal_column: Annotated[str, typer.Option(help="The signal column.")] = "heartbeat_signals",
-    label_column: Annotated[str, typer.Option(help="The label column.")] = "label",
-    ignored_columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore-column", help="A column of a wide file that is no time step; repeatable."
-        ),
-    ] = None,
+    id_column: options.IdColumn = "id",
+    signal_column: options.SignalColumn = "heartbeat_signals",
+    label_column: options.LabelColumn = "label",
+    ignored_columns: options.IgnoredColumns = None,
 ) -> dict[str, Any]:
     """Write id,group of every row: near-duplicates, and mixtures with their parents, together.
 
@@ -139,7 +134,7 @@ def _print(
         word for each in [*settings, f"folds.groups={numbers['file']}"] for word in ("--set", each)
     ]
     cli.console.print(
-        f"Next: hbcomp cv NAME {join(words)} --name NAME-grouped, then hbcomp compare NAME "
+        f"next: hbcomp cv NAME {join(words)} --name NAME-grouped, then hbcomp compare NAME "
         "NAME-grouped"
     )
 
@@ -157,10 +152,5 @@ def _size_rows(sizes: list[int]) -> list[list[str]]:
     return rows
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(groups)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(groups)

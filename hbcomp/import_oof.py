@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Combine", then="hbcomp blend {experiment} OTHER")
 def import_oof(
     name: Annotated[str, typer.Argument(help="What to call the experiment.")],
     oof: Annotated[
@@ -19,25 +21,14 @@ def import_oof(
     test: Annotated[
         Path | None, typer.Option(help="Probabilities of the test rows: CSV with id,prob_0,...")
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of that experiment."),
-    ] = None,
-    train: Annotated[
-        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
-    ] = None,
-    test_data: Annotated[
-        Path | None, typer.Option(help="The file to answer; short for --set data.test=FILE.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Whose folds, of the experiment's seeds; default: the first.")
-    ] = None,
+    assignments: options.Assignments = None,
+    train: options.Train = None,
+    test_data: options.Test = None,
+    seed: options.Seed = None,
     normalise: Annotated[
         bool, typer.Option("--normalise", help="Divide rows that do not sum to 1 by their sum.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace another import of this name.")
-    ] = False,
+    force: options.Force = False,
 ) -> dict[str, Any]:
     """Import probabilities that were made elsewhere: they blend, compare and report like a run.
 
@@ -58,10 +49,5 @@ def import_oof(
     return importing.run(wish, find_run(name), force=force)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(import_oof)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(import_oof)

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Submit", then="hbcomp ledger")
 def lb(
     file: Annotated[str, typer.Argument(help="The file that was sent, or the start of its hash.")],
     score: Annotated[
@@ -19,9 +21,7 @@ def lb(
     correct: Annotated[
         bool, typer.Option("--correct", help="Replace another score that was recorded.")
     ] = False,
-    by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
-    ] = False,
+    by_hand: options.ByHand = False,
     force: Annotated[
         bool, typer.Option("--force", help="Record a score that the file cannot have.")
     ] = False,
@@ -48,10 +48,5 @@ def lb(
     )
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(lb)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(lb)

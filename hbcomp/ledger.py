@@ -3,12 +3,20 @@
 It is `python -m hbcomp.ledger` because `hbcomp.submissions.ledger` is the ledger itself.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from hbcomp.system import command as cli
 
 
-def ledger() -> dict[str, Any]:
+@cli.command("Submit")
+def ledger(
+    folder: Annotated[
+        Path, typer.Option(help="The folder with the files and their ledger.csv.")
+    ] = Path("submissions"),
+) -> dict[str, Any]:
     """List every submission with its expected and its leaderboard score and what became of it.
 
     Also shown: files that the ledger does not know, pairs that the leaderboard orders otherwise
@@ -16,16 +24,10 @@ def ledger() -> dict[str, Any]:
 
     Example: hbcomp ledger, or python -m hbcomp.ledger
     """
-    from hbcomp.submissions import FOLDER
     from hbcomp.submissions.ledger_tables import show
 
-    return show(FOLDER, cli.console)
-
-
-def main() -> None:
-    """Run the command."""
-    cli.run(ledger)
+    return show(folder, cli.console)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(ledger)

@@ -7,6 +7,7 @@ import typer
 from hbcomp.system import command as cli
 
 
+@cli.command("Look", then="hbcomp report")
 def mistakes(
     name: Annotated[str, typer.Argument(help="A finished run or blend.")],
     further: Annotated[
@@ -31,10 +32,5 @@ def mistakes(
     return write_mistakes(find_run(name), further or [], min_prob, cli.console)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(mistakes)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(mistakes)

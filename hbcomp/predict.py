@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Submit", then="hbcomp check {submission}")
 def predict(
-    run: Annotated[str, typer.Argument(help="A finished experiment.")],
+    run: options.Finished,
     data: Annotated[
         Path | None, typer.Option(help="The file to answer; default: the run's own test file.")
     ] = None,
@@ -68,10 +70,5 @@ def _files(assignments: list[str]) -> dict[str, Path]:
     return {name: Path(file) for name, _, file in pairs}
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(predict)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(predict)

@@ -5,6 +5,7 @@ from typing import Any
 from hbcomp.system import command as cli
 
 
+@cli.command("Look", then="hbcomp submit submissions/NAME.csv")
 def report() -> dict[str, Any]:
     """Rank all runs, blends and imported members, and show expected against leaderboard scores.
 
@@ -20,10 +21,5 @@ def report() -> dict[str, Any]:
     return write_leaderboard(ROOT, FOLDER, cli.console)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(report)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(report)

@@ -8,6 +8,7 @@ import typer
 from hbcomp.system import command as cli
 
 
+@cli.command("Submit")
 def score(
     file: Annotated[Path, typer.Argument(help="The submission to score.")],
     truth: Annotated[
@@ -67,10 +68,5 @@ def _print(file: Path, numbers: dict[str, Any]) -> None:
     )
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(score)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(score)

@@ -1,19 +1,17 @@
 """The command `python -m hbcomp.submit`: the last check before a file is uploaded by hand."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Submit", then="hbcomp lb {file} SCORE")
 def submit(
     file: Annotated[str, typer.Argument(help="The submission, or the start of its hash.")],
-    test: Annotated[
-        Path | None,
-        typer.Option(help="The file with the test ids; default: that of the run that wrote it."),
-    ] = None,
+    test: options.TestIds = None,
     per_day: Annotated[
         int | None,
         typer.Option(
@@ -23,15 +21,9 @@ def submit(
     again: Annotated[
         bool, typer.Option("--again", help="Send a content that was sent before.")
     ] = False,
-    by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
-    ] = False,
-    id_column: Annotated[
-        str | None, typer.Option(help="The id column; default: as in that run, or else id.")
-    ] = None,
-    signal_column: Annotated[
-        str | None, typer.Option(help="The test file's signal column; default: as in that run.")
-    ] = None,
+    by_hand: options.ByHand = False,
+    id_column: options.IdColumnOfRun = None,
+    signal_column: options.SignalColumnOfRun = None,
 ) -> dict[str, Any]:
     """Check a submission for the last time and mark it as sent; you upload it.
 
@@ -57,10 +49,5 @@ def submit(
     )
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(submit)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(submit)

@@ -5,10 +5,12 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Combine")
 def thresholds(
-    run: Annotated[str, typer.Argument(help="A finished experiment.")],
+    run: options.Finished,
     trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 200,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
@@ -26,10 +28,5 @@ def thresholds(
     return tune_thresholds(find_run(run), trials, seed, cli.console)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(thresholds)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(thresholds)

@@ -1,13 +1,14 @@
 """The command `python -m hbcomp.tune`: search the hyperparameters of an experiment with Optuna."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
+@cli.command("Train", then="hbcomp cv {winner}")
 def tune(
     experiment: Annotated[
         str, typer.Argument(help="The experiment to improve: a folder under experiments/.")
@@ -25,13 +26,8 @@ def tune(
         float | None, typer.Option(min=0, help="Seconds after which no trial begins.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a trial at a time.")] = 1,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment."),
-    ] = None,
-    train: Annotated[
-        Path | None, typer.Option(help="The labelled file; short for --set data.train=FILE.")
-    ] = None,
+    assignments: options.Assignments = None,
+    train: options.Train = None,
     rule: Annotated[
         str, typer.Option(help="The fixed rule that trials are scored by: half or argmax.")
     ] = "half",
@@ -96,10 +92,5 @@ def tune(
     return run(asked, read_space(space_file(asked, space)), wish)
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(tune)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(tune)

@@ -1,6 +1,5 @@
 """The command `python -m hbcomp.verify`: is a finished experiment still what it says it is?"""
 
-import json
 from collections import Counter
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 from hbcomp.system import command as cli
 
 
+@cli.command("Look")
 def verify(
     runs: Annotated[
         list[str] | None,
@@ -61,16 +61,11 @@ def verify(
         "n_not_checked": n_of["not checked"],
     }
     if failed := [each for each in checks if each.status == "FAILED"]:
-        typer.echo(json.dumps(numbers))  # the counts, though it ends with an error
         named = [f"{each.experiment}: {each.name}: {each.detail}" for each in failed]
-        raise InputError(f"{len(failed)} of {len(checks)} checks failed: {'; '.join(named)}")
+        message = f"{len(failed)} of {len(checks)} checks failed: {'; '.join(named)}"
+        raise cli.CheckError(message, numbers)
     return numbers
 
 
-def main() -> None:
-    """Run the command."""
-    cli.run(verify)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(verify)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hbcomp
-from hbcomp.__main__ import COMMANDS
+from hbcomp.__main__ import commands as declared
 
 PACKAGE = Path(hbcomp.__file__).parent
 
@@ -58,7 +58,7 @@ def commands():
 
 
 def test_a_file_on_the_top_floor_is_a_command_and_nothing_else_is():
-    assert commands() == {command.__name__ for command in COMMANDS}
+    assert commands() == {each.name for each in declared()}
 
 
 def test_every_folder_is_a_room_on_a_floor():

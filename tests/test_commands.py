@@ -6,25 +6,25 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from commands import Strike, run_hbcomp
 
+import hbcomp
+from hbcomp.__main__ import commands
 from hbcomp.data.sample import TRUTH
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.metrics import abs_sum
 from hbcomp.scoring.thresholds import fit_clip
+from hbcomp.system import command as cli
 from hbcomp.system.command import interrupted
 from hbcomp.tuning.thresholds import clip_of
 
-COMMANDS = [
-    *("cv", "tune", "eda", "thresholds", "predict", "check", "score", "bench"),
-    *("diff", "submit", "lb"),
-    *("compare", "compete", "mistakes", "report", "folds", "groups"),
-    *("import-oof", "verify"),
-]
+COMMANDS = [each.name.replace("_", "-") for each in commands()]
 
 
 def last_json(done):
@@ -69,9 +69,69 @@ def test_a_stopped_command_says_what_was_typed(monkeypatch, program, words, line
     assert str(interrupted(2, "cv")) == f"2 finished folds are kept; continue with: {line}"
 
 
-def test_the_program_without_a_command_lists_them(tmp_path):
+def test_the_program_without_a_command_lists_them_by_what_one_does(tmp_path):
     done = run_hbcomp([], tmp_path)
     assert all(name in done.stdout for name in COMMANDS)
+    places = [done.stdout.index(f"─ {panel} ─") for panel in get_args(cli.Panel)]
+    assert places == sorted(places)
+    assert done.stdout.index("│ cv ") < places[1] < done.stdout.index("│ blend ") < places[2]
+
+
+@pytest.mark.parametrize("words", [[], ["cv"], ["import-oof"]], ids=str)
+def test_h_is_help(tmp_path, words):
+    short, long = (run_hbcomp([*words, option], tmp_path) for option in ("-h", "--help"))
+    assert (short.returncode, short.stdout) == (0, long.stdout)
+
+
+def test_the_version_is_that_of_the_package(tmp_path):
+    done = run_hbcomp(["--version"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"hbcomp {hbcomp.__version__}\n")
+
+
+@pytest.mark.parametrize("name", [each.name for each in commands()])
+def test_every_command_is_a_module_that_runs(tmp_path, name):
+    words = [sys.executable, "-m", f"hbcomp.{name}", "-h"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Usage: python -m hbcomp.{name} " in done.stdout
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """A command, in this process, that returns what it is given."""
+    monkeypatch.setattr(cli, "COMMANDS", {})
+
+    @cli.command("Look", then="hbcomp cv {made[name]} --train {train}")
+    def plant(train: Path | None = None) -> dict[str, Any]:
+        return {"made": {"name": "a b"}, "page": "page.html"}
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["plant", *words])
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(plant)
+        assert not stopped.value.code
+
+    return call
+
+
+def test_the_last_lines_are_what_was_written_and_what_to_type_next(planted, capsys):
+    planted("--train", "x.csv")
+    assert capsys.readouterr().err == "page: page.html\nnext: hbcomp cv 'a b' --train x.csv\n"
+    planted()  # a line that lacks a value is no help
+    assert capsys.readouterr().err == "page: page.html\n"
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "words", "is_printed"),
+    [(False, [], True), (True, [], False), (True, ["--json"], True)],
+)
+def test_json_is_for_pipes_or_on_demand(
+    planted, capsys, monkeypatch, is_terminal, words, is_printed
+):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    planted(*words)
+    out = capsys.readouterr().out
+    assert out == ('{"made": {"name": "a b"}, "page": "page.html"}\n' if is_printed else "")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +174,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
 @pytest.mark.skipif(os.name == "nt", reason="closes streams as a POSIX shell does")
 def test_a_command_started_with_closed_streams_works(tmp_path, closed):
-    words = [sys.executable, "-c", "import hbcomp.ledger as ledger; ledger.main()"]
+    words = [sys.executable, "-m", "hbcomp.ledger"]
     line = f"{shlex.join(words)} {closed}"
     done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from commands import Strike, few_trials, run_hbcomp
-from presets import PACKED, ROOT, packed
+from presets import presets
 
 from hbcomp.blending.plan import prepare_all, read_plan
 from hbcomp.data.synthetic import make_beats, write_competition_csv
-from hbcomp.experiment import setup
 
 CONFIG = """
 [folds]
@@ -222,17 +221,9 @@ def test_runs_that_name_no_files_take_those_of_a_run_that_began(finished, tmp_pa
     assert numbers["submission"] == "submissions/both.csv"
 
 
-@pytest.mark.parametrize("name", packed("plan.toml"))
-def test_every_plan_that_comes_with_the_package_is_valid_and_packed(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", presets("plan.toml"))
+def test_every_plan_that_comes_with_the_package_is_valid(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = read_plan(name)
     assert [each.run.name for each in prepare_all(plan, [])] == list(plan.runs)
-    assert set(plan.runs) <= set(packed("config.toml"))
-
-
-def test_the_wheel_holds_every_file_of_a_preset_where_it_is_sought():
-    for file, place in setup.PACKED.items():
-        for name in packed(file):
-            packed_as = f"hbcomp/presets/{place.format(name)}"
-            assert PACKED[f"experiments/{name}/{file}"] == packed_as
-            assert (ROOT / "experiments" / name / file).exists()
+    assert set(plan.runs) <= set(presets("config.toml"))

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hbcomp.__main__ import commands as declared
+
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
 PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
@@ -119,6 +121,13 @@ def test_every_relative_link_leads_somewhere(page):
 @each_page
 def test_every_command_in_a_block_can_be_parsed(page):
     assert not [problem for words in command_lines(page) if (problem := problem_of(words))]
+
+
+@pytest.mark.parametrize("command", declared(), ids=lambda each: each.name)
+def test_the_line_that_a_command_proposes_can_be_parsed(command):
+    words = shlex.split(re.sub(r"\{[^}]*\}", "VALUE", command.then or "hbcomp report"))
+    assert words[0] == "hbcomp"
+    assert problem_of(words[1:]) is None
 
 
 @each_page

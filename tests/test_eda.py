@@ -48,7 +48,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["eda", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
-        eda.main()
+        cli.run(eda.eda)
     return int(stopped.value.code or 0)
 
 

@@ -11,7 +11,7 @@ from hbcomp.reporting.pages import Table
 
 N_ROUNDS = 3
 # In a process of its own: a command may not import the program that lists all commands.
-LIST = "import json, hbcomp.__main__ as m; print(json.dumps([c.__name__ for c in m.COMMANDS]))"
+LIST = "import json, hbcomp.__main__ as m; print(json.dumps([c.name for c in m.commands()]))"
 
 
 def measure() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import write_text
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parents[1] / "results" / "bench"
 Numbers = dict[str, Any]
 
 

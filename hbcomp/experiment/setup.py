@@ -16,9 +16,7 @@ from hbcomp.system.errors import InputError, closest, did_you_mean, there_are
 from hbcomp.system.files import write_text
 
 PACKAGE = Path(hbcomp.__file__).parent
-# The presets: inside an installed package, beside it in a clone.
-INSTALLED, BESIDE = PACKAGE / "presets", PACKAGE.parent / "experiments"
-PACKED = {"config.toml": "{}.toml", "space.toml": "spaces/{}.toml", "plan.toml": "plans/{}.toml"}
+PRESETS = (PACKAGE / "presets", PACKAGE.parent / "experiments")  # of a wheel, and of a clone
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def _kind(run: RunFolder) -> Kind:
 
 def find_file(run: RunFolder, file: str) -> Path | None:
     """Return a file of an experiment: from its own folder, or else of the preset of its name."""
-    known = (run.path / file, INSTALLED / PACKED[file].format(run.name), BESIDE / run.name / file)
+    known = (run.path / file, *(place / run.name / file for place in PRESETS))
     return next((path for path in known if path.exists()), None)
 
 
@@ -115,8 +113,9 @@ def like(name: str, file: str) -> str:
 
 def names_with(file: str) -> list[str]:
     """Return the names of the experiments here and of the presets that have such a file."""
-    in_folders = {path.parent.name for place in (ROOT, BESIDE) for path in place.glob(f"*/{file}")}
-    return sorted(in_folders | {path.stem for path in INSTALLED.glob(PACKED[file].format("*"))})
+    return sorted(
+        {path.parent.name for place in (ROOT, *PRESETS) for path in place.glob(f"*/{file}")}
+    )
 
 
 def space_file(asked: Asked, named: str | None) -> Path:

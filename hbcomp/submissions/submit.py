@@ -305,9 +305,7 @@ def _announce(
             f"expected {entry.expected_per_20k:.1f} ± {entry.standard_error:.1f} per 20k rows "
             f"(out-of-fold, cross-fitted on {entry.n_scored:,} rows, rule {entry.rule})"
         )
-    console.print(
-        f"marked as sent: upload {named.path} now, and then: hbcomp lb {named.path} SCORE"
-    )
+    console.print(f"marked as sent: upload {named.path} now")
 
 
 def check_content(path: Path, answered: Answered | None) -> Submission:

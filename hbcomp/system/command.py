@@ -1,6 +1,7 @@
-"""What every command shares: one line per error, exit codes, and JSON as the last line.
+"""What every command shares: one line per error, exit codes, what to do next, and JSON.
 
-Commands write for people on stderr, through `console`; stdout carries one JSON object.
+Commands write for people on stderr, through `console`; stdout carries one JSON object, on a
+terminal only with --json.
 
 Exit codes: 0 done; 1 a bug of ours, with its traceback; 2 wrong input, or a disk or machine that
 is for the user to mend; 130 stopped with Ctrl-C; 143 stopped by SIGTERM. After 2, 130 and 143
@@ -9,6 +10,7 @@ nothing half-written is left, and what was finished is kept.
 
 import errno
 import functools
+import inspect
 import json
 import os
 import re
@@ -18,8 +20,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, cast
+from string import Formatter
+from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -89,6 +93,40 @@ _is_on_screen = sys.stderr is not None and sys.stderr.isatty()
 console = _Console(stderr=True, highlight=False, markup=False, width=None if _is_on_screen else 160)
 
 Numbers = Mapping[str, Any]
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Numbers])
+Panel = Literal["Train", "Combine", "Look", "Submit"]  # of `hbcomp --help`, in this order
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command's function, its panel in `hbcomp --help`, and the line to type after it."""
+
+    function: Callable[..., Numbers]
+    panel: Panel
+    then: str | None
+
+    @property
+    def name(self) -> str:
+        """The name of the function and of its module."""
+        return self.function.__name__
+
+
+COMMANDS: dict[str, Command] = {}  # by the name of the function; imported commands only
+
+
+def command(panel: Panel, then: str | None = None) -> Callable[[AnyCommand], AnyCommand]:
+    """Return a decorator that makes a function a command.
+
+    The braces in `then` are keys of the command's numbers, or else names of its parameters; where
+    the value of one is None, there is nothing to do next.
+    """
+
+    def declare(function: AnyCommand) -> AnyCommand:
+        COMMANDS[function.__name__] = Command(function, panel, then)
+        return function
+
+    return declare
 
 
 class Interrupted(Exception):  # noqa: N818  # it is no error: the user asked for it
@@ -114,17 +152,41 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: to be treated as Ctrl-C, but for the exit code."""
 
 
-def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
-    """Return `function` as a command: its numbers become the last line, its InputError one line."""
+class CheckError(InputError):
+    """What a command was to check is not so; its numbers are printed before the message."""
+
+    def __init__(self, message: str, numbers: Numbers) -> None:
+        super().__init__(message)
+        self.numbers = numbers
+
+
+JSON_OPTION = inspect.Parameter(
+    "has_json",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option("--json", help="Print the result as JSON, also on a terminal."),
+    ],
+)
+
+
+def guarded(called: Command) -> Callable[..., None]:
+    """Return what the program runs: numbers become the last lines, an InputError one line."""
+    function = called.function
 
     @functools.wraps(function)
-    def command(*args: Any, **kwargs: Any) -> None:
+    def guard(*, has_json: bool, **arguments: Any) -> None:
         try:
-            _check_texts([*args, *kwargs.values()])
+            _check_texts(arguments.values())
             with terminable():
-                numbers = function(*args, **kwargs)
-            _print_result(numbers)
+                numbers = function(**arguments)
+            _print_written(numbers)
+            _print_next(called.then, {**arguments, **numbers})
+            _print_json(numbers, always=has_json)
         except InputError as error:
+            if isinstance(error, CheckError):
+                _print_json(error.numbers, always=has_json)
             _say("error", str(error))
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except OSError as error:
@@ -146,15 +208,39 @@ def guarded(function: Callable[..., Numbers]) -> Callable[..., None]:
             _say("interrupted", str(stop))
             raise typer.Exit(_exit_code(stop.__context__)) from None
 
-    return command
+    signature = inspect.signature(function)
+    parameters = [*signature.parameters.values(), JSON_OPTION]
+    guard.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return guard
 
 
-def _print_result(numbers: Numbers) -> None:
-    """Print where the result lies, for people, and the numbers as JSON, for programs."""
+def _print_written(numbers: Numbers) -> None:
+    """Print where the result lies."""
     for what in ("page", "report", "submission"):
         if numbers.get(what):
             console.print(f"{what}: {numbers[what]}", soft_wrap=True)
-    print(json.dumps(numbers, allow_nan=False), flush=True)
+
+
+class _Quoted(Formatter):
+    """Fills values into a line for a shell."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if value is None:
+            raise LookupError
+        return shlex.quote(format(str(value), format_spec))
+
+
+def _print_next(then: str | None, values: Numbers) -> None:
+    """Print the line that one would type next, if there is one."""
+    if then:
+        with suppress(LookupError):
+            console.print(f"next: {_Quoted().vformat(then, (), values)}", soft_wrap=True)
+
+
+def _print_json(numbers: Numbers, *, always: bool) -> None:
+    """Print the numbers for programs: where stdout is no terminal, or `always`."""
+    if always or not sys.stdout.isatty():
+        print(json.dumps(numbers, allow_nan=False), flush=True)
 
 
 def _say_what_to_mend(error: OSError) -> None:
@@ -339,6 +425,8 @@ def _open_standard_descriptors() -> None:
 
 def run(function: Callable[..., Numbers]) -> None:
     """Run one command as a program of its own, as in `python -m hbcomp.cv`."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(guarded(function))
+    app = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS
+    )
+    app.command()(guarded(COMMANDS[function.__name__]))
     start(app)

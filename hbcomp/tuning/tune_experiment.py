@@ -319,7 +319,7 @@ def _write_winner(confirmed: Confirmed, study: optuna.Study, asked: Asked, groun
     if not space.exists():
         write_text(space, Path(ground.space.source).read_text(encoding="utf-8"))
     write_text(run.config_file, text)
-    console.print(f"the winner is experiment {run.name}: hbcomp cv {run.name}")
+    console.print(f"the winner is experiment {run.name}")
     return run.name
 
 

@@ -14,7 +14,7 @@ from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
 from hbcomp.verification.checks import verify_run
 
-SHOWN = Path(__file__).parents[2] / "experiments" / "resnet" / "report.json"
+SHOWN = Path(__file__).parents[2] / "experiments/results/resnet/report.json"
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ FORMATS = {
     ),
     "recipe.json": Format(
         "a.json",
-        (SHOWN / "blend" / "recipe.json").read_bytes(),
+        (SHOWN / "results/blend" / "recipe.json").read_bytes(),
         mutations.damaged_json,
         lambda path: _dump(read_recipe(path)),
         oracles.json_leaves,
@@ -256,7 +256,7 @@ FORMATS = {
     ),
     "report.json": Format(
         "a.json",
-        (SHOWN / "blend" / "report.json").read_bytes(),
+        (SHOWN / "results/blend" / "report.json").read_bytes(),
         mutations.damaged_json,
         lambda path: _dump(read_report(path)),
         oracles.json_leaves,

@@ -1,13 +1,13 @@
 import optuna
 import pytest
-from presets import ROOT, packed
+from presets import ROOT, presets
 
 from hbcomp.experiment.config import Config, read_config
 from hbcomp.experiment.setup import prepare, space_file
 from hbcomp.system.errors import InputError
 from hbcomp.tuning.search_space import read_space
 
-PRESETS = [ROOT / "experiments" / name for name in packed("space.toml")]
+PRESETS = [ROOT / "experiments" / name for name in presets("space.toml")]
 
 LR = '"train.lr" = { low = 1e-3, high = 2e-2, log = true }'
 CONDITIONAL = """
@@ -57,7 +57,7 @@ def test_a_preset_passes_its_check_and_lies_inside_its_own_space(folder):
     assert space.apply(base, space.values_of(params)) == base
 
 
-@pytest.mark.parametrize("name", packed("config.toml"))
+@pytest.mark.parametrize("name", presets("config.toml"))
 def test_every_preset_has_a_space_of_its_own_or_of_its_net(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = prepare(name, [], None)

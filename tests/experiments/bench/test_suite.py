@@ -143,4 +143,4 @@ def test_start_up_is_measured_for_every_command(monkeypatch):
 
     monkeypatch.setattr(startup, "N_ROUNDS", 1)
     numbers = startup.measure()
-    assert set(numbers["seconds"]) == {each.__name__ for each in hbcomp.__main__.COMMANDS}
+    assert set(numbers["seconds"]) == {each.name for each in hbcomp.__main__.commands()}

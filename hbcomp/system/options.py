@@ -1,0 +1,51 @@
+"""Options that several commands have, each with its name and its help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Finished = Annotated[str, typer.Argument(help="A finished experiment.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the experiment, e.g. train.n_epochs=3."
+    ),
+]
+Train = Annotated[Path | None, typer.Option(help="The labelled file: the key data.train.")]
+Test = Annotated[Path | None, typer.Option(help="The file to answer: the key data.test.")]
+TestIds = Annotated[
+    Path | None,
+    typer.Option(help="The file with the test ids; default: that of the run that wrote it."),
+]
+Sample = Annotated[
+    Path | None, typer.Option(help="A labelled CSV or parquet file; default: the sample.")
+]
+IdColumn = Annotated[str, typer.Option(help="The id column.")]
+SignalColumn = Annotated[str, typer.Option(help="The signal column.")]
+LabelColumn = Annotated[str, typer.Option(help="The label column.")]
+IgnoredColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-column", help="A column of a wide file that is no time step; repeatable."
+    ),
+]
+IdColumnOfRun = Annotated[
+    str | None, typer.Option(help="The id column; default: as in that run, or else id.")
+]
+SignalColumnOfRun = Annotated[
+    str | None, typer.Option(help="The test file's signal column; default: as in that run.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="One of the experiment's seeds; default: the first.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what was made differently under this name.")
+]
+ByHand = Annotated[
+    bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
+]
