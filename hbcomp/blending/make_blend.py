@@ -44,13 +44,12 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     with locked(folder):
         _admit(folder, recipe, force=force)
         report = _report(blended, folder, perf_counter() - start)
+        predictions = blended.predictions
         origin = f"blend by {blended.method.name} of {', '.join(members.names)}"
-        submission = write_answers(
-            folder, blended.predictions, blended.rule, origin, report.id_column
-        )
+        submission = write_answers(folder, predictions, blended.rule, origin, report.id_column)
         write_recipe(folder.recipe_file, recipe)
         tables = page.tables(blended, report)
-        drawn = probs_pictures(blended.predictions, blended.rules, blended.rule)
+        drawn = probs_pictures(predictions, blended.rules, blended.rule)
         write_pictures(folder, drawn)
         report_page = write_report(
             folder, report, page.subtitle(blended), [*tables, class_table(report), *drawn]
