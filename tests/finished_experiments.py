@@ -11,7 +11,15 @@ from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.report_tables import data_numbers, scorecard
+from hbcomp.experiment.report import (
+    Computed,
+    Environment,
+    FoldScore,
+    Report,
+    data_numbers,
+    plain,
+    scorecard,
+)
 from hbcomp.scoring.choice import choose, evaluate_rules
 
 N, M, K = 60, 20, 3
@@ -51,20 +59,21 @@ def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
         test_fingerprint=data.test.fingerprint,
     )
     rules = evaluate_rules(predictions.oof_probs, labels, predictions.fold_of_row)
-    report = {
-        "experiment": name,
-        "kind": "run",
-        "config": {"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},
-        "data": {**data_numbers(data), "train": "train.csv"},
-        **scorecard(predictions, rules, choose(rules, rule)),
-        "folds": [
-            {"seed": seed, "fold": fold, "train_seconds": 2.0}
+    scores = {"n_rows": N, "per_20k": {}, "accuracy": 1.0, "last_loss": 0.1}
+    of_run = Report(
+        **dict(scorecard(predictions, rules, choose(rules, rule))),
+        experiment=name,
+        kind="run",
+        config={"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},
+        data=data_numbers(data).model_copy(update={"train": "train.csv"}),
+        folds=tuple(
+            FoldScore(seed=seed, fold=fold, train_seconds=2.0, **scores)
             for seed in (0, 1)
             for fold in range(5)
-        ],
-        "environment": {"gpu": None, "compute": {"device": "cpu", "precision": "fp32"}},
-        **changes,
-    }
+        ),
+        environment=Environment(gpu=None, compute=Computed(device="cpu", precision="fp32")),
+    )
+    report = {**plain(of_run), **changes}
     place = folder / ROOT / name
     place.mkdir(parents=True)
     predictions.save(place / "predictions.npz")

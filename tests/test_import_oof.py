@@ -279,7 +279,7 @@ def test_a_folder_with_an_unreadable_report_is_refused(place):
 
 
 def test_an_import_that_was_killed_has_no_report_and_the_same_command_may_come_again(place):
-    strike = Strike("blending.import_probs", "write_predictions", is_after=True)
+    strike = Strike("experiment.finish", "write_predictions", is_after=True)
     assert import_run("killed", cwd=place, strike=strike).returncode < 0
     assert not (place / "experiments/killed/report.json").exists()
     for _ in range(2):

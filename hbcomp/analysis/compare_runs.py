@@ -16,8 +16,7 @@ from hbcomp.data.load import load_data
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
-from hbcomp.experiment.report import Report, read_report
-from hbcomp.experiment.report_tables import oof_answers, standard_error
+from hbcomp.experiment.report import Report, oof_answers, read_report, standard_error
 from hbcomp.reporting import pages
 from hbcomp.reporting.pages import Link, Picture, Text
 from hbcomp.scoring.choice import CANDIDATES, check_rule_name
@@ -199,9 +198,8 @@ def _selected(run: RunFolder, report: Report) -> tuple[str, ...]:
 def _is_grouped(report: Report) -> bool:
     """Whether an experiment, or a member of a blend whose report is here, held out groups."""
     members = [find_run(name).report_file for name in report.members]
-    return report.is_grouped or any(
-        read_report(path).is_grouped for path in members if path.exists()
-    )
+    reports = [report, *(read_report(path) for path in members if path.exists())]
+    return any(each.grouped_by for each in reports)
 
 
 def _places(first: str, second: str) -> tuple[Path, Path]:
@@ -237,10 +235,10 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
     A blend's report does not say it, but those of its members do.
     """
     names = [name for each in reports for name in each.members]
-    known = [each.config.data for each in reports if each.config.data] or [
-        report.config.data
+    known = [each.data_config for each in reports if each.data_config] or [
+        report.data_config
         for report in (read_report(find_run(name).report_file) for name in names)
-        if report.config.data
+        if report.data_config
     ]
     if not known:
         raise InputError("no report says how the beats were read")

@@ -255,7 +255,7 @@ def _method(line: Line) -> str:
     report = line.standing.report
     if report.kind == "blend":
         return f"{report.method} of {len(report.members)}"
-    return report.config.net.name or "-"
+    return report.net or "-"
 
 
 def _score(line: Line) -> str:
@@ -280,9 +280,10 @@ def _under(rule: str) -> Callable[[Line], str]:
 
 
 def _seeds_and_folds(line: Line) -> str:
-    folds = line.standing.report.folds
+    report = line.standing.report
+    folds = report.folds
     n_seeds, n_folds = len({each.seed for each in folds}), len({each.fold for each in folds})
-    grouped = " grouped" if line.standing.report.is_grouped else ""
+    grouped = " grouped" if report.grouped_by else ""
     return f"{n_seeds} x {n_folds}{grouped}" if folds else "-"
 
 

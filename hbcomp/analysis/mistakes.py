@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from hbcomp.analysis.neighbours import nearest_by_class, nearest_rows
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.report_tables import oof_answers
+from hbcomp.experiment.report import oof_answers
 from hbcomp.scoring.choice import CANDIDATES, cross_fitted_costs
 from hbcomp.scoring.confusions import (
     KINDS,

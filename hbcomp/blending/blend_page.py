@@ -1,21 +1,14 @@
 """A blend as tables and a page."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hbcomp.blending.methods import METHODS
 from hbcomp.blending.selection import Blended
-from hbcomp.experiment.folder import RunFolder
-from hbcomp.experiment.report_tables import (
-    Summary,
-    class_table,
-    probs_pictures,
-    rule_table,
-    transfer_tables,
-)
-from hbcomp.reporting.pages import Section, Table, write_page, write_pictures
+from hbcomp.experiment.report import Report
+from hbcomp.experiment.report_tables import rule_table, transfer_tables
+from hbcomp.reporting.pages import Table
 from hbcomp.scoring.blending import disagreement, repairs
 from hbcomp.scoring.paired import Difference, paired_difference
 
@@ -26,15 +19,15 @@ def weights_of(blended: Blended) -> list[float] | None:
     return None if weights is None else list(weights)
 
 
-def tables(blended: Blended, summary: Summary) -> list[Table]:
+def tables(blended: Blended, report: Report) -> list[Table]:
     """Return what a person wants to see of a blend, the result last."""
     return [
         _method_table(blended),
         _member_table(blended),
         *_pair_tables(blended),
         _calibration_table(blended),
-        rule_table(summary),
-        *transfer_tables(summary),
+        rule_table(report),
+        *transfer_tables(report),
     ]
 
 
@@ -139,17 +132,9 @@ def _gap(difference: Difference) -> str:
     return f"{difference.per_20k:+.1f} ± {difference.standard_error:.1f}"
 
 
-def write(blended: Blended, summary: Summary, run: RunFolder) -> None:
-    """Write report.html and the pictures in it."""
-    drawn = probs_pictures(blended.predictions, blended.rules, blended.rule)
-    write_pictures(run.path / "pictures", drawn)
-    sections: Sequence[Section] = [*tables(blended, summary), class_table(summary), *drawn]
-    write_page(
-        run.path / "report.html",
-        title=f"{run.name}: {summary['expected_per_20k']:.1f} per 20k",
-        subtitle=(
-            f"{blended.method.name} of {', '.join(blended.members.names)}; out-of-fold, "
-            f"cross-fitted, rule {blended.rule.name}, {_rows(blended)}"
-        ),
-        sections=sections,
+def subtitle(blended: Blended) -> str:
+    """Return in a line what was blended, and how it was scored."""
+    return (
+        f"{blended.method.name} of {', '.join(blended.members.names)}; out-of-fold, "
+        f"cross-fitted, rule {blended.rule.name}, {_rows(blended)}"
     )

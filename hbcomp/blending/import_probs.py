@@ -1,15 +1,13 @@
 """The import of outside probabilities in order: read, check, write, submit, report."""
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from pydantic import Field
 
 from hbcomp.data.dataset import Dataset, listed
 from hbcomp.data.load import Data, load_data
@@ -17,30 +15,34 @@ from hbcomp.data.row_checks import parse_label
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds, pick_seed, read_folds
 from hbcomp.data.tables import id_problems, read_rows
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finish import write_answers, write_pictures, write_report
 from hbcomp.experiment.folder import RunFolder, locked
-from hbcomp.experiment.predictions import Predictions, write_predictions
-from hbcomp.experiment.report import Part, read_part, read_report
-from hbcomp.experiment.report_tables import (
-    Summary,
-    class_table,
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import (
+    Environment,
+    FileNames,
+    Report,
     data_numbers,
     expectation,
-    probs_pictures,
-    rule_table,
+    read_report,
     scorecard,
     scores_by_rule,
+)
+from hbcomp.experiment.report_tables import (
+    class_table,
+    costliest_picture,
+    probs_pictures,
+    provenance_table,
+    rule_table,
     transfer_tables,
 )
 from hbcomp.reporting import pages
-from hbcomp.reporting.figures import runs as pictures
-from hbcomp.scoring.choice import RuleResult, evaluate_rules
+from hbcomp.scoring.choice import evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
-from hbcomp.submissions import FOLDER
-from hbcomp.submissions.files import NUMBER, Provenance, write_submission
+from hbcomp.submissions.files import NUMBER
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, Problems
-from hbcomp.system.files import write_text
 
 # What the sum of a row may miss: four classes written with four digits miss 2e-4 at most.
 TOLERANCE: Final = 1e-3
@@ -48,6 +50,8 @@ TOLERANCE: Final = 1e-3
 
 # By what a sum of float32 may leave [0, 1]: such numbers count as 0 or 1, which is said.
 ROUNDING: Final = 1e-5  # as in hbcomp.predictions; fastText gives 1.00000536
+
+Identity = dict[str, str | int | None]
 
 
 @dataclass(frozen=True)
@@ -228,12 +232,6 @@ def _says(text: str, label: int) -> bool:
         return False
 
 
-class _Identity(Part):
-    """What an import was made of."""
-
-    identity: dict[str, Any] = Field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Wish:
     """What to import, and the experiment whose beats, folds and decision rule hold for it."""
@@ -262,27 +260,33 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
     identity = _identity(wish.files, imported)
     with locked(run):
         _admit(run, identity, force=force)
-        summary = {
-            "experiment": run.name,
-            "kind": "imported",
-            "like": wish.like,
-            "files": {"oof": wish.files.oof.name, "test": wish.files.test and wish.files.test.name},
-            "identity": identity,
-            "has_own_folds": imported.has_own_folds,
-            "config": wish.config.model_dump(
+        report = Report(
+            **dict(scorecard(predictions, rules, chosen)),
+            experiment=run.name,
+            kind="imported",
+            config=wish.config.model_dump(
                 mode="json", exclude_none=True, include={"data", "folds"}
             ),
-            "data": data_numbers(data),
-            **scorecard(predictions, rules, chosen),
-            "folds": [],
-            "environment": machine(),
-        }
-        write_predictions(run.path, predictions)
-        submission = _submit(run, imported, chosen, summary)
-        _write_report(run, data, imported, rules, chosen, summary)
-        run.write_manifest()
-    pages.print_table(rule_table(summary), console)
-    _say(wish, imported, summary)
+            data=data_numbers(data),
+            environment=Environment(**machine()),
+            folds=(),
+            like=wish.like,
+            files=FileNames(
+                oof=wish.files.oof.name, test=wish.files.test.name if wish.files.test else None
+            ),
+            identity=identity,
+            has_own_folds=imported.has_own_folds,
+        )
+        recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
+        submission = write_answers(run, predictions, chosen, recipe, report.id_column)
+        drawn = [
+            *probs_pictures(predictions, rules, chosen),
+            costliest_picture(predictions, chosen, data.train),
+        ]
+        write_pictures(run, drawn)
+        page = write_report(run, report, _subtitle(imported, report), _sections(report, drawn))
+    pages.print_table(rule_table(report), console)
+    _say(wish, imported, report)
     return {
         "experiment": run.name,
         "n_rows": len(predictions.train_ids),
@@ -292,13 +296,13 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
         "has_own_folds": imported.has_own_folds,
         "rule": chosen.name,
         "oof_per_20k": scores_by_rule(rules),
-        "accuracy": summary["accuracy"],
+        "accuracy": report.accuracy,
         "submission": submission,
-        "report": str(run.path / "report.html"),
+        "report": page,
     }
 
 
-def _identity(files: Files, imported: Imported) -> dict[str, Any]:
+def _identity(files: Files, imported: Imported) -> Identity:
     """Return what the import consists of, by hashes: one of another identity is another import."""
     predictions = imported.predictions
     return {
@@ -315,90 +319,38 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _admit(run: RunFolder, identity: Mapping[str, Any], *, force: bool) -> None:
+def _admit(run: RunFolder, identity: Identity, *, force: bool) -> None:
     """Let an import be written where there is nothing, or the same import; another with `force`."""
     others = (run.config_file, run.recipe_file)
     if not any(path.exists() for path in (run.report_file, *others)):
         return
     is_other = any(path.exists() for path in others)
-    if is_other or read_report(run.report_file).kind != "imported":
+    known = None if is_other else read_report(run.report_file)
+    if known is None or known.kind != "imported":
         raise InputError(f"{run.path} is an experiment of another kind; choose another NAME")
-    known = read_part(run.report_file, _Identity).identity
-    changed = [key for key in identity if known.get(key) != identity[key]]
+    changed = [key for key in identity if known.identity.get(key) != identity[key]]
     if changed and not force:
         raise InputError(
             f"{run.path} holds another import, with other {', '.join(changed)}; "
             "another NAME keeps both, --force replaces it"
         )
-    run.discard_outputs()
 
 
-def _submit(run: RunFolder, imported: Imported, chosen: RuleResult, summary: Summary) -> str | None:
-    predictions = imported.predictions
-    if not len(predictions.test_ids):
-        return None
-    path = FOLDER / f"{run.name}.csv"
-    provenance = Provenance(
-        source=run.name,
-        recipe=f"import of {summary['files']['test']}, on {summary['data']['test']}",
-        rule=chosen.name,
-        expected_per_20k=summary["expected_per_20k"],
-        standard_error=summary["expected_standard_error"],
-        n_scored=len(predictions.labels),
+def _subtitle(imported: Imported, report: Report) -> str:
+    return (
+        f"imported; out-of-fold, cross-fitted, rule {report.chosen.name}, "
+        f"{report.data.n_train:,} rows; {_folds(imported, report.like)}"
     )
-    answers = chosen.rule.apply(predictions.test_probs)
-    id_column = summary["config"]["data"]["id_column"]
-    write_submission(path, predictions.test_ids, answers, provenance, id_column)
-    return str(path)
 
 
-def _write_report(
-    run: RunFolder,
-    data: Data,
-    imported: Imported,
-    rules: Sequence[RuleResult],
-    chosen: RuleResult,
-    summary: Summary,
-) -> None:
-    """Write report.html with its pictures, then report.json."""
-    train, oof = data.train, imported.predictions.oof_probs
-    costliest = pictures.costliest_beats(
-        train.signals, train.known_labels, oof, chosen.costs, train.ids
-    )
-    drawn = [
-        *probs_pictures(imported.predictions, rules, chosen),
-        pages.Picture(
-            "costliest",
-            costliest,
-            "The beats that cost most, under the chosen rule, cross-fitted.",
-        ),
+def _sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Section]:
+    return [
+        rule_table(report),
+        *transfer_tables(report),
+        class_table(report),
+        *drawn,
+        provenance_table(report, "files", "identity", "config", "data"),
     ]
-    pages.write_pictures(run.path / "pictures", drawn)
-    pages.write_page(
-        run.path / "report.html",
-        title=f"{run.name}: {summary['expected_per_20k']:.1f} per 20k",
-        subtitle=(
-            f"imported; out-of-fold, cross-fitted, rule {chosen.name}, {train.n_rows:,} rows; "
-            f"{_folds(imported, summary['like'])}"
-        ),
-        sections=[
-            rule_table(summary),
-            *transfer_tables(summary),
-            class_table(summary),
-            *drawn,
-            _provenance(summary),
-        ],
-    )
-    write_text(run.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-
-
-def _provenance(summary: Summary) -> pages.Table:
-    rows = [
-        [f"{section}.{key}", value if isinstance(value, str) else json.dumps(value)]
-        for section in ("files", "identity", "config", "data")
-        for key, value in summary[section].items()
-    ]
-    return pages.Table("Where it comes from", ["what", "value"], rows)
 
 
 def _folds(imported: Imported, like: str) -> str:
@@ -408,7 +360,7 @@ def _folds(imported: Imported, like: str) -> str:
     return f"taken on trust as made over the {folds.n_folds} folds of {like}, seed {folds.seed}"
 
 
-def _say(wish: Wish, imported: Imported, summary: Summary) -> None:
+def _say(wish: Wish, imported: Imported, report: Report) -> None:
     name = wish.files.oof.name
     console.print(f"{name}: {_folds(imported, wish.like)}")
     if not imported.has_own_folds:
@@ -420,8 +372,8 @@ def _say(wish: Wish, imported: Imported, summary: Summary) -> None:
         console.print(f"{imported.n_normalised:,} rows did not sum to 1 and were normalised")
     if imported.n_rounded:
         console.print(rounding(imported.n_rounded))
-    if summary["data"]["n_test"] and not len(imported.predictions.test_ids):
+    if report.data.n_test and not len(imported.predictions.test_ids):
         console.print(
             "without --test there is no submission, and no blend with members that have one"
         )
-    console.print(expectation(summary))
+    console.print(expectation(report))

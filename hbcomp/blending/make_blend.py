@@ -1,6 +1,5 @@
 """The blending job in order: load, blend, write, submit, report."""
 
-import json
 from time import perf_counter
 from typing import Any
 
@@ -9,19 +8,25 @@ from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.methods import check_method_name
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.blending.selection import Blended, BlendWish, blend
+from hbcomp.experiment.finish import write_answers, write_pictures, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
-from hbcomp.experiment.predictions import write_predictions
-from hbcomp.experiment.report import read_report
-from hbcomp.experiment.report_tables import expectation, scorecard, selection_bias
+from hbcomp.experiment.report import (
+    Environment,
+    MethodScore,
+    Report,
+    Rows,
+    Score,
+    expectation,
+    read_report,
+    scorecard,
+)
+from hbcomp.experiment.report_tables import class_table, probs_pictures, selection_bias
 from hbcomp.reporting.pages import print_table
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
-from hbcomp.submissions import FOLDER
-from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, check_name
-from hbcomp.system.files import write_text
 
 
 def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[str, Any]:
@@ -38,15 +43,24 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     recipe = _recipe(blended)
     with locked(folder):
         _admit(folder, recipe, force=force)
-        summary = _summarise(blended, folder, perf_counter() - start)
-        submission = _write(blended, recipe, summary, folder)
-    for table in page.tables(blended, summary):
+        report = _report(blended, folder, perf_counter() - start)
+        predictions = blended.predictions
+        origin = f"blend by {blended.method.name} of {', '.join(members.names)}"
+        submission = write_answers(folder, predictions, blended.rule, origin, report.id_column)
+        write_recipe(folder.recipe_file, recipe)
+        tables = page.tables(blended, report)
+        drawn = probs_pictures(predictions, blended.rules, blended.rule)
+        write_pictures(folder, drawn)
+        report_page = write_report(
+            folder, report, page.subtitle(blended), [*tables, class_table(report), *drawn]
+        )
+    for table in tables:
         print_table(table, console)
     console.print(_verdict(blended))
-    console.print(expectation(summary))
+    console.print(expectation(report))
     return {
         "experiment": folder.name,
-        "members": summary["members"],
+        "members": report.members,
         "method": blended.method.name,
         "calibration": blended.calibration.name,
         "rule": blended.rule.name,
@@ -58,8 +72,8 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
             }
             for each in blended.methods
         },
-        "expected_per_20k": round(summary["expected_per_20k"], 3),
-        "accuracy": summary["accuracy"],
+        "expected_per_20k": round(report.expected_per_20k, 3),
+        "accuracy": report.accuracy,
         "against_best_member": {
             "member": blended.best_single.name,
             "per_20k": round(blended.against_best_single.per_20k, 3),
@@ -68,7 +82,7 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
         "seconds": round(perf_counter() - start, 1),
         "submission": submission,
         "recipe": str(folder.recipe_file),
-        "report": str(folder.path / "report.html"),
+        "report": report_page,
     }
 
 
@@ -99,86 +113,47 @@ def _admit(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> None:
             raise InputError(
                 f"{folder.path} holds another blend; --name NEW keeps both, --force replaces it"
             )
-        folder.discard_outputs()
     elif folder.report_file.exists() or folder.config_file.exists():
         raise InputError(f"{folder.path} is an experiment of another kind; choose another --name")
 
 
-def _summarise(blended: Blended, folder: RunFolder, seconds: float) -> dict[str, Any]:
-    """Return everything that was measured, as plain values; this is report.json."""
+def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     members = blended.members
-    weights = page.weights_of(blended)
-    return {
-        "experiment": folder.name,
-        "kind": "blend",
-        "method": blended.method.name,
-        "members": {
-            name: weights[place] if weights else None for place, name in enumerate(members.names)
-        },
-        "has_same_folds": members.has_same_folds,
-        "selected": list(blended.selected),
-        "data": _data_numbers(members),
-        **scorecard(blended.predictions, blended.rules, blended.rule),
-        "methods": [
-            {
-                "name": each.name,
-                "in_sample": each.in_sample.to_json(),
-                "cross_fitted": each.cross_fitted.to_json(),
-                "seconds": each.seconds,
-            }
+    weights = page.weights_of(blended) or (None,) * len(members.names)
+    return Report(
+        **dict(scorecard(blended.predictions, blended.rules, blended.rule)),
+        experiment=folder.name,
+        kind="blend",
+        data=_data_numbers(members),
+        environment=Environment(**machine(), seconds_of_this_call=seconds),
+        method=blended.method.name,
+        members=dict(zip(members.names, weights, strict=True)),
+        has_same_folds=members.has_same_folds,
+        selected=blended.selected,
+        methods=tuple(
+            MethodScore(
+                name=each.name,
+                in_sample=Score.model_validate(each.in_sample.to_json()),
+                cross_fitted=Score.model_validate(each.cross_fitted.to_json()),
+                seconds=each.seconds,
+            )
             for each in blended.methods
-        ],
-        "calibration": blended.calibration.calibration.model_dump(mode="json"),
-        "environment": {**machine(), "seconds_of_this_call": seconds},
-    }
+        ),
+        calibration=blended.calibration.calibration,
+    )
 
 
-def _data_numbers(members: Members) -> dict[str, Any]:
+def _data_numbers(members: Members) -> Rows:
     first = members.first
     report = read_report(find_run(members.names[0]).report_file)
-    return {
-        "train": report.data.train,
-        "id_column": report.id_column,
-        "n_train": len(first.train_ids),
-        "n_test": len(first.test_ids),
-        "n_classes": first.oof_probs.shape[1],
-        "fingerprint_train": first.train_fingerprint,
-        "fingerprint_test": first.test_fingerprint or None,
-    }
-
-
-def _write(
-    blended: Blended, recipe: BlendRecipe, summary: dict[str, Any], folder: RunFolder
-) -> str | None:
-    """Write all files of the blend, the manifest last; return the submission's path."""
-    predictions = blended.predictions
-    write_predictions(folder.path, predictions)
-    submission = None
-    if len(predictions.test_ids):
-        submission = FOLDER / f"{folder.name}.csv"
-        answers = recipe.answers(blended.members.test)
-        write_submission(
-            submission,
-            predictions.test_ids,
-            answers,
-            _provenance(blended, summary),
-            summary["data"]["id_column"],
-        )
-    write_recipe(folder.recipe_file, recipe)
-    page.write(blended, summary, folder)
-    write_text(folder.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    folder.write_manifest()
-    return str(submission) if submission else None
-
-
-def _provenance(blended: Blended, summary: dict[str, Any]) -> Provenance:
-    return Provenance(
-        source=summary["experiment"],
-        recipe=f"blend by {blended.method.name} of {', '.join(blended.members.names)}",
-        rule=blended.rule.name,
-        expected_per_20k=summary["expected_per_20k"],
-        standard_error=summary["expected_standard_error"],
-        n_scored=summary["data"]["n_train"],
+    return Rows(
+        train=report.data.train,
+        id_column=report.id_column,
+        n_train=len(first.train_ids),
+        n_test=len(first.test_ids),
+        n_classes=first.oof_probs.shape[1],
+        fingerprint_train=first.train_fingerprint,
+        fingerprint_test=first.test_fingerprint or None,
     )
 
 

@@ -142,4 +142,4 @@ def _check_test(of_nets: Mapping[str, tuple[Dataset, Any]], members: Members) ->
 def _columns(name: str) -> DataConfig:
     """Return how the beats of an experiment's files are read."""
     report = find_run(name).report_file
-    return validate(DataConfig, read_report(report).config.data, report)
+    return validate(DataConfig, read_report(report).data_config, report)

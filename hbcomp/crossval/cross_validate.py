@@ -1,19 +1,24 @@
 """The main job, in order: cross-validate, answer, check, write, report."""
 
-from pathlib import Path
 from typing import Any
 
 from hbcomp.crossval.loop import Outcome, cross_validate
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
-from hbcomp.crossval.run_page import draw, print_tables, profile_table, summarise, write_report
+from hbcomp.crossval.run_page import (
+    draw,
+    make_report,
+    print_tables,
+    profile_table,
+    sections,
+    subtitle,
+)
 from hbcomp.crossval.training_data import load_material
+from hbcomp.experiment.finish import write_answers, write_pictures, write_report
 from hbcomp.experiment.folder import RunFolder, locked
-from hbcomp.experiment.predictions import write_predictions
-from hbcomp.experiment.report_tables import scores_by_rule, standard_error
+from hbcomp.experiment.report import scores_by_rule
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.reporting.pages import print_table
 from hbcomp.submissions import FOLDER
-from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.submissions.ledger import read_ledger
 from hbcomp.system.command import console
 from hbcomp.system.stopwatch import Stopwatch
@@ -35,54 +40,37 @@ def run(
         state_config(asked, force=force)
         outcome = cross_validate(config, material, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):
-            run.discard_outputs()
-            _write_predictions(outcome, run)
-            submission = _submit(outcome, run, config.data.id_column)
+            test = material.data.test
+            recipe = f"cv of {len(outcome.results)} nets, on {test.source if test else None}"
+            submission = write_answers(
+                run, outcome.predictions, outcome.chosen, recipe, config.data.id_column
+            )
+            _write_pseudo_rows(outcome, run)
         with watch.phase("draw"):
             drawn = draw(outcome, run)
+            write_pictures(run, drawn)
         seconds = watch.total()
-        summary = summarise(outcome, config, run, seconds, watch.seconds)
-        write_report(summary, drawn, run)
-        run.write_manifest()
-    print_tables(summary, console)
+        report = make_report(outcome, config, run, seconds, watch.seconds)
+        page = write_report(run, report, subtitle(report), sections(report, drawn))
+    print_tables(report, console)
     if has_profile:
-        print_table(profile_table(summary), console)
+        print_table(profile_table(report), console)
     return {
         "experiment": run.name,
         "n_rows": outcome.material.data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
         "oof_per_20k": scores_by_rule(outcome.rules),
-        "accuracy": summary["accuracy"],
+        "accuracy": report.accuracy,
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},
-        "submission": str(submission) if submission else None,
-        "report": str(run.path / "report.html"),
+        "submission": submission,
+        "report": page,
     }
 
 
-def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
-    predictions = outcome.predictions
-    write_predictions(run.path, predictions)
+def _write_pseudo_rows(outcome: Outcome, run: RunFolder) -> None:
     if outcome.material.pseudo:
         of_fold = outcome.material.pseudo.of_fold
         rows_of_net = [(seed, fold, rows) for (seed, fold), rows in of_fold.items()]
-        write_pseudo_rows(run.path / "pseudo.csv", predictions.test_ids, rows_of_net)
-
-
-def _submit(outcome: Outcome, run: RunFolder, id_column: str) -> Path | None:
-    test, chosen = outcome.material.data.test, outcome.chosen
-    if not test:
-        return None
-    path = FOLDER / f"{run.name}.csv"
-    provenance = Provenance(
-        source=run.name,
-        recipe=f"cv of {len(outcome.results)} nets, on {test.source}",
-        rule=chosen.name,
-        expected_per_20k=chosen.cross_fitted.per_20k,
-        standard_error=standard_error(chosen.costs),
-        n_scored=len(chosen.costs),
-    )
-    answers = chosen.rule.apply(outcome.predictions.test_probs)
-    write_submission(path, outcome.predictions.test_ids, answers, provenance, id_column)
-    return path
+        write_pseudo_rows(run.path / "pseudo.csv", outcome.predictions.test_ids, rows_of_net)

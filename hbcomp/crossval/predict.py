@@ -17,17 +17,16 @@ from hbcomp.data.reader import read_dataset
 from hbcomp.data.row_checks import MAX_LABEL
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
-from hbcomp.data.splits import Seed, Seeds
+from hbcomp.data.splits import Seed
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import ALL, Fold, mean_probs
-from hbcomp.experiment.report import Beats, Part, read_part, read_report
+from hbcomp.experiment.report import Chosen, Part, Refit, Rows, read_part, read_report
 from hbcomp.nets.registry import build_net
-from hbcomp.scoring.decision import DecisionRule
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
-from hbcomp.system.config import read_json, unique, validate
+from hbcomp.system.config import unique, validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import stem
 from hbcomp.training.device import Compute, ComputeConfig, Precision, choose_compute
@@ -48,18 +47,11 @@ class Machine(Part):
     compute: Ran
 
 
-class TrainedOn(Beats):
+class TrainedOn(Rows):
     """The beats that nets were trained on, and their shape."""
 
     n_timepoints: Annotated[int, Field(ge=1)]
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)]
-
-
-class Answering(Part):
-    """The rule that answers."""
-
-    name: str
-    rule: Annotated[DecisionRule, Field(discriminator="kind")]
 
 
 class StoredNet(Part):
@@ -75,17 +67,10 @@ class Trained(Part):
     config: Config
     data: TrainedOn
     folds: Annotated[tuple[StoredNet, ...], Field(min_length=1), unique("folds")]
-    chosen: Answering
+    chosen: Chosen
     environment: Machine
     expected_per_20k: float
     expected_standard_error: float
-
-
-class Refit(Part):
-    """A refit.json: which nets were trained on everything, and the rule that answers."""
-
-    seeds: Seeds
-    chosen: Answering
 
 
 def apply_run(
@@ -194,9 +179,8 @@ def _nets_of_folds(report: Trained) -> list[tuple[int, Fold]]:
     return sorted((fold.seed, fold.fold) for fold in report.folds)
 
 
-def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], Answering]:
-    values = read_json(run.refit_file, "report", f"is `cv {run.name} --fold all` done?")
-    refit = validate(Refit, values, run.refit_file)
+def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], Chosen]:
+    refit = read_part(run.refit_file, Refit, f"is `cv {run.name} --fold all` done?")
     return [(seed, ALL) for seed in refit.seeds], refit.chosen
 
 

@@ -1,6 +1,6 @@
 """Training on everything: after a cross-validation, nets that hold no fold out."""
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from hbcomp.crossval.loop import Outcome, announce, arrange_nets, cross_validate, train_nets
@@ -8,15 +8,16 @@ from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.training_data import Material, load_material
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finish import submit, write_refit
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
+from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, plain
 from hbcomp.experiment.setup import Asked, state_config
 from hbcomp.submissions import FOLDER
-from hbcomp.submissions.files import Provenance, write_submission
+from hbcomp.submissions.files import Provenance
 from hbcomp.submissions.ledger import read_ledger
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
-from hbcomp.system.files import write_text
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.pseudo import PseudoRows
 
@@ -41,24 +42,26 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
         outcome = cross_validate(asked.config, material, run, watch, n_jobs=n_jobs)
         config = refit_config(asked.config)
         results = _train(config, material, run, watch, n_jobs)
-        summary = {
-            "experiment": run.name,
-            "seeds": list(config.refit.seeds),
-            "n_epochs": config.train.n_epochs,
-            "n_rows": material.data.train.n_rows,
-            "pseudo": _pseudo_numbers(material),
-            "chosen": {
-                "name": outcome.chosen.name,
-                "rule": outcome.chosen.rule.model_dump(mode="json"),
-            },
-            "expected_per_20k": outcome.chosen.cross_fitted.per_20k,
-            "expectation": "as the cross-validation, not measured",
-            "submission": _submit(outcome, results, run, asked.config.data.id_column),
-        }
+        refit = Refit(
+            experiment=run.name,
+            seeds=config.refit.seeds,
+            n_epochs=config.train.n_epochs,
+            n_rows=material.data.train.n_rows,
+            pseudo=_pseudo_rows(material),
+            chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
+            expected_per_20k=outcome.chosen.cross_fitted.per_20k,
+            expectation="as the cross-validation, not measured",
+            submission=_submit(outcome, results, run, asked.config.data.id_column),
+        )
         run.discard_manifest()
-        _write(summary, material, run)
-        run.write_manifest()
-    return {**summary, "seconds": round(watch.total(), 1)}
+        _write_pseudo_rows(refit.seeds, material, run)
+        write_refit(run, refit)
+    console.print(
+        f"{len(refit.seeds)} nets on {refit.n_rows:,} rows, rule {refit.chosen.name!r}: expected "
+        f"{refit.expected_per_20k:.1f} per 20k as the cross-validation; not measured, because no "
+        "labelled row is left"
+    )
+    return {**plain(refit), "seconds": round(watch.total(), 1)}
 
 
 def _check_begun(run: RunFolder) -> None:
@@ -113,10 +116,10 @@ def _identity(config: Config, material: Material) -> dict[str, Any]:
     return identity
 
 
-def _pseudo_numbers(material: Material) -> dict[str, Any] | None:
+def _pseudo_rows(material: Material) -> PseudoRowNumbers | None:
     if material.pseudo is None:
         return None
-    return material.pseudo.of_all.numbers(material.data.train.n_classes)
+    return PseudoRowNumbers(**material.pseudo.of_all.numbers(material.data.train.n_classes))
 
 
 def _submit(
@@ -126,8 +129,6 @@ def _submit(
     if not test:
         return None
     probs = [result.test_probs for result in results if result.test_probs is not None]
-    path = FOLDER / f"{run.name}-{ALL}.csv"
-    answers = outcome.chosen.rule.apply(mean_probs(probs))
     provenance = Provenance(
         source=run.name,
         recipe=f"cv --fold all of {len(probs)} nets, on {test.source}",
@@ -136,20 +137,13 @@ def _submit(
         standard_error=None,
         n_scored=None,
     )
-    write_submission(path, outcome.predictions.test_ids, answers, provenance, id_column)
-    return str(path)
+    answers = outcome.chosen.rule.apply(mean_probs(probs))
+    ids = outcome.predictions.test_ids
+    return submit(f"{run.name}-{ALL}", ids, answers, provenance, id_column)
 
 
-def _write(summary: dict[str, Any], material: Material, run: RunFolder) -> None:
+def _write_pseudo_rows(seeds: Sequence[int], material: Material, run: RunFolder) -> None:
     if material.pseudo and material.data.test:
         of_all = material.pseudo.of_all
-        rows_of_net: list[tuple[int, Fold, PseudoRows]] = [
-            (seed, ALL, of_all) for seed in summary["seeds"]
-        ]
+        rows_of_net: list[tuple[int, Fold, PseudoRows]] = [(seed, ALL, of_all) for seed in seeds]
         write_pseudo_rows(run.path / "pseudo-all.csv", material.data.test.ids, rows_of_net)
-    write_text(run.refit_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    console.print(
-        f"{len(summary['seeds'])} nets on {summary['n_rows']:,} rows, rule "
-        f"{summary['chosen']['name']!r}: expected {summary['expected_per_20k']:.1f} per 20k as the "
-        "cross-validation; not measured, because no labelled row is left"
-    )

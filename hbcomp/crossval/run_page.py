@@ -1,10 +1,9 @@
-"""What came out of a run, as numbers (report.json), tables, pictures and a page."""
+"""What came out of a run, as a report, tables and pictures."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,14 +16,22 @@ from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import FoldResult, Predictions
-from hbcomp.experiment.report_tables import (
-    Summary,
-    class_table,
+from hbcomp.experiment.report import (
+    Computed,
+    Environment,
+    FoldScore,
+    PseudoRowNumbersOfNet,
+    Report,
     data_numbers,
     expectation,
-    probs_pictures,
-    rule_table,
     scorecard,
+)
+from hbcomp.experiment.report_tables import (
+    class_table,
+    costliest_picture,
+    probs_pictures,
+    provenance_table,
+    rule_table,
     transfer_tables,
 )
 from hbcomp.reporting import pages
@@ -32,39 +39,37 @@ from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
 from hbcomp.system.environment import n_cores, peak_memory_mib, processor
-from hbcomp.system.files import write_text
 
 
-def summarise(
+def make_report(
     outcome: Outcome,
     config: Config,
     run: RunFolder,
     seconds: float,
     seconds_by_phase: Mapping[str, float],
-) -> Summary:
-    """Return everything that was measured, as plain JSON values; this is report.json."""
-    return {
-        "experiment": run.name,
-        "kind": "run",
-        "config": config.model_dump(mode="json", exclude_none=True),
-        "data": {
-            **data_numbers(outcome.material.data),
-            "duplicates": asdict(outcome.material.duplicates),
-        },
-        **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
-        "folds": [
-            fold_numbers(outcome.predictions, run, each, outcome.chosen.name)
+) -> Report:
+    """Return everything that was measured."""
+    return Report(
+        **dict(scorecard(outcome.predictions, outcome.rules, outcome.chosen)),
+        experiment=run.name,
+        kind="run",
+        config=config.model_dump(mode="json", exclude_none=True),
+        data=data_numbers(outcome.material.data).model_copy(
+            update={"duplicates": outcome.material.duplicates}
+        ),
+        environment=_environment(outcome, seconds),
+        folds=tuple(
+            fold_score(outcome.predictions, run, each, outcome.chosen.name)
             for each in outcome.results
-        ],
-        "pseudo": _pseudo_numbers(outcome.material),
-        "environment": _environment(outcome, seconds),
-        "seconds_by_phase": dict(seconds_by_phase),
-    }
+        ),
+        pseudo=_pseudo_rows(outcome.material),
+        seconds_by_phase=dict(seconds_by_phase),
+    )
 
 
-def fold_numbers(
+def fold_score(
     predictions: Predictions, run: RunFolder, result: FoldResult, chosen: str
-) -> dict[str, Any]:
+) -> FoldScore:
     """Return one net's scores on its own held-out rows; fitted rules saw the other rows only.
 
     The accuracy is that of its answers under the chosen rule.
@@ -78,91 +83,91 @@ def fold_numbers(
         for name, fit in CANDIDATES.items()
     }
     history = folder.load_history(run, result.seed, result.fold)
-    return {
-        "seed": result.seed,
-        "fold": result.fold,
-        "n_rows": len(truth),
-        "per_20k": {
+    return FoldScore(
+        seed=result.seed,
+        fold=cast(int, result.fold),  # nets that hold nothing out have no score
+        n_rows=len(truth),
+        per_20k={
             name: metrics.abs_sum(answers, truth).per_20k for name, answers in answers_by.items()
         },
-        "accuracy": metrics.accuracy(answers_by[chosen], truth),
-        "last_loss": float(history["loss"].iloc[-1]),
-        "train_seconds": float(history["seconds"].sum()),
+        accuracy=metrics.accuracy(answers_by[chosen], truth),
+        last_loss=float(history["loss"].iloc[-1]),
+        train_seconds=float(history["seconds"].sum()),
         # Not in the histories of folds from before it was stored.
         **{key: int(history[key].iloc[-1]) for key in ("n_threads",) if key in history},
-    }
+    )
 
 
-def _pseudo_numbers(material: Material) -> list[dict[str, Any]]:
+def _pseudo_rows(material: Material) -> tuple[PseudoRowNumbersOfNet, ...]:
     """Return how many rows each net was given under pseudo-labels; nothing where that is off."""
     if material.pseudo is None:
-        return []
+        return ()
     n_classes = material.data.train.n_classes
-    return [
-        {"seed": seed, "fold": fold, **rows.numbers(n_classes)}
+    return tuple(
+        PseudoRowNumbersOfNet(seed=seed, fold=fold, **rows.numbers(n_classes))
         for (seed, fold), rows in material.pseudo.of_fold.items()
-    ]
+    )
 
 
-def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
-    return {
-        "hbcomp": hbcomp.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "cpu": processor(),
-        "n_cores": n_cores(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "compute": asdict(outcome.how.compute),
-        "n_jobs": outcome.how.n_jobs,
-        "seconds_of_this_call": seconds,
-        "n_folds_trained_by_this_call": outcome.n_trained,
-        "peak_memory_mib": peak_memory_mib(),
-    }
+def _environment(outcome: Outcome, seconds: float) -> Environment:
+    return Environment(
+        hbcomp=hbcomp.__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        cpu=processor(),
+        n_cores=n_cores(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        compute=Computed(**asdict(outcome.how.compute)),
+        n_jobs=outcome.how.n_jobs,
+        seconds_of_this_call=seconds,
+        n_folds_trained_by_this_call=outcome.n_trained,
+        peak_memory_mib=peak_memory_mib(),
+    )
 
 
-def print_tables(summary: Summary, console: Console) -> None:
+def print_tables(report: Report, console: Console) -> None:
     """Print the rules side by side and the folds below each other."""
-    for table in (rule_table(summary), _fold_table(summary)):
+    for table in (rule_table(report), _fold_table(report)):
         pages.print_table(table, console)
-    console.print(expectation(summary))
+    console.print(expectation(report))
 
 
-def _fold_table(summary: Summary) -> pages.Table:
+def _fold_table(report: Report) -> pages.Table:
     names = list(CANDIDATES)
     header = ["fold", "rows", *names, "accuracy", "train s", "threads"]
     rows = [
         [
-            f"{fold['seed']}-{fold['fold']}",
-            f"{fold['n_rows']:,}",
-            *(f"{fold['per_20k'][name]:.0f}" for name in names),
-            f"{fold['accuracy']:.4f}",
-            f"{fold['train_seconds']:.0f}",
-            str(fold.get("n_threads", "-")),
+            f"{fold.seed}-{fold.fold}",
+            f"{fold.n_rows:,}",
+            *(f"{fold.per_20k[name]:.0f}" for name in names),
+            f"{fold.accuracy:.4f}",
+            f"{fold.train_seconds:.0f}",
+            str(fold.n_threads or "-"),
         ]
-        for fold in summary["folds"]
+        for fold in report.folds
     ]
-    overall = [f"{rule['cross_fitted']['per_20k']:.0f}" for rule in summary["rules"]]
-    n_rows = f"{summary['data']['n_train']:,}"
-    seconds = f"{sum(fold['train_seconds'] for fold in summary['folds']):.0f}"
-    rows.append(["all", n_rows, *overall, f"{summary['accuracy']:.4f}", seconds, ""])
+    overall = [f"{rule.cross_fitted.per_20k:.0f}" for rule in report.rules]
+    n_rows = f"{report.data.n_train:,}"
+    seconds = f"{sum(fold.train_seconds for fold in report.folds):.0f}"
+    rows.append(["all", n_rows, *overall, f"{report.accuracy:.4f}", seconds, ""])
     title = "Each net on its held-out fold (seed-fold), abs-sum per 20k rows, cross-fitted"
     return pages.Table(title, header, rows)
 
 
-def _pseudo_tables(summary: Summary) -> list[pages.Table]:
-    if not summary["pseudo"]:
+def _pseudo_tables(report: Report) -> list[pages.Table]:
+    if not report.pseudo:
         return []
-    pseudo, n_test = summary["config"]["pseudo"], summary["data"]["n_test"]
-    classes = [f"class {label}" for label in range(summary["data"]["n_classes"])]
+    pseudo, n_test = report.config["pseudo"], report.data.n_test
+    classes = [f"class {row.label}" for row in report.by_class]
     rows = [
         [
-            f"{net['seed']}-{net['fold']}",
-            f"{net['n_rows']:,}",
-            *(f"{count:,}" for count in net["by_class"]),
-            "-" if net["agreement"] is None else f"{net['agreement']:.4f}",
+            f"{net.seed}-{net.fold}",
+            f"{net.n_rows:,}",
+            *(f"{count:,}" for count in net.by_class),
+            "-" if net.agreement is None else f"{net.agreement:.4f}",
         ]
-        for net in summary["pseudo"]
+        for net in report.pseudo
     ]
     title = (
         f"Pseudo-labelled rows of each net (seed-fold), of {n_test:,} test rows: where "
@@ -176,10 +181,10 @@ def _pseudo_tables(summary: Summary) -> list[pages.Table]:
     return [pages.Table(title, ["net", "rows", *classes, "agreement"], rows, note)]
 
 
-def profile_table(summary: Summary) -> pages.Table:
+def profile_table(report: Report) -> pages.Table:
     """Return where the time of the call went; folds that were stored already took none."""
-    environment, by_phase = summary["environment"], summary["seconds_by_phase"]
-    n_jobs, total = environment["n_jobs"], environment["seconds_of_this_call"]
+    by_phase, n_jobs = report.seconds_by_phase, report.environment.n_jobs
+    total = report.environment.seconds_of_this_call or 0.0
     rows = [[name, f"{seconds:.2f}"] for name, seconds in by_phase.items()]
     if n_jobs == 1:
         rows.append(["other", f"{total - sum(by_phase.values()):.2f}"])
@@ -188,73 +193,43 @@ def profile_table(summary: Summary) -> pages.Table:
     return pages.Table(f"Seconds by phase{summed}", ["phase", "seconds"], rows)
 
 
-def write_report(summary: Summary, drawn: Sequence[pages.Picture], run: RunFolder) -> None:
-    """Write report.html, then report.json."""
-    pages.write_page(
-        run.path / "report.html",
-        title=f"{run.name}: {summary['expected_per_20k']:.1f} per 20k",
-        subtitle=(
-            f"out-of-fold, cross-fitted, rule {summary['chosen']['name']}, "
-            f"{summary['data']['n_train']:,} rows, {len(summary['folds'])} nets"
-            f"{_grouped_by(summary['config'])}"
-        ),
-        sections=[
-            rule_table(summary),
-            *transfer_tables(summary),
-            _fold_table(summary),
-            class_table(summary),
-            *_pseudo_tables(summary),
-            *drawn,
-            profile_table(summary),
-            _provenance(summary),
-        ],
-    )
-    write_text(run.report_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-
-
-def _grouped_by(config: Mapping[str, Any]) -> str:
-    """Return what groups were kept in one fold, for a subtitle; nothing without groups."""
-    source = config["folds"].get("groups") or config["data"].get("group_column")
-    return f", grouped by {source}" if source else ""
-
-
-def _provenance(summary: Summary) -> pages.Table:
-    sections = ("environment", "config", "data")
-    rows = [
-        [f"{section}.{key}", value if isinstance(value, str) else json.dumps(value)]
-        for section in sections
-        for key, value in summary[section].items()
+def sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Section]:
+    """Return the tables and pictures of the page."""
+    return [
+        rule_table(report),
+        *transfer_tables(report),
+        _fold_table(report),
+        class_table(report),
+        *_pseudo_tables(report),
+        *drawn,
+        profile_table(report),
+        provenance_table(report, "environment", "config", "data"),
     ]
-    return pages.Table("Where it comes from", ["what", "value"], rows)
+
+
+def subtitle(report: Report) -> str:
+    """Return in a line what was scored, and how."""
+    grouped = f", grouped by {report.grouped_by}" if report.grouped_by else ""
+    return (
+        f"out-of-fold, cross-fitted, rule {report.chosen.name}, {report.data.n_train:,} rows, "
+        f"{len(report.folds)} nets{grouped}"
+    )
 
 
 def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
-    """Write the report's pictures as files and return them."""
-    drawn = _pictures(outcome, run)
-    pages.write_pictures(run.path / "pictures", drawn)
-    return drawn
-
-
-def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
-    predictions, train = outcome.predictions, outcome.material.data.train
+    """Return the pictures of the page."""
     histories = {}
     for seed, fold in outcome.material.fold_keys:
         history = folder.load_history(run, seed, fold)
         histories[f"{seed}-{fold}"] = {
             name: history[name].to_numpy(dtype=np.float64) for name in history.columns
         }
-    oof, labels = predictions.oof_probs, predictions.labels
-    costs = outcome.chosen.costs
     return [
         pages.Picture(
             "curves",
             pictures.training_curves(histories),
             "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
         ),
-        *probs_pictures(predictions, outcome.rules, outcome.chosen),
-        pages.Picture(
-            "costliest",
-            pictures.costliest_beats(train.signals, labels, oof, costs, train.ids),
-            "The beats that cost most, under the chosen rule, cross-fitted.",
-        ),
+        *probs_pictures(outcome.predictions, outcome.rules, outcome.chosen),
+        costliest_picture(outcome.predictions, outcome.chosen, outcome.material.data.train),
     ]

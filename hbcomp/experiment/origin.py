@@ -78,8 +78,8 @@ def _config_of(name: str) -> DataConfig | None:
     if Path(name).name != name or not path.exists():
         return None
     report = read_report(path)
-    if report.config.data:
-        return validate(DataConfig, report.config.data, path)
+    if report.data_config:
+        return validate(DataConfig, report.data_config, path)
     of_members = (_config_of(member) for member in report.members if member != name)
     return next(filter(None, of_members), None)
 

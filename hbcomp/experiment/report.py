@@ -1,154 +1,288 @@
-"""What finished experiments reported, as far as they are compared: runs, blends, imported ones.
+"""The report of a finished experiment, report.json: its model, its numbers, its reader and writer.
 
-The one reader of report.json: what else a command needs of it is a `Part` beside that command.
+Runs, blends and imported experiments share one model. What a command needs more strictly than
+`Report` says is a `Part` beside that command.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, field_validator
+import numpy as np
+from jaxtyping import Float64
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
+from hbcomp.data.duplicates import Duplicates
+from hbcomp.data.load import Data
+from hbcomp.data.splits import Seeds
 from hbcomp.experiment import check_name
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.scoring import metrics
+from hbcomp.scoring.calibration import Calibration
+from hbcomp.scoring.choice import CANDIDATES, RuleResult, cross_fitted_answers
+from hbcomp.scoring.decision import DecisionRule
+from hbcomp.scoring.metrics import ClassScore
+from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.transfer import measure_shift, measure_transfers
 from hbcomp.submissions.ledger import Count
 from hbcomp.submissions.ledger import Score as Expected
 from hbcomp.system.config import Values, read_json, validate
+from hbcomp.system.errors import InputError
+from hbcomp.system.files import write_text
 
+FORMAT: Final = 1  # of report.json and refit.json; those from before it was stated have none
 Kind = Literal["run", "blend", "imported"]
+# Their defaults, such as `kind`, are written too.
+WHOLE: Final = PlainSerializer(lambda part: part.model_dump(mode="json"), return_type=Values)
+Rule = Annotated[DecisionRule, Field(discriminator="kind"), WHOLE]
 
 
 class Part(BaseModel):
     """A part of report.json: strict in what it names, blind to what else is there."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", strict=True, allow_inf_nan=False, from_attributes=True
+    )
 
 
 class Score(Part):
-    """A score per 20,000 rows."""
+    """A score as a sum, per row and per 20,000 rows."""
 
+    sum: float
+    mean: float
     per_20k: float
+    n_rows: int
 
 
 class RuleScore(Part):
-    """A decision rule and what it costs cross-fitted."""
+    """A decision rule, its scores, and what it costs more than the chosen one on the same rows."""
 
     name: str
+    rule: Rule
+    in_sample: Score
     cross_fitted: Score
+    against_chosen_per_20k: float
+    against_chosen_standard_error: float
 
 
 class Chosen(Part):
     """The rule that answers."""
 
     name: str
+    rule: Rule
 
 
-class Beats(Part):
-    """Which beats were used."""
+class Comparison(Part):
+    """A mean over the out-of-fold rows beside that over the test rows."""
 
-    train: str
-    n_train: Count
-    fingerprint_train: str
-    id_column: str | None = None  # of a blend; others have it in their configuration
-
-
-class Fold(Part):
-    """One net."""
-
-    seed: int
-    fold: int
-    train_seconds: float
+    oof: float
+    test: float
+    difference: float
+    standard_error: float
 
 
-class Compute(Part):
-    """Where and how precisely it was computed."""
+class Shift(Part):
+    """How the probabilities of the test rows differ from the out-of-fold ones."""
 
-    device: str = ""
-    precision: str = ""
-
-
-class Environment(Part):
-    """Machine and time."""
-
-    compute: Compute = Compute()
-    gpu: str | None = None
-    seconds_of_this_call: float | None = None
+    confidence: Comparison
+    share_below_90: Comparison
+    share_below_50: Comparison
+    ks_distance: float
+    is_beyond_noise: bool
 
 
-class Net(Part):
-    """Which net was trained."""
+class Transfer(Part):
+    """What a rule gains over the better fixed one, and whether the test rows can keep it."""
 
-    name: str = ""
-
-
-class Split(Part):
-    """The file of the groups that were kept in one fold, if any."""
-
-    groups: str | None = None
+    name: str
+    is_safe: bool
+    gain_per_20k: float
+    gain_standard_error: float
+    reach_per_20k: Comparison
 
 
-class Asked(Part):
-    """The configuration of a run; `data` is that of its DataConfig."""
+class Scorecard(Part):
+    """What the out-of-fold probabilities are worth, under every rule and the chosen one."""
 
-    net: Net = Net()
-    data: dict[str, Any] = {}
-    folds: Split = Split()
-
-
-class Report(Part):
-    """A report.json.
-
-    Reports from before there were blends have no `kind`. Folds are those of a run's own nets;
-    members and method those of a blend.
-    """
-
-    kind: Kind = "run"
-    data: Beats
     rules: tuple[RuleScore, ...]
     chosen: Chosen
     expected_per_20k: Expected
     expected_standard_error: Expected
     accuracy: float
-    folds: tuple[Fold, ...] = ()
+    by_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    shift: Shift | None
+    transfers: tuple[Transfer, ...]
+
+
+class Rows(Part):
+    """Which rows were used: their files, sizes and fingerprints."""
+
+    train: str
+    test: str | None = None
+    id_column: str | None = None  # of a blend; others have it in their configuration
+    n_train: Count
+    n_test: int = 0
+    n_timepoints: int | None = None
+    n_classes: int | None = None
+    fingerprint_train: str
+    fingerprint_test: str | None = None
+    duplicates: Duplicates | None = None
+
+
+class FoldScore(Part):
+    """One net of a run, scored on its own held-out rows."""
+
+    seed: int
+    fold: int
+    n_rows: int
+    per_20k: dict[str, float]
+    accuracy: float
+    last_loss: float
+    train_seconds: float
+    n_threads: int | None = None
+
+
+class PseudoRowNumbers(Part):
+    """How many test rows nets were given under pseudo-labels."""
+
+    n_rows: int
+    by_class: tuple[int, ...]
+    agreement: float | None
+
+
+class PseudoRowNumbersOfNet(PseudoRowNumbers):
+    """The pseudo-labelled rows of one net of a run."""
+
+    seed: int
+    fold: int
+
+
+class Computed(Part):
+    """Where and how precisely it was computed."""
+
+    device: str = ""
+    precision: str = ""
+    n_threads: int | None = None
+    reason: str = ""
+    engine: str = ""
+    n_together: int = 1
+
+
+class Environment(Part):
+    """Machine, versions and time; what else is said of the machine is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    compute: Computed = Computed()
+    gpu: str | None = None
+    n_jobs: int = 1
+    seconds_of_this_call: float | None = None
+
+
+class MethodScore(Part):
+    """A method of blending and its scores under rule half."""
+
+    name: str
+    in_sample: Score
+    cross_fitted: Score
+    seconds: float
+
+
+class FileNames(Part):
+    """The names of the files that were imported."""
+
+    oof: str
+    test: str | None
+
+
+class Report(Scorecard):
+    """A report.json: what every experiment has, then what only one kind of them has.
+
+    What an older experiment did not report has a default; reports from before there were blends
+    have no `kind`.
+    """
+
+    format: Literal[1] = FORMAT
+    experiment: str = ""
+    kind: Kind = "run"
+    config: dict[
+        str, Values
+    ] = {}  # as `Config` had it; of an import its data and folds, of a blend nothing
+    data: Rows
     environment: Environment = Environment()
-    config: Asked = Asked()
-    members: dict[str, Any] = {}
+    # Of a run.
+    folds: tuple[FoldScore, ...] = ()
+    pseudo: tuple[PseudoRowNumbersOfNet, ...] = ()
+    seconds_by_phase: dict[str, float] = {}
+    # Of a blend.
     method: str = ""
-    selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")  # of older blends
+    members: dict[str, float | None] = {}  # with their weights, where the method has any
+    has_same_folds: bool = True
+    selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")
+    methods: tuple[MethodScore, ...] = ()
+    calibration: Annotated[Calibration, Field(discriminator="kind"), WHOLE] | None = None
+    # Of an import.
+    like: str = ""
+    files: FileNames | None = None
+    identity: dict[str, str | int | None] = {}
+    has_own_folds: bool = False
+
+    @field_validator("members")
+    @classmethod
+    def _check_names(cls, members: dict[str, float | None]) -> dict[str, float | None]:
+        for name in members:
+            check_name(name)  # they are looked for in folders of these names
+        return members
+
+    @property
+    def net(self) -> str:
+        """The name of a run's net; empty for others."""
+        return str(self.config.get("net", {}).get("name", ""))
+
+    @property
+    def data_config(self) -> Values:
+        """How the data were read, as `DataConfig` had it; empty for a blend."""
+        return self.config.get("data", {})
 
     @property
     def id_column(self) -> str:
         """What the competition's files call the column of the ids."""
-        return self.data.id_column or str(self.config.data.get("id_column", "id"))
+        return self.data.id_column or str(self.data_config.get("id_column", "id"))
+
+    @property
+    def grouped_by(self) -> str:
+        """The file or the column of the groups that were held out whole; empty without any."""
+        groups = self.config.get("folds", {}).get("groups")
+        return str(groups or self.data_config.get("group_column") or "")
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
         """What of a blend was fitted or chosen by the rows that it is scored on."""
         return self.selected if self.kind == "blend" else ()
 
-    @field_validator("members")
-    @classmethod
-    def _check_names(cls, members: dict[str, Any]) -> dict[str, Any]:
-        for name in members:
-            check_name(name)  # they are looked for in folders of these names
-        return members
-
-    @property
-    def is_grouped(self) -> bool:
-        """Whether whole groups of rows were held out, by a file or a column of the data."""
-        return bool(self.config.folds.groups or self.config.data.get("group_column"))
-
     def per_20k(self, rule: str) -> float | None:
         """Return the cross-fitted score under a rule, or None if the rule was not scored."""
         return next((each.cross_fitted.per_20k for each in self.rules if each.name == rule), None)
 
 
+class Refit(Part):
+    """A refit.json: which nets were trained on everything, and the rule that answers."""
+
+    format: Literal[1] = FORMAT
+    seeds: Seeds
+    chosen: Chosen
+    experiment: str = ""
+    n_epochs: int | None = None
+    n_rows: int | None = None
+    pseudo: PseudoRowNumbers | None = None
+    expected_per_20k: Expected | None = None
+    expectation: str = ""
+    submission: str | None = None
+
+
 AnyPart = TypeVar("AnyPart", bound=Part)
-
-
-def report_values(path: Path) -> Values:
-    """Return all values of a report.json; an unfinished or odd one is an InputError."""
-    values = read_json(path, "report", "has the experiment finished?")
-    validate(Report, values, path)
-    return values
 
 
 def read_report(path: Path) -> Report:
@@ -156,6 +290,121 @@ def read_report(path: Path) -> Report:
     return read_part(path, Report)
 
 
-def read_part(path: Path, part: type[AnyPart]) -> AnyPart:
-    """Return those values of a report.json that a command needs beside or instead of `Report`'s."""
-    return validate(part, report_values(path), path)
+def read_part(
+    path: Path, part: type[AnyPart], hint: str = "has the experiment finished?"
+) -> AnyPart:
+    """Return those values of a report that a command needs beside or instead of `Report`'s."""
+    values = read_json(path, "report", hint)
+    found = values.get("format", FORMAT)
+    if isinstance(found, int) and found > FORMAT:
+        raise InputError(
+            f"{path}: format: {found} is of a later hbcomp, and this one reads {FORMAT} at most"
+        )
+    return validate(part, values, path)
+
+
+def write_part(path: Path, part: Report | Refit) -> None:
+    """Write a report atomically; what was not stated of it is left out."""
+    values = {"format": part.format, "experiment": part.experiment, **plain(part)}
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def plain(part: Part) -> Values:
+    """Return what was stated of a part as JSON values."""
+    return part.model_dump(mode="json", exclude_unset=True)
+
+
+def scorecard(
+    predictions: Predictions, rules: Sequence[RuleResult], chosen: RuleResult
+) -> Scorecard:
+    """Return every rule's scores, the chosen one, accuracy, classes and confusion.
+
+    With test rows, also how their probabilities differ and which rules survive that. `rules` are
+    those of `evaluate_rules` on the predictions; accuracy, classes and confusion are those of the
+    chosen rule's cross-fitted answers.
+    """
+    labels, oof, test = predictions.labels, predictions.oof_probs, predictions.test_probs
+    has_test = len(test) > 1
+    answers = oof_answers(predictions, chosen.name)
+    return Scorecard(
+        rules=tuple(_rule_score(rule, chosen) for rule in rules),
+        chosen=Chosen(name=chosen.name, rule=chosen.rule),
+        expected_per_20k=chosen.cross_fitted.per_20k,
+        expected_standard_error=standard_error(chosen.costs),
+        accuracy=metrics.accuracy(answers, labels),
+        by_class=tuple(metrics.abs_sum_by_class(answers, labels)),
+        confusion=tuple(map(tuple, metrics.confusion(answers, labels).tolist())),
+        shift=Shift.model_validate(measure_shift(oof, test)) if has_test else None,
+        transfers=tuple(
+            Transfer(
+                name=each.name,
+                is_safe=each.is_safe,
+                gain_per_20k=each.gain.per_20k,
+                gain_standard_error=each.gain.standard_error,
+                reach_per_20k=Comparison.model_validate(each.reach),
+            )
+            for each in (measure_transfers(rules, oof, test) if has_test else [])
+        ),
+    )
+
+
+def _rule_score(rule: RuleResult, chosen: RuleResult) -> RuleScore:
+    against = paired_difference(rule.costs, chosen.costs)
+    return RuleScore(
+        name=rule.name,
+        rule=rule.rule,
+        in_sample=Score.model_validate(rule.in_sample.to_json()),
+        cross_fitted=Score.model_validate(rule.cross_fitted.to_json()),
+        against_chosen_per_20k=against.per_20k,
+        against_chosen_standard_error=against.standard_error,
+    )
+
+
+def oof_answers(predictions: Predictions, rule: str) -> Float64[np.ndarray, "n k"]:
+    """Return the out-of-fold answers under the candidate rule of that name, cross-fitted."""
+    return cross_fitted_answers(
+        CANDIDATES[rule], predictions.oof_probs, predictions.labels, predictions.fold_of_row
+    )
+
+
+def standard_error(costs: Float64[np.ndarray, " n"]) -> float:
+    """Return the standard error of a score per 20k rows that comes from which rows were drawn."""
+    return float(costs.std(ddof=1) / len(costs) ** 0.5 * metrics.ROWS_OF_THE_LEADERBOARD)
+
+
+def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
+    """Return each rule's scores per 20k rows, as the last line of a command gives them."""
+    return {
+        rule.name: {
+            "in_sample": round(rule.in_sample.per_20k, 3),
+            "cross_fitted": round(rule.cross_fitted.per_20k, 3),
+        }
+        for rule in rules
+    }
+
+
+def data_numbers(data: Data) -> Rows:
+    """Return which rows were used: their files, sizes and fingerprints."""
+    train, test = data.train, data.test
+    return Rows(
+        train=train.source,
+        test=test.source if test else None,
+        n_train=train.n_rows,
+        n_test=test.n_rows if test else 0,
+        n_timepoints=train.n_timepoints,
+        n_classes=train.n_classes,
+        fingerprint_train=train.fingerprint,
+        fingerprint_test=test.fingerprint if test else None,
+    )
+
+
+def expectation(report: Report) -> str:
+    """Return in a sentence what the leaderboard is expected to say."""
+    n_none = sum(row.n_none for row in report.by_class)
+    return (
+        f"answers by rule {report.chosen.name!r}: expected "
+        f"{report.expected_per_20k:.1f} ± {report.expected_standard_error:.1f} per 20k "
+        "rows (out-of-fold, cross-fitted, ± one standard error of the row sample); "
+        f"accuracy of the answers {report.accuracy:.4f}"
+        + (f", with {n_none:,} rows answered none, which is never right" if n_none else "")
+    )

@@ -4,11 +4,11 @@ The score |answer - onehot| is linear in the answer, so a soft probability pays 
 With calibrated q the best answer per element is 1 if q > 0.5 else 0.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import model_validator
 
 from hbcomp.system.config import Section
 from hbcomp.system.errors import InputError
@@ -94,9 +94,6 @@ class ClipPerClass(Section):
 
 
 DecisionRule = Raw | Half | ArgMax | Clip | ClipPerClass
-RULE_ADAPTER: TypeAdapter[DecisionRule] = TypeAdapter(
-    Annotated[DecisionRule, Field(discriminator="kind")]
-)
 
 
 def _check_order(lows: tuple[float, ...], highs: tuple[float, ...]) -> None:

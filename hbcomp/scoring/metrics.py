@@ -67,7 +67,7 @@ class ClassScore:
     total: float
     mean: float
     recall: float
-    n_none: int
+    n_none: int = 0  # not counted by reports from before it was
 
 
 def abs_sum_by_class(

@@ -38,15 +38,6 @@ class Comparison:
         """The two differ by more than chance explains."""
         return is_beyond_noise(self.difference, self.standard_error)
 
-    def to_json(self) -> dict[str, float]:
-        """Return both means, their difference and its error under those names."""
-        return {
-            "oof": self.oof,
-            "test": self.test,
-            "difference": self.difference,
-            "standard_error": self.standard_error,
-        }
-
 
 @dataclass(frozen=True)
 class Shift:
@@ -61,16 +52,6 @@ class Shift:
     def is_beyond_noise(self) -> bool:
         """The mean confidence differs by more than chance explains."""
         return self.confidence.is_beyond_noise
-
-    def to_json(self) -> dict[str, object]:
-        """Return all numbers under their names."""
-        return {
-            "confidence": self.confidence.to_json(),
-            "share_below_90": self.share_below_90.to_json(),
-            "share_below_50": self.share_below_50.to_json(),
-            "ks_distance": self.ks_distance,
-            "is_beyond_noise": self.is_beyond_noise,
-        }
 
 
 @dataclass(frozen=True)

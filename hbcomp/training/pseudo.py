@@ -59,7 +59,7 @@ class PseudoRows:
         """Return the counts and the agreement as JSON values."""
         return {
             "n_rows": len(self.labels),
-            "by_class": np.bincount(self.labels, minlength=n_classes).tolist(),
+            "by_class": tuple(np.bincount(self.labels, minlength=n_classes).tolist()),
             "agreement": self.agreement,
         }
 

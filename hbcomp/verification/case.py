@@ -1,9 +1,7 @@
 """A finished experiment under examination: its parts, read when a check asks for them."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +14,9 @@ from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
-from hbcomp.experiment.report import report_values
-from hbcomp.scoring.decision import RULE_ADAPTER, DecisionRule
-from hbcomp.system.config import read_json, validate
+from hbcomp.experiment.report import Kind, Refit, Report, plain, read_part, read_report
+from hbcomp.scoring.decision import DecisionRule
+from hbcomp.system.config import validate
 from hbcomp.system.environment import processor
 from hbcomp.system.errors import InputError
 
@@ -46,10 +44,10 @@ class Case:
                 raise NotChecked(f"{name} is not here")
 
     @cached_property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """The run's report.json."""
         self.need("report.json")
-        return report_values(self.run.report_file)
+        return read_report(self.run.report_file)
 
     @cached_property
     def trained(self) -> Trained:
@@ -58,9 +56,9 @@ class Case:
         return read_trained(self.run)
 
     @cached_property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         """Whether it is a run, a blend or imported."""
-        return str(self.report.get("kind", "run"))
+        return self.report.kind
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -75,7 +73,7 @@ class Case:
             self.need("recipe.json")
             first = Case(find_run(read_recipe(self.run.recipe_file).members[0]))
             return first.config
-        return validate(Config, self.report["config"], self.run.report_file)
+        return validate(Config, self.report.config, self.run.report_file)
 
     @cached_property
     def data(self) -> Data:
@@ -97,18 +95,18 @@ class Case:
     @cached_property
     def rule(self) -> DecisionRule:
         """The rule that answers."""
-        return RULE_ADAPTER.validate_json(json.dumps(self.report["chosen"]["rule"]))
+        return self.report.chosen.rule
 
     @cached_property
     def fold_results(self) -> list[FoldResult]:
         """What the run's nets said, in the order of the report."""
-        return [self.load_fold(fold["seed"], fold["fold"]) for fold in self.report["folds"]]
+        return [self.load_fold(each.seed, each.fold) for each in self.report.folds]
 
     @cached_property
-    def refit(self) -> dict[str, Any]:
+    def refit(self) -> Refit:
         """The run's refit.json."""
         self.need("refit.json")
-        return read_json(self.run.refit_file, "report", "is it still there?")
+        return read_part(self.run.refit_file, Refit, "is it still there?")
 
     def load_fold(self, seed: int, fold: Fold) -> FoldResult:
         """Return one net's predictions; of a cross-validation they must be of run.toml's making."""
@@ -127,7 +125,7 @@ class Case:
     @cached_property
     def is_same_machine(self) -> bool:
         """Whether the numbers were made by this kind of processor with these versions."""
-        made = self.report["environment"]
+        made = plain(self.report.environment)
         return (made.get("cpu", made.get("processor")), made["numpy"], made["torch"]) == (
             processor(),
             np.__version__,

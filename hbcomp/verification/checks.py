@@ -5,7 +5,6 @@ all that differs, or raises `NotChecked`. A file whose hash differs is used by n
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from jaxtyping import Float
 from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
-from hbcomp.crossval.run_page import fold_numbers
+from hbcomp.crossval.run_page import fold_score
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment import folder, manifest
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, mean_oof, mean_probs, write_predictions
-from hbcomp.experiment.report import Report
-from hbcomp.experiment.report_tables import scorecard
+from hbcomp.experiment.report import plain, scorecard
 from hbcomp.scoring.calibration import CALIBRATIONS, cross_fitted_probs
 from hbcomp.scoring.choice import evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
@@ -32,7 +30,6 @@ from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import submission_bytes
 from hbcomp.submissions.ledger import NAME as LEDGER
 from hbcomp.submissions.ledger import find, read_ledger
-from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, did_you_mean, similar_names
 from hbcomp.verification.case import Case, NotChecked
 from hbcomp.verification.nets import predict_again
@@ -163,13 +160,13 @@ def _check_scores(case: Case) -> str:
     oof, test = predictions.oof_probs, predictions.test_probs
     rules = evaluate_rules(oof, predictions.labels, predictions.fold_of_row)
     # What else is asked than a rule by its name is known of a run alone.
-    asked = case.config.decision.rule if case.kind == "run" else report["chosen"]["name"]
+    asked = case.config.decision.rule if case.kind == "run" else report.chosen.name
     if asked != "auto" and asked not in {rule.name for rule in rules}:
         raise InputError(f"{case.run.report_file}: there is no rule {asked!r}")
     chosen = choose_safe_rule(rules, oof, test, asked)
-    again = _plain(scorecard(predictions, rules, chosen))
+    again = plain(scorecard(predictions, rules, chosen))
     tolerance = 0.0 if case.is_same_machine else TOLERANCE
-    stored = {key: report.get(key) for key in again}
+    stored = {key: value for key, value in plain(report).items() if key in again}
     _refuse(
         [f"{case.run.report_file}: {text}" for text in _differences("", stored, again, tolerance)]
     )
@@ -178,10 +175,6 @@ def _check_scores(case: Case) -> str:
 
 def _within(tolerance: float) -> str:
     return f"within {tolerance:g} (another machine)" if tolerance else "to the bit"
-
-
-def _plain(values: Any) -> Any:
-    return json.loads(json.dumps(values))
 
 
 def _differences(path: str, stored: Any, again: Any, tolerance: float) -> Iterator[str]:
@@ -219,12 +212,14 @@ def _check_predictions(case: Case) -> str:
         for name, array in again.items()
         if not _has_same_bits(getattr(predictions, name), array)
     ]
-    chosen = case.report["chosen"]["name"]
-    numbers = _plain([fold_numbers(predictions, run, result, chosen) for result in results])
+    chosen = case.report.chosen.name
+    again_scored = [fold_score(predictions, run, result, chosen) for result in results]
     tolerance = 0.0 if case.is_same_machine else TOLERANCE
     problems += [
         f"{run.report_file}: {text}"
-        for text in _differences("folds", case.report["folds"], numbers, tolerance)
+        for text in _differences(
+            "folds", list(map(plain, case.report.folds)), list(map(plain, again_scored)), tolerance
+        )
     ]
     _refuse(problems)
     return f"the probabilities of {len(results)} nets give predictions.npz to the bit"
@@ -265,8 +260,7 @@ def _check_submission(case: Case) -> str:
 def _compare_submission(
     case: Case, path: Path, ids: np.ndarray, answers: Float[np.ndarray, "n k"]
 ) -> str:
-    report = validate(Report, case.report, case.run.report_file)
-    wanted = submission_bytes(ids, answers, report.id_column)
+    wanted = submission_bytes(ids, answers, case.report.id_column)
     has_file, has_ledger = path.exists(), (FOLDER / LEDGER).exists()
     is_known = find(read_ledger(FOLDER), hashlib.sha256(wanted).hexdigest()) is not None
     if not has_file and not is_known:
@@ -296,7 +290,7 @@ def _check_data(case: Case) -> str:
         for kind, each in beats.items()
         for whose, fingerprint in (
             (case.run.predictions_file, getattr(predictions, f"{kind}_fingerprint")),
-            (case.run.report_file, case.report["data"][f"fingerprint_{kind}"]),
+            (case.run.report_file, getattr(case.report.data, f"fingerprint_{kind}")),
         )
         if each.fingerprint != fingerprint
     ]
@@ -333,10 +327,10 @@ def _check_refit(case: Case) -> str:
     problems = [
         f"{case.run.refit_file}: {key} is not that of report.json"
         for key in ("chosen", "expected_per_20k")
-        if refit[key] != report[key]
+        if getattr(refit, key) != getattr(report, key)
     ]
     _refuse(problems)
-    results = [case.load_fold(seed, ALL) for seed in refit["seeds"]]
+    results = [case.load_fold(seed, ALL) for seed in refit.seeds]
     of_test = [each.test_probs for each in results if each.test_probs is not None]
     if not of_test:
         raise NotChecked("no test rows")
@@ -366,7 +360,7 @@ def _check_recipe(case: Case) -> str:
         for name, array in again.items()
         if not np.allclose(getattr(predictions, name), array, rtol=0, atol=tolerance)
     ]
-    if recipe.rule_name != case.report["chosen"]["name"] or recipe.rule != case.rule:
+    if recipe.rule_name != case.report.chosen.name or recipe.rule != case.rule:
         problems.append(f"{file}: another rule than in report.json")
     _refuse(problems)
     what = " and ".join(name.replace("_", " ") for name in again)

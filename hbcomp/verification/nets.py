@@ -53,10 +53,10 @@ def predict_again(case: Case, names: Sequence[str] | None) -> str:
 
 
 def _nets(case: Case, names: Sequence[str] | None) -> list[Net]:
-    of_folds: list[Net] = [(fold["seed"], fold["fold"]) for fold in case.report["folds"]]
+    of_folds: list[Net] = [(each.seed, each.fold) for each in case.report.folds]
     of_refit: list[Net] = []
     if case.run.refit_file.exists() and "refit.json" not in case.damaged:
-        of_refit = [(seed, ALL) for seed in case.refit["seeds"]]
+        of_refit = [(seed, ALL) for seed in case.refit.seeds]
     if names is None:
         return [*of_folds[:1], *of_refit[:1]]
     known = {f"{seed}-{fold}": (seed, fold) for seed, fold in (*of_folds, *of_refit)}

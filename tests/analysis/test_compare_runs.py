@@ -274,7 +274,7 @@ def test_other_beats_are_refused(here):
 
 
 def test_a_chosen_rule_that_is_no_candidate_asks_for_one(here):
-    write_experiment(here, "c", chosen={"name": "of its own"})
+    write_experiment(here, "c", chosen={"name": "of its own", "rule": {"kind": "half"}})
     done = run_hbcomp(["compare", "a", "c"], here)
     assert (done.returncode, "give both one with --rule" in done.stderr) == (2, True)
     assert run_hbcomp(["compare", "a", "c", "--rule", "half"], here).returncode == 0

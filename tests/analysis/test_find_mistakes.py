@@ -241,7 +241,7 @@ def test_the_same_command_writes_the_same_bytes(made, of_both):
 )
 def test_what_cannot_be_examined_is_one_line(made, words, message):
     if "odd" in words and not (made / "experiments/odd").exists():
-        write_experiment(made, "odd", chosen={"name": "of its own"})
+        write_experiment(made, "odd", chosen={"name": "of its own", "rule": {"kind": "half"}})
     if "other" in words and not (made / "experiments/other").exists():
         predictions, _ = write_experiment(made, "other")
         path = made / "experiments/other/predictions.npz"

@@ -88,10 +88,14 @@ def a_report(fingerprint, per_20k, n_train=10):
     return Report(
         data={"train": "t.csv", "n_train": n_train, "fingerprint_train": fingerprint},
         rules=(),
-        chosen={"name": "half"},
+        chosen={"name": "half", "rule": {"kind": "half"}},
         expected_per_20k=per_20k,
         expected_standard_error=1.0,
         accuracy=1.0,
+        by_class=(),
+        confusion=(),
+        shift=None,
+        transfers=(),
     )
 
 
@@ -222,7 +226,7 @@ def test_other_data_has_a_table_of_its_own(here):
     [
         ("{", "not a report"),
         ("[]", "a report must be a JSON object"),
-        ('{"experiment": "old"}', "data: Field required; rules: Field required"),
+        ('{"experiment": "old"}', "rules: Field required; chosen: Field required"),
     ],
 )
 def test_an_odd_report_is_listed_with_its_reason(here, content, reason):

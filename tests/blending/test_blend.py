@@ -129,7 +129,7 @@ def test_what_cannot_be_blended_is_one_line(three, words, message):
 
 
 def test_killed_before_its_report_the_same_command_completes_it(three):
-    strike = Strike("blending.blend_page", "write")
+    strike = Strike("experiment.finish", "write_part")
     assert call(["blend", "a", "b"], three, strike=strike).returncode == -9
     assert not (three / "experiments/blend/report.json").exists()
     last_json(call(["blend", "a", "b"], three))

@@ -25,15 +25,14 @@ SPACE = '"train.lr" = { low = 5e-3, high = 1e-1, log = true }'
 def undrawn() -> None:
     """Draw one small picture where there would be five, and write nothing of matplotlib's."""
     import hbcomp.blending.methods
-    from hbcomp.blending import blend_page as page
-    from hbcomp.blending import import_probs as importing
-    from hbcomp.crossval import run_page as run_report
+    from hbcomp.blending import import_probs, make_blend
+    from hbcomp.crossval import cross_validate
     from hbcomp.reporting.figures import runs as pictures
     from hbcomp.tuning import tune_experiment as workflow
 
-    for module in (run_report, importing, page):
+    for module in (import_probs, make_blend):
         module.probs_pictures = lambda predictions, rules, chosen: []
-    run_report._pictures = lambda outcome, run: []
+    cross_validate.draw = lambda outcome, run: []
     pictures.costliest_beats = lambda *arguments: empty_figure()
     workflow.write_page = lambda summary, folder: folder / "tune.html"
     hbcomp.blending.methods.N_TRIALS = 5

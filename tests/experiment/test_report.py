@@ -1,4 +1,4 @@
-"""The one reader of report.json, for every command that reads one."""
+"""The one model of report.json: what is written is read, and what is damaged is one line."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,14 @@ from hbcomp.analysis.leaderboard import read_standings
 from hbcomp.blending.import_probs import _admit
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.experiment.report import read_report
+from hbcomp.experiment.report import Refit, read_part, read_report, write_part
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
 from hbcomp.verification.checks import verify_run
 
-SHOWN = Path(__file__).parents[2] / "experiments/results/resnet/report.json"
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+SHOWN = RESULTS / "resnet" / "report.json"
+REPORTS = sorted(path.relative_to(RESULTS) for path in RESULTS.rglob("report.json"))
 
 
 @pytest.fixture
@@ -53,10 +55,11 @@ def test_what_a_run_says_of_its_nets_is_read(run):
     assert trained.environment.compute.n_threads == 1
 
 
-NET = {"seed": 0, "fold": 0, "train_seconds": 1.0}
+SCORES = {"n_rows": 9, "per_20k": {}, "accuracy": 1.0, "last_loss": 0.1}
+NET = {"seed": 0, "fold": 0, "train_seconds": 1.0, **SCORES}
 DAMAGES = [
     (put(None, "config"), "config: Field required"),
-    (put({"a": 1}, "config"), "unknown key config.a"),
+    (put({"a": {}}, "config"), "unknown key config.a"),
     (put([], "config"), "config: "),
     (put(None, "data"), "data: Field required"),
     (put(None, "data", "n_timepoints"), "data.n_timepoints: Field required"),
@@ -77,6 +80,10 @@ DAMAGES = [
     (put(-1.0, "expected_per_20k"), "expected_per_20k: "),
     (put(None, "expected_standard_error"), "expected_standard_error: Field required"),
     (put("boosted", "kind"), "kind: "),
+    (put(None, "rules", 0, "in_sample"), "rules.0.in_sample: Field required"),
+    (put("one", "format"), "format: "),
+    (put(0, "format"), "format: "),
+    (put(2, "format"), "format: 2 is of a later hbcomp, and this one reads 1 at most"),
 ]
 
 
@@ -104,6 +111,26 @@ def test_a_damaged_refit_is_refused_with_its_path_and_the_key(run, refit, messag
     with pytest.raises(InputError) as error:
         apply_run(run, None, None, None, console, is_refit=True)
     assert str(error.value).startswith(f"{run.refit_file}: {message}")
+
+
+@pytest.mark.parametrize("name", REPORTS, ids=str)
+def test_every_report_here_is_read_and_written_again_as_it_was(tmp_path, name):
+    stored = json.loads((RESULTS / name).read_text())
+    write_part(tmp_path / "report.json", read_report(RESULTS / name))
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again.pop("format") == 1
+    without_none = [{**row, "n_none": 0} for row in stored["by_class"]]  # of older builds
+    assert again == {**stored, "by_class": without_none}
+
+
+def test_a_refit_of_a_later_format_is_one_line(tmp_path):
+    path = tmp_path / "refit.json"
+    path.write_text('{"format": 3, "seeds": "of another kind"}')
+    with pytest.raises(InputError) as error:
+        read_part(path, Refit)
+    assert (
+        str(error.value) == f"{path}: format: 3 is of a later hbcomp, and this one reads 1 at most"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\0", '{"data": {"n_train": 1e999}}'])

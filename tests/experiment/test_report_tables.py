@@ -6,7 +6,8 @@ import pytest
 from hbcomp.analysis.compare_runs import contrast, judge
 from hbcomp.analysis.mistakes import Answered
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.report_tables import class_table, expectation, scorecard
+from hbcomp.experiment.report import Report, Rows, expectation, scorecard
+from hbcomp.experiment.report_tables import class_table
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring.choice import choose, evaluate_rules
 
@@ -27,50 +28,51 @@ def undecided_predictions():
     return Predictions(ids, labels, folds, probs, ids[:0], probs[:0], "train", "")
 
 
-def summary_under(rule):
+def report_under(rule):
     predictions = undecided_predictions()
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     numbers = scorecard(predictions, rules, choose(rules, rule))
-    return predictions, numbers | {"data": {"n_train": len(predictions.labels)}}
+    rows = Rows(train="train.csv", n_train=len(predictions.labels), fingerprint_train="train")
+    return predictions, Report(**dict(numbers), data=rows)
 
 
 @pytest.mark.parametrize(("rule", "accuracy"), [("half", 0.4), ("argmax", 0.7), ("raw", 0.7)])
 def test_the_accuracy_is_that_of_the_answers_under_the_chosen_rule(rule, accuracy):
-    _, summary = summary_under(rule)
-    assert summary["accuracy"] == pytest.approx(accuracy)
-    assert f"accuracy of the answers {accuracy:.4f}" in expectation(summary)
+    _, report = report_under(rule)
+    assert report.accuracy == pytest.approx(accuracy)
+    assert f"accuracy of the answers {accuracy:.4f}" in expectation(report)
 
 
 @pytest.mark.parametrize("rule", ["half", "argmax", "raw", "clip 0.1/0.9", "tuned"])
 def test_accuracy_recall_confusion_comparison_and_mistakes_agree(rule):
-    predictions, summary = summary_under(rule)
-    labels, confusion = predictions.labels, np.array(summary["confusion"])
-    accuracy = summary["accuracy"]
+    predictions, report = report_under(rule)
+    labels, confusion = predictions.labels, np.array(report.confusion)
+    accuracy = report.accuracy
     assert np.trace(confusion) / len(labels) == accuracy
-    recalled = [row["recall"] * row["n_rows"] for row in summary["by_class"]]
+    recalled = [row.recall * row.n_rows for row in report.by_class]
     assert sum(recalled) == pytest.approx(accuracy * len(labels))
-    assert confusion[:, -1].tolist() == [row["n_none"] for row in summary["by_class"]]
+    assert confusion[:, -1].tolist() == [row.n_none for row in report.by_class]
     assert confusion.sum() == len(labels)
     side = judge("a", rule, predictions)
     assert contrast(side, side, labels)["first"]["accuracy"] == accuracy
     assert (~Answered("a", rule, predictions).is_wrong).mean() == accuracy
     # The classes add up to the expected score, which is cross-fitted too.
-    total = sum(row["total"] for row in summary["by_class"])
-    assert total / len(labels) * 20_000 == pytest.approx(summary["expected_per_20k"])
+    total = sum(row.total for row in report.by_class)
+    assert total / len(labels) * 20_000 == pytest.approx(report.expected_per_20k)
 
 
 def test_none_is_a_column_where_an_answer_names_no_class():
-    _, summary = summary_under("half")
-    assert summary["confusion"] == [[4, 2, 0, 4], [0, 4, 2, 4], [2, 0, 4, 4]]
-    assert [row[-1] for row in class_table(summary).rows] == ["4", "4", "4"]
-    assert "12 rows answered none" in expectation(summary)
-    axes = pictures.confusion(np.array(summary["confusion"])).axes[0]
+    _, report = report_under("half")
+    assert report.confusion == ((4, 2, 0, 4), (0, 4, 2, 4), (2, 0, 4, 4))
+    assert [row[-1] for row in class_table(report).rows] == ["4", "4", "4"]
+    assert "12 rows answered none" in expectation(report)
+    axes = pictures.confusion(np.array(report.confusion)).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2", "none"]
     assert len(axes.texts) == 12
 
 
 def test_none_is_no_column_of_the_picture_where_every_answer_names_a_class():
-    _, summary = summary_under("argmax")
-    assert "none" not in expectation(summary)
-    axes = pictures.confusion(np.array(summary["confusion"])).axes[0]
+    _, report = report_under("argmax")
+    assert "none" not in expectation(report)
+    axes = pictures.confusion(np.array(report.confusion)).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2"]

@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hbcomp.scoring.decision import RULE_ADAPTER, ArgMax, Clip, ClipPerClass, Half, Raw
+from hbcomp.experiment.report import Chosen
+from hbcomp.scoring.decision import ArgMax, Clip, ClipPerClass, Half, Raw
 from hbcomp.system.errors import InputError
 
 PROBS = np.array([[0.05, 0.5, 0.45, 0.0], [0.92, 0.04, 0.03, 0.01], [0.6, 0.4, 0.0, 0.0]])
@@ -34,7 +33,7 @@ def test_rules_answer_as_the_table_says(rule, answers):
     "rule", [Raw(), Half(), ArgMax(), Clip(lo=0.1, hi=0.9), ClipPerClass(lo=(0.1,), hi=(0.2,))]
 )
 def test_a_rule_survives_json(rule):
-    assert RULE_ADAPTER.validate_json(json.dumps(rule.model_dump(mode="json"))) == rule
+    assert Chosen.model_validate_json(Chosen(name="", rule=rule).model_dump_json()).rule == rule
 
 
 def test_crossed_thresholds_are_refused():

@@ -42,17 +42,17 @@ def test_rows_of_the_same_nets_are_rarely_called_shifted():
 def test_the_shift_holds_the_numbers_of_both_sides():
     oof = np.array([[0.95, 0.05], [0.5, 0.5], [0.7, 0.3]])
     test = np.array([[1.0, 0.0], [0.9, 0.1]])
-    shift = measure_shift(oof, test).to_json()
-    assert shift["confidence"]["oof"] == pytest.approx(2.15 / 3)
-    assert shift["confidence"]["difference"] == pytest.approx(0.95 - 2.15 / 3)
-    assert shift["confidence"]["standard_error"] == pytest.approx(
+    shift = measure_shift(oof, test)
+    assert shift.confidence.oof == pytest.approx(2.15 / 3)
+    assert shift.confidence.difference == pytest.approx(0.95 - 2.15 / 3)
+    assert shift.confidence.standard_error == pytest.approx(
         (np.var([0.95, 0.5, 0.7], ddof=1) / 3 + np.var([1, 0.9], ddof=1) / 2) ** 0.5
     )
-    assert shift["share_below_90"]["oof"] == pytest.approx(2 / 3)
-    assert shift["share_below_90"]["test"] == 0.5
-    assert shift["share_below_50"]["oof"] == pytest.approx(1 / 3)
-    assert shift["ks_distance"] == pytest.approx(2 / 3)
-    assert shift["is_beyond_noise"] is False
+    assert shift.share_below_90.oof == pytest.approx(2 / 3)
+    assert shift.share_below_90.test == 0.5
+    assert shift.share_below_50.oof == pytest.approx(1 / 3)
+    assert shift.ks_distance == pytest.approx(2 / 3)
+    assert shift.is_beyond_noise is False
 
 
 def test_without_test_rows_there_is_nothing_to_compare():

@@ -60,7 +60,7 @@ def test_agreement_is_the_share_of_rows_all_sources_call_alike_whatever_their_do
     other = np.array([[0.4, 0.6], [0.8, 0.2], [0.1, 0.9], [0.1, 0.9]])
     rows = select([one, other], 0.8)
     assert rows.agreement == 0.75
-    assert rows.numbers(n_classes=3) == {"n_rows": 2, "by_class": [1, 1, 0], "agreement": 0.75}
+    assert rows.numbers(n_classes=3) == {"n_rows": 2, "by_class": (1, 1, 0), "agreement": 0.75}
     assert select([one], 0.8).agreement is None
 
 

@@ -1,0 +1,78 @@
+"""The end of every experiment: which files are written, and in which order.
+
+Without report.json an experiment is unfinished, and without manifest.json it is not damaged. Both
+are deleted before the first output changes and written after the last one, so a process may be
+killed at any moment: the same command, given again, completes the experiment.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.predictions import Predictions, write_predictions
+from hbcomp.experiment.report import Refit, Report, standard_error, write_part
+from hbcomp.reporting import pages
+from hbcomp.reporting.pages import Picture, Section
+from hbcomp.scoring.choice import RuleResult
+from hbcomp.submissions import FOLDER
+from hbcomp.submissions.files import Provenance, write_submission
+
+
+def write_answers(
+    run: RunFolder, predictions: Predictions, chosen: RuleResult, recipe: str, id_column: str
+) -> str | None:
+    """Replace an experiment's outputs by new predictions and return their submission's path.
+
+    The submission holds the chosen rule's answers to the test rows; `recipe` says in the ledger
+    what made them. Without test rows there is none.
+    """
+    run.discard_outputs()
+    write_predictions(run.path, predictions)
+    provenance = Provenance(
+        source=run.name,
+        recipe=recipe,
+        rule=chosen.name,
+        expected_per_20k=chosen.cross_fitted.per_20k,
+        standard_error=standard_error(chosen.costs),
+        n_scored=len(chosen.costs),
+    )
+    answers = chosen.rule.apply(predictions.test_probs)
+    return submit(run.name, predictions.test_ids, answers, provenance, id_column)
+
+
+def submit(
+    name: str,
+    ids: Shaped[np.ndarray, " m"],
+    answers: Float64[np.ndarray, "m k"],
+    provenance: Provenance,
+    id_column: str,
+) -> str | None:
+    """Write the submission of that name and return its path, or None where there are no rows."""
+    if not len(ids):
+        return None
+    path = FOLDER / f"{name}.csv"
+    write_submission(path, ids, answers, provenance, id_column)
+    return str(path)
+
+
+def write_pictures(run: RunFolder, drawn: Sequence[Picture]) -> None:
+    """Write a report's pictures as files, beside the page that shows them."""
+    pages.write_pictures(run.path / "pictures", drawn)
+
+
+def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequence[Section]) -> str:
+    """Write report.html, then report.json, then the manifest; return the page's path."""
+    page = run.path / "report.html"
+    title = f"{run.name}: {report.expected_per_20k:.1f} per 20k"
+    pages.write_page(page, title, subtitle, sections)
+    write_part(run.report_file, report)
+    run.write_manifest()
+    return str(page)
+
+
+def write_refit(run: RunFolder, refit: Refit) -> None:
+    """Write what was trained on everything to refit.json, then the manifest."""
+    write_part(run.refit_file, refit)
+    run.write_manifest()
