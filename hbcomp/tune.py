@@ -75,11 +75,11 @@ def tune(
     from hbcomp.experiment.setup import prepare, space_file
     from hbcomp.system.config import as_assignments
     from hbcomp.tuning.search_space import read_space
-    from hbcomp.tuning.tune_experiment import Wish, run
+    from hbcomp.tuning.tune_experiment import TuneOptions, run
 
     files = as_assignments({"data.train": train})
     asked = prepare(experiment, [*files, *(assignments or [])], None)
-    wish = Wish(
+    options = TuneOptions(
         n_trials=trials,
         timeout=timeout,
         n_jobs=jobs,
@@ -87,13 +87,13 @@ def tune(
         name=name,
         rule=rule,
         seed=seed,
-        n_epoch_looks=looks,
+        n_epoch_checks=looks,
         alpha=alpha,
         n_folds=folds,
         n_best=best,
         is_fresh=fresh,
     )
-    return run(asked, read_space(space_file(asked, space)), wish)
+    return run(asked, read_space(space_file(asked, space)), options)
 
 
 def main() -> None:

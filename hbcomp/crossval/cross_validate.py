@@ -6,7 +6,7 @@ from typing import Any
 from hbcomp.crossval.loop import Outcome, cross_validate
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.run_page import draw, print_tables, profile_table, summarise, write_report
-from hbcomp.crossval.training_data import load_material
+from hbcomp.crossval.training_data import load_training_data
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import write_predictions
 from hbcomp.experiment.report_tables import scores_by_rule, standard_error
@@ -28,12 +28,12 @@ def run(
     """
     config, run = asked.config, asked.run
     with watch.phase("read"):
-        material = load_material(config)
+        training_data = load_training_data(config)
     with locked(run):
-        if material.data.test:
+        if training_data.data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=force)
-        outcome = cross_validate(config, material, run, watch, n_jobs=n_jobs, force=force)
+        outcome = cross_validate(config, training_data, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):
             run.discard_outputs()
             _write_predictions(outcome, run)
@@ -49,7 +49,7 @@ def run(
         print_table(profile_table(summary), console)
     return {
         "experiment": run.name,
-        "n_rows": outcome.material.data.train.n_rows,
+        "n_rows": outcome.training_data.data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
         "oof_per_20k": scores_by_rule(outcome.rules),
@@ -64,14 +64,14 @@ def run(
 def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
     predictions = outcome.predictions
     write_predictions(run.path, predictions)
-    if outcome.material.pseudo:
-        of_fold = outcome.material.pseudo.of_fold
+    if outcome.training_data.pseudo:
+        of_fold = outcome.training_data.pseudo.of_fold
         rows_of_net = [(seed, fold, rows) for (seed, fold), rows in of_fold.items()]
         write_pseudo_rows(run.path / "pseudo.csv", predictions.test_ids, rows_of_net)
 
 
 def _submit(outcome: Outcome, run: RunFolder, id_column: str) -> Path | None:
-    test, chosen = outcome.material.data.test, outcome.chosen
+    test, chosen = outcome.training_data.data.test, outcome.chosen
     if not test:
         return None
     path = FOLDER / f"{run.name}.csv"

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from hbcomp.crossval.loop import Outcome, announce, arrange_nets, cross_validate, train_nets
+from hbcomp.crossval.loop import Outcome, announce, cross_validate, resources_for, train_nets
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
-from hbcomp.crossval.training_data import Material, load_material
+from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, locked
@@ -32,21 +32,21 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
     run = asked.run
     _check_begun(run)
     with watch.phase("read"):
-        material = load_material(asked.config)
+        training_data = load_training_data(asked.config)
     with locked(run):
-        if material.data.test:
+        if training_data.data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=False)
-        _check_finished(material, run)
-        outcome = cross_validate(asked.config, material, run, watch, n_jobs=n_jobs)
+        _check_finished(training_data, run)
+        outcome = cross_validate(asked.config, training_data, run, watch, n_jobs=n_jobs)
         config = refit_config(asked.config)
-        results = _train(config, material, run, watch, n_jobs)
+        results = _train(config, training_data, run, watch, n_jobs)
         summary = {
             "experiment": run.name,
             "seeds": list(config.refit.seeds),
             "n_epochs": config.train.n_epochs,
-            "n_rows": material.data.train.n_rows,
-            "pseudo": _pseudo_numbers(material),
+            "n_rows": training_data.data.train.n_rows,
+            "pseudo": _pseudo_numbers(training_data),
             "chosen": {
                 "name": outcome.chosen.name,
                 "rule": outcome.chosen.rule.model_dump(mode="json"),
@@ -56,7 +56,7 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
             "submission": _submit(outcome, results, run, asked.config.data.id_column),
         }
         run.discard_manifest()
-        _write(summary, material, run)
+        _write(summary, training_data, run)
         run.write_manifest()
     return {**summary, "seconds": round(watch.total(), 1)}
 
@@ -69,8 +69,8 @@ def _check_begun(run: RunFolder) -> None:
         )
 
 
-def _check_finished(material: Material, run: RunFolder) -> None:
-    missing = [f"{s}-{f}" for s, f in material.fold_keys if not run.is_done(s, f)]
+def _check_finished(training_data: TrainingData, run: RunFolder) -> None:
+    missing = [f"{s}-{f}" for s, f in training_data.fold_keys if not run.is_done(s, f)]
     if missing:
         raise InputError(
             f"{run.path}: training on everything needs a finished cross-validation, but "
@@ -87,10 +87,16 @@ def refit_config(config: Config) -> Config:
 
 
 def _train(
-    config: Config, material: Material, run: RunFolder, watch: Stopwatch, n_jobs: int | None
+    config: Config,
+    training_data: TrainingData,
+    run: RunFolder,
+    watch: Stopwatch,
+    n_jobs: int | None,
 ) -> list[FoldResult]:
     seeds = config.refit.seeds
-    identity = folder.fold_identity(_identity(config, material), seeds[0])  # of no split: one hash
+    identity = folder.fold_identity(
+        _identity(config, training_data), seeds[0]
+    )  # of no split: one hash
     stored = [seed for seed in seeds if run.is_done(seed, ALL)]
     for seed in stored:
         folder.load_fold(run, identity, seed, ALL)  # refused before another is trained beside it
@@ -99,30 +105,32 @@ def _train(
         # What was written of other nets must not be taken for what is written of these.
         run.discard_manifest()
         run.refit_file.unlink(missing_ok=True)
-    how = arrange_nets(config, material, run, pending, n_jobs)
-    announce(run, how, f"{len(seeds)} nets on everything", len(stored))
-    train_nets(config, material, run, pending, dict.fromkeys(seeds, identity), how, watch)
+    resources = resources_for(config, training_data, run, pending, n_jobs)
+    announce(run, resources, f"{len(seeds)} nets on everything", len(stored))
+    train_nets(
+        config, training_data, run, pending, dict.fromkeys(seeds, identity), resources, watch
+    )
     return [folder.load_fold(run, identity, seed, ALL) for seed in seeds]
 
 
-def _identity(config: Config, material: Material) -> dict[str, Any]:
+def _identity(config: Config, training_data: TrainingData) -> dict[str, Any]:
     """Return what these nets depend on: no split, and the sources' nets of every fold."""
-    identity = {**config.identity(), **material.data_fingerprints}
-    if material.pseudo:
-        identity["pseudo-labels"] = material.pseudo.of_all.fingerprint
+    identity = {**config.identity(), **training_data.data_fingerprints}
+    if training_data.pseudo:
+        identity["pseudo-labels"] = training_data.pseudo.of_all.fingerprint
     return identity
 
 
-def _pseudo_numbers(material: Material) -> dict[str, Any] | None:
-    if material.pseudo is None:
+def _pseudo_numbers(training_data: TrainingData) -> dict[str, Any] | None:
+    if training_data.pseudo is None:
         return None
-    return material.pseudo.of_all.numbers(material.data.train.n_classes)
+    return training_data.pseudo.of_all.numbers(training_data.data.train.n_classes)
 
 
 def _submit(
     outcome: Outcome, results: list[FoldResult], run: RunFolder, id_column: str
 ) -> str | None:
-    test = outcome.material.data.test
+    test = outcome.training_data.data.test
     if not test:
         return None
     probs = [result.test_probs for result in results if result.test_probs is not None]
@@ -140,13 +148,13 @@ def _submit(
     return str(path)
 
 
-def _write(summary: dict[str, Any], material: Material, run: RunFolder) -> None:
-    if material.pseudo and material.data.test:
-        of_all = material.pseudo.of_all
+def _write(summary: dict[str, Any], training_data: TrainingData, run: RunFolder) -> None:
+    if training_data.pseudo and training_data.data.test:
+        of_all = training_data.pseudo.of_all
         rows_of_net: list[tuple[int, Fold, PseudoRows]] = [
             (seed, ALL, of_all) for seed in summary["seeds"]
         ]
-        write_pseudo_rows(run.path / "pseudo-all.csv", material.data.test.ids, rows_of_net)
+        write_pseudo_rows(run.path / "pseudo-all.csv", training_data.data.test.ids, rows_of_net)
     write_text(run.refit_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     console.print(
         f"{len(summary['seeds'])} nets on {summary['n_rows']:,} rows, rule "

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import hbcomp
 from hbcomp.crossval.loop import Outcome
-from hbcomp.crossval.training_data import Material
+from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -48,15 +48,15 @@ def summarise(
         "kind": "run",
         "config": config.model_dump(mode="json", exclude_none=True),
         "data": {
-            **data_numbers(outcome.material.data),
-            "duplicates": asdict(outcome.material.duplicates),
+            **data_numbers(outcome.training_data.data),
+            "duplicates": asdict(outcome.training_data.duplicates),
         },
         **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
         "folds": [
             fold_numbers(outcome.predictions, run, each, outcome.chosen.name)
             for each in outcome.results
         ],
-        "pseudo": _pseudo_numbers(outcome.material),
+        "pseudo": _pseudo_numbers(outcome.training_data),
         "environment": _environment(outcome, seconds),
         "seconds_by_phase": dict(seconds_by_phase),
     }
@@ -93,14 +93,14 @@ def fold_numbers(
     }
 
 
-def _pseudo_numbers(material: Material) -> list[dict[str, Any]]:
+def _pseudo_numbers(training_data: TrainingData) -> list[dict[str, Any]]:
     """Return how many rows each net was given under pseudo-labels; nothing where that is off."""
-    if material.pseudo is None:
+    if training_data.pseudo is None:
         return []
-    n_classes = material.data.train.n_classes
+    n_classes = training_data.data.train.n_classes
     return [
         {"seed": seed, "fold": fold, **rows.numbers(n_classes)}
-        for (seed, fold), rows in material.pseudo.of_fold.items()
+        for (seed, fold), rows in training_data.pseudo.of_fold.items()
     ]
 
 
@@ -113,8 +113,8 @@ def _environment(outcome: Outcome, seconds: float) -> dict[str, Any]:
         "cpu": processor(),
         "n_cores": n_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "compute": asdict(outcome.how.compute),
-        "n_jobs": outcome.how.n_jobs,
+        "compute": asdict(outcome.resources.compute),
+        "n_jobs": outcome.resources.n_jobs,
         "seconds_of_this_call": seconds,
         "n_folds_trained_by_this_call": outcome.n_trained,
         "peak_memory_mib": peak_memory_mib(),
@@ -236,9 +236,9 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
 
 
 def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
-    predictions, train = outcome.predictions, outcome.material.data.train
+    predictions, train = outcome.predictions, outcome.training_data.data.train
     histories = {}
-    for seed, fold in outcome.material.fold_keys:
+    for seed, fold in outcome.training_data.fold_keys:
         history = folder.load_history(run, seed, fold)
         histories[f"{seed}-{fold}"] = {
             name: history[name].to_numpy(dtype=np.float64) for name in history.columns

@@ -1,4 +1,4 @@
-"""The search: trials handed out one by one until there are as many as were asked for."""
+"""The search: trials are handed out one by one until the requested number is reached."""
 
 import time
 import uuid
@@ -19,16 +19,16 @@ from hbcomp.tuning.trial import (
     STOPPED,
     UNSCORED,
     WORKER,
-    Ground,
+    StudyContext,
     incumbent,
-    resident,
     run_trial,
+    study_data,
 )
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a study is kept, as each worker needs it."""
+class StudyStorage:
+    """Where a study is stored, so that each worker can open it."""
 
     url: str | None
     run: RunFolder
@@ -37,39 +37,40 @@ class Place:
 
     def join(self, seed: int) -> optuna.Study:
         """Return the study."""
-        storage = open_storage(self.url, self.run)
-        return join_study(storage, self.study_name, seed, n_workers=self.n_workers)
+        database = open_storage(self.url, self.run)
+        return join_study(database, self.study_name, seed, n_workers=self.n_workers)
 
 
 @lru_cache(maxsize=1)
-def _joined(place: Place, seed: int) -> optuna.Study:
-    return place.join(seed)
+def _joined(storage: StudyStorage, seed: int) -> optuna.Study:
+    return storage.join(seed)
 
 
 @dataclass(frozen=True)
 class TrialJob:
     """One trial to run; `worker` marks it in the study."""
 
-    ground: Ground
-    place: Place
+    context: StudyContext
+    storage: StudyStorage
     worker: str
 
 
 def work(job: TrialJob, slot: Slot) -> None:
     """Run one trial of the study."""
-    ground = job.ground
-    here = resident(ground.base.data, ground.fingerprint, slot.compute.device)
-    with usable(job.place.url, job.place.run):
-        study = _joined(job.place, ground.seed)
+    context = job.context
+    study_rows = study_data(context.base.data, context.fingerprint, slot.compute.device)
+    with usable(job.storage.url, job.storage.run):
+        study = _joined(job.storage, context.seed)
         study.optimize(
-            lambda trial: run_trial(trial, ground, here, slot.compute, job.worker), n_trials=1
+            lambda trial: run_trial(trial, context, study_rows, slot.compute, job.worker),
+            n_trials=1,
         )
 
 
 def search(
     study: optuna.Study,
-    ground: Ground,
-    place: Place,
+    context: StudyContext,
+    storage: StudyStorage,
     slots: Sequence[Slot],
     n_trials: int,
     timeout: float | None,
@@ -88,7 +89,7 @@ def search(
         while _n_begun(study, running) < n_trials and (
             timeout is None or time.monotonic() - start < timeout
         ):
-            job = TrialJob(ground, place, uuid.uuid4().hex)
+            job = TrialJob(context, storage, uuid.uuid4().hex)
             running.add(job.worker)
             yield job
 
@@ -141,7 +142,7 @@ def _told(study: optuna.Study) -> set[int]:
 
 
 def _tell(study: optuna.Study, told: set[int], n_trials: int) -> None:
-    """Print a line for each trial that ended since the last look."""
+    """Print a line for each trial that ended since the last call."""
     trials = study.get_trials(deepcopy=False)
     best = incumbent(trials)
     for trial in trials:
