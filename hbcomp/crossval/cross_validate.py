@@ -30,7 +30,7 @@ def run(
     with watch.phase("read"):
         training_data = load_training_data(config)
     with locked(run):
-        if training_data.data.test:
+        if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=force)
         outcome = cross_validate(config, training_data, run, watch, n_jobs=n_jobs, force=force)
@@ -49,7 +49,7 @@ def run(
         print_table(profile_table(summary), console)
     return {
         "experiment": run.name,
-        "n_rows": outcome.training_data.data.train.n_rows,
+        "n_rows": outcome.training_data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
         "oof_per_20k": scores_by_rule(outcome.rules),
@@ -71,7 +71,7 @@ def _write_predictions(outcome: Outcome, run: RunFolder) -> None:
 
 
 def _submit(outcome: Outcome, run: RunFolder, id_column: str) -> Path | None:
-    test, chosen = outcome.training_data.data.test, outcome.chosen
+    test, chosen = outcome.training_data.test, outcome.chosen
     if not test:
         return None
     path = FOLDER / f"{run.name}.csv"

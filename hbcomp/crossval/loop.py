@@ -110,8 +110,9 @@ def _outcome(
         folder.load_fold(run, identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
-    data = training_data.data
-    predictions = assemble(data.train, data.test, training_data.folds_of_seed, results)
+    predictions = assemble(
+        training_data.train, training_data.test, training_data.folds_of_seed, results
+    )
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_safe_rule(
         rules, predictions.oof_probs, predictions.test_probs, config.decision.rule

@@ -186,7 +186,7 @@ def _shown(
     if not config.pseudo.runs:
         needed["data"] = config.data.model_copy(update={"test": None})
     training_data = load_training_data_again(config.model_copy(update=needed), run)
-    test = training_data.data.test
+    test = training_data.test
     is_own_test = test is not None and test.fingerprint == beats.fingerprint
 
     def shown(seed: int, fold: Fold) -> Tensor:

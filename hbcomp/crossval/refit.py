@@ -34,7 +34,7 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
     with watch.phase("read"):
         training_data = load_training_data(asked.config)
     with locked(run):
-        if training_data.data.test:
+        if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=False)
         _check_finished(training_data, run)
@@ -45,7 +45,7 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
             "experiment": run.name,
             "seeds": list(config.refit.seeds),
             "n_epochs": config.train.n_epochs,
-            "n_rows": training_data.data.train.n_rows,
+            "n_rows": training_data.train.n_rows,
             "pseudo": _pseudo_numbers(training_data),
             "chosen": {
                 "name": outcome.chosen.name,
@@ -124,13 +124,13 @@ def _identity(config: Config, training_data: TrainingData) -> dict[str, Any]:
 def _pseudo_numbers(training_data: TrainingData) -> dict[str, Any] | None:
     if training_data.pseudo is None:
         return None
-    return training_data.pseudo.of_all.numbers(training_data.data.train.n_classes)
+    return training_data.pseudo.of_all.numbers(training_data.train.n_classes)
 
 
 def _submit(
     outcome: Outcome, results: list[FoldResult], run: RunFolder, id_column: str
 ) -> str | None:
-    test = outcome.training_data.data.test
+    test = outcome.training_data.test
     if not test:
         return None
     probs = [result.test_probs for result in results if result.test_probs is not None]
@@ -149,12 +149,12 @@ def _submit(
 
 
 def _write(summary: dict[str, Any], training_data: TrainingData, run: RunFolder) -> None:
-    if training_data.pseudo and training_data.data.test:
+    if training_data.pseudo and training_data.test:
         of_all = training_data.pseudo.of_all
         rows_of_net: list[tuple[int, Fold, PseudoRows]] = [
             (seed, ALL, of_all) for seed in summary["seeds"]
         ]
-        write_pseudo_rows(run.path / "pseudo-all.csv", training_data.data.test.ids, rows_of_net)
+        write_pseudo_rows(run.path / "pseudo-all.csv", training_data.test.ids, rows_of_net)
     write_text(run.refit_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     console.print(
         f"{len(summary['seeds'])} nets on {summary['n_rows']:,} rows, rule "

@@ -48,7 +48,7 @@ def summarise(
         "kind": "run",
         "config": config.model_dump(mode="json", exclude_none=True),
         "data": {
-            **data_numbers(outcome.training_data.data),
+            **data_numbers(outcome.training_data),
             "duplicates": asdict(outcome.training_data.duplicates),
         },
         **scorecard(outcome.predictions, outcome.rules, outcome.chosen),
@@ -97,7 +97,7 @@ def _pseudo_numbers(training_data: TrainingData) -> list[dict[str, Any]]:
     """Return how many rows each net was given under pseudo-labels; nothing where that is off."""
     if training_data.pseudo is None:
         return []
-    n_classes = training_data.data.train.n_classes
+    n_classes = training_data.train.n_classes
     return [
         {"seed": seed, "fold": fold, **rows.numbers(n_classes)}
         for (seed, fold), rows in training_data.pseudo.of_fold.items()
@@ -236,7 +236,7 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
 
 
 def _pictures(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
-    predictions, train = outcome.predictions, outcome.training_data.data.train
+    predictions, train = outcome.predictions, outcome.training_data.train
     histories = {}
     for seed, fold in outcome.training_data.fold_keys:
         history = folder.load_history(run, seed, fold)

@@ -27,11 +27,10 @@ from hbcomp.training.pseudo import PseudoLabels
 from hbcomp.training.state import Replica
 
 
-@dataclass(frozen=True)
-class TrainingData:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingData(Data):
     """The rows, the folds of every seed, counts of exact duplicates and, if any, pseudo-labels."""
 
-    data: Data
     folds_of_seed: Mapping[int, Folds]
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
@@ -63,7 +62,7 @@ class TrainingData:
     @property
     def described(self) -> dict[str, str]:
         """What the fingerprints belong to, in words."""
-        train, test = self.data.train, self.data.test
+        train, test = self.train, self.test
         return {
             "train data": _in_words(train),
             "test data": _in_words(test) if test else "none",
@@ -77,8 +76,8 @@ class TrainingData:
     def data_fingerprints(self) -> dict[str, str | None]:
         """Hashes of the train and the test rows."""
         return {
-            "train data": self.data.train.fingerprint,
-            "test data": self.data.test.fingerprint if self.data.test else None,
+            "train data": self.train.fingerprint,
+            "test data": self.test.fingerprint if self.test else None,
         }
 
     def train_rows(self, seed: int, fold: Fold) -> tuple[np.ndarray, np.ndarray | None]:
@@ -86,7 +85,7 @@ class TrainingData:
 
         Test rows are numbered after the train rows.
         """
-        train = self.data.train
+        train = self.train
         if isinstance(fold, int):
             train_idx = self.folds_of_seed[seed].train_idx(fold)
             pseudo = self.pseudo.of_fold[seed, fold] if self.pseudo else None
@@ -107,10 +106,10 @@ class TrainingData:
     def on_device(self, device: str) -> DeviceData:
         """Copy the rows to a device."""
         return put_on_device(
-            self.data.train.signals,
-            self.data.train.known_labels,
+            self.train.signals,
+            self.train.known_labels,
             device,
-            self.data.test.signals if self.data.test else None,
+            self.test.signals if self.test else None,
             trains_on_test=self.pseudo is not None,
         )
 
@@ -141,7 +140,13 @@ def load_training_data(config: Config) -> TrainingData:
     pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
-    return TrainingData(data, folds_of_seed, duplicates, pseudo)
+    return TrainingData(
+        train=data.train,
+        test=data.test,
+        folds_of_seed=folds_of_seed,
+        duplicates=duplicates,
+        pseudo=pseudo,
+    )
 
 
 def load_training_data_again(config: Config, run: RunFolder) -> TrainingData:

@@ -80,7 +80,7 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
     _check_folds(options.n_folds, training_data)
     context = StudyContext(
         base=request.config,
-        fingerprint=training_data.data.train.fingerprint,
+        fingerprint=training_data.train.fingerprint,
         space=space,
         rule=options.rule,
         seed=options.seed,
