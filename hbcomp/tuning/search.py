@@ -96,14 +96,14 @@ def search(
     try:
         with worker_pool(slots, work) as workers:
             has_more = True
-            # A round ends early by as many trials as died in it.
+            # A round ends early by as many trials as lost their worker.
             while has_more and n_finished(study) < n_trials:
                 has_more = False
                 for done in workers.done(jobs()):
                     has_more = True
                     running.remove(done.job.worker)
                     if done.exit is not None:
-                        console.print(f"a worker died ({done.exit}); its trial is queued again")
+                        console.print(f"a worker exited ({done.exit}); its trial is queued again")
                         retry(study, {done.job.worker})
                     _tell(study, told, n_trials)
     except KeyboardInterrupt:
@@ -121,7 +121,7 @@ def _n_begun(study: optuna.Study, running: Collection[str]) -> int:
 
 
 def retry(study: optuna.Study, workers: Collection[str] | None = None) -> None:
-    """Queue what dead workers left unfinished, with its parameters; of all workers if None.
+    """Queue the unfinished trials of workers that exited again; those of all workers if None.
 
     Optuna itself fails the trial of a process that is interrupted, but does not queue it again.
     """
@@ -161,10 +161,10 @@ def line_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
 def _outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return f"{trial.value:.1f} per 20k"
-    if stopped := trial.user_attrs.get(STOPPED):
+    if verdict := trial.user_attrs.get(STOPPED):
         return (
-            f"stopped after {stopped['n_rows']:,} rows, {stopped['per_20k']:+.0f} against trial "
-            f"{stopped['incumbent']} with {stopped['boundary']:.0f} allowed"
+            f"pruned after {verdict['n_rows']:,} rows: {verdict['per_20k']:.0f} per 20k worse than "
+            f"trial {verdict['incumbent']} (limit {verdict['boundary']:.0f})"
         )
     if reason := trial.user_attrs.get(UNSCORED):
         return f"no score: {reason}"

@@ -18,7 +18,7 @@ from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
-from hbcomp.scoring.pruning import Race, Verdict
+from hbcomp.scoring.pruning import PruningRule, Verdict
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.stopwatch import Stopwatch
@@ -143,12 +143,12 @@ def params_in(context: StudyContext, trial: FrozenTrial) -> Params | None:
     return context.space.params_of(context.base, validate(Config, tables, ""))
 
 
-def _pruning_rule(context: StudyContext, folds: Folds, n_folds: int) -> Race | None:
+def _pruning_rule(context: StudyContext, folds: Folds, n_folds: int) -> PruningRule | None:
     """Return the rule that prunes trials, or None for one fold without interim checks."""
     if n_folds - 1 + context.n_epoch_checks < 1:
         return None
     n_rows = int((folds.fold_of_row < n_folds).sum())
-    return Race(n_rows, n_folds, context.n_epoch_checks, context.alpha)
+    return PruningRule(n_rows, n_folds, context.n_epoch_checks, context.alpha)
 
 
 def _pruned_if_broken(checks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Costs]:
@@ -183,18 +183,22 @@ def _rival(study: optuna.Study) -> Rival | None:
 
 
 def _prune_if_behind(
-    trial: optuna.Trial, pruning: Race, rival: Rival | None, costs: Sequence[Costs], check: int
+    trial: optuna.Trial,
+    pruning: PruningRule,
+    rival: Rival | None,
+    costs: Sequence[Costs],
+    check: int,
 ) -> None:
     if rival is None:
         return
-    n_checks = 1 + pruning.n_epoch_looks
+    n_checks = 1 + pruning.n_epoch_checks
     theirs = [stored_costs(rival.trial, fold) for fold in range(len(costs) - 1)]
     theirs.append(stored_costs(rival.trial, len(costs) - 1, check, n_checks))
     n_unfinished = 0 if check == n_checks else len(costs[-1])
     verdict = pruning.compare(
         np.concatenate(costs), np.concatenate(theirs), rival.n_candidates, n_unfinished
     )
-    if verdict.is_lost:
+    if verdict.is_behind:
         trial.set_user_attr(STOPPED, _pruning_verdict(verdict, rival.trial, costs))
         raise optuna.TrialPruned
 

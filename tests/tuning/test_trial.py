@@ -10,7 +10,7 @@ from hbcomp.data.splits import make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.metrics import row_costs
-from hbcomp.scoring.pruning import Race
+from hbcomp.scoring.pruning import PruningRule
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
@@ -77,12 +77,12 @@ def study():
 
 @pytest.fixture
 def costs_of(monkeypatch):
-    """Let each trial cost what `plan(fold, look)` says instead of training it."""
+    """Let each trial cost what `plan(fold, check)` says instead of training it."""
 
     def replace(plan):
-        def fake(config, beats, folds, fold, rule, compute, n_looks=1):
-            for look in range(1, n_looks + 1):
-                yield np.full(len(folds.valid_idx(fold)), plan(fold, look))
+        def fake(config, beats, folds, fold, rule, compute, n_checks=1):
+            for check in range(1, n_checks + 1):
+                yield np.full(len(folds.valid_idx(fold)), plan(fold, check))
 
         monkeypatch.setattr(trials, "fold_costs", fake)
 
@@ -127,9 +127,9 @@ class NumberedNet(torch.nn.Module):
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
-@pytest.mark.parametrize("n_looks", [1, 2, 3, 6])
+@pytest.mark.parametrize("n_checks", [1, 2, 3, 6])
 def test_a_fold_is_looked_at_so_many_times_at_even_shares_whatever_its_epochs(
-    monkeypatch, here, n_epochs, n_looks
+    monkeypatch, here, n_epochs, n_checks
 ):
     looked_at = []
 
@@ -146,10 +146,10 @@ def test_a_fold_is_looked_at_so_many_times_at_even_shares_whatever_its_epochs(
     folds = make_folds(config_of().folds, here[0], 0)
     seen = []
     config = config_of(n_epochs=n_epochs)
-    for costs in fold_costs(config, here[1], folds, 1, RULES["half"], CPU, n_looks):
+    for costs in fold_costs(config, here[1], folds, 1, RULES["half"], CPU, n_checks):
         assert np.array_equal(costs, np.ones(N_ROWS // N_FOLDS))
         seen.append(looked_at[-1])
-    assert seen == [-(-n_epochs * look // n_looks) for look in range(1, n_looks + 1)]
+    assert seen == [-(-n_epochs * check // n_checks) for check in range(1, n_checks + 1)]
     assert len(looked_at) == len(set(seen)), "no epoch is predicted twice"
 
 
@@ -186,13 +186,13 @@ def test_the_same_parameters_cost_the_same_in_another_trial(study, context_of, h
 
 
 def test_epochs_are_stored_beside_the_whole_folds(study, context_of, here, costs_of):
-    costs_of(lambda fold, look: float(look))
+    costs_of(lambda fold, check: float(check))
     trial = run(study, context_of(n_epoch_checks=1), here)
     keys = {key for key in trial.user_attrs if key.startswith("costs")}
     assert keys == {"costs 0", "costs 0 at 1/2", "costs 1", "costs 1 at 1/2"} | {
         *["costs 2", "costs 2 at 1/2"]
     }
-    assert keys == {costs_key(fold, look, 2) for fold in range(N_FOLDS) for look in (1, 2)}
+    assert keys == {costs_key(fold, check, 2) for fold in range(N_FOLDS) for check in (1, 2)}
     assert set(stored_costs(trial, 0, 1, 2)) == {1.0}
     assert set(stored_costs(trial, 0)) == {2.0}
     assert trial.value == 40_000, "the epochs do not count, the finished nets do"
@@ -200,15 +200,15 @@ def test_epochs_are_stored_beside_the_whole_folds(study, context_of, here, costs
 
 def test_a_lost_trial_is_stopped_with_its_verdict(study, context_of, here, costs_of):
     context = context_of()
-    costs_of(lambda fold, look: 0.0)
+    costs_of(lambda fold, check: 0.0)
     run(study, context, here)
-    costs_of(lambda fold, look: 2.0)
+    costs_of(lambda fold, check: 2.0)
     trial = run(study, context, here)
     assert trial.state.name == "PRUNED"
     stopped = trial.user_attrs[STOPPED]
     n_rows = stopped["n_rows"]
-    race = Race(N_ROWS, N_FOLDS, 0, context.alpha)
-    verdict = race.compare(np.full(n_rows, 2.0), np.zeros(n_rows), 1)
+    rule = PruningRule(N_ROWS, N_FOLDS, 0, context.alpha)
+    verdict = rule.compare(np.full(n_rows, 2.0), np.zeros(n_rows), 1)
     assert stopped == {
         "per_20k": 40_000.0,
         "standard_error": verdict.standard_error,
@@ -219,22 +219,22 @@ def test_a_lost_trial_is_stopped_with_its_verdict(study, context_of, here, costs
     assert n_rows < N_ROWS
     assert stopped["per_20k"] > stopped["boundary"]
     # It is not compared after the last fold: then it is complete, however bad.
-    costs_of(lambda fold, look: 2.0 * (fold == N_FOLDS - 1))
+    costs_of(lambda fold, check: 2.0 * (fold == N_FOLDS - 1))
     assert run(study, context, here).state.name == "COMPLETE"
 
 
 def test_a_trial_of_some_folds_trains_only_the_first_ones(study, context_of, here, costs_of):
-    costs_of(lambda fold, look: float(fold))
+    costs_of(lambda fold, check: float(fold))
     trial = run(study, context_of(n_folds=2), here)
     assert {key for key in trial.user_attrs if key.startswith("costs")} == {"costs 0", "costs 1"}
     assert trial.value == 10_000, "the mean of the rows of two folds"
 
 
-def test_a_trial_of_one_fold_without_looks_has_no_race_and_is_never_stopped(
+def test_a_trial_of_one_fold_without_interim_checks_is_never_pruned(
     study, context_of, here, costs_of
 ):
     for cost in (0.0, 2.0):
-        costs_of(lambda fold, look, cost=cost: cost)
+        costs_of(lambda fold, check, cost=cost: cost)
         assert run(study, context_of(n_folds=1), here).value == cost * 20_000
 
 
@@ -244,17 +244,17 @@ def test_a_look_within_a_fold_compares_with_the_same_epoch_of_the_best(
     # Bad early and good at the end: so was the best one, and nothing is lost.
     context = context_of(n_epoch_checks=1)
     for _ in range(2):
-        costs_of(lambda fold, look: 2.0 if look == 1 else 0.0)
+        costs_of(lambda fold, check: 2.0 if check == 1 else 0.0)
         assert run(study, context, here).value == 0
     compared = []
 
-    class Spy(Race):
+    class Spy(PruningRule):
         def compare(self, costs, incumbent_costs, n_candidates, n_unfinished=0):
             compared.append((costs.sum(), incumbent_costs.sum(), n_candidates, n_unfinished))
             return super().compare(costs, incumbent_costs, n_candidates, n_unfinished)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "Race", Spy)
+        patch.setattr(trials, "PruningRule", Spy)
         run(study, context, here)
     n = N_ROWS // N_FOLDS
     assert compared == [(2.0 * n, 2.0 * n, 2, n), (0, 0, 2, 0)] * 2 + [(2.0 * n, 2.0 * n, 2, n)]
@@ -262,10 +262,10 @@ def test_a_look_within_a_fold_compares_with_the_same_epoch_of_the_best(
 
 def test_the_rival_is_the_same_for_a_whole_trial(study, context_of, here, costs_of):
     context = context_of()
-    costs_of(lambda fold, look: 1.0)
+    costs_of(lambda fold, check: 1.0)
     run(study, context, here)
 
-    def plan(fold, look):
+    def plan(fold, check):
         if fold == 1:  # meanwhile another worker finishes a perfect trial
             others = {costs_key(each): pack(np.zeros(N_ROWS // N_FOLDS)) for each in range(3)}
             study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs=others))
@@ -273,22 +273,22 @@ def test_the_rival_is_the_same_for_a_whole_trial(study, context_of, here, costs_
 
     compared = []
 
-    class Spy(Race):
+    class Spy(PruningRule):
         def compare(self, costs, incumbent_costs, n_candidates, n_unfinished=0):
             compared.append((set(incumbent_costs.tolist()), n_candidates))
             return super().compare(costs, incumbent_costs, n_candidates, n_unfinished)
 
     costs_of(plan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "Race", Spy)
+        patch.setattr(trials, "PruningRule", Spy)
         study.optimize(lambda trial: run_trial(trial, context, here, CPU, "w"), n_trials=1)
     assert compared == [({1.0}, 1)] * 2
 
 
-def test_the_luck_of_a_rival_counts_stopped_trials_too(study, context_of, here, costs_of):
+def test_the_selection_bias_of_a_rival_counts_stopped_trials_too(study, context_of, here, costs_of):
     context = context_of()
     for cost in (0.0, 2.0):
-        costs_of(lambda fold, look, cost=cost: cost)
+        costs_of(lambda fold, check, cost=cost: cost)
         run(study, context, here)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
     rival = trials._rival(study)

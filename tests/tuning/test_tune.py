@@ -253,7 +253,7 @@ def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_a
     strike = Strike("tuning.trial", "score_of", is_in_worker=True)
     done = search_only(tmp_path, 4, "--jobs", "2", strike=strike)
     assert last_json(done)["n_trials"] == 4
-    assert "a worker died (SIGKILL(-9)); its trial is queued again" in done.stderr
+    assert "a worker exited (SIGKILL(-9)); its trial is queued again" in done.stderr
     trials = trials_of(tmp_path)
     assert len(outcomes(trials)) == 4
     assert [trial.number for trial in trials] == list(range(5)), done.stderr
@@ -492,7 +492,7 @@ def test_what_died_last_is_run_again_by_the_same_call(study, search_with, capsys
     search_with(1, lambda _: next(n_deaths, False))
     assert states_of(study) == ["FAIL", "FAIL", "COMPLETE"]
     assert len({trial.params["train.lr"] for trial in study.trials}) == 1
-    told = "a worker died (SIGKILL(-9)); its trial is queued again"
+    told = "a worker exited (SIGKILL(-9)); its trial is queued again"
     assert capsys.readouterr().err.count(told) == 2
 
 
@@ -560,7 +560,7 @@ def test_all_that_runs_in_a_study_of_this_machine_is_queued_again(study):
         (
             {STOPPED: {"n_rows": 2000, "per_20k": 312.4, "incumbent": 7, "boundary": 99.6}},
             "PRUNED",
-            "trial 0: stopped after 2,000 rows, +312 against trial 7 with 100 allowed, 0 s",
+            "trial 0: pruned after 2,000 rows: 312 per 20k worse than trial 7 (limit 100), 0 s",
         ),
     ],
 )
