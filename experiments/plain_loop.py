@@ -31,8 +31,8 @@ from hbcomp.system.environment import n_cores
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig, choose_compute
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import put_beats
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.loader import put_on_device
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import train_epochs
 
 HERE = "experiments/quickstart/config.toml"
@@ -79,7 +79,7 @@ def train_with_a_plain_loop(recipe, signals, labels, seed):
 
 def train_with_hbcomp(recipe, beats, train_idx, seed, compute):
     compute.enter()
-    *_, (last,) = train_epochs(recipe, beats, [Member(torch.tensor(train_idx), seed)], compute)
+    *_, (last,) = train_epochs(recipe, beats, [Replica(torch.tensor(train_idx), seed)], compute)
     return last.net
 
 
@@ -88,7 +88,7 @@ def main(name: str, n_seeds: int, n_folds: int) -> None:
     train, _ = load_sample()
     signals, labels = train.signals, train.known_labels
     compute = choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False)
-    beats = put_beats(signals, labels, "cpu")
+    beats = put_on_device(signals, labels, "cpu")
     costs, seconds = {"plain": [], "ours": []}, {"plain": [], "ours": []}
     for seed in range(n_seeds):
         folds = make_folds(FoldsConfig(), train, seed)

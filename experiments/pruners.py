@@ -23,7 +23,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.trial import TrialState, create_trial
 
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
-from hbcomp.scoring.pruning import Race, look_constant
+from hbcomp.scoring.pruning import PruningRule, check_constant
 
 N_ROWS, N_FOLDS = 4000, 5
 FOLD_ROWS = N_ROWS // N_FOLDS
@@ -73,7 +73,7 @@ class RacingPruner(BasePruner):
     """Our rule behind Optuna's interface; rows are steps. `counts_luck` off: an ablation."""
 
     def __init__(self, *, alpha: float = 0.05, counts_luck: bool = True) -> None:
-        self.race = Race(N_ROWS, N_FOLDS, alpha=alpha)
+        self.race = PruningRule(N_ROWS, N_FOLDS, alpha=alpha)
         self.counts_luck = counts_luck
 
     def prune(self, study, trial) -> bool:
@@ -84,7 +84,7 @@ class RacingPruner(BasePruner):
             np.array(list(each.intermediate_values.values())) for each in (trial, study.best_trial)
         )
         n_candidates = n_candidates if self.counts_luck else 1
-        return self.race.compare(costs, best[: len(costs)], n_candidates).is_lost
+        return self.race.compare(costs, best[: len(costs)], n_candidates).is_behind
 
 
 def rows_as_steps(costs: np.ndarray) -> dict[int, float]:
@@ -102,7 +102,7 @@ def running_means(costs: np.ndarray) -> dict[int, float]:
 
 # What is reported follows each pruner's documentation: single values for Wilcoxon's test, an
 # estimate of the final value for the median. Its p for repeated looks is Pocock's.
-POCOCK_P = 1 - NormalDist().cdf(look_constant(N_FOLDS, 0, 0.05))
+POCOCK_P = 1 - NormalDist().cdf(check_constant(N_FOLDS, 0, 0.05))
 Report = Callable[[np.ndarray], dict[int, float]]
 WAYS: dict[str, tuple[Callable[[], BasePruner], Report]] = {
     "none": (NopPruner, folds_as_steps),
@@ -202,12 +202,12 @@ def stopped_after(times: float, n_candidates: int, n_newcomers: int) -> list[flo
     Newcomers `times` as bad are of another configuration, unless they are as good.
     """
     rng = np.random.default_rng(n_candidates)
-    race = Race(N_ROWS, N_FOLDS)
+    race = PruningRule(N_ROWS, N_FOLDS)
     counts = np.zeros(N_FOLDS - 1)
     for _ in range(n_newcomers):
         old, newcomer = draw_race(rng, n_candidates, times, is_equal=times == 1.0)
         is_lost = [
-            race.compare(newcomer.costs[:n], old[-1].costs[:n], n_candidates).is_lost
+            race.compare(newcomer.costs[:n], old[-1].costs[:n], n_candidates).is_behind
             for n in range(FOLD_ROWS, N_ROWS, FOLD_ROWS)
         ]
         counts += np.maximum.accumulate(is_lost)

@@ -20,7 +20,7 @@ from hbcomp.nets.registry import NETS, build_net, count_parameters
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console
 from hbcomp.training.device import ComputeConfig, choose_compute
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 
 N_STEPS = 4  # of a round on a CPU: seconds for the largest net
 N_STEPS_ON_A_GPU = 100
@@ -37,7 +37,7 @@ def measure(names: list[str]) -> dict[str, dict[str, object]]:
     device = computes[BASE].device
     n_steps = N_STEPS if device == "cpu" else N_STEPS_ON_A_GPU
     sample = tiled_beats(n_steps * recipes[BASE].train.batch_size)
-    beats = put_beats(sample.signals, sample.known_labels, device)
+    beats = put_on_device(sample.signals, sample.known_labels, device)
     epochs = {name: ours(recipes[name], beats, 1, computes[name]) for name in names}
     rates = interleaved({name: partial(next, each) for name, each in epochs.items()}, N_ROUNDS)
     shape = beats.signals.shape[1], beats.n_classes

@@ -39,11 +39,11 @@ def tune(
         typer.Option(min=1, help="Train only the first folds of each trial.  [default: all]"),
     ] = None,
     looks: Annotated[
-        int, typer.Option(min=0, max=5, help="Looks within each fold at which a trial may end.")
+        int, typer.Option(min=0, max=5, help="Interim checks within each fold, to prune trials.")
     ] = 0,
     alpha: Annotated[
         float,
-        typer.Option(min=0.001, max=0.499, help="Chance of stopping a trial as good as the best."),
+        typer.Option(min=0.001, max=0.499, help="Chance of pruning a trial as good as the best."),
     ] = 0.05,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Of the sampler, the folds and the nets.")
@@ -59,7 +59,7 @@ def tune(
         bool, typer.Option("--fresh", help="Start a new version of the study with nothing.")
     ] = False,
 ) -> dict[str, Any]:
-    """Search an experiment's hyperparameters, stop lost trials early, confirm the best ones.
+    """Search an experiment's hyperparameters, prune trials that fall behind, confirm the best ones.
 
     Trials are scored by cross-validation under a fixed rule. Every finished trial is kept; the
     same command continues. The winner on fresh seeds becomes an experiment for `hbcomp cv`.
@@ -71,11 +71,11 @@ def tune(
     from hbcomp.experiment.setup import prepare, space_file
     from hbcomp.system.config import as_assignments
     from hbcomp.tuning.search_space import read_space
-    from hbcomp.tuning.tune_experiment import Wish, run
+    from hbcomp.tuning.tune_experiment import TuneOptions, run
 
     files = as_assignments({"data.train": train})
     asked = prepare(experiment, [*files, *(assignments or [])], None)
-    wish = Wish(
+    options = TuneOptions(
         n_trials=trials,
         timeout=timeout,
         n_jobs=jobs,
@@ -83,13 +83,13 @@ def tune(
         name=name,
         rule=rule,
         seed=seed,
-        n_epoch_looks=looks,
+        n_epoch_checks=looks,
         alpha=alpha,
         n_folds=folds,
         n_best=best,
         is_fresh=fresh,
     )
-    return run(asked, read_space(space_file(asked, space)), wish)
+    return run(asked, read_space(space_file(asked, space)), options)
 
 
 if __name__ == "__main__":

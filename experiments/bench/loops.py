@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from hbcomp.system.environment import n_cores
 from hbcomp.training.device import synchronize
-from hbcomp.training.loader import Beats
+from hbcomp.training.loader import DeviceData
 
 
 class FrameBeats(Dataset[tuple[Tensor, Tensor]]):
-    """Beats as the reference solution keeps them: a row of a pandas frame is looked up per item."""
+    """Rows as the reference solution keeps them: a row of a pandas frame is looked up per item."""
 
-    def __init__(self, beats: Beats) -> None:
+    def __init__(self, beats: DeviceData) -> None:
         self._signals = pd.DataFrame(beats.signals.cpu().numpy())
         self._labels = pd.Series(beats.labels.cpu().numpy())
 
@@ -50,12 +50,12 @@ class PlainLoop:
         return n_rows / (time.perf_counter() - start)
 
 
-def iloc_loop(net: nn.Module, beats: Beats, batch_size: int) -> PlainLoop:
+def iloc_loop(net: nn.Module, beats: DeviceData, batch_size: int) -> PlainLoop:
     """Return the loop over a pandas frame."""
     return _loop(net, FrameBeats(beats), beats.device, batch_size)
 
 
-def tensor_loop(net: nn.Module, beats: Beats, batch_size: int) -> PlainLoop:
+def tensor_loop(net: nn.Module, beats: DeviceData, batch_size: int) -> PlainLoop:
     """Return the loop over a TensorDataset."""
     dataset = TensorDataset(beats.signals.cpu(), beats.labels.cpu())
     return _loop(net, dataset, beats.device, batch_size)

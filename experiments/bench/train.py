@@ -32,9 +32,9 @@ from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute, ComputeConfig, choose_compute
-from hbcomp.training.loader import Beats, put_beats
+from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.optim import StepDecay, TrainConfig
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import train_epochs
 
 BATCH_SIZE = 256  # the reference's
@@ -74,7 +74,7 @@ def measure_net(recipe: Recipe, max_steps: int = MAX_STEPS) -> dict[str, Any]:
     compute = choose_compute(ComputeConfig(), is_compute_bound=recipe.net.is_compute_bound)
     n_steps = min(max_steps, _affordable_steps(recipe, compute))
     dataset = tiled_beats(n_steps * recipe.train.batch_size)
-    beats = put_beats(dataset.signals, dataset.known_labels, compute.device)
+    beats = put_on_device(dataset.signals, dataset.known_labels, compute.device)
     _say(f"{recipe.net.name}: {n_steps} steps of {recipe.train.batch_size} rows a round")
     ceilings = measure_ceilings(compute)
     contenders = {**_plain_loops(recipe, beats), **_our_loops(recipe, beats, compute)}
@@ -101,21 +101,21 @@ def _say(what: str) -> None:
     console.print(f"train: {what}")
 
 
-def _net_of(recipe: Recipe, beats: Beats) -> nn.Module:
+def _net_of(recipe: Recipe, beats: DeviceData) -> nn.Module:
     return build_net(recipe.net, beats.signals.shape[1], beats.n_classes, seed=0)
 
 
 def _affordable_steps(recipe: Recipe, compute: Compute) -> int:
     """Return how many steps of the loop over tensors take about `SECONDS_PER_EPOCH`."""
     dataset = tiled_beats(recipe.train.batch_size)
-    beats = put_beats(dataset.signals, dataset.known_labels, compute.device)
+    beats = put_on_device(dataset.signals, dataset.known_labels, compute.device)
     loop = tensor_loop(_net_of(recipe, beats), beats, recipe.train.batch_size)
     rate = max(loop() for _ in range(3))  # the first one warms up
     n_steps = round(SECONDS_PER_EPOCH * rate / recipe.train.batch_size)
     return max(MIN_STEPS, min(MAX_STEPS, n_steps))
 
 
-def _plain_loops(recipe: Recipe, beats: Beats) -> dict[str, Measure]:
+def _plain_loops(recipe: Recipe, beats: DeviceData) -> dict[str, Measure]:
     """Return the loops that people write, with the net as they write it and then with ours."""
     size, shape = recipe.train.batch_size, (beats.signals.shape[1], beats.n_classes)
     nets = [plain_net(recipe.net, *shape) for _ in range(2)]
@@ -128,7 +128,7 @@ def _plain_loops(recipe: Recipe, beats: Beats) -> dict[str, Measure]:
     return {**loops, "tensor loop, our net": tensor_loop(_net_of(recipe, beats), beats, size)}
 
 
-def _our_loops(recipe: Recipe, beats: Beats, compute: Compute) -> dict[str, Measure]:
+def _our_loops(recipe: Recipe, beats: DeviceData, compute: Compute) -> dict[str, Measure]:
     """Return ours as it is chosen, and on a GPU every other way to arrange it."""
     ways = {OURS: (compute, 1)}
     if compute.device.startswith("cuda"):
@@ -141,16 +141,16 @@ def _our_loops(recipe: Recipe, beats: Beats, compute: Compute) -> dict[str, Meas
     return {name: ours(recipe, beats, n, way).__next__ for name, (way, n) in ways.items()}
 
 
-def ours(recipe: Recipe, beats: Beats, n_nets: int, compute: Compute) -> Iterator[float]:
+def ours(recipe: Recipe, beats: DeviceData, n_nets: int, compute: Compute) -> Iterator[float]:
     """Train nets on all beats at the same time, yielding the rows per second of each epoch.
 
     Rows count once for each net. Whatever sets the process up otherwise between two epochs does
     not matter.
     """
     rows = torch.arange(len(beats.labels), device=beats.device)
-    members = [Member(rows, (0, fold)) for fold in range(n_nets)]
+    replicas = [Replica(rows, (0, fold)) for fold in range(n_nets)]
     compute.enter()
-    for epochs in train_epochs(recipe, beats, members, compute):
+    for epochs in train_epochs(recipe, beats, replicas, compute):
         # Each net's seconds are its share of the epoch's.
         yield n_nets * len(rows) / sum(epoch.seconds for epoch in epochs)
         compute.enter()
@@ -203,7 +203,7 @@ def crowd(recipe: Recipe, beats: Beat, compute: Compute, n_workers: int) -> Iter
 
 def work(recipe: Recipe, beats: Beat, compute: Compute) -> list[Window]:
     """Train a net in this process and return its epochs but the first, which warms up."""
-    resident = put_beats(*beats, compute.device)
+    resident = put_on_device(*beats, compute.device)
     windows = []
     for rate in ours(recipe, resident, 1, compute):
         end = time.monotonic()  # one clock for all processes
@@ -214,7 +214,7 @@ def work(recipe: Recipe, beats: Beat, compute: Compute) -> list[Window]:
 
 def roofline(
     recipe: Recipe,
-    beats: Beats,
+    beats: DeviceData,
     compute: Compute,
     ceilings: Ceilings,
     rates: dict[str, list[float]],

@@ -12,7 +12,7 @@ from hbcomp.crossval.run_page import (
     sections,
     subtitle,
 )
-from hbcomp.crossval.training_data import load_material
+from hbcomp.crossval.training_data import load_training_data
 from hbcomp.experiment.finish import write_answers, write_pictures, write_report
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.report import scores_by_rule
@@ -33,14 +33,14 @@ def run(
     """
     config, run = asked.config, asked.run
     with watch.phase("read"):
-        material = load_material(config)
+        training_data = load_training_data(config)
     with locked(run):
-        if material.data.test:
+        if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=force)
-        outcome = cross_validate(config, material, run, watch, n_jobs=n_jobs, force=force)
+        outcome = cross_validate(config, training_data, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):
-            test = material.data.test
+            test = training_data.test
             recipe = f"cv of {len(outcome.results)} nets, on {test.source if test else None}"
             submission = write_answers(
                 run, outcome.predictions, outcome.chosen, recipe, config.data.id_column
@@ -57,7 +57,7 @@ def run(
         print_table(profile_table(report), console)
     return {
         "experiment": run.name,
-        "n_rows": outcome.material.data.train.n_rows,
+        "n_rows": outcome.training_data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
         "oof_per_20k": scores_by_rule(outcome.rules),
@@ -70,7 +70,7 @@ def run(
 
 
 def _write_pseudo_rows(outcome: Outcome, run: RunFolder) -> None:
-    if outcome.material.pseudo:
-        of_fold = outcome.material.pseudo.of_fold
+    if outcome.training_data.pseudo:
+        of_fold = outcome.training_data.pseudo.of_fold
         rows_of_net = [(seed, fold, rows) for (seed, fold), rows in of_fold.items()]
         write_pseudo_rows(run.path / "pseudo.csv", outcome.predictions.test_ids, rows_of_net)

@@ -1,6 +1,6 @@
-"""Train the nets of a few folds at the same time, score their held-out rows, and store them."""
+"""The fold trainer: train the nets of a few folds at the same time, and score or store them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float32
-from torch import Tensor, nn
+from jaxtyping import Float32, Int64
+from torch import Tensor
 
-from hbcomp.crossval.training_data import beats_on, member_of
-from hbcomp.data.load import Data
+from hbcomp.crossval.training_data import replica_of
 from hbcomp.experiment import folder
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
@@ -23,19 +22,22 @@ from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
+from hbcomp.training.features import fit_features
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.inputs import fit_inputs
-from hbcomp.training.loader import Beats
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.loader import DeviceData
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import DivergedError, Epoch, train_epochs
+
+History = list[tuple[Any, ...]]  # a row for each epoch
+HISTORY_COLUMNS = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
 
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One net to train: which rows, which seed, where, and which epochs to score.
+    """One net to train: its rows, its seed, where it trains, and the epochs to score.
 
-    With `train_labels`, the labels of the rows at `train_idx`, the net also trains on test rows:
-    they are counted on behind the train rows.
+    With `train_labels`, the labels of the rows at `train_idx`, the net also trains on test rows,
+    which are numbered after the train rows. At `scored_epochs` it predicts its held-out rows.
     """
 
     seed: int
@@ -46,147 +48,155 @@ class FoldTask:
     features: FeatureConfig
     compute: Compute
     scored_epochs: frozenset[int]
-    identity: str
     train_labels: np.ndarray | None = None
+
+    def replica(self, device: torch.device) -> Replica:
+        """Return the net as it is trained, with its rows on the device."""
+        return replica_of(self.seed, self.fold, self.train_idx, self.train_labels, device)
 
 
 @dataclass(frozen=True)
-class Resident:
-    """Train and test beats on one device, for all folds that this process trains."""
+class FoldEpoch:
+    """The net of a fold after an epoch, with its held-out probabilities where they are scored.
 
-    beats: Beats
-    test_signals: Float32[Tensor, "m t"] | None
+    The probabilities of the test rows, where there are any, come with the last epoch.
+    """
 
-
-def _member(task: FoldTask, device: torch.device) -> Member:
-    return member_of(task.seed, task.fold, task.train_idx, task.train_labels, device)
-
-
-def spread(n_epochs: int, n_scored: int) -> frozenset[int]:
-    """Return at most `n_scored` epochs, evenly spread over 1..n_epochs, the last one included."""
-    n_scored = min(n_scored, n_epochs)
-    return frozenset(-(-n_epochs * part // n_scored) for part in range(1, n_scored + 1))
+    epoch: Epoch
+    valid_labels: Int64[np.ndarray, " v"]
+    valid_probs: Float32[np.ndarray, "v k"] | None
+    test_probs: Float32[np.ndarray, "m k"] | None
 
 
-def together(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
+def train_group(
+    group: Sequence[FoldTask], data: DeviceData, watch: Stopwatch
+) -> Iterator[list[FoldEpoch]]:
+    """Train the nets of a group of folds at the same time, yielding all of them after every epoch.
+
+    The cross-validation stores what it yields, and a trial of a search may stop in between.
+    """
+    compute = group[0].compute
+    compute.enter()
+    if group[0].features.is_of_fold:
+        with watch.phase("features"):
+            data = _with_features(group[0], data)
+    replicas = [task.replica(data.device) for task in group]
+    held_out = [torch.tensor(task.valid_idx, device=data.device) for task in group]
+    valid_signals = [data.signals[rows] for rows in held_out]
+    valid_labels = [data.labels[rows].cpu().numpy() for rows in held_out]
+    for epochs in train_epochs(group[0].recipe, data, replicas, compute):
+        watch.add({"train": sum(each.seconds for each in epochs)})
+        watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
+        yield [
+            FoldEpoch(epoch, labels, *_predict(task, epoch, signals, data, watch, position))
+            for position, (task, epoch, signals, labels) in enumerate(
+                zip(group, epochs, valid_signals, valid_labels, strict=True)
+            )
+        ]
+
+
+def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
+    """Return the data with the features of one fold's net in place of signals."""
+    features = fit_features(task.features, data, task.replica(data.device))
+    train, held_out = (
+        torch.tensor(rows, device=data.device) for rows in (task.train_idx, task.valid_idx)
+    )
+    return features.in_place_of_signals(train, held_out)
+
+
+def _predict(
+    task: FoldTask,
+    epoch: Epoch,
+    valid_signals: Tensor,
+    data: DeviceData,
+    watch: Stopwatch,
+    position: int,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the probabilities of the held-out and of the test rows, as far as they are needed."""
+    valid_probs = test_probs = None
+    is_last = epoch.epoch == task.recipe.train.n_epochs
+    if epoch.epoch in task.scored_epochs:
+        with watch.phase("validate"):
+            valid_probs = predict_probs(epoch.net, valid_signals, task.compute)
+    if is_last and data.test_signals is not None:
+        with watch.phase("predict"):
+            test_probs = predict_probs(epoch.net, data.test_signals, task.compute)
+    for probs in (valid_probs, test_probs):
+        if is_last and probs is not None and not np.isfinite(probs).all():
+            raise DivergedError(
+                "the net's probabilities must be finite; try a smaller train.lr", position
+            )
+    return valid_probs, test_probs
+
+
+def train_folds(
+    group: Sequence[FoldTask],
+    data: DeviceData,
+    run: RunFolder,
+    identity_of_seed: Mapping[int, str],
+    emit: Emit,
+    watch: Stopwatch,
+) -> None:
+    """Train a group of folds at the same time, report every epoch, and store the finished folds."""
+    histories: list[History] = [[] for _ in group]
+    with errors_as_input_error(group):
+        for epochs in train_group(group, data, watch):
+            for task, fold_epoch, history in zip(group, epochs, histories, strict=True):
+                _report(task, fold_epoch, history, emit)
+    with watch.phase("write"):
+        for task, last, history in zip(group, epochs, histories, strict=True):
+            result = _result(task, last, data.n_classes)
+            rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
+            folder.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
+    if torch.cuda.is_available():
+        del epochs, fold_epoch, last
+        torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
+
+
+def _report(task: FoldTask, after: FoldEpoch, history: History, emit: Emit) -> None:
+    """Add an epoch to the history of its fold, and show it."""
+    epoch, score = after.epoch, None
+    if after.valid_probs is not None:
+        score = abs_sum(Half().apply(after.valid_probs), after.valid_labels).per_20k
+    n_threads = task.compute.n_threads
+    history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
+    n_epochs = task.recipe.train.n_epochs
+    emit(FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score))
+
+
+def _result(task: FoldTask, last: FoldEpoch, n_classes: int) -> FoldResult:
+    valid_probs = last.valid_probs
+    if valid_probs is None:  # a net that holds nothing out
+        valid_probs = np.empty((0, n_classes), dtype=np.float32)
+    assert len(valid_probs) == len(task.valid_idx)  # the last epoch is always scored
+    return FoldResult(task.seed, task.fold, task.valid_idx, valid_probs, last.test_probs)
+
+
+def evenly_spaced(n_epochs: int, n_scored: int) -> list[int]:
+    """Return the epochs that end `n_scored` equal parts of 1..n_epochs, the last one included.
+
+    With more parts than epochs, one epoch ends several of them.
+    """
+    return [-(-n_epochs * part // n_scored) for part in range(1, n_scored + 1)]
+
+
+def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
     """Return the tasks in groups that train at the same time."""
     size = tasks[0].compute.n_together
     return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
 
 
-def on_device(group: list[FoldTask], position: int) -> list[FoldTask]:
-    """Return the tasks with the GPU they get when there are several: dealt out in turn."""
+def on_next_gpu(group: list[FoldTask], position: int) -> list[FoldTask]:
+    """Return the tasks on the GPU that is theirs in turn, where there are several."""
     if group[0].compute.device != "cuda" or torch.cuda.device_count() < 2:
         return group
     device = f"cuda:{position % torch.cuda.device_count()}"
     return [replace(task, compute=replace(task.compute, device=device)) for task in group]
 
 
-def put_on_device(data: Data, task: FoldTask) -> Resident:
-    """Copy the beats that a task and its like need to their device."""
-    device = task.compute.device
-    beats = beats_on(data, device, has_test_rows=task.train_labels is not None)
-    # A copy of their own: seen within the beats they would lie at another address, and the last
-    # bits of a product may depend on how its input is aligned.
-    test_signals = torch.tensor(data.test.signals, device=device) if data.test else None
-    return Resident(beats, test_signals)
-
-
-def train_folds(
-    group: Sequence[FoldTask], resident: Resident, run: RunFolder, emit: Emit, watch: Stopwatch
-) -> None:
-    """Train folds at the same time, predict their validation and test rows, and store all of it."""
-    group[0].compute.enter()
-    with explained(group):
-        if group[0].features.is_of_fold:
-            with watch.phase("features"):
-                resident = _featured(group[0], resident)
-        fits = [_Fit(task, resident) for task in group]
-        _train_and_score(fits, resident, emit, watch)
-        results = [_result(fit, resident, watch, position) for position, fit in enumerate(fits)]
-    with watch.phase("write"):
-        for fit, result in zip(fits, results, strict=True):
-            task = fit.task
-            folder.save_fold(run, task.identity, result, fit.net, fit.history())
-    if torch.cuda.is_available():
-        del fits
-        torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
-
-
-def _featured(task: FoldTask, resident: Resident) -> Resident:
-    """Return the beats as the net of one fold is shown them."""
-    beats, test = resident.beats, resident.test_signals
-    inputs = fit_inputs(task.features, beats, _member(task, beats.device))
-    held_out = torch.tensor(task.valid_idx, device=beats.device)
-    seen = inputs.as_beats(torch.tensor(task.train_idx, device=beats.device), held_out)
-    return Resident(seen, None if test is None else inputs.of_test(test))
-
-
-class _Fit:
-    """A fold in training: its rows on the device, and what its epochs said so far."""
-
-    def __init__(self, task: FoldTask, resident: Resident) -> None:
-        beats = resident.beats
-        self.task = task
-        self.member = _member(task, beats.device)
-        self.valid_signals = beats.signals[torch.tensor(task.valid_idx, device=beats.device)]
-        self.valid_labels = beats.labels.cpu().numpy()[task.valid_idx]
-        self.valid_probs = np.empty((0, beats.n_classes), dtype=np.float32)
-        self.net: nn.Module
-        self.rows: list[tuple[Any, ...]] = []
-
-    def score(self, epoch: Epoch) -> float | None:
-        """Return the abs-sum per 20k under rule half, if this epoch is one to score."""
-        self.net = epoch.net
-        if epoch.epoch not in self.task.scored_epochs:
-            return None
-        self.valid_probs = predict_probs(epoch.net, self.valid_signals, self.task.compute)
-        return abs_sum(Half().apply(self.valid_probs), self.valid_labels).per_20k
-
-    def record(self, epoch: Epoch, score: float | None) -> FoldProgress:
-        """Keep what an epoch said, and return what a person wants to see of it."""
-        task = self.task
-        n_threads = task.compute.n_threads
-        self.rows.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
-        n_epochs = task.recipe.train.n_epochs
-        return FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score)
-
-    def history(self) -> pd.DataFrame:
-        """Return one row per epoch."""
-        columns = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
-        return pd.DataFrame(self.rows, columns=columns)
-
-
-def _train_and_score(
-    fits: Sequence[_Fit], resident: Resident, emit: Emit, watch: Stopwatch
-) -> None:
-    task = fits[0].task
-    members = [fit.member for fit in fits]
-    for epochs in train_epochs(task.recipe, resident.beats, members, task.compute):
-        for fit, epoch in zip(fits, epochs, strict=True):
-            watch.add({"train": epoch.seconds, "compile": epoch.seconds_preparing})
-            with watch.phase("validate"):
-                score = fit.score(epoch)
-            emit(fit.record(epoch, score))
-
-
-def _result(fit: _Fit, resident: Resident, watch: Stopwatch, position: int) -> FoldResult:
-    task, test_probs = fit.task, None
-    if resident.test_signals is not None:
-        with watch.phase("predict"):
-            test_probs = predict_probs(fit.net, resident.test_signals, task.compute)
-    assert len(fit.valid_probs) == len(task.valid_idx)  # the last epoch is always scored
-    for probs in (fit.valid_probs, test_probs):
-        if probs is not None and not np.isfinite(probs).all():
-            raise DivergedError(
-                "the net's probabilities must be finite; try a smaller train.lr", position
-            )
-    return FoldResult(task.seed, task.fold, task.valid_idx, fit.valid_probs, test_probs)
-
-
 @contextmanager
-def explained(group: Sequence[FoldTask]) -> Iterator[None]:
-    """Turn what a user can mend (no memory, a diverged loss) into an error naming the fold."""
+def errors_as_input_error(group: Sequence[FoldTask]) -> Iterator[None]:
+    """Turn what a user can mend (no memory, a diverged loss) into an error that names the fold."""
     compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
     fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
     advice = (

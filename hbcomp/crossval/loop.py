@@ -1,4 +1,4 @@
-"""The cross-validation of an experiment: train what is missing, assemble, decide, write."""
+"""The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,14 @@ from joblib.externals.loky.process_executor import (
 import hbcomp
 from hbcomp.crossval.fold import (
     FoldTask,
-    explained,
-    on_device,
-    put_on_device,
-    spread,
-    together,
+    errors_as_input_error,
+    evenly_spaced,
+    in_groups,
+    on_next_gpu,
     train_folds,
 )
-from hbcomp.crossval.resources import Arrangement, arrange
-from hbcomp.crossval.training_data import Material, beats_on, member_of
-from hbcomp.data.load import Data
+from hbcomp.crossval.resources import Resources, choose_resources
+from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -45,75 +43,81 @@ from hbcomp.training.device import Compute, choose_compute
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished cross-validation: every fold, their probabilities, every rule, the chosen one."""
+    """A finished cross-validation: every fold, the probabilities, every rule and the chosen one."""
 
-    material: Material
+    training_data: TrainingData
     results: list[FoldResult]
     predictions: Predictions
     rules: list[RuleResult]
     chosen: RuleResult
-    how: Arrangement
+    resources: Resources
     n_trained: int
 
 
 def cross_validate(
     config: Config,
-    material: Material,
+    training_data: TrainingData,
     run: RunFolder,
     watch: Stopwatch,
     *,
     n_jobs: int | None = None,
     force: bool = False,
 ) -> Outcome:
-    """Train every fold of every seed that is not stored yet, and return what all of them say.
+    """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
     The caller holds the run's lock. Killed at any moment, the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
     """
     if run in map(folder.find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
-    identity = {**config.identity(), **material.fingerprints}
-    folder.admit(run, identity, force=force, described=material.described)
-    pending = [key for key in material.fold_keys if not run.is_done(*key)]
+    identity = {**config.identity(), **training_data.fingerprints}
+    folder.admit(run, identity, force=force, described=training_data.described)
+    pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
     with watch.phase("arrange"):
-        how = arrange_nets(config, material, run, pending, n_jobs)
-    about = _about(config, how.compute)
+        resources = resources_for(config, training_data, run, pending, n_jobs)
+    about = _about(config, resources.compute)
     if pending and (others := folder.other_versions(run, about)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
-    folder.begin(run, identity, {**about, "described": material.described})
+    folder.begin(run, identity, {**about, "described": training_data.described})
     identity_of_seed = {
-        seed: folder.fold_identity(identity, seed) for seed in material.folds_of_seed
+        seed: folder.fold_identity(identity, seed) for seed in training_data.folds_of_seed
     }
-    for seed, fold in material.fold_keys:
+    for seed, fold in training_data.fold_keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             folder.load_fold(run, identity_of_seed[seed], seed, fold)
-    announce(run, how, f"{len(material.fold_keys)} folds", len(material.fold_keys) - len(pending))
+    announce(
+        run,
+        resources,
+        f"{len(training_data.fold_keys)} folds",
+        len(training_data.fold_keys) - len(pending),
+    )
     if pending and config.features.is_of_fold:
-        console.print("the beats are described anew for every fold, which takes most of its time")
-    train_nets(config, material, run, pending, identity_of_seed, how, watch)
+        console.print("features are computed anew for every fold, which takes most of its time")
+    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
     with watch.phase("decide"):
-        return _outcome(config, material, run, identity_of_seed, how, len(pending))
+        return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
 
 
 def _outcome(
     config: Config,
-    material: Material,
+    training_data: TrainingData,
     run: RunFolder,
     identity_of_seed: Mapping[int, str],
-    how: Arrangement,
+    resources: Resources,
     n_trained: int,
 ) -> Outcome:
     results = [
         folder.load_fold(run, identity_of_seed[seed], seed, fold)
-        for seed, fold in material.fold_keys
+        for seed, fold in training_data.fold_keys
     ]
-    data = material.data
-    predictions = assemble(data.train, data.test, material.folds_of_seed, results)
+    predictions = assemble(
+        training_data.train, training_data.test, training_data.folds_of_seed, results
+    )
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_safe_rule(
         rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    return Outcome(material, results, predictions, rules, chosen, how, n_trained)
+    return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
 
 
 def _about(config: Config, compute: Compute) -> dict[str, Any]:
@@ -125,55 +129,63 @@ def _about(config: Config, compute: Compute) -> dict[str, Any]:
     }
 
 
-def arrange_nets(
+def resources_for(
     config: Config,
-    material: Material,
+    training_data: TrainingData,
     run: RunFolder,
     pending: Sequence[tuple[int, Fold]],
     n_jobs: int | None,
-) -> Arrangement:
-    """Return how the nets of these (seed, fold) share the machine."""
-    asked = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
+) -> Resources:
+    """Return on which device, with how many threads and processes the nets will be trained."""
+    compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     with within_memory(
         "the net cannot take a first step; try a smaller train.batch_size (now "
         f"{config.train.batch_size}) or a smaller net (net.*)",
-        device=asked.device,
+        device=compute.device,
     ):
-        beats = beats_on(material.data, asked.device, has_test_rows=material.pseudo is not None)
-        members = [
-            member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
-            for seed, fold in pending
-        ]
-        return arrange(config, run, beats, members, material.n_folds, n_jobs)
+        data = training_data.on_device(compute.device)
+        replicas = [training_data.replica(seed, fold, data.device) for seed, fold in pending]
+        return choose_resources(config, run, data, replicas, training_data.n_folds, n_jobs)
 
 
 def train_nets(
     config: Config,
-    material: Material,
+    training_data: TrainingData,
     run: RunFolder,
     pending: Sequence[tuple[int, Fold]],
     identity_of_seed: Mapping[int, str],
-    how: Arrangement,
+    resources: Resources,
     watch: Stopwatch,
 ) -> None:
     """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
-    tasks = [
-        _task(config, material, seed, fold, how.compute, identity_of_seed[seed])
-        for seed, fold in pending
-    ]
-    if tasks:
-        run.discard_manifest()
-        _train(tasks, material.data, run, how.n_jobs, watch)
+    if not pending:
+        return
+    tasks = [_task(config, training_data, *key, resources.compute) for key in pending]
+    groups = in_groups(tasks)
+    run.discard_manifest()
+    with show_folds(console, len(tasks), config.train.n_epochs) as emit:
+        if resources.n_jobs > 1:
+            _warn_of_shared_cores(resources)
+            _train_in_workers(
+                groups, training_data, run, identity_of_seed, resources.n_jobs, emit, watch
+            )
+            return
+        with errors_as_input_error(tasks), watch.phase("transfer"):
+            data = training_data.on_device(resources.compute.device)
+        for group in groups:
+            train_folds(group, data, run, identity_of_seed, emit, watch)
 
 
 def _task(
-    config: Config, material: Material, seed: int, fold: Fold, compute: Compute, identity: str
+    config: Config, training_data: TrainingData, seed: int, fold: Fold, compute: Compute
 ) -> FoldTask:
-    train_idx, train_labels = material.train_rows(seed, fold)
+    train_idx, train_labels = training_data.train_rows(seed, fold)
     valid_idx, scored_epochs = np.empty(0, dtype=np.int64), frozenset[int]()
     if isinstance(fold, int):
-        valid_idx = material.folds_of_seed[seed].valid_idx(fold)
-        scored_epochs = spread(config.train.n_epochs, config.report.n_scored_epochs)
+        valid_idx = training_data.folds_of_seed[seed].valid_idx(fold)
+        scored_epochs = frozenset(
+            evenly_spaced(config.train.n_epochs, config.report.n_scored_epochs)
+        )
     return FoldTask(
         seed=seed,
         fold=fold,
@@ -183,23 +195,23 @@ def _task(
         features=config.features,
         compute=compute,
         scored_epochs=scored_epochs,
-        identity=identity,
         train_labels=train_labels,
     )
 
 
-def announce(run: RunFolder, how: Arrangement, what: str, n_stored: int) -> None:
-    """Say what is about to be trained, and how."""
-    compute = how.compute
+def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> None:
+    """Say what is about to be trained, and resources."""
+    compute = resources.compute
     stored = f", {n_stored} already stored" if n_stored else ""
-    at_once = f", {how.n_jobs} jobs at once" if how.n_jobs > 1 else ""
+    at_once = f", {resources.n_jobs} jobs at once" if resources.n_jobs > 1 else ""
     console.print(
         f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
         f"{compute.threads} per net{at_once} ({compute.reason})"
     )
 
 
-def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
+def _warn_of_shared_cores(resources: Resources) -> None:
+    n_jobs, compute = resources.n_jobs, resources.compute
     if n_jobs * compute.n_threads > n_cores():
         console.print(
             f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores and "
@@ -207,25 +219,11 @@ def _warn_of_crowding(n_jobs: int, compute: Compute) -> None:
         )
 
 
-def _train(
-    tasks: list[FoldTask], data: Data, run: RunFolder, n_jobs: int, watch: Stopwatch
-) -> None:
-    groups = together(tasks)
-    with show_folds(console, len(tasks), tasks[0].recipe.train.n_epochs) as emit:
-        if n_jobs == 1:
-            with explained(tasks), watch.phase("transfer"):
-                resident = put_on_device(data, tasks[0])
-            for group in groups:
-                train_folds(group, resident, run, emit, watch)
-        else:
-            _warn_of_crowding(n_jobs, tasks[0].compute)
-            _train_in_workers(groups, data, run, n_jobs, emit, watch)
-
-
 def _train_in_workers(
     groups: list[list[FoldTask]],
-    data: Data,
+    training_data: TrainingData,
     run: RunFolder,
+    identity_of_seed: Mapping[int, str],
     n_jobs: int,
     emit: Emit,
     watch: Stopwatch,
@@ -235,7 +233,9 @@ def _train_in_workers(
             # Only the start: a generator is returned when the first ones run.
             with deafened(), hushed_tracker():
                 results = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator")(
-                    delayed(_train_folds_in_worker)(on_device(group, position), data, run, relay)
+                    delayed(_train_folds_in_worker)(
+                        on_next_gpu(group, position), training_data, run, identity_of_seed, relay
+                    )
                     for position, group in enumerate(groups)
                 )
             spent = list(results)
@@ -276,11 +276,15 @@ def _problem_of_workers(error: Exception) -> str | None:
 
 
 def _train_folds_in_worker(
-    group: list[FoldTask], data: Data, run: RunFolder, relay: Relay
+    group: list[FoldTask],
+    training_data: TrainingData,
+    run: RunFolder,
+    identity_of_seed: Mapping[int, str],
+    relay: Relay,
 ) -> dict[str, float]:
     relay.check_owner()
     watch = Stopwatch()
-    with explained(group), watch.phase("transfer"):
-        resident = put_on_device(data, group[0])
-    train_folds(group, resident, run, relay.emit, watch)
+    with errors_as_input_error(group), watch.phase("transfer"):
+        data = training_data.on_device(group[0].compute.device)
+    train_folds(group, data, run, identity_of_seed, relay.emit, watch)
     return watch.seconds

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float64
 from pydantic import Field
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from hbcomp.crossval.training_data import inputs_of, load_material_again
+from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.row_checks import MAX_LABEL
@@ -142,14 +142,21 @@ def _probs(
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
     shown = _shown(config, run, beats, compute.device)
-    width = config.features.width(n_timepoints, n_classes)
     parts = []
     for seed, fold in nets:
-        net = build_net(config.net, width, n_classes, seed=0)  # its weights are replaced
-        folder.load_weights(run, seed, fold, net)
-        parts.append(predict_probs(net.to(compute.device), shown(seed, fold), compute))
+        net = load_net(run, config, (n_timepoints, n_classes), (seed, fold)).to(compute.device)
+        parts.append(predict_probs(net, shown(seed, fold), compute))
         console.print(f"seed {seed} fold {fold}: {beats.n_rows:,} rows predicted")
     return beats, mean_probs(parts)
+
+
+def load_net(
+    run: RunFolder, config: Config, shape: tuple[int, int], net: tuple[int, Fold]
+) -> nn.Module:
+    """Return the net of a seed and a fold with its weights; `shape` is time steps and classes."""
+    width = config.features.width(*shape)
+    built = build_net(config.net, width, shape[1], seed=0)  # its weights are replaced
+    return folder.load_weights(run, *net, built)
 
 
 def _shown(
@@ -163,13 +170,13 @@ def _shown(
     needed: dict[str, Any] = {"compute": ComputeConfig(device=device)}
     if not config.pseudo.runs:
         needed["data"] = config.data.model_copy(update={"test": None})
-    material = load_material_again(config.model_copy(update=needed), run)
-    test = material.data.test
+    training_data = load_training_data_again(config.model_copy(update=needed), run)
+    test = training_data.test
     is_own_test = test is not None and test.fingerprint == beats.fingerprint
 
     def shown(seed: int, fold: Fold) -> Tensor:
-        inputs = inputs_of(config, material, seed, fold, device)
-        return inputs.of_test(signals) if is_own_test else inputs.of_signals(signals)
+        features = features_of_net(config, training_data, seed, fold, device)
+        return features.of_test(signals) if is_own_test else features.of_signals(signals)
 
     return shown
 
@@ -206,9 +213,9 @@ def _beats(config: Config, data: Path | None) -> Dataset:
 
 
 def computed_as(config: Config, ran: Ran, device: str | None) -> Compute:
-    """Return where the run was computed, or the device asked for."""
-    wish: dict[str, Any] = {"device": device or ran.device, "n_threads": ran.n_threads}
+    """Return where the run was computed, or the requested device."""
+    options: dict[str, Any] = {"device": device or ran.device, "n_threads": ran.n_threads}
     if device is None:
-        wish["precision"] = ran.precision
-    asked = validate(ComputeConfig, wish, "--device")
-    return choose_compute(asked, is_compute_bound=config.net.is_compute_bound)
+        options["precision"] = ran.precision
+    request = validate(ComputeConfig, options, "--device")
+    return choose_compute(request, is_compute_bound=config.net.is_compute_bound)

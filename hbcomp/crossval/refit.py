@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hbcomp.crossval.loop import Outcome, announce, arrange_nets, cross_validate, train_nets
+from hbcomp.crossval.loop import Outcome, announce, cross_validate, resources_for, train_nets
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
-from hbcomp.crossval.training_data import Material, load_material
+from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import submit, write_refit
@@ -33,28 +33,28 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
     run = asked.run
     _check_begun(run)
     with watch.phase("read"):
-        material = load_material(asked.config)
+        training_data = load_training_data(asked.config)
     with locked(run):
-        if material.data.test:
+        if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         state_config(asked, force=False)
-        _check_finished(material, run)
-        outcome = cross_validate(asked.config, material, run, watch, n_jobs=n_jobs)
+        _check_finished(training_data, run)
+        outcome = cross_validate(asked.config, training_data, run, watch, n_jobs=n_jobs)
         config = refit_config(asked.config)
-        results = _train(config, material, run, watch, n_jobs)
+        results = _train(config, training_data, run, watch, n_jobs)
         refit = Refit(
             experiment=run.name,
             seeds=config.refit.seeds,
             n_epochs=config.train.n_epochs,
-            n_rows=material.data.train.n_rows,
-            pseudo=_pseudo_rows(material),
+            n_rows=training_data.train.n_rows,
+            pseudo=_pseudo_rows(training_data),
             chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
             expected_per_20k=outcome.chosen.cross_fitted.per_20k,
             expectation="as the cross-validation, not measured",
             submission=_submit(outcome, results, run, asked.config.data.id_column),
         )
         run.discard_manifest()
-        _write_pseudo_rows(refit.seeds, material, run)
+        _write_pseudo_rows(refit.seeds, training_data, run)
         write_refit(run, refit)
     console.print(
         f"{len(refit.seeds)} nets on {refit.n_rows:,} rows, rule {refit.chosen.name!r}: expected "
@@ -72,8 +72,8 @@ def _check_begun(run: RunFolder) -> None:
         )
 
 
-def _check_finished(material: Material, run: RunFolder) -> None:
-    missing = [f"{s}-{f}" for s, f in material.fold_keys if not run.is_done(s, f)]
+def _check_finished(training_data: TrainingData, run: RunFolder) -> None:
+    missing = [f"{s}-{f}" for s, f in training_data.fold_keys if not run.is_done(s, f)]
     if missing:
         raise InputError(
             f"{run.path}: training on everything needs a finished cross-validation, but "
@@ -90,10 +90,16 @@ def refit_config(config: Config) -> Config:
 
 
 def _train(
-    config: Config, material: Material, run: RunFolder, watch: Stopwatch, n_jobs: int | None
+    config: Config,
+    training_data: TrainingData,
+    run: RunFolder,
+    watch: Stopwatch,
+    n_jobs: int | None,
 ) -> list[FoldResult]:
     seeds = config.refit.seeds
-    identity = folder.fold_identity(_identity(config, material), seeds[0])  # of no split: one hash
+    identity = folder.fold_identity(
+        _identity(config, training_data), seeds[0]
+    )  # of no split: one hash
     stored = [seed for seed in seeds if run.is_done(seed, ALL)]
     for seed in stored:
         folder.load_fold(run, identity, seed, ALL)  # refused before another is trained beside it
@@ -102,30 +108,32 @@ def _train(
         # What was written of other nets must not be taken for what is written of these.
         run.discard_manifest()
         run.refit_file.unlink(missing_ok=True)
-    how = arrange_nets(config, material, run, pending, n_jobs)
-    announce(run, how, f"{len(seeds)} nets on everything", len(stored))
-    train_nets(config, material, run, pending, dict.fromkeys(seeds, identity), how, watch)
+    resources = resources_for(config, training_data, run, pending, n_jobs)
+    announce(run, resources, f"{len(seeds)} nets on everything", len(stored))
+    train_nets(
+        config, training_data, run, pending, dict.fromkeys(seeds, identity), resources, watch
+    )
     return [folder.load_fold(run, identity, seed, ALL) for seed in seeds]
 
 
-def _identity(config: Config, material: Material) -> dict[str, Any]:
+def _identity(config: Config, training_data: TrainingData) -> dict[str, Any]:
     """Return what these nets depend on: no split, and the sources' nets of every fold."""
-    identity = {**config.identity(), **material.data_fingerprints}
-    if material.pseudo:
-        identity["pseudo-labels"] = material.pseudo.of_all.fingerprint
+    identity = {**config.identity(), **training_data.data_fingerprints}
+    if training_data.pseudo:
+        identity["pseudo-labels"] = training_data.pseudo.of_all.fingerprint
     return identity
 
 
-def _pseudo_rows(material: Material) -> PseudoRowNumbers | None:
-    if material.pseudo is None:
+def _pseudo_rows(training_data: TrainingData) -> PseudoRowNumbers | None:
+    if training_data.pseudo is None:
         return None
-    return PseudoRowNumbers(**material.pseudo.of_all.numbers(material.data.train.n_classes))
+    return PseudoRowNumbers(**training_data.pseudo.of_all.numbers(training_data.train.n_classes))
 
 
 def _submit(
     outcome: Outcome, results: list[FoldResult], run: RunFolder, id_column: str
 ) -> str | None:
-    test = outcome.material.data.test
+    test = outcome.training_data.test
     if not test:
         return None
     probs = [result.test_probs for result in results if result.test_probs is not None]
@@ -142,8 +150,8 @@ def _submit(
     return submit(f"{run.name}-{ALL}", ids, answers, provenance, id_column)
 
 
-def _write_pseudo_rows(seeds: Sequence[int], material: Material, run: RunFolder) -> None:
-    if material.pseudo and material.data.test:
-        of_all = material.pseudo.of_all
+def _write_pseudo_rows(seeds: Sequence[int], training_data: TrainingData, run: RunFolder) -> None:
+    if training_data.pseudo and training_data.test:
+        of_all = training_data.pseudo.of_all
         rows_of_net: list[tuple[int, Fold, PseudoRows]] = [(seed, ALL, of_all) for seed in seeds]
-        write_pseudo_rows(run.path / "pseudo-all.csv", material.data.test.ids, rows_of_net)
+        write_pseudo_rows(run.path / "pseudo-all.csv", training_data.test.ids, rows_of_net)

@@ -1,4 +1,4 @@
-"""How fast a few steps run on this machine, and which arrangement of the folds that speaks for."""
+"""Device, threads and processes of a cross-validation, chosen by timing a few training steps."""
 
 import math
 import time
@@ -21,56 +21,54 @@ from hbcomp.training.device import (
     device_exists,
     synchronize,
 )
-from hbcomp.training.loader import Beats
-from hbcomp.training.state import Member, Recipe
-from hbcomp.training.step import N_EAGER_STEPS, Lane, make_lanes, take_step
+from hbcomp.training.loader import DeviceData
+from hbcomp.training.state import Recipe, Replica
+from hbcomp.training.step import N_EAGER_STEPS, EagerSteps, GraphSteps, make_steps
 
-MIN_SECONDS = 0.3  # of measured steps; assumed: enough to rank arrangements that differ by 10 %
-MIN_LOOKS = 3
-N_STEPS_PER_LOOK = 20
-# Measured on 2 cores: two processes of one thread each ran at 0.86 to 1.0 of one such alone.
-CROWDING = 0.9
-WORKER_SECONDS = 6.0  # measured: a worker's imports, and the beats to it
-MIN_GAIN = 1.1  # what an arrangement must promise over the one that is safer
+MIN_SECONDS = 0.3  # of measured steps; assumed: enough to rank ways to train that differ by 10 %
+MIN_TIMINGS = 3
+N_STEPS_PER_TIMING = 20
+# Measured on 2 cores: each of two processes of one thread had 0.86 to 1.0 of the speed of one.
+PARALLEL_EFFICIENCY = 0.9
+WORKER_SECONDS = 6.0  # measured: a worker's imports, and the rows sent to it
+MIN_GAIN = 1.1  # what training at once must promise over the safer one after another
 MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for predictions and fragmentation
-MOST_TOGETHER = 8  # measured on an H200: eight reference nets are no faster than four of them
+MAX_GROUP_SIZE = 8  # measured on an H200: eight reference nets are no faster than four of them
 
 
 def seconds_per_step(
     recipe: Recipe,
-    beats: Beats,
-    members: Sequence[Member],
+    data: DeviceData,
+    replicas: Sequence[Replica],
     compute: Compute,
     min_seconds: float | None = None,
 ) -> float:
-    """Return the median time of a step of all members at once, after warm-up, synchronised."""
+    """Return the median time of a step of all replicas at once, after warm-up, synchronised."""
     compute.enter()
-    lanes = make_lanes(recipe, beats, members, compute)
-    n_steps = min(lane.state.n_steps for lane in lanes)
-    is_cpu = beats.device.type == "cpu"
-    _timed(lanes, 1 if is_cpu else N_EAGER_STEPS + 1, n_steps, beats.device)
+    steps_of_replica = make_steps(recipe, data, replicas, compute)
+    is_cpu = data.device.type == "cpu"
+    _timed(steps_of_replica, 1 if is_cpu else N_EAGER_STEPS + 1, data.device)
     # A GPU gets many steps before it is asked how far it is, as in an epoch.
-    n_per_look = 1 if is_cpu else N_STEPS_PER_LOOK
+    n_per_timing = 1 if is_cpu else N_STEPS_PER_TIMING
     seconds: list[float] = []
-    while len(seconds) < MIN_LOOKS or sum(seconds) < (min_seconds or MIN_SECONDS):
-        seconds.append(_timed(lanes, n_per_look, n_steps, beats.device))
-    return sorted(seconds)[len(seconds) // 2] / n_per_look
+    while len(seconds) < MIN_TIMINGS or sum(seconds) < (min_seconds or MIN_SECONDS):
+        seconds.append(_timed(steps_of_replica, n_per_timing, data.device))
+    return sorted(seconds)[len(seconds) // 2] / n_per_timing
 
 
-def _timed(lanes: Sequence[Lane], n_taken: int, n_steps: int, device: torch.device) -> float:
+def _timed(
+    steps_of_replica: Sequence[EagerSteps | GraphSteps], n_taken: int, device: torch.device
+) -> float:
+    n_steps = min(steps.state.n_steps for steps in steps_of_replica)
     synchronize(device)
     start = time.perf_counter()
     for step in range(n_taken):
-        if step % n_steps == 0:
-            _rewind(lanes)
-        take_step(lanes, step % n_steps)
+        for steps in steps_of_replica:
+            if step % n_steps == 0:
+                steps.begin(1)
+            steps()
     synchronize(device)
     return time.perf_counter() - start
-
-
-def _rewind(lanes: Sequence[Lane]) -> None:
-    for lane in lanes:
-        lane.steps.begin(lane.state, 1)
 
 
 @dataclass(frozen=True)
@@ -82,26 +80,26 @@ class Work:
 
 
 def choose_n_jobs(
-    recipe: Recipe, beats: Beats, member: Member, compute: Compute, work: Work, n_jobs: int
+    recipe: Recipe, data: DeviceData, replica: Replica, compute: Compute, work: Work, n_jobs: int
 ) -> int:
     """Return how many nets to train at once in processes of a CPU, 1 or `n_jobs`, by measurement.
 
     Their threads are fixed before, so the stopwatch decides when a net is trained and none of its
     bits.
     """
-    return fewest_seconds(work, n_jobs, seconds_per_step(recipe, beats, [member], compute))
+    return fewest_seconds(work, n_jobs, seconds_per_step(recipe, data, [replica], compute))
 
 
 def fewest_seconds(work: Work, n_jobs: int, step_seconds: float) -> int:
     """Return 1 or `n_jobs`, whichever should finish first; workers take seconds to start."""
     seconds_of_one = work.n_steps * step_seconds
     rounds = math.ceil(work.n_nets / n_jobs)
-    in_parallel = rounds * seconds_of_one / CROWDING + WORKER_SECONDS
+    in_parallel = rounds * seconds_of_one / PARALLEL_EFFICIENCY + WORKER_SECONDS
     return 1 if work.n_nets * seconds_of_one < in_parallel else n_jobs
 
 
-def choose_together(
-    recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
+def choose_group_size(
+    recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
 ) -> Compute:
     """Return how many nets to train at once on a GPU, each in a stream of its own.
 
@@ -111,14 +109,14 @@ def choose_together(
     compute.enter()  # first: what follows asks about the device that this sets
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    seconds = {1: seconds_per_step(recipe, beats, members[:1], compute)}
+    seconds = {1: seconds_per_step(recipe, data, replicas[:1], compute)}
     bytes_of_one = torch.cuda.max_memory_allocated() - before
     torch.cuda.empty_cache()
-    n_most = most_together(len(members), bytes_of_one, torch.cuda.mem_get_info()[0])
+    n_most = largest_group(len(replicas), bytes_of_one, torch.cuda.mem_get_info()[0])
     if n_most > 1:
         # Several may need more than n times the memory of one net.
         with suppress(torch.OutOfMemoryError):
-            seconds[n_most] = seconds_per_step(recipe, beats, members[:n_most], compute)
+            seconds[n_most] = seconds_per_step(recipe, data, replicas[:n_most], compute)
         torch.cuda.empty_cache()
     n_together, gain = fastest(seconds)
     return replace(
@@ -128,10 +126,10 @@ def choose_together(
     )
 
 
-def most_together(n_members: int, bytes_of_one: int, bytes_free: int) -> int:
+def largest_group(n_replicas: int, bytes_of_one: int, bytes_free: int) -> int:
     """Return how many nets fit at the same time, at least 1."""
     fitting = int(bytes_free * MEMORY_SHARE) // max(1, bytes_of_one)
-    return max(1, min(n_members, MOST_TOGETHER, fitting))
+    return max(1, min(n_replicas, MAX_GROUP_SIZE, fitting))
 
 
 def fastest(seconds: Mapping[int, float]) -> tuple[int, float]:
@@ -145,24 +143,24 @@ def fastest(seconds: Mapping[int, float]) -> tuple[int, float]:
 
 
 @dataclass(frozen=True)
-class Arrangement:
-    """Where and how each net trains, and in how many processes at once."""
+class Resources:
+    """The device, precision and threads of each net, and the number of processes at once."""
 
     compute: Compute
     n_jobs: int
 
 
-def arrange(
+def choose_resources(
     config: Config,
     run: RunFolder,
-    beats: Beats,
-    members: Sequence[Member],
+    data: DeviceData,
+    replicas: Sequence[Replica],
     n_folds: int,
     n_jobs: int | None,
-) -> Arrangement:
-    """Return the arrangement for the nets that are still to train, of splits into `n_folds`.
+) -> Resources:
+    """Return the resources of the nets that are still to train, of splits into `n_folds`.
 
-    What is asked for is taken; what is left open is as the run began. In a fresh run the cores and
+    Options that are set are taken; the others are as the run began. In a fresh run the cores and
     `n_folds` fix the threads of a net; only how many train at once may be measured, with a few
     steps of the net itself. `n_jobs` None leaves the number of processes open; with
     `compute.n_threads` named it is then 1.
@@ -170,17 +168,17 @@ def arrange(
     stored = folder.read_run(run)
     if stored:
         compute = _continued(config, Compute(**stored["compute"]))
-        return Arrangement(compute, n_jobs or _open_jobs(config, compute, beats, members))
+        return Resources(compute, n_jobs or _open_jobs(config, compute, data, replicas))
     bound = config.net.is_compute_bound
     compute = choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds)
-    n_jobs = n_jobs or _open_jobs(config, compute, beats, members)
-    if _may_measure_together(config, compute, len(members), n_jobs):
-        share = members[: -(-len(members) // n_jobs)]  # what one GPU of several gets
-        compute = choose_together(config.recipe, beats, share, compute)
-    return Arrangement(compute, n_jobs)
+    n_jobs = n_jobs or _open_jobs(config, compute, data, replicas)
+    if _may_measure_group_size(config, compute, len(replicas), n_jobs):
+        share = replicas[: -(-len(replicas) // n_jobs)]  # what one GPU of several gets
+        compute = choose_group_size(config.recipe, data, share, compute)
+    return Resources(compute, n_jobs)
 
 
-def _may_measure_together(config: Config, compute: Compute, n_nets: int, n_jobs: int) -> bool:
+def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_jobs: int) -> bool:
     # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
     # Features of a fold take the time, not steps, and every net needs its own.
     n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
@@ -188,7 +186,9 @@ def _may_measure_together(config: Config, compute: Compute, n_nets: int, n_jobs:
     return is_open and n_jobs <= n_gpus < n_nets
 
 
-def _open_jobs(config: Config, compute: Compute, beats: Beats, members: Sequence[Member]) -> int:
+def _open_jobs(
+    config: Config, compute: Compute, data: DeviceData, replicas: Sequence[Replica]
+) -> int:
     """Return how many processes fill the machine, each with its own device or threads."""
     if compute.device == "cuda":
         room = torch.cuda.device_count()
@@ -196,28 +196,28 @@ def _open_jobs(config: Config, compute: Compute, beats: Beats, members: Sequence
         room = n_cores() // compute.n_threads
     else:
         room = 1  # who names threads may want the other cores for something else
-    n_jobs = max(1, min(room, len(members)))
+    n_jobs = max(1, min(room, len(replicas)))
     if n_jobs == 1 or compute.device != "cpu" or config.features.is_of_fold:
         return n_jobs
-    n_steps = members[0].n_steps(config.train.batch_size) * config.train.n_epochs
-    work = Work(len(members), n_steps)
-    return choose_n_jobs(config.recipe, beats, members[0], compute, work, n_jobs)
+    n_steps = replicas[0].n_steps(config.train.batch_size) * config.train.n_epochs
+    work = Work(len(replicas), n_steps)
+    return choose_n_jobs(config.recipe, data, replicas[0], compute, work, n_jobs)
 
 
 def _continued(config: Config, first: Compute) -> Compute:
     """Return where a continued run trains: as it began, unless told otherwise."""
-    asked = config.compute
-    is_auto = asked.device == "auto"
-    wish = asked.model_copy(
+    request = config.compute
+    is_auto = request.device == "auto"
+    options = request.model_copy(
         update={
-            "device": first.device if is_auto and device_exists(first.device) else asked.device,
-            "precision": first.precision if asked.precision == "auto" else asked.precision,
-            "n_threads": asked.n_threads or first.n_threads,
-            "n_together": asked.n_together or first.n_together,
-            "engine": _engine(asked, first),
+            "device": first.device if is_auto and device_exists(first.device) else request.device,
+            "precision": first.precision if request.precision == "auto" else request.precision,
+            "n_threads": request.n_threads or first.n_threads,
+            "n_together": request.n_together or first.n_together,
+            "engine": _engine(request, first),
         }
     )
-    compute = choose_compute(wish, is_compute_bound=config.net.is_compute_bound)
+    compute = choose_compute(options, is_compute_bound=config.net.is_compute_bound)
     changes = [
         f"{key} {getattr(first, key)} before, {getattr(compute, key)} now"
         for key in ("device", "precision", "n_threads", "engine")
@@ -229,10 +229,10 @@ def _continued(config: Config, first: Compute) -> Compute:
     return replace(compute, reason="as this run began")
 
 
-def _engine(asked: ComputeConfig, first: Compute) -> Literal["auto", "eager", "graph", "compile"]:
-    """Return the engine a run began with, unless another is asked for or its GPU is gone."""
+def _engine(request: ComputeConfig, first: Compute) -> Literal["auto", "eager", "graph", "compile"]:
+    """Return the engine that a run began with, unless another is requested or its GPU is gone."""
     is_gone = first.engine == "graph" and not device_exists(first.device)
-    return asked.engine if asked.engine != "auto" or is_gone else first.engine
+    return request.engine if request.engine != "auto" or is_gone else first.engine
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import hbcomp
 from hbcomp.crossval.loop import Outcome
-from hbcomp.crossval.training_data import Material
+from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -54,15 +54,15 @@ def make_report(
         experiment=run.name,
         kind="run",
         config=config.model_dump(mode="json", exclude_none=True),
-        data=data_numbers(outcome.material.data).model_copy(
-            update={"duplicates": outcome.material.duplicates}
+        data=data_numbers(outcome.training_data).model_copy(
+            update={"duplicates": outcome.training_data.duplicates}
         ),
         environment=_environment(outcome, seconds),
         folds=tuple(
             fold_score(outcome.predictions, run, each, outcome.chosen.name)
             for each in outcome.results
         ),
-        pseudo=_pseudo_rows(outcome.material),
+        pseudo=_pseudo_rows(outcome.training_data),
         seconds_by_phase=dict(seconds_by_phase),
     )
 
@@ -98,14 +98,14 @@ def fold_score(
     )
 
 
-def _pseudo_rows(material: Material) -> tuple[PseudoRowNumbersOfNet, ...]:
+def _pseudo_rows(training_data: TrainingData) -> tuple[PseudoRowNumbersOfNet, ...]:
     """Return how many rows each net was given under pseudo-labels; nothing where that is off."""
-    if material.pseudo is None:
+    if training_data.pseudo is None:
         return ()
-    n_classes = material.data.train.n_classes
+    n_classes = training_data.train.n_classes
     return tuple(
         PseudoRowNumbersOfNet(seed=seed, fold=fold, **rows.numbers(n_classes))
-        for (seed, fold), rows in material.pseudo.of_fold.items()
+        for (seed, fold), rows in training_data.pseudo.of_fold.items()
     )
 
 
@@ -118,8 +118,8 @@ def _environment(outcome: Outcome, seconds: float) -> Environment:
         cpu=processor(),
         n_cores=n_cores(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        compute=Computed(**asdict(outcome.how.compute)),
-        n_jobs=outcome.how.n_jobs,
+        compute=Computed(**asdict(outcome.resources.compute)),
+        n_jobs=outcome.resources.n_jobs,
         seconds_of_this_call=seconds,
         n_folds_trained_by_this_call=outcome.n_trained,
         peak_memory_mib=peak_memory_mib(),
@@ -219,7 +219,7 @@ def subtitle(report: Report) -> str:
 def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
     """Return the pictures of the page."""
     histories = {}
-    for seed, fold in outcome.material.fold_keys:
+    for seed, fold in outcome.training_data.fold_keys:
         history = folder.load_history(run, seed, fold)
         histories[f"{seed}-{fold}"] = {
             name: history[name].to_numpy(dtype=np.float64) for name in history.columns
@@ -231,5 +231,5 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
             "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
         ),
         *probs_pictures(outcome.predictions, outcome.rules, outcome.chosen),
-        costliest_picture(outcome.predictions, outcome.chosen, outcome.material.data.train),
+        costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),
     ]

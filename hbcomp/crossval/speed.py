@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hbcomp.crossval.resources import Slot, arrange, seconds_per_step, slots_for
+from hbcomp.crossval.resources import Slot, choose_resources, seconds_per_step, slots_for
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
@@ -20,8 +20,8 @@ from hbcomp.system.environment import machine
 from hbcomp.system.errors import within_memory
 from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
-from hbcomp.training.loader import Beats
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.loader import DeviceData
+from hbcomp.training.state import Recipe, Replica
 
 N_ROWS = 100_000  # those of the competition's train file
 N_SIGNALS = 4_096  # different ones; an epoch repeats them, because speed does not depend on them
@@ -43,23 +43,23 @@ class Probe:
         """The rows of one step of one net."""
         return min(self.recipe.train.batch_size, self.n_train_rows)
 
-    def beats(self, device: str) -> Beats:
+    def data(self, device: str) -> DeviceData:
         """Return the noise on the device."""
         generator = torch.Generator().manual_seed(0)
         signals = torch.randn(N_SIGNALS, self.n_timepoints, generator=generator)
         labels = torch.arange(N_SIGNALS) % self.n_classes
-        return Beats(signals.to(device), labels.to(device), self.n_classes)
+        return DeviceData(signals.to(device), labels.to(device), self.n_classes)
 
-    def members(self, n_nets: int, device: str) -> list[Member]:
+    def replicas(self, n_nets: int, device: str) -> list[Replica]:
         """Return nets that train on as many rows as in a run."""
         rows = torch.arange(self.n_train_rows, device=device) % N_SIGNALS
-        return [Member(rows, (0, fold)) for fold in range(n_nets)]
+        return [Replica(rows, (0, fold)) for fold in range(n_nets)]
 
     def rows_per_second(self, n_nets: int, compute: Compute) -> float:
         """Return the rows per second of nets that train in streams of this process."""
-        members = self.members(n_nets, compute.device)
-        beats = self.beats(compute.device)
-        seconds = seconds_per_step(self.recipe, beats, members, compute, SECONDS)
+        replicas = self.replicas(n_nets, compute.device)
+        data = self.data(compute.device)
+        seconds = seconds_per_step(self.recipe, data, replicas, compute, SECONDS)
         return n_nets * self.batch_size / seconds
 
 
@@ -89,19 +89,22 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     probe = Probe(config.recipe, width, train.n_classes, N_ROWS - N_ROWS // n_folds)
     device = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound).device
     with within_memory("try a smaller train.batch_size or a smaller net (net.*)", device=device):
-        beats, members = probe.beats(device), probe.members(n_nets, device)
-        how = arrange(config, run, beats, members, n_folds, None)
-        compute, n_at_once = how.compute, min(n_nets, how.n_jobs * how.compute.n_together)
+        data, replicas = probe.data(device), probe.replicas(n_nets, device)
+        resources = choose_resources(config, run, data, replicas, n_folds, None)
+        compute, n_at_once = (
+            resources.compute,
+            min(n_nets, resources.n_jobs * resources.compute.n_together),
+        )
         alone = probe.rows_per_second(1, compute)
-        together = alone if n_at_once == 1 else _rate_at_once(probe, compute, how.n_jobs)
-    n_steps = config.train.n_epochs * members[0].n_steps(config.train.batch_size)
+        together = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
+    n_steps = config.train.n_epochs * replicas[0].n_steps(config.train.batch_size)
     seconds_per_step_at_once = n_at_once * probe.batch_size / together
     return {
         "net": config.net.name,
         "n_parameters": count_parameters(build_net(config.net, width, train.n_classes, seed=0)),
         "batch_size": probe.batch_size,
         "compute": asdict(compute),
-        "n_processes": how.n_jobs,
+        "n_processes": resources.n_jobs,
         "n_at_once": n_at_once,
         "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(together)},
         "seconds_per_epoch": _rounded(N_ROWS / alone),

@@ -1,4 +1,4 @@
-"""What a cross-validation works on: rows, splits and pseudo-labels, and a net's share of them."""
+"""The data of a cross-validation: rows, splits and pseudo-labels, and which of them a net sees."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +21,16 @@ from hbcomp.nets.registry import build_net
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.training.device import choose_compute
-from hbcomp.training.inputs import Inputs, fit_inputs
-from hbcomp.training.loader import Beats, put_beats
+from hbcomp.training.features import FittedFeatures, fit_features
+from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.pseudo import PseudoLabels
-from hbcomp.training.state import Member
+from hbcomp.training.state import Replica
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a cross-validation works on: beats, the folds of every seed, and exact duplicates."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingData(Data):
+    """The rows, the folds of every seed, counts of exact duplicates and, if any, pseudo-labels."""
 
-    data: Data
     folds_of_seed: Mapping[int, Folds]
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
@@ -52,7 +51,7 @@ class Material:
 
     @property
     def fingerprints(self) -> dict[str, str | None]:
-        """Hashes of the beats, the folds and the pseudo-labels: what stored folds are bound to."""
+        """Hashes of the rows, the folds and the pseudo-labels; stored folds are bound to them."""
         prints = self.data_fingerprints
         for seed, folds in self.folds_of_seed.items():
             prints[f"{folder.SEED_KEY}{seed}"] = folds.fingerprint
@@ -62,8 +61,8 @@ class Material:
 
     @property
     def described(self) -> dict[str, str]:
-        """What the fingerprints are of, in words."""
-        train, test = self.data.train, self.data.test
+        """What the fingerprints belong to, in words."""
+        train, test = self.train, self.test
         return {
             "train data": _in_words(train),
             "test data": _in_words(test) if test else "none",
@@ -75,18 +74,18 @@ class Material:
 
     @property
     def data_fingerprints(self) -> dict[str, str | None]:
-        """Hashes of the beats."""
+        """Hashes of the train and the test rows."""
         return {
-            "train data": self.data.train.fingerprint,
-            "test data": self.data.test.fingerprint if self.data.test else None,
+            "train data": self.train.fingerprint,
+            "test data": self.test.fingerprint if self.test else None,
         }
 
     def train_rows(self, seed: int, fold: Fold) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the rows that a net trains on and, where some are pseudo-labelled, all labels.
 
-        Test rows are counted on behind the train rows.
+        Test rows are numbered after the train rows.
         """
-        train = self.data.train
+        train = self.train
         if isinstance(fold, int):
             train_idx = self.folds_of_seed[seed].train_idx(fold)
             pseudo = self.pseudo.of_fold[seed, fold] if self.pseudo else None
@@ -100,16 +99,30 @@ class Material:
             np.concatenate([train.known_labels[train_idx], pseudo.labels]),
         )
 
+    def replica(self, seed: int, fold: Fold, device: torch.device) -> Replica:
+        """Return the net of a fold as it is trained, with its rows on the device."""
+        return replica_of(seed, fold, *self.train_rows(seed, fold), device)
 
-def _in_words(beats: Dataset) -> str:
-    return f"{Path(beats.source).name} with {beats.n_rows:,} rows"
+    def on_device(self, device: str) -> DeviceData:
+        """Copy the rows to a device."""
+        return put_on_device(
+            self.train.signals,
+            self.train.known_labels,
+            device,
+            self.test.signals if self.test else None,
+            trains_on_test=self.pseudo is not None,
+        )
 
 
-def load_material(config: Config) -> Material:
-    """Return the checked beats and folds; whatever is wrong with them or the net is found here.
+def _in_words(dataset: Dataset) -> str:
+    return f"{Path(dataset.source).name} with {dataset.n_rows:,} rows"
 
-    Duplicates are no error, but they flatter the score, so they are said; so are values in other
-    units than the nets were made for, which spoil it.
+
+def load_training_data(config: Config) -> TrainingData:
+    """Return the checked rows and folds; whatever is wrong with them or the net is found here.
+
+    Duplicates are no error, but they make the score too good, so a warning is printed; and so it is
+    for values in other units than the nets were made for.
     """
     data = load_data(config.data)
     folds_of_seed = {
@@ -127,47 +140,48 @@ def load_material(config: Config) -> Material:
     pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
-    return Material(data, folds_of_seed, duplicates, pseudo)
+    return TrainingData(
+        train=data.train,
+        test=data.test,
+        folds_of_seed=folds_of_seed,
+        duplicates=duplicates,
+        pseudo=pseudo,
+    )
 
 
-def load_material_again(config: Config, run: RunFolder) -> Material:
-    """Return the beats and splits that a run's nets were trained on; others are an InputError."""
-    material = load_material(config)
+def load_training_data_again(config: Config, run: RunFolder) -> TrainingData:
+    """Return the data that a run's nets were trained on; if it has changed, raise an InputError."""
+    training_data = load_training_data(config)
     stored = (folder.read_run(run) or {"identity": {}})["identity"]
     changed = [
         name
-        for name, value in material.fingerprints.items()
+        for name, value in training_data.fingerprints.items()
         # Of the test rows only pseudo-labelled ones matter, which have a fingerprint of their own.
         if name != "test data" and stored.get(name) != value
     ]
     if changed:
         raise InputError(f"{run.path}: its nets were trained with other {', '.join(changed)}")
-    return material
+    return training_data
 
 
-def inputs_of(config: Config, material: Material, seed: int, fold: Fold, device: str) -> Inputs:
-    """Return the features that one net of a run was shown."""
-    beats = beats_on(material.data, device, has_test_rows=material.pseudo is not None)
-    member = member_of(seed, fold, *material.train_rows(seed, fold), beats.device)
-    return fit_inputs(config.features, beats, member)
+def features_of_net(
+    config: Config, training_data: TrainingData, seed: int, fold: Fold, device: str
+) -> FittedFeatures:
+    """Return the features that one net of a run was trained on."""
+    data = training_data.on_device(device)
+    return fit_features(config.features, data, training_data.replica(seed, fold, data.device))
 
 
-def member_of(
+def replica_of(
     seed: int,
     fold: Fold,
     train_idx: np.ndarray,
     train_labels: np.ndarray | None,
     device: torch.device,
-) -> Member:
-    """Return a net to train, its rows on the device; seed and fold alone seed it."""
-    return Member(
+) -> Replica:
+    """Return a net to train, with its rows on the device; seed and fold alone seed it."""
+    return Replica(
         torch.tensor(train_idx, device=device),
         (seed, fold if isinstance(fold, int) else MAX_SEED),  # a number that no fold has
         None if train_labels is None else torch.tensor(train_labels, device=device),
     )
-
-
-def beats_on(data: Data, device: str, *, has_test_rows: bool) -> Beats:
-    """Copy the train rows to the device, with the test rows behind them if nets train on some."""
-    unlabelled = data.test.signals if data.test and has_test_rows else None
-    return put_beats(data.train.signals, data.train.known_labels, device, unlabelled)

@@ -1,26 +1,27 @@
-"""When is a trial of a search lost to the best one so far? Row by row, fold by fold.
+"""When a trial of a search is pruned: it costs more than the best one so far, row by row.
 
 After each fold, and at chosen epochs, the summed gap S = sum(cost - incumbent's cost) over the
 rows answered so far is held against a boundary. Four things make it larger than one test's:
 
-Flips. Two runs of one configuration differ on single rows in both directions, so S has variance
-sum of squared gaps, as in McNemar's test (1947) if all rows cost 0 or 2.
+Flipped rows. Two runs of one configuration differ on single rows in both directions, so S has the
+variance sum of squared gaps, as in McNemar's test (1947) if all rows cost 0 or 2.
 
 Nets. All rows of a fold are answered by one net, which is a little good or bad as a whole. A
 trial's one to five nets cannot show that variance, so it is a factor w measured beforehand on
 nets of one configuration: the variance of S is Q = sum(w * gap**2).
 
-Looks. S is tested after every fold but the last. The constant of Pocock (Biometrika 64, 1977) is
-the same at every look, which stops early; O'Brien and Fleming's (1979) would save its alpha for
-the last looks, where little is left to save. Looks at epochs raise it, see `look_constant`.
+Interim checks. S is tested after every fold but the last. The constant of Pocock (Biometrika 64,
+1977) is the same at every check, which prunes early; O'Brien and Fleming's (1979) would save its
+alpha for the last checks, where little is left to save. Checks at epochs raise it, see
+`check_constant`.
 
-Luck. The incumbent is the least of m = `n_candidates` sums. If all were of one configuration, it
-would be below their mean by E[max of m normals] standard deviations of one sum, that is
-E * sqrt(variance of the full gap / 2). The share of it on a part t of all rows is t * that, or
-E * sqrt(t / 2) standard errors of the gap on these rows. Candidates that truly differ give less
-luck, so the boundary errs towards keeping a trial.
+Selection bias. The incumbent is the least of m = `n_candidates` sums. If all were of one
+configuration, it would be below their mean by E[max of m normals] standard deviations of one sum,
+that is E * sqrt(variance of the full gap / 2). The share of it on a part t of all rows is t * that,
+or E * sqrt(t / 2) standard errors of the gap on these rows. Candidates that truly differ give a
+smaller bias, so the boundary errs towards keeping a trial.
 
-With z = constant + E * sqrt(t / 2) a trial is lost when
+With z = constant + E * sqrt(t / 2) a trial is pruned when
 
     S > z * max(sqrt(Q), z * w * LARGEST_GAP),    w the largest among the rows compared.
 
@@ -45,14 +46,14 @@ LARGEST_GAP = 2.0  # a wrong one-hot answer costs 2, a right one 0
 # rows, by the 5 folds of either seed against the other: 1.0 and 1.4.
 OVERDISPERSION = 1.5  # above all of these, as a factor from few nets is itself uncertain
 EPOCH_OVERDISPERSION = 5.0  # from 3/8 of the epochs on; earlier was not measured
-N_DRAWS = 400_000  # the constants are exact to 0.01 after 10 ms a look
+N_DRAWS = 400_000  # the constants are exact to 0.01 after 10 ms a check
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How much more a trial costs than the incumbent on the same rows, and how much is too much.
 
-    All per 20,000 rows. The boundary is for one look of many against a selected incumbent, so it
+    All per 20,000 rows. The boundary is for one check of many against a selected incumbent, so it
     is further out than two standard errors.
     """
 
@@ -61,38 +62,38 @@ class Verdict:
     boundary: float
 
     @property
-    def is_lost(self) -> bool:
-        """The trial is worse beyond noise, looks and the incumbent's luck."""
+    def is_behind(self) -> bool:
+        """The trial is worse by more than noise, repeated checks and selection bias explain."""
         return self.per_20k > self.boundary
 
 
 @dataclass(frozen=True)
-class Race:
-    """The rule of a study: stop a trial that is worse than the incumbent beyond noise.
+class PruningRule:
+    """The rule of a study: prune a trial that is worse than the incumbent beyond noise.
 
     Notes
     -----
-    A trial of the incumbent's configuration is stopped with a chance of at most `alpha` over all
-    looks together, also when the incumbent is the best of `n_candidates` such trials. No trial is
-    stopped while it is not dearer, and none is kept for costing more.
+    A trial of the incumbent's configuration is pruned with a chance of at most `alpha` over all
+    checks together, also when the incumbent is the best of `n_candidates` such trials. No trial is
+    pruned while it does not cost more, and none is kept for costing more.
 
     The chance is for costs under one fixed rule, the same rows of the same folds, at an epoch the
     incumbent's costs after the same epoch, and noise within the factors: were the overdispersion 2
-    instead of 1.5, 8 % would be stopped by a given incumbent. Another configuration may be worse
-    at an epoch and better at the end: only looks at whole folds say what the score will be.
+    instead of 1.5, 8 % would be pruned by a given incumbent. Another configuration may be worse
+    at an epoch and better at the end: only checks of whole folds say what the score will be.
 
     """
 
     n_rows: int  # of all folds together
     n_folds: int  # nets of a whole trial
-    n_epoch_looks: int = 0  # within each fold, before its end
+    n_epoch_checks: int = 0  # within each fold, before its end
     alpha: float = 0.05
     overdispersion: float = OVERDISPERSION
     epoch_overdispersion: float = EPOCH_OVERDISPERSION  # of a fold still in training
 
     def __post_init__(self) -> None:
-        if self.n_folds - 1 + self.n_epoch_looks < 1:
-            raise ValueError("a race needs two folds or a look at an epoch, but got neither")
+        if self.n_folds - 1 + self.n_epoch_checks < 1:
+            raise ValueError("pruning needs two folds or a check at an epoch, but got neither")
         if not (0 < self.alpha < 0.5 and 1 <= self.overdispersion <= self.epoch_overdispersion):
             raise ValueError(
                 "0 < alpha < 0.5 and 1 <= overdispersion <= epoch_overdispersion must hold, but "
@@ -109,7 +110,7 @@ class Race:
         """Return the verdict on the rows answered so far, the fold still in training last.
 
         `n_unfinished` is how many rows that fold has. `n_candidates` is from how many trials the
-        incumbent was chosen, itself and stopped ones included; 1 if it was given beforehand.
+        incumbent was chosen, itself and pruned ones included; 1 if it was given beforehand.
         """
         n_compared = len(costs)
         if not (0 < n_compared <= self.n_rows and 0 <= n_unfinished <= n_compared):
@@ -120,8 +121,8 @@ class Race:
         gaps = costs - incumbent_costs
         weights = np.full(n_compared, self.overdispersion)
         weights[n_compared - n_unfinished :] = self.epoch_overdispersion
-        luck = expected_maximum(n_candidates) * (n_compared / self.n_rows / 2) ** 0.5
-        z = look_constant(self.n_folds, self.n_epoch_looks, self.alpha) + luck
+        bias = expected_maximum(n_candidates) * (n_compared / self.n_rows / 2) ** 0.5
+        z = check_constant(self.n_folds, self.n_epoch_checks, self.alpha) + bias
         error = float(np.sum(weights * gaps**2)) ** 0.5
         floor = z * float(weights.max()) * LARGEST_GAP
         per_20k = ROWS_OF_THE_LEADERBOARD / n_compared
@@ -133,19 +134,19 @@ class Race:
 
 
 @cache
-def look_constant(n_folds: int, n_epoch_looks: int, alpha: float) -> float:
-    """Return how many standard errors the gap of equals exceeds at any look with chance alpha.
+def check_constant(n_folds: int, n_epoch_checks: int, alpha: float) -> float:
+    """Return how many standard errors the gap of equals exceeds at any check with chance alpha.
 
     One-sided, by a seeded simulation. After the folds the gap is a random walk, and the constant
-    Pocock's for n_folds - 1 looks. Looks at epochs are taken to be independent of all others, the
-    worst case among looks that are not negatively correlated (Slepian, 1962).
+    Pocock's for n_folds - 1 checks. Those at epochs are taken to be independent of all others, the
+    worst case among checks that are not negatively correlated (Slepian, 1962).
     """
     rng = np.random.default_rng(0)
     walk, highest = np.zeros(N_DRAWS), np.full(N_DRAWS, -np.inf)
     for fold in range(1, n_folds):
         walk += rng.standard_normal(N_DRAWS)
         np.maximum(highest, walk / fold**0.5, out=highest)
-    for _ in range(n_folds * n_epoch_looks):
+    for _ in range(n_folds * n_epoch_checks):
         np.maximum(highest, rng.standard_normal(N_DRAWS), out=highest)
     return float(np.quantile(highest, 1 - alpha))
 

@@ -1,4 +1,4 @@
-"""The beats on one device, once, and batches of positions into them."""
+"""The rows in the memory of one device, once, and batches of positions into them."""
 
 from dataclasses import dataclass
 
@@ -11,37 +11,45 @@ NO_LABEL = -1  # no class: the loss of a row that nobody labelled is an error
 
 
 @dataclass(frozen=True)
-class Beats:
-    """Signals and labels resident on one device; folds are index tensors into them.
+class DeviceData:
+    """The signals and labels that nets train on, and the test signals, in one device's memory.
 
-    An unlabelled row has the label `NO_LABEL`; a net trains on it under a label of its own.
+    Folds are index tensors into the rows. Where nets train on test rows as well, these follow the
+    train rows with the label `NO_LABEL`; a net trains on them under labels of its own.
     """
 
     signals: Float32[Tensor, "n t"]
     labels: Int64[Tensor, " n"]
     n_classes: int
+    test_signals: Float32[Tensor, "m t"] | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the beats are."""
+        """The device that holds the rows."""
         return self.signals.device
 
 
-def put_beats(
+def put_on_device(
     signals: Float32[np.ndarray, "n t"],
     labels: Int64[np.ndarray, " n"],
     device: str,
-    unlabelled: Float32[np.ndarray, "u t"] | None = None,
-) -> Beats:
-    """Copy the beats to the device, unlabelled ones behind the others."""
-    if unlabelled is not None:
-        signals = np.concatenate([signals, unlabelled])
-        labels = np.concatenate([labels, np.full(len(unlabelled), NO_LABEL)])
-    # torch.tensor copies: a tensor that shared a read-only array's memory could write to it.
-    return Beats(
+    test_signals: Float32[np.ndarray, "m t"] | None = None,
+    *,
+    trains_on_test: bool = False,
+) -> DeviceData:
+    """Copy the rows to the device; with `trains_on_test` the test rows follow the train rows."""
+    n_classes = int(labels.max()) + 1
+    if trains_on_test and test_signals is not None:
+        signals = np.concatenate([signals, test_signals])
+        labels = np.concatenate([labels, np.full(len(test_signals), NO_LABEL)])
+    # torch.tensor copies: a tensor that shared a read-only array's memory could write to it. The
+    # test signals are a copy of their own even where they follow the train rows: there they would
+    # lie at another address, and the last bits of a product may depend on how its input is aligned.
+    return DeviceData(
         signals=torch.tensor(signals, device=device),
         labels=torch.tensor(labels, device=device),
-        n_classes=int(labels.max()) + 1,
+        n_classes=n_classes,
+        test_signals=None if test_signals is None else torch.tensor(test_signals, device=device),
     )
 
 
@@ -53,11 +61,10 @@ def n_batches(n_rows: int, batch_size: int) -> int:
 def draw_order(
     train_idx: Int64[Tensor, " m"], batch_size: int, generator: Generator
 ) -> Int64[Tensor, "s b"]:
-    """Return the positions of one epoch in random order, a row for each batch of equal size.
+    """Return the rows of one epoch in random order, as one line for each batch of equal size.
 
-    What is left over after whole batches waits for another epoch's order: equal shapes are
-    faster, and a last batch of one row would break batch norm. Fewer rows than a batch make one
-    batch of all.
+    The last incomplete batch is dropped: equal shapes are faster, and a last batch of one row would
+    break batch norm. Where there are fewer rows than a batch holds, one batch has all of them.
     """
     order = torch.randperm(len(train_idx), generator=generator, device=train_idx.device)
     n_steps, size = n_batches(len(train_idx), batch_size), min(batch_size, len(train_idx))

@@ -13,7 +13,7 @@ from hbcomp.nets.base import NetConfig
 from hbcomp.nets.registry import build_net
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.loader import Beats, draw_order, n_batches
+from hbcomp.training.loader import DeviceData, draw_order, n_batches
 from hbcomp.training.optim import (
     Average,
     TrainConfig,
@@ -25,7 +25,7 @@ from hbcomp.training.optim import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines a trained net beside its rows and its seed."""
+    """What determines a trained net apart from its rows and its seed."""
 
     net: NetConfig
     train: TrainConfig
@@ -33,8 +33,11 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One net to train: its rows, its seed, and its rows' labels unless they are the beats' own."""
+class Replica:
+    """One of the nets that are trained from a recipe: its rows, its seed and, if need be, labels.
+
+    Without `train_labels` it learns the labels of the data.
+    """
 
     train_idx: Int64[Tensor, " m"]
     seed: tuple[int, ...]
@@ -44,11 +47,11 @@ class Member:
         """Return the number of steps of an epoch."""
         return n_batches(len(self.train_idx), batch_size)
 
-    def labels(self, beats: Beats) -> Int64[Tensor, " n"]:
-        """Return the label of each of the beats as this net is taught it."""
+    def labels(self, data: DeviceData) -> Int64[Tensor, " n"]:
+        """Return the labels of all rows as this net learns them."""
         if self.train_labels is None:
-            return beats.labels
-        return beats.labels.index_copy(0, self.train_idx, self.train_labels)
+            return data.labels
+        return data.labels.index_copy(0, self.train_idx, self.train_labels)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class TrainState:
     and `step` counts within it.
     """
 
-    member: Member
+    replica: Replica
     labels: Int64[Tensor, " n"]
     net: nn.Module
     forward: Callable[[Tensor], Tensor]  # the net, compiled if that was asked for
@@ -95,7 +98,7 @@ class TrainState:
     def begin(self, epoch: int) -> None:
         """Draw the order of an epoch, counted from 1, and start counting anew."""
         self.net.train()
-        rows = self.member.train_idx
+        rows = self.replica.train_idx
         self.order.copy_(draw_order(rows, self.config.batch_size, self.streams.order))
         self.lrs.copy_(self.lr_table[epoch - 1])
         self.ema_shares.copy_(self.ema_table[epoch - 1])
@@ -103,20 +106,20 @@ class TrainState:
         self.loss_sum.zero_()
 
 
-def make_state(recipe: Recipe, beats: Beats, member: Member, compute: Compute) -> TrainState:
+def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Compute) -> TrainState:
     """Return the state of a net before its first step."""
-    device, config = beats.device, recipe.train
-    n_rows, n_steps = len(member.train_idx), member.n_steps(config.batch_size)
-    init, *others = _seeds(member.seed)
-    net = build_net(recipe.net, beats.signals.shape[1], beats.n_classes, init).to(device)
+    device, config = data.device, recipe.train
+    n_rows, n_steps = len(replica.train_idx), replica.n_steps(config.batch_size)
+    init, *others = _seeds(replica.seed)
+    net = build_net(recipe.net, data.signals.shape[1], data.n_classes, init).to(device)
     predictor, average = net, None
     if config.ema_decay:
         predictor = copy.deepcopy(net)
         average = Average(_tensors(net), _tensors(predictor))
     lr = torch.zeros((), device=device)
     return TrainState(
-        member=member,
-        labels=member.labels(beats),
+        replica=replica,
+        labels=replica.labels(data),
         net=net,
         forward=torch.compile(net) if compute.engine == "compile" else net,
         streams=_streams(device, *others),

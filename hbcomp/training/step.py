@@ -1,4 +1,4 @@
-"""One training step, and the same step captured as a CUDA graph."""
+"""One training step, the loop over all epochs, and the step captured as a CUDA graph."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,21 +14,21 @@ from torch import Generator, Tensor, nn
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import augment
 from hbcomp.training.device import Compute, synchronize
-from hbcomp.training.loader import Beats
+from hbcomp.training.loader import DeviceData
 from hbcomp.training.optim import lr_at
-from hbcomp.training.state import Member, Recipe, TrainState, make_state
+from hbcomp.training.state import Recipe, Replica, TrainState, make_state
 
 N_EAGER_STEPS = 3  # before the capture, as PyTorch's notes on CUDA graphs ask for
 
 
-def train_step(state: TrainState, recipe: Recipe, beats: Beats, compute: Compute) -> None:
+def train_step(state: TrainState, recipe: Recipe, data: DeviceData, compute: Compute) -> None:
     """Take the next step of the epoch: augment, forward, loss, backward, optimiser, average.
 
     Everything is read from and written to the device; the host never waits.
     """
-    rows = _this(state.order, state)  # (b,)
-    state.lr.copy_(_this(state.lrs, state))
-    signals = augment(beats.signals[rows], recipe.augment, state.streams.noise)
+    rows = _current(state.order, state)  # (b,)
+    state.lr.copy_(_current(state.lrs, state))
+    signals = augment(data.signals[rows], recipe.augment, state.streams.noise)
     with compute.autocast:
         logits = state.forward(signals)  # (b, k)
     losses = F.cross_entropy(
@@ -42,30 +42,118 @@ def train_step(state: TrainState, recipe: Recipe, beats: Beats, compute: Compute
     loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
     state.optimizer.step()
     if state.average:
-        state.average.update(_this(state.ema_shares, state))
+        state.average.update(_current(state.ema_shares, state))
     state.loss_sum += loss.detach()
     state.step += 1
 
 
-def _this(table: Tensor, state: TrainState) -> Tensor:
+def _current(table: Tensor, state: TrainState) -> Tensor:
     """Return the row of the current step, without asking the device which one that is."""
     return table.index_select(0, state.step)[0]
+
+
+class DivergedError(InputError):
+    """The loss or a probability is no longer a number; `position` is that of the replica."""
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The state of one replica at the end of an epoch; `net` holds the weights to predict with.
+
+    `loss` is the mean over the epoch's steps of the training loss. `seconds` were spent training
+    since the epoch began and `seconds_preparing` before that, on building nets and on the first
+    steps, in which kernels are chosen, compiled or captured; both are this replica's share.
+    """
+
+    epoch: int
+    loss: float
+    lr: float
+    seconds: float
+    seconds_preparing: float
+    net: nn.Module
+
+
+def train_epochs(
+    recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
+) -> Iterator[list[Epoch]]:
+    """Train all replicas at the same time, yielding them after every epoch; the last is the result.
+
+    Notes
+    -----
+    The same recipe, rows, seed, device and threads give the same bits, whatever trains beside it.
+    Initialisation, batch order, augmentation and dropout each draw from a stream of their own.
+    What the consumer does with `Epoch.net` between two epochs (predicting included) does not
+    influence the training. A loss that is not finite is a DivergedError naming the epoch.
+
+    """
+    start = time.perf_counter()
+    steps_of_replica = make_steps(recipe, data, replicas, compute)
+    n_preparing = 1 + N_EAGER_STEPS * (compute.engine == "graph")
+    seconds_preparing = 0.0
+    for epoch in range(1, recipe.train.n_epochs + 1):
+        for steps in steps_of_replica:
+            steps.begin(epoch)
+        for step in range(max(steps.state.n_steps for steps in steps_of_replica)):
+            for steps in steps_of_replica:
+                if step < steps.state.n_steps:
+                    steps()
+            if epoch == 1 and step + 1 == n_preparing:
+                synchronize(data.device)
+                seconds_preparing = time.perf_counter() - start
+                start = time.perf_counter()
+        synchronize(data.device)  # captured steps run in streams of their own
+        losses = [(each.state.loss_sum / each.state.n_steps).item() for each in steps_of_replica]
+        seconds = time.perf_counter() - start
+        for position, loss in enumerate(losses):
+            _check_finite(loss, epoch, position, recipe)
+        share = 1 / len(replicas)
+        yield [
+            Epoch(
+                epoch,
+                loss,
+                _last_lr(steps.state, epoch),
+                seconds * share,
+                seconds_preparing * share,
+                steps.state.predictor,
+            )
+            for loss, steps in zip(losses, steps_of_replica, strict=True)
+        ]
+        seconds_preparing = 0.0
+        start = time.perf_counter()
+
+
+def _last_lr(state: TrainState, epoch: int) -> float:
+    """Return the learning rate of the last step of an epoch."""
+    return lr_at(state.config, epoch * state.n_steps - 1, state.config.n_epochs * state.n_steps)
+
+
+def _check_finite(loss: float, epoch: int, position: int, recipe: Recipe) -> None:
+    if not np.isfinite(loss):
+        raise DivergedError(
+            f"epoch {epoch}: the loss must be finite, but is {loss}; "
+            f"try a smaller train.lr (now {recipe.train.lr:g}) or compute.precision fp32",
+            position,
+        )
 
 
 class EagerSteps:
     """Steps that the host sends to the device one operation at a time."""
 
     def __init__(self, step: Callable[[], None], state: TrainState) -> None:
+        self.state = state
         self._step = step
-        self._dropout = state.streams.dropout
 
-    def begin(self, state: TrainState, epoch: int) -> None:
+    def begin(self, epoch: int) -> None:
         """Start an epoch."""
-        state.begin(epoch)
+        self.state.begin(epoch)
 
     def __call__(self) -> None:
         """Take a step."""
-        with drawing_from(self._dropout):
+        with drawing_from(self.state.streams.dropout):
             self._step()
 
 
@@ -77,18 +165,18 @@ class GraphSteps:
     """
 
     def __init__(self, step: Callable[[], None], state: TrainState) -> None:
+        self.state = state
         self._step = step
-        self._streams = state.streams
         self._n_taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._stream.wait_stream(torch.cuda.current_stream())
 
-    def begin(self, state: TrainState, epoch: int) -> None:
+    def begin(self, epoch: int) -> None:
         """Start an epoch, in this stream."""
         self._stream.wait_stream(torch.cuda.current_stream())  # where nets are read in between
         with torch.cuda.stream(self._stream):
-            state.begin(epoch)
+            self.state.begin(epoch)
 
     def __call__(self) -> None:
         """Take a step."""
@@ -96,7 +184,7 @@ class GraphSteps:
             if self._graph:
                 self._graph.replay()
             elif self._n_taken < N_EAGER_STEPS:
-                with drawing_from(self._streams.dropout):
+                with drawing_from(self.state.streams.dropout):
                     self._step()
             else:
                 self._graph = self._capture()
@@ -107,13 +195,22 @@ class GraphSteps:
         graph = torch.cuda.CUDAGraph()
         # A replay then draws on from where the stream is; the default generator, which
         # stands for the dropout stream here, is registered by the capture itself.
-        graph.register_generator_state(self._streams.noise)
+        graph.register_generator_state(self.state.streams.noise)
         with (
-            drawing_from(self._streams.dropout),
+            drawing_from(self.state.streams.dropout),
             torch.cuda.graph(graph, stream=self._stream),
         ):
             self._step()
         return graph
+
+
+def make_steps(
+    recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
+) -> list[EagerSteps | GraphSteps]:
+    """Return the steps of each replica; on a GPU each has a stream of its own."""
+    kind = GraphSteps if compute.engine == "graph" else EagerSteps
+    states = [make_state(recipe, data, replica, compute) for replica in replicas]
+    return [kind(partial(train_step, state, recipe, data, compute), state) for state in states]
 
 
 @contextmanager
@@ -137,110 +234,3 @@ def drawing_from(generator: Generator) -> Iterator[None]:
         generator.set_state(module.get_rng_state())
     finally:
         module.set_rng_state(state)
-
-
-class DivergedError(InputError):
-    """The loss is no longer a number; `position` is that of the member."""
-
-    def __init__(self, message: str, position: int = 0) -> None:
-        super().__init__(message)
-        self.position = position
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The state of one member at the end of an epoch; `net` holds the weights to predict with.
-
-    `loss` is the mean over the epoch's steps of the training loss. `seconds` were spent training
-    since the epoch began and `seconds_preparing` before that, on building nets and on the first
-    steps, in which kernels are chosen, compiled or captured; both are this member's share.
-    """
-
-    epoch: int
-    loss: float
-    lr: float
-    seconds: float
-    seconds_preparing: float
-    net: nn.Module
-
-
-def train_epochs(
-    recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
-) -> Iterator[list[Epoch]]:
-    """Train all members at the same time, yielding them after every epoch; the last is the result.
-
-    Notes
-    -----
-    Same recipe, rows, seed, device and threads: same bits, whatever trains beside it.
-    Initialisation, batch order, augmentation and dropout each draw from a stream of their own.
-    What the consumer does with `Epoch.net` between two epochs (predicting included) does not
-    influence the training. A loss that is not finite is a DivergedError naming the epoch.
-
-    """
-    start = time.perf_counter()
-    lanes = make_lanes(recipe, beats, members, compute)
-    n_preparing = 1 + N_EAGER_STEPS * (compute.engine == "graph")
-    seconds_preparing = 0.0
-    for epoch in range(1, recipe.train.n_epochs + 1):
-        for lane in lanes:
-            lane.steps.begin(lane.state, epoch)
-        for step in range(max(lane.state.n_steps for lane in lanes)):
-            take_step(lanes, step)
-            if epoch == 1 and step + 1 == n_preparing:
-                synchronize(beats.device)
-                seconds_preparing = time.perf_counter() - start
-                start = time.perf_counter()
-        synchronize(beats.device)  # lanes have streams of their own
-        epochs = [_read(lane.state, epoch) for lane in lanes]
-        seconds = time.perf_counter() - start
-        for position, (loss, _, _) in enumerate(epochs):
-            _check_finite(loss, epoch, position, recipe)
-        share = 1 / len(members)
-        yield [
-            Epoch(epoch, loss, lr, seconds * share, seconds_preparing * share, net)
-            for loss, lr, net in epochs
-        ]
-        seconds_preparing = 0.0
-        start = time.perf_counter()
-
-
-@dataclass(frozen=True)
-class Lane:
-    """A state and the way its steps are taken."""
-
-    state: TrainState
-    steps: EagerSteps | GraphSteps
-
-
-def make_lanes(
-    recipe: Recipe, beats: Beats, members: Sequence[Member], compute: Compute
-) -> list[Lane]:
-    """Return one lane for each member; on a GPU each has a stream of its own."""
-    kind = GraphSteps if compute.engine == "graph" else EagerSteps
-    states = [make_state(recipe, beats, member, compute) for member in members]
-    return [
-        Lane(state, kind(partial(train_step, state, recipe, beats, compute), state))
-        for state in states
-    ]
-
-
-def take_step(lanes: Sequence[Lane], step: int) -> None:
-    """Send one step of every lane that still has one in this epoch."""
-    for lane in lanes:
-        if step < lane.state.n_steps:
-            lane.steps()
-
-
-def _read(state: TrainState, epoch: int) -> tuple[float, float, nn.Module]:
-    loss = (state.loss_sum / state.n_steps).item()
-    lr = lr_at(state.config, epoch * state.n_steps - 1, state.config.n_epochs * state.n_steps)
-    return loss, lr, state.predictor
-
-
-def _check_finite(loss: float, epoch: int, position: int, recipe: Recipe) -> None:
-    if not np.isfinite(loss):
-        raise DivergedError(
-            f"epoch {epoch}: the loss must be finite, but is {loss}; "
-            f"try a smaller train.lr (now {recipe.train.lr:g}) or compute.precision fp32",
-            position,
-        )

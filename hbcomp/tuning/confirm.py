@@ -1,8 +1,8 @@
-"""The best trials once more, on fresh folds and seeds: what of a search's gain is real.
+"""The best trials trained again on fresh folds and seeds, to tell a gain from selection bias.
 
-The best of many trials is partly the luckiest. So the best few and the base experiment are trained
-again on a fresh seed, which picks the winner; a second fresh seed, on which nothing was picked,
-measures the winner against the base.
+The best of many trials is partly the one that chance favoured. So the best few and the base
+experiment are trained again on a fresh seed, which picks the winner; a second fresh seed, on which
+nothing was picked, measures the winner against the base.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.system.command import console
 from hbcomp.system.workers import worker_pool
-from hbcomp.tuning.trial import RULES, Costs, Ground, fold_costs, pack, resident, unpack
+from hbcomp.tuning.trial import RULES, Costs, StudyContext, fold_costs, pack, study_data, unpack
 
 BASE = "base"
 PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody's search seeds lie there
@@ -30,7 +30,7 @@ PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody's searc
 class FoldJob:
     """One fold of one configuration on a fresh seed."""
 
-    ground: Ground
+    context: StudyContext
     name: str
     config: Config
     seed: int
@@ -72,32 +72,30 @@ class Confirmed:
 
 def work(job: FoldJob, slot: Slot) -> str:
     """Return the packed costs of the job's held-out rows."""
-    ground = job.ground
-    here = resident(ground.base.data, ground.fingerprint, slot.compute.device)
-    folds = make_folds(job.config.folds, here.train, job.seed)
-    *_, costs = fold_costs(
-        job.config, here.beats, folds, job.fold, RULES[ground.rule], slot.compute
-    )
+    context = job.context
+    train, data = study_data(context.base.data, context.fingerprint, slot.compute.device)
+    folds = make_folds(job.config.folds, train, job.seed)
+    *_, costs = fold_costs(job.config, data, folds, job.fold, RULES[context.rule], slot.compute)
     return pack(costs)
 
 
 def confirm(
-    study: optuna.Study, ground: Ground, n_folds: int, slots: Sequence[Slot], n_best: int
+    study: optuna.Study, context: StudyContext, n_folds: int, slots: Sequence[Slot], n_best: int
 ) -> Confirmed | None:
     """Train the best `n_best` trials and the base on fresh seeds, as far as that is not stored.
 
     None where no trial but the base is complete.
     """
-    best = best_trials(study, n_best, ground.space.base_values(ground.base))
+    best = best_trials(study, n_best, context.space.base_values(context.base))
     if not best:
         return None
-    pick, measure = ground.seed + PICK, ground.seed + MEASURE
-    configs = {BASE: ground.base} | {_name(trial): _config(trial, ground) for trial in best}
-    _train(study, ground, configs, pick, n_folds, slots)
+    pick, measure = context.seed + PICK, context.seed + MEASURE
+    configs = {BASE: context.base} | {_name(trial): _config(trial, context) for trial in best}
+    _train(study, context, configs, pick, n_folds, slots)
     costs = {name: _costs(study, name, pick, n_folds) for name in configs}
     winner = min(best, key=lambda trial: costs[_name(trial)].sum())
     finalists = {name: configs[name] for name in (BASE, _name(winner))}
-    _train(study, ground, finalists, measure, n_folds, slots)
+    _train(study, context, finalists, measure, n_folds, slots)
     ours, theirs = (_costs(study, name, measure, n_folds) for name in (_name(winner), BASE))
     return Confirmed(
         seeds=(pick, measure),
@@ -106,7 +104,7 @@ def confirm(
             Candidate(trial.number, _value(trial), score_of(costs[_name(trial)]).per_20k)
             for trial in best
         ],
-        base_search=_search_score_of_base(study, ground),
+        base_search=_search_score_of_base(study, context),
         base_fresh_picking=score_of(costs[BASE]).per_20k,
         winner=winner,
         winner_fresh=score_of(ours).per_20k,
@@ -129,7 +127,7 @@ def best_trials(
 
 def _train(
     study: optuna.Study,
-    ground: Ground,
+    context: StudyContext,
     configs: Mapping[str, Config],
     seed: int,
     n_folds: int,
@@ -140,7 +138,7 @@ def _train(
         job
         for name, config in configs.items()
         for fold in range(n_folds)
-        if (job := FoldJob(ground, name, config, seed, fold)).key not in stored
+        if (job := FoldJob(context, name, config, seed, fold)).key not in stored
     ]
     while jobs:
         with worker_pool(slots, work) as workers:
@@ -169,8 +167,8 @@ def _name(trial: FrozenTrial) -> str:
     return f"trial {trial.number}"
 
 
-def _config(trial: FrozenTrial, ground: Ground) -> Config:
-    return ground.space.apply(ground.base, ground.space.values_of(trial.params))
+def _config(trial: FrozenTrial, context: StudyContext) -> Config:
+    return context.space.apply(context.base, context.space.values_of(trial.params))
 
 
 def _value(trial: FrozenTrial) -> float:
@@ -178,9 +176,9 @@ def _value(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def _search_score_of_base(study: optuna.Study, ground: Ground) -> float | None:
+def _search_score_of_base(study: optuna.Study, context: StudyContext) -> float | None:
     """Return what the base scored as a trial of the study, if it was one."""
-    own = ground.space.base_values(ground.base)
+    own = context.space.base_values(context.base)
     values = [trial.value for trial in _complete(study) if trial.params == own]
     return values[0] if values else None
 

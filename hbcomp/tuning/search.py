@@ -1,4 +1,4 @@
-"""The search: trials handed out one by one until there are as many as were asked for."""
+"""The search: trials are handed out one by one until the requested number is reached."""
 
 import time
 import uuid
@@ -19,16 +19,16 @@ from hbcomp.tuning.trial import (
     STOPPED,
     UNSCORED,
     WORKER,
-    Ground,
+    StudyContext,
     incumbent,
-    resident,
     run_trial,
+    study_data,
 )
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a study is kept, as each worker needs it."""
+class StudyStorage:
+    """Where a study is stored, so that each worker can open it."""
 
     url: str | None
     run: RunFolder
@@ -37,39 +37,40 @@ class Place:
 
     def join(self, seed: int) -> optuna.Study:
         """Return the study."""
-        storage = open_storage(self.url, self.run)
-        return join_study(storage, self.study_name, seed, n_workers=self.n_workers)
+        database = open_storage(self.url, self.run)
+        return join_study(database, self.study_name, seed, n_workers=self.n_workers)
 
 
 @lru_cache(maxsize=1)
-def _joined(place: Place, seed: int) -> optuna.Study:
-    return place.join(seed)
+def _joined(storage: StudyStorage, seed: int) -> optuna.Study:
+    return storage.join(seed)
 
 
 @dataclass(frozen=True)
 class TrialJob:
     """One trial to run; `worker` marks it in the study."""
 
-    ground: Ground
-    place: Place
+    context: StudyContext
+    storage: StudyStorage
     worker: str
 
 
 def work(job: TrialJob, slot: Slot) -> None:
     """Run one trial of the study."""
-    ground = job.ground
-    here = resident(ground.base.data, ground.fingerprint, slot.compute.device)
-    with usable(job.place.url, job.place.run):
-        study = _joined(job.place, ground.seed)
+    context = job.context
+    study_rows = study_data(context.base.data, context.fingerprint, slot.compute.device)
+    with usable(job.storage.url, job.storage.run):
+        study = _joined(job.storage, context.seed)
         study.optimize(
-            lambda trial: run_trial(trial, ground, here, slot.compute, job.worker), n_trials=1
+            lambda trial: run_trial(trial, context, study_rows, slot.compute, job.worker),
+            n_trials=1,
         )
 
 
 def search(
     study: optuna.Study,
-    ground: Ground,
-    place: Place,
+    context: StudyContext,
+    storage: StudyStorage,
     slots: Sequence[Slot],
     n_trials: int,
     timeout: float | None,
@@ -88,21 +89,21 @@ def search(
         while _n_begun(study, running) < n_trials and (
             timeout is None or time.monotonic() - start < timeout
         ):
-            job = TrialJob(ground, place, uuid.uuid4().hex)
+            job = TrialJob(context, storage, uuid.uuid4().hex)
             running.add(job.worker)
             yield job
 
     try:
         with worker_pool(slots, work) as workers:
             has_more = True
-            # A round ends early by as many trials as died in it.
+            # A round ends early by as many trials as lost their worker.
             while has_more and n_finished(study) < n_trials:
                 has_more = False
                 for done in workers.done(jobs()):
                     has_more = True
                     running.remove(done.job.worker)
                     if done.exit is not None:
-                        console.print(f"a worker died ({done.exit}); its trial is queued again")
+                        console.print(f"a worker exited ({done.exit}); its trial is queued again")
                         retry(study, {done.job.worker})
                     _tell(study, told, n_trials)
     except KeyboardInterrupt:
@@ -120,7 +121,7 @@ def _n_begun(study: optuna.Study, running: Collection[str]) -> int:
 
 
 def retry(study: optuna.Study, workers: Collection[str] | None = None) -> None:
-    """Queue what dead workers left unfinished, with its parameters; of all workers if None.
+    """Queue the unfinished trials of workers that exited again; those of all workers if None.
 
     Optuna itself fails the trial of a process that is interrupted, but does not queue it again.
     """
@@ -141,7 +142,7 @@ def _told(study: optuna.Study) -> set[int]:
 
 
 def _tell(study: optuna.Study, told: set[int], n_trials: int) -> None:
-    """Print a line for each trial that ended since the last look."""
+    """Print a line for each trial that ended since the last call."""
     trials = study.get_trials(deepcopy=False)
     best = incumbent(trials)
     for trial in trials:
@@ -160,10 +161,10 @@ def line_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
 def _outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return f"{trial.value:.1f} per 20k"
-    if stopped := trial.user_attrs.get(STOPPED):
+    if verdict := trial.user_attrs.get(STOPPED):
         return (
-            f"stopped after {stopped['n_rows']:,} rows, {stopped['per_20k']:+.0f} against trial "
-            f"{stopped['incumbent']} with {stopped['boundary']:.0f} allowed"
+            f"pruned after {verdict['n_rows']:,} rows: {verdict['per_20k']:.0f} per 20k worse than "
+            f"trial {verdict['incumbent']} (limit {verdict['boundary']:.0f})"
         )
     if reason := trial.user_attrs.get(UNSCORED):
         return f"no score: {reason}"

@@ -60,10 +60,12 @@ def open_storage(url: str | None, run: RunFolder, *, has_heartbeat: bool = True)
     if url is None:
         run.path.mkdir(parents=True, exist_ok=True)
         url = f"sqlite:///{storage_file(run)}"
-    place = _place(url)
-    is_sqlite = place.get_backend_name() == "sqlite"
-    if is_sqlite and place.database in (None, "", ":memory:"):
-        raise InputError(f"{place}: a study in memory would be lost; name a file, sqlite:///FILE")
+    location = _parsed(url)
+    is_sqlite = location.get_backend_name() == "sqlite"
+    if is_sqlite and location.database in (None, "", ":memory:"):
+        raise InputError(
+            f"{location}: a study in memory would be lost; name a file, sqlite:///FILE"
+        )
     # A server may drop a connection during a long trial; asking first finds out and reconnects.
     options = {"connect_args": {"timeout": BUSY_TIMEOUT}} if is_sqlite else {"pool_pre_ping": True}
     try:
@@ -80,12 +82,12 @@ def open_storage(url: str | None, run: RunFolder, *, has_heartbeat: bool = True)
     except (SQLAlchemyError, StorageInternalError, RuntimeError, TypeError, ValueError) as error:
         reason = f"cannot be used for studies: {_first_line(error)}"
     # Without its options: they may hold a password too.
-    raise InputError(f"{place.set(query={})}: {_without_password(reason, place)}")
+    raise InputError(f"{location.set(query={})}: {_without_password(reason, location)}")
 
 
 @contextmanager
 def usable(url: str | None, run: RunFolder) -> Iterator[None]:
-    """Say in one line why a study cannot be used any more: a full disk, a lost server, damage."""
+    """Explain in one line why a study cannot be used: a full disk, a lost server or damage."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -115,8 +117,8 @@ def _damaged(url: str | None, run: RunFolder, reason: str) -> InputError:
         return InputError(
             f"{storage_file(run)}: damaged: {reason}; restore it, or move it away to begin anew"
         )
-    place = _place(url)
-    return InputError(f"{place.set(query={})}: damaged: {_without_password(reason, place)}")
+    location = _parsed(url)
+    return InputError(f"{location.set(query={})}: damaged: {_without_password(reason, location)}")
 
 
 def open_study(
@@ -138,9 +140,9 @@ def open_study(
     binding it is refused with what changed; with `is_fresh` a new version starts with nothing.
     """
     versions = [] if is_fresh else _versions(storage, name)
-    asked = {"space": space.fingerprint, "binding": dict(binding)}
+    bound_to = {"space": space.fingerprint, "binding": dict(binding)}
     for version in versions:
-        if version.user_attrs[BOUND_TO].items() >= asked.items():
+        if version.user_attrs[BOUND_TO].items() >= bound_to.items():
             return join_study(storage, version.study_name, seed, n_workers=n_workers)
     related = [each for each in versions if each.user_attrs[BOUND_TO]["binding"] == dict(binding)]
     if versions and not related:
@@ -150,7 +152,7 @@ def open_study(
             f"{'; '.join(changes)}; --name another study, or --fresh starts a new version"
         )
     fitting = params_in or (lambda trial: trial.params if space.fits(trial.params) else None)
-    study_name = _add_version(storage, name, space, asked, related, fitting)
+    study_name = _add_version(storage, name, space, bound_to, related, fitting)
     return join_study(storage, study_name, seed, n_workers=n_workers)
 
 
@@ -230,7 +232,7 @@ class StudySampler(optuna.samplers.BaseSampler):
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _place(url: str) -> URL:
+def _parsed(url: str) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
@@ -245,8 +247,8 @@ def _first_line(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
-def _without_password(message: str, place: URL) -> str:
-    return message.replace(str(place.password), "***") if place.password else message
+def _without_password(message: str, location: URL) -> str:
+    return message.replace(str(location.password), "***") if location.password else message
 
 
 @contextmanager
@@ -285,7 +287,7 @@ def _add_version(
     storage: RDBStorage,
     name: str,
     space: Space,
-    asked: Mapping[str, Any],
+    bound_to: Mapping[str, Any],
     related: Sequence[StudySummary],
     params_in: Callable[[FrozenTrial], Params | None],
 ) -> str:
@@ -304,7 +306,7 @@ def _add_version(
     for older in related[:1]:
         whole = optuna.load_study(study_name=older.study_name, storage=storage)
         _take_over(whole, study, space, params_in)
-    study.set_user_attr(BOUND_TO, {"version": number, **asked})
+    study.set_user_attr(BOUND_TO, {"version": number, **bound_to})
     return study_name
 
 

@@ -1,4 +1,4 @@
-"""One fold of one configuration, and one trial: fold by fold, against the best one so far."""
+"""One trial of a search: fold by fold, pruned when it is worse than the best trial so far."""
 
 import base64
 import zlib
@@ -8,32 +8,30 @@ from functools import lru_cache
 
 import numpy as np
 import optuna
-import torch
 from jaxtyping import Float64
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.crossval.fold import FoldTask, evenly_spaced, train_group
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
-from hbcomp.scoring.pruning import Race, Verdict
+from hbcomp.scoring.pruning import PruningRule, Verdict
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
+from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
-from hbcomp.training.inference import predict_probs
-from hbcomp.training.inputs import fit_inputs
-from hbcomp.training.loader import Beats, put_beats
-from hbcomp.training.state import Member
-from hbcomp.training.step import DivergedError, train_epochs
+from hbcomp.training.loader import DeviceData, put_on_device
+from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
 
 # Fixed rules only, so that a trial is not paid for soft probabilities; and with answers of 0 and 1,
 # so that a row's cost is a small whole number and a fold's costs are a few hundred bytes.
 RULES: Mapping[str, DecisionRule] = {"half": Half(), "argmax": ArgMax()}
 
-WORKER = "worker"  # user attribute of a trial: who runs it, so that its death can be told
+WORKER = "worker"  # user attribute of a trial: who runs it, so that a worker exit is noticed
 STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
 UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
@@ -44,30 +42,22 @@ Costs = Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What every trial of a study runs on; the same in all workers."""
+class StudyContext:
+    """What all trials of a study have in common; the same in all workers."""
 
     base: Config
-    fingerprint: str  # of the training beats
+    fingerprint: str  # of the train rows
     space: Space
     rule: str
     seed: int  # of the folds and of the nets
-    n_epoch_looks: int = 0
-    alpha: float = 0.05  # the chance that a trial as good as the best one is stopped
+    n_epoch_checks: int = 0  # interim checks within a fold
+    alpha: float = 0.05  # the chance that a trial as good as the best one is pruned
     n_folds: int | None = None  # the first folds that a trial trains; None: all
 
 
-@dataclass(frozen=True, eq=False)
-class Resident:
-    """The beats in the memory of one process, and on the device it computes on."""
-
-    train: Dataset
-    beats: Beats
-
-
 @lru_cache(maxsize=1)
-def resident(data: DataConfig, fingerprint: str, device: str) -> Resident:
-    """Return the beats of a study; files that changed since it began are an InputError.
+def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset, DeviceData]:
+    """Return the train rows of a study, on the host and on the device; changed files are refused.
 
     Each worker reads them once, from the cache: sent along with every trial they would be copied
     each time.
@@ -75,92 +65,95 @@ def resident(data: DataConfig, fingerprint: str, device: str) -> Resident:
     train = load_data(data).train
     if train.fingerprint != fingerprint:
         raise InputError(f"{train.source}: the file changed while the study was running")
-    return Resident(train, put_beats(train.signals, train.known_labels, device))
+    return train, put_on_device(train.signals, train.known_labels, device)
 
 
 def fold_costs(
     config: Config,
-    beats: Beats,
+    data: DeviceData,
     folds: Folds,
     fold: int,
     rule: DecisionRule,
     compute: Compute,
-    n_looks: int = 1,
+    n_checks: int = 1,
 ) -> Iterator[Costs]:
-    """Train one fold, yielding its held-out rows' costs at `n_looks` even shares of the epochs.
+    """Train one fold, yielding its held-out rows' costs at `n_checks` even shares of the epochs.
 
     The last ones are those of the finished net.
     """
-    compute.enter()
-    valid_idx = folds.valid_idx(fold)
-    held_out = torch.tensor(valid_idx, device=beats.device)
-    labels = beats.labels.cpu().numpy()[valid_idx]
-    train_idx = torch.tensor(folds.train_idx(fold), device=beats.device)
-    member = Member(train_idx, (folds.seed, fold))
-    if config.features.is_of_fold:
-        beats = fit_inputs(config.features, beats, member).as_beats(train_idx, held_out)
-    signals = beats.signals[held_out]
-    n_epochs, n_seen = config.train.n_epochs, 0
-    for (epoch,) in train_epochs(config.recipe, beats, [member], compute):
-        if epoch.epoch * n_looks < (n_seen + 1) * n_epochs:
-            continue
-        costs = row_costs(rule.apply(predict_probs(epoch.net, signals, compute)), labels)
-        # A short schedule passes several shares at once.
-        while epoch.epoch * n_looks >= (n_seen + 1) * n_epochs:
-            n_seen += 1
-            yield costs
+    checked = evenly_spaced(config.train.n_epochs, n_checks)
+    task = FoldTask(
+        seed=folds.seed,
+        fold=fold,
+        train_idx=folds.train_idx(fold),
+        valid_idx=folds.valid_idx(fold),
+        recipe=config.recipe,
+        features=config.features,
+        compute=compute,
+        scored_epochs=frozenset(checked),
+    )
+    for (after,) in train_group([task], data, Stopwatch()):
+        if after.valid_probs is not None:
+            costs = row_costs(rule.apply(after.valid_probs), after.valid_labels)
+            # One epoch of a short schedule ends several shares.
+            yield from [costs] * checked.count(after.epoch.epoch)
 
 
 def run_trial(
-    trial: optuna.Trial, ground: Ground, here: Resident, compute: Compute, worker: str
+    trial: optuna.Trial,
+    context: StudyContext,
+    study_rows: tuple[Dataset, DeviceData],
+    compute: Compute,
+    worker: str,
 ) -> float:
-    """Return a trial's mean cost per 20k rows, or raise TrialPruned where it is lost.
+    """Return a trial's mean cost per 20k rows, or raise TrialPruned where it falls behind.
 
     The costs of every row are stored with the trial: whoever is best is what later ones are
     compared with.
     """
     trial.set_user_attr(WORKER, worker)
-    config = ground.space.apply(ground.base, ground.space.suggest(trial))
+    config = context.space.apply(context.base, context.space.suggest(trial))
     trial.set_user_attr(CONFIG, config.model_dump(mode="json", include=TRAINED_WITH))
-    folds = make_folds(ground.base.folds, here.train, ground.seed)
-    n_folds = ground.n_folds or folds.n_folds
-    race = _race(ground, folds, n_folds)
+    train, data = study_rows
+    folds = make_folds(context.base.folds, train, context.seed)
+    n_folds = context.n_folds or folds.n_folds
+    pruning = _pruning_rule(context, folds, n_folds)
     rival = _rival(trial.study)
-    n_looks = 1 + ground.n_epoch_looks
-    whole: list[Costs] = []
+    n_checks = 1 + context.n_epoch_checks
+    finished: list[Costs] = []
     for fold in range(n_folds):
-        looks = fold_costs(config, here.beats, folds, fold, RULES[ground.rule], compute, n_looks)
-        for look, costs in enumerate(_unless_broken(looks, trial), start=1):
-            trial.set_user_attr(costs_key(fold, look, n_looks), pack(costs))
-            if look == n_looks:
-                trial.report(score_of(np.concatenate([*whole, costs])).per_20k, step=fold)
-            is_last = (fold, look) == (n_folds - 1, n_looks)
-            if race and not is_last:
-                _stop_if_lost(trial, race, rival, [*whole, costs], look)
-        whole.append(costs)
-    return score_of(np.concatenate(whole)).per_20k
+        checks = fold_costs(config, data, folds, fold, RULES[context.rule], compute, n_checks)
+        for check, costs in enumerate(_pruned_if_broken(checks, trial), start=1):
+            trial.set_user_attr(costs_key(fold, check, n_checks), pack(costs))
+            if check == n_checks:
+                trial.report(score_of(np.concatenate([*finished, costs])).per_20k, step=fold)
+            is_last = (fold, check) == (n_folds - 1, n_checks)
+            if pruning and not is_last:
+                _prune_if_behind(trial, pruning, rival, [*finished, costs], check)
+        finished.append(costs)
+    return score_of(np.concatenate(finished)).per_20k
 
 
-def params_in(ground: Ground, trial: FrozenTrial) -> Params | None:
-    """Return a trial's parameters in the ground's space, which may have other paths than its own.
+def params_in(context: StudyContext, trial: FrozenTrial) -> Params | None:
+    """Return a trial's parameters in the study's space, which may have other paths than its own.
 
     A path that was added had the base's value; one that was removed must have had it.
     """
-    tables = ground.base.model_dump(mode="json") | trial.user_attrs[CONFIG]
-    return ground.space.params_of(ground.base, validate(Config, tables, ""))
+    tables = context.base.model_dump(mode="json") | trial.user_attrs[CONFIG]
+    return context.space.params_of(context.base, validate(Config, tables, ""))
 
 
-def _race(ground: Ground, folds: Folds, n_folds: int) -> Race | None:
-    """Return the rule that stops trials; one fold without looks leaves nothing to stop."""
-    if n_folds - 1 + ground.n_epoch_looks < 1:
+def _pruning_rule(context: StudyContext, folds: Folds, n_folds: int) -> PruningRule | None:
+    """Return the rule that prunes trials, or None for one fold without interim checks."""
+    if n_folds - 1 + context.n_epoch_checks < 1:
         return None
     n_rows = int((folds.fold_of_row < n_folds).sum())
-    return Race(n_rows, n_folds, ground.n_epoch_looks, ground.alpha)
+    return PruningRule(n_rows, n_folds, context.n_epoch_checks, context.alpha)
 
 
-def _unless_broken(looks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Costs]:
+def _pruned_if_broken(checks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Costs]:
     try:
-        yield from looks
+        yield from checks
     except DivergedError as error:
         trial.set_user_attr(UNSCORED, str(error))
         raise optuna.TrialPruned from error
@@ -176,7 +169,7 @@ def _unless_broken(looks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Cost
 class Rival:
     """The best trial so far, and from how many it was chosen.
 
-    One for a whole trial: each change of it would be one more look, which the rule does not count.
+    It stays the same during a trial: each change would be a further check that the rule ignores.
     """
 
     trial: FrozenTrial
@@ -189,24 +182,30 @@ def _rival(study: optuna.Study) -> Rival | None:
     return Rival(best, len(ended)) if best else None
 
 
-def _stop_if_lost(
-    trial: optuna.Trial, race: Race, rival: Rival | None, costs: Sequence[Costs], look: int
+def _prune_if_behind(
+    trial: optuna.Trial,
+    pruning: PruningRule,
+    rival: Rival | None,
+    costs: Sequence[Costs],
+    check: int,
 ) -> None:
     if rival is None:
         return
-    n_looks = 1 + race.n_epoch_looks
+    n_checks = 1 + pruning.n_epoch_checks
     theirs = [stored_costs(rival.trial, fold) for fold in range(len(costs) - 1)]
-    theirs.append(stored_costs(rival.trial, len(costs) - 1, look, n_looks))
-    n_unfinished = 0 if look == n_looks else len(costs[-1])
-    verdict = race.compare(
+    theirs.append(stored_costs(rival.trial, len(costs) - 1, check, n_checks))
+    n_unfinished = 0 if check == n_checks else len(costs[-1])
+    verdict = pruning.compare(
         np.concatenate(costs), np.concatenate(theirs), rival.n_candidates, n_unfinished
     )
-    if verdict.is_lost:
-        trial.set_user_attr(STOPPED, _stopped(verdict, rival.trial, costs))
+    if verdict.is_behind:
+        trial.set_user_attr(STOPPED, _pruning_verdict(verdict, rival.trial, costs))
         raise optuna.TrialPruned
 
 
-def _stopped(verdict: Verdict, best: FrozenTrial, costs: Sequence[Costs]) -> dict[str, float]:
+def _pruning_verdict(
+    verdict: Verdict, best: FrozenTrial, costs: Sequence[Costs]
+) -> dict[str, float]:
     n_rows = sum(len(each) for each in costs)
     return {**asdict(verdict), "incumbent": best.number, "n_rows": n_rows}
 
@@ -217,14 +216,14 @@ def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
 
 
-def costs_key(fold: int, look: int = 1, n_looks: int = 1) -> str:
+def costs_key(fold: int, check: int = 1, n_checks: int = 1) -> str:
     """Return the user attribute that holds a fold's costs, whole or at an epoch."""
-    return f"costs {fold}" if look == n_looks else f"costs {fold} at {look}/{n_looks}"
+    return f"costs {fold}" if check == n_checks else f"costs {fold} at {check}/{n_checks}"
 
 
-def stored_costs(trial: FrozenTrial, fold: int, look: int = 1, n_looks: int = 1) -> Costs:
+def stored_costs(trial: FrozenTrial, fold: int, check: int = 1, n_checks: int = 1) -> Costs:
     """Return the costs of a fold that a trial stored."""
-    return unpack(trial.user_attrs[costs_key(fold, look, n_looks)])
+    return unpack(trial.user_attrs[costs_key(fold, check, n_checks)])
 
 
 def pack(costs: Costs) -> str:

@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.crossval.resources import Slot, slots_for
-from hbcomp.crossval.training_data import Material, load_material
+from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
@@ -28,7 +28,7 @@ from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import write_text
 from hbcomp.training.device import choose_compute
 from hbcomp.tuning.confirm import Confirmed, confirm, to_json
-from hbcomp.tuning.search import Place, retry, search
+from hbcomp.tuning.search import StudyStorage, retry, search
 from hbcomp.tuning.search_space import Space
 from hbcomp.tuning.storage import (
     WARM_START,
@@ -40,13 +40,13 @@ from hbcomp.tuning.storage import (
     usable,
 )
 from hbcomp.tuning.thresholds import found_thresholds
-from hbcomp.tuning.trial import RULES, STOPPED, UNSCORED, Ground, params_in
+from hbcomp.tuning.trial import RULES, STOPPED, UNSCORED, StudyContext, params_in
 from hbcomp.tuning.tuning_page import tables, write_page
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a call asks for beside the experiment and the space."""
+class TuneOptions:
+    """The options of a call, apart from the experiment and the space."""
 
     n_trials: int
     timeout: float | None
@@ -55,60 +55,60 @@ class Wish:
     name: str
     rule: str
     seed: int
-    n_epoch_looks: int
+    n_epoch_checks: int
     alpha: float
     n_folds: int | None
     n_best: int
     is_fresh: bool
 
 
-def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
+def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
     """Tune an experiment and return the numbers of the last line.
 
-    Everything is checked before the first trial. What was finished is kept whatever happens.
+    Everything is checked before the first trial. Finished trials are kept whatever happens.
     """
     start = time.perf_counter()
-    check_name("--rule", wish.rule, RULES)
-    if asked.config.pseudo.runs:
+    check_name("--rule", options.rule, RULES)
+    if request.config.pseudo.runs:
         raise InputError(
             "a study draws folds that no source of pseudo-labels has nets for; tune without them: "
             "--set 'pseudo.runs=[]'"
         )
-    find_run(f"{asked.run.name}-tuned")  # the winner's name: a wrong one is refused now
-    space.check(asked.config)
-    material = load_material(asked.config)
-    _check_folds(wish.n_folds, material)
-    ground = Ground(
-        base=asked.config,
-        fingerprint=material.data.train.fingerprint,
+    find_run(f"{request.run.name}-tuned")  # the winner's name: a wrong one is refused now
+    space.check(request.config)
+    training_data = load_training_data(request.config)
+    _check_folds(options.n_folds, training_data)
+    context = StudyContext(
+        base=request.config,
+        fingerprint=training_data.train.fingerprint,
         space=space,
-        rule=wish.rule,
-        seed=wish.seed,
-        n_epoch_looks=wish.n_epoch_looks,
-        alpha=wish.alpha,
-        n_folds=wish.n_folds,
+        rule=options.rule,
+        seed=options.seed,
+        n_epoch_checks=options.n_epoch_checks,
+        alpha=options.alpha,
+        n_folds=options.n_folds,
     )
-    with locked(asked.run):
-        with readable(wish.url, asked.run):
-            # One that cannot be had leaves nothing behind.
-            storage = open_storage(wish.url, asked.run)
-        state_config(asked, force=False)
-        with usable(wish.url, asked.run):
-            with readable(wish.url, asked.run):
-                study = _open(storage, ground, material, wish)
+    with locked(request.run):
+        with readable(options.url, request.run):
+            # A storage that cannot be opened leaves nothing behind.
+            storage = open_storage(options.url, request.run)
+        state_config(request, force=False)
+        with usable(options.url, request.run):
+            with readable(options.url, request.run):
+                study = _open(storage, context, training_data, options)
             try:
-                confirmed = _work(study, asked, ground, material, wish)
+                confirmed = _work(study, request, context, training_data, options)
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"{n_finished(study)} finished trials are kept; the same command continues"
                 ) from None
-            summary = summarise(study, asked, ground, material, confirmed)
-        winner = _winner(confirmed, study, asked, ground)
-        page = _write(summary, asked.run)
+            summary = summarise(study, request, context, training_data, confirmed)
+        winner = _winner(confirmed, study, request, context)
+        page = _write(summary, request.run)
     for table in tables(summary):
         print_table(table, console)
     return {
-        "experiment": asked.run.name,
+        "experiment": request.run.name,
         "study": study.study_name,
         "n_trials": n_finished(study),
         "n_pruned": sum(trial["state"] == "pruned" for trial in summary["trials"]),
@@ -120,66 +120,73 @@ def run(asked: Asked, space: Space, wish: Wish) -> dict[str, Any]:
     }
 
 
-def _check_folds(n_folds: int | None, material: Material) -> None:
+def _check_folds(n_folds: int | None, training_data: TrainingData) -> None:
     """Refuse to train more folds a trial than there are."""
-    if n_folds is not None and n_folds > material.n_folds:
+    if n_folds is not None and n_folds > training_data.n_folds:
         raise InputError(
-            f"--folds must be at most {material.n_folds}, the number of folds, but got {n_folds}"
+            f"--folds must be at most {training_data.n_folds}, the number of folds, but got "
+            f"{n_folds}"
         )
 
 
-def _open(storage: RDBStorage, ground: Ground, material: Material, wish: Wish) -> optuna.Study:
+def _open(
+    storage: RDBStorage, context: StudyContext, training_data: TrainingData, options: TuneOptions
+) -> optuna.Study:
     study = open_study(
         storage,
-        wish.name,
-        ground.space,
-        _binding(ground, material),
-        wish.seed,
-        n_workers=wish.n_jobs,
-        is_fresh=wish.is_fresh,
-        params_in=partial(params_in, ground),
+        options.name,
+        context.space,
+        _binding(context, training_data),
+        options.seed,
+        n_workers=options.n_jobs,
+        is_fresh=options.is_fresh,
+        params_in=partial(params_in, context),
     )
-    if wish.url is None:
+    if options.url is None:
         retry(study)  # whoever ran them is dead: we hold the run's lock
     else:
         reap(study)
-    own = ground.space.base_values(ground.base)
+    own = context.space.base_values(context.base)
     if own is not None:
         # The base is the first trial: the search starts where the user is.
         study.enqueue_trial(own, skip_if_exists=True)
     else:
-        outside = ", ".join(ground.space.outside(ground.base))
+        outside = ", ".join(context.space.outside(context.base))
         console.print(
-            f"warning: no trial is the experiment as it is, because {ground.space.source} leaves "
+            f"warning: no trial is the experiment as it is, because {context.space.source} leaves "
             f"out its own {outside}"
         )
     return study
 
 
-def _binding(ground: Ground, material: Material) -> dict[str, str]:
+def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, str]:
     """Return what trials must agree in to be compared."""
-    identity = {key: json.dumps(value) for key, value in ground.base.identity().items()}
-    folds = next(iter(material.folds_of_seed.values()))
+    identity = {key: json.dumps(value) for key, value in context.base.identity().items()}
+    folds = next(iter(training_data.folds_of_seed.values()))
     return {
         **identity,
-        "train data": ground.fingerprint,
-        "n_folds": f"{ground.n_folds or folds.n_folds} of {folds.n_folds}",
-        "folds": ground.base.folds.model_dump_json(exclude={"seeds"}),
-        "rule": ground.rule,
-        "seed": str(ground.seed),
-        "epoch looks": str(ground.n_epoch_looks),
+        "train data": context.fingerprint,
+        "n_folds": f"{context.n_folds or folds.n_folds} of {folds.n_folds}",
+        "folds": context.base.folds.model_dump_json(exclude={"seeds"}),
+        "rule": context.rule,
+        "seed": str(context.seed),
+        "epoch looks": str(context.n_epoch_checks),
     }
 
 
 def _work(
-    study: optuna.Study, asked: Asked, ground: Ground, material: Material, wish: Wish
+    study: optuna.Study,
+    request: Asked,
+    context: StudyContext,
+    training_data: TrainingData,
+    options: TuneOptions,
 ) -> Confirmed | None:
-    slots = _slots(asked.config, wish.n_jobs, material.n_folds)
-    place = Place(wish.url, asked.run, study.study_name, wish.n_jobs)
-    search(study, ground, place, slots, wish.n_trials, wish.timeout)
-    if not wish.n_best:
+    slots = _slots(request.config, options.n_jobs, training_data.n_folds)
+    storage = StudyStorage(options.url, request.run, study.study_name, options.n_jobs)
+    search(study, context, storage, slots, options.n_trials, options.timeout)
+    if not options.n_best:
         return None
-    return confirm(study, ground, material.n_folds, slots, wish.n_best)
+    return confirm(study, context, training_data.n_folds, slots, options.n_best)
 
 
 def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
@@ -198,29 +205,29 @@ def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
 
 def summarise(
     study: optuna.Study,
-    asked: Asked,
-    ground: Ground,
-    material: Material,
+    request: Asked,
+    context: StudyContext,
+    training_data: TrainingData,
     confirmed: Confirmed | None,
 ) -> dict[str, Any]:
     """Return everything about the study as plain values; this is tune.json."""
-    folds = next(iter(material.folds_of_seed.values()))
+    folds = next(iter(training_data.folds_of_seed.values()))
     trials = study.get_trials(deepcopy=False)
     return {
-        "experiment": asked.run.name,
+        "experiment": request.run.name,
         "study": study.study_name,
-        "rule": ground.rule,
-        "n_rows": int((folds.fold_of_row < (ground.n_folds or folds.n_folds)).sum()),
-        "n_folds": ground.n_folds or folds.n_folds,
-        "seed": ground.seed,
-        "base_trial": _base_trial(study, ground),
+        "rule": context.rule,
+        "n_rows": int((folds.fold_of_row < (context.n_folds or folds.n_folds)).sum()),
+        "n_folds": context.n_folds or folds.n_folds,
+        "seed": context.seed,
+        "base_trial": _base_trial(study, context),
         "trials": [_trial_numbers(trial) for trial in trials if trial.state.is_finished()],
         "importances": _importances(study),
         "confirmed": to_json(confirmed) if confirmed else None,
-        "thresholds": _thresholds(asked.run),
+        "thresholds": _thresholds(request.run),
         "space": {
             path: entry.model_dump(mode="json", exclude_defaults=True)
-            for path, entry in ground.space.entries.items()
+            for path, entry in context.space.entries.items()
         },
         "environment": machine(),
     }
@@ -241,9 +248,9 @@ def _trial_numbers(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _base_trial(study: optuna.Study, ground: Ground) -> int | None:
+def _base_trial(study: optuna.Study, context: StudyContext) -> int | None:
     """Return the number of the trial that is the base experiment."""
-    own = ground.space.base_values(ground.base)
+    own = context.space.base_values(context.base)
     numbers = [each.number for each in study.get_trials(deepcopy=False) if each.params == own]
     return numbers[0] if own is not None and numbers else None
 
@@ -280,12 +287,13 @@ def _write(summary: Mapping[str, Any], run: RunFolder) -> Path:
 
 
 def _winner(
-    confirmed: Confirmed | None, study: optuna.Study, asked: Asked, ground: Ground
+    confirmed: Confirmed | None, study: optuna.Study, request: Asked, context: StudyContext
 ) -> str | None:
     """Say what the fresh seed said; return the name of the new experiment if it was better."""
     if not confirmed:
         console.print(
-            "no trial was trained again: the best score is that of the search, and partly luck"
+            "no trial was trained again: the best score is that of the search, selection bias "
+            "included"
         )
         return None
     difference = confirmed.difference
@@ -293,31 +301,33 @@ def _winner(
     console.print(
         f"trial {confirmed.winner.number} on fresh seed {confirmed.seeds[1]}: "
         f"{confirmed.winner_fresh:.1f} per 20k against {confirmed.base_fresh:.1f} of "
-        f"{asked.run.name}, {difference.per_20k:+.1f} ± {difference.standard_error:.1f}{noise}, "
-        f"rule {ground.rule}, {confirmed.n_rows:,} rows, paired"
+        f"{request.run.name}, {difference.per_20k:+.1f} ± {difference.standard_error:.1f}{noise}, "
+        f"rule {context.rule}, {confirmed.n_rows:,} rows, paired"
     )
     if difference.per_20k >= 0:
-        console.print(f"so {asked.run.name} stays as it is")
+        console.print(f"so {request.run.name} stays as it is")
         return None
-    return _write_winner(confirmed, study, asked, ground)
+    return _write_winner(confirmed, study, request, context)
 
 
-def _write_winner(confirmed: Confirmed, study: optuna.Study, asked: Asked, ground: Ground) -> str:
+def _write_winner(
+    confirmed: Confirmed, study: optuna.Study, request: Asked, context: StudyContext
+) -> str:
     """Write the winner as an experiment, with where it comes from; return its name."""
-    config = ground.space.apply(ground.base, ground.space.values_of(confirmed.winner.params))
+    config = context.space.apply(context.base, context.space.values_of(confirmed.winner.params))
     difference = confirmed.difference
     provenance = (
-        f"{TUNED} {confirmed.winner.number} of study {study.study_name!r} of {asked.run.name}.\n"
-        f"# On fresh seed {confirmed.seeds[1]}, rule {ground.rule}, {confirmed.n_rows} rows: "
+        f"{TUNED} {confirmed.winner.number} of study {study.study_name!r} of {request.run.name}.\n"
+        f"# On fresh seed {confirmed.seeds[1]}, rule {context.rule}, {confirmed.n_rows} rows: "
         f"{confirmed.winner_fresh:.1f} per 20k\n"
-        f"# against {confirmed.base_fresh:.1f} of {asked.run.name}, difference "
+        f"# against {confirmed.base_fresh:.1f} of {request.run.name}, difference "
         f"{difference.per_20k:+.1f} ± {difference.standard_error:.1f} (paired).\n"
     )
     text = provenance + "\n" + to_toml(config)
-    run = _free_folder(asked.run.name, text)
+    run = _free_folder(request.run.name, text)
     space = run.path / "space.toml"
     if not space.exists():
-        write_text(space, Path(ground.space.source).read_text(encoding="utf-8"))
+        write_text(space, Path(context.space.source).read_text(encoding="utf-8"))
     write_text(run.config_file, text)
     console.print(f"the winner is experiment {run.name}")
     return run.name

@@ -1,4 +1,4 @@
-"""The page of a search: what was tried, what was stopped, and whether the winner holds."""
+"""The page of a search: its trials, which of them were pruned, and the winner on a fresh seed."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +15,9 @@ from hbcomp.tuning.search_space import as_json, as_param
 
 Summary = Mapping[str, Any]
 
-N_BEST: Final = 10  # beyond it they differ by luck more than by merit
+N_BEST: Final = 10  # beyond it they differ by chance more than by merit
 N_BEST_PARAMS: Final = 5  # what fits beside each other on a page
-N_STOPPED: Final = 40  # a screen or two; those who want all have the study
+N_PRUNED: Final = 40  # a screen or two; those who want all have the study
 N_PANELS: Final = 6  # in one picture, so that it is no higher than a screen
 
 
@@ -30,7 +30,7 @@ def write_page(summary: Summary, folder: Path) -> Path:
     thresholds = [_threshold_table(summary["thresholds"])] if summary["thresholds"] else []
     # The slices, which are high, come together: cards side by side should be of one height.
     sections: list[pages.Section] = [text, *drawn[:1], *tables(summary), *drawn[1:], *thresholds]
-    sections += [*sliced, _space_table(summary), *_stopped_tables(summary), _provenance(summary)]
+    sections += [*sliced, _space_table(summary), *_pruned_tables(summary), _provenance(summary)]
     page = folder / "tune.html"
     pages.write_page(page, _title(summary), _subtitle(summary), sections)
     return page
@@ -144,22 +144,23 @@ def _confirmed_table(confirmed: Summary, n_searched: int) -> Table:
     ]
     title = f"Best trials on fresh seed {confirmed['seeds'][0]}, {confirmed['n_rows']:,} rows"
     note = (
-        "The best of many was lucky too: on a fresh seed most fall back. It picks the winner. The "
-        f"search scored {n_searched:,} rows, so a little of the change is other rows."
+        "The best score of many trials has a selection bias, so most are worse on a fresh seed. "
+        f"It picks the winner. The search scored {n_searched:,} rows, so a part of the change is "
+        "due to other rows."
     )
     return Table(title, ["", "search", "fresh", "change"], rows, note)
 
 
-def _stopped_tables(summary: Summary) -> list[Table]:
-    """Return the table of what was stopped, the closest decisions first, if anything was."""
+def _pruned_tables(summary: Summary) -> list[Table]:
+    """Return the table of pruned trials, the closest decisions first, if there are any."""
     stopped = [each for each in summary["trials"] if each["state"] == "pruned" or each["unscored"]]
-    shown = sorted(stopped, key=_clearness)[:N_STOPPED]
+    shown = sorted(stopped, key=_clearness)[:N_PRUNED]
     header = ["trial", "folds begun", "rows", "difference", "boundary", "against", "why"]
     note = (
         "Differences from the incumbent on the same rows, per 20k, ± one standard error; beyond "
-        "the boundary a trial is stopped. The closest decisions come first."
+        "the boundary a trial is pruned. The closest decisions come first."
     )
-    title = f"Stopped trials: {len(shown)} of {len(stopped)}"
+    title = f"Pruned trials: {len(shown)} of {len(stopped)}"
     rows = [[each["number"], _n_begun(each, summary), *_reason(each)] for each in shown]
     return [Table(title, header, rows, note)] if rows else []
 

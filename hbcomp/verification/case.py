@@ -8,7 +8,7 @@ import torch
 
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.crossval.predict import Trained, read_trained
-from hbcomp.crossval.training_data import Material, load_material_again
+from hbcomp.crossval.training_data import TrainingData, load_training_data_again
 from hbcomp.data.load import Data, load_data
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
@@ -85,10 +85,10 @@ class Case:
         return load_data(config.data)
 
     @cached_property
-    def material(self) -> Material:
-        """The beats and splits that the nets were trained on, if they still are what they were."""
+    def training_data(self) -> TrainingData:
+        """The rows and splits that the nets were trained on, if they have not changed since."""
         try:
-            return load_material_again(self.config, self.run)
+            return load_training_data_again(self.config, self.run)
         except InputError as error:
             raise NotChecked(str(error)) from error
 

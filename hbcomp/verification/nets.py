@@ -6,11 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hbcomp.crossval.predict import computed_as
-from hbcomp.crossval.training_data import inputs_of
-from hbcomp.experiment.folder import load_weights
+from hbcomp.crossval.predict import computed_as, load_net
+from hbcomp.crossval.training_data import features_of_net
 from hbcomp.experiment.predictions import ALL, Fold
-from hbcomp.nets.registry import build_net
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
 from hbcomp.training.inference import predict_probs
@@ -80,10 +78,8 @@ def _gap(case: Case, net: Net, compute: Compute) -> float:
     if name in case.damaged:
         raise NotChecked(f"{name} is damaged")
     stored, data = case.load_fold(*net), case.data
-    train = data.train
-    width = case.config.features.width(train.n_timepoints, train.n_classes)
-    built = build_net(case.config.net, width, train.n_classes, seed=0)
-    weighted = load_weights(case.run, *net, built).to(compute.device)
+    shape = data.train.n_timepoints, data.train.n_classes
+    weighted = load_net(case.run, case.config, shape, net).to(compute.device)
     held_out, test = _shown(case, net, stored.valid_idx, compute.device)
     pairs = [(held_out, stored.valid_probs), (test, stored.test_probs)]
     gaps = [0.0]
@@ -102,5 +98,5 @@ def _shown(
     test = torch.tensor(case.data.test.signals, device=device) if case.data.test else None
     if not case.config.features.is_of_fold:
         return torch.tensor(case.data.train.signals, device=device)[rows], test
-    inputs = inputs_of(case.config, case.material, *net, device)
-    return inputs.of_rows(rows), None if test is None else inputs.of_test(test)
+    features = features_of_net(case.config, case.training_data, *net, device)
+    return features.of_rows(rows), None if test is None else features.of_test(test)

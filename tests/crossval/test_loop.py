@@ -18,9 +18,9 @@ from joblib.externals.loky.process_executor import (
 
 from hbcomp.crossval import fold, training_data
 from hbcomp.crossval import loop as crossval
-from hbcomp.crossval.fold import FoldTask, Resident, on_device, spread, together, train_folds
-from hbcomp.crossval.loop import _train_in_workers, arrange_nets
-from hbcomp.crossval.training_data import load_material
+from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, on_next_gpu, train_folds
+from hbcomp.crossval.loop import _train_in_workers, resources_for
+from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.data.load import Data
 from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_beats
@@ -31,9 +31,10 @@ from hbcomp.system.errors import InputError
 from hbcomp.system.progress import FoldProgress, Relay, relayed
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 
 CPU = Compute("cpu", "fp32", 1, "tests")
+IDENTITY = {0: "identity"}
 
 
 @pytest.fixture
@@ -41,13 +42,13 @@ def task():
     rows = np.arange(40)
     scored = frozenset({Config().train.n_epochs})
     recipe, features = Config().recipe, Config().features
-    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, CPU, scored, "identity")
+    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, CPU, scored)
 
 
 @pytest.fixture
-def resident():
-    beats = make_beats(n=40, t=16)
-    return Resident(put_beats(beats.signals, beats.known_labels, "cpu"), None)
+def data():
+    dataset = make_beats(n=40, t=16)
+    return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -61,13 +62,13 @@ def resident():
     ],
 )
 def test_scored_epochs_are_evenly_spread_and_end_with_the_last(n_epochs, n_scored, expected):
-    assert spread(n_epochs, n_scored) == expected
+    assert set(evenly_spaced(n_epochs, n_scored)) == expected
 
 
 @pytest.mark.parametrize("n_epochs", range(1, 40))
 def test_no_epoch_before_the_first_is_scored(n_epochs):
     for n_scored in range(1, 12):
-        epochs = spread(n_epochs, n_scored)
+        epochs = set(evenly_spaced(n_epochs, n_scored))
         assert min(epochs) >= 1
         assert max(epochs) == n_epochs
         assert len(epochs) <= n_scored
@@ -81,48 +82,56 @@ def test_no_epoch_before_the_first_is_scored(n_epochs):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
     ],
 )
-def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task, resident, error):
+def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task, data, error):
     def fail(*_args):
         raise error
 
     monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
-        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, resident):
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, data):
     def fail(*_args):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
 
 
-def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, resident):
-    resident.beats.signals[:] = float("nan")
+def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
+    data.signals[:] = float("nan")
     with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
-        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_several_gpus_are_dealt_out_in_turn(monkeypatch, task):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     on_cuda = replace(task, compute=replace(CPU, device="cuda"))
-    devices = [on_device([on_cuda], position)[0].compute.device for position in range(5)]
+    devices = [on_next_gpu([on_cuda], position)[0].compute.device for position in range(5)]
     assert devices == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
-    assert on_device([task], 1)[0].compute.device == "cpu"
+    assert on_next_gpu([task], 1)[0].compute.device == "cpu"
 
 
-def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, resident):
+def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, data):
     def nan_probs(_net, signals, _compute):
         return np.full((len(signals), 4), np.nan, dtype=np.float32)
 
     monkeypatch.setattr(fold, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
-        train_folds([task], resident, RunFolder(tmp_path), lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
+
+
+def train_in_workers(task, folder):
+    """Train a group of one in two workers; what is sent to them does not matter here."""
+    run = RunFolder(folder)
+    _train_in_workers(
+        [[task]], Mock(spec=TrainingData), run, IDENTITY, 2, lambda _: None, Stopwatch()
+    )
 
 
 def caused(error, text):
@@ -153,9 +162,8 @@ def test_what_keeps_workers_from_their_rows_is_said_with_its_remedy(
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", "/scratch")
     monkeypatch.setattr(crossval, "Parallel", refuse)
     monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
-    data = Data(make_beats(), None)
     with pytest.raises(InputError, match=message):
-        _train_in_workers([[task]], data, RunFolder(tmp_path), 2, lambda _: None, Stopwatch())
+        train_in_workers(task, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +179,8 @@ def test_other_errors_of_workers_stay_what_they_are(monkeypatch, task, tmp_path,
 
     monkeypatch.setattr(crossval, "Parallel", refuse)
     monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
-    data = Data(make_beats(), None)
     with pytest.raises(type(error)):
-        _train_in_workers([[task]], data, RunFolder(tmp_path), 2, lambda _: None, Stopwatch())
+        train_in_workers(task, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +195,7 @@ def test_other_errors_of_workers_stay_what_they_are(monkeypatch, task, tmp_path,
     ],
 )
 @pytest.mark.parametrize(
-    ("module", "function"), [(training_data, "build_net"), (crossval, "arrange")]
+    ("module", "function"), [(training_data, "build_net"), (crossval, "choose_resources")]
 )
 def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_smaller(
     monkeypatch, tmp_path, error, module, function
@@ -200,7 +207,7 @@ def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_sm
     monkeypatch.setattr(training_data, "load_data", lambda _: Data(make_beats(n=40), None))
     config = Config(folds=FoldsConfig(n_folds=2))
     with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
-        arrange_nets(config, load_material(config), RunFolder(tmp_path), [(0, 0)], 1)
+        resources_for(config, load_training_data(config), RunFolder(tmp_path), [(0, 0)], 1)
 
 
 def test_a_worker_stops_when_its_owner_is_gone(tmp_path):
@@ -244,10 +251,10 @@ def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path)
 def test_as_many_folds_train_together_as_the_compute_says(task, n_together, expected):
     compute = replace(CPU, n_together=n_together)
     tasks = [replace(task, fold=number, compute=compute) for number in range(5)]
-    assert [[each.fold for each in group] for group in together(tasks)] == expected
+    assert [[each.fold for each in group] for group in in_groups(tasks)] == expected
 
 
-def test_folds_trained_together_are_all_stored(tmp_path, task, resident):
+def test_folds_trained_together_are_all_stored(tmp_path, task, data):
     compute = replace(CPU, n_together=2)
     recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
     tasks = [
@@ -255,7 +262,7 @@ def test_folds_trained_together_are_all_stored(tmp_path, task, resident):
         for number in (0, 1)
     ]
     run, watch, events = RunFolder(tmp_path), Stopwatch(), []
-    train_folds(tasks, resident, run, events.append, watch)
+    train_folds(tasks, data, run, IDENTITY, events.append, watch)
     assert [run.is_done(0, number) for number in (0, 1, 2)] == [True, True, False]
     assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
     assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))

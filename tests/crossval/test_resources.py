@@ -8,15 +8,15 @@ import torch
 
 from hbcomp.crossval import resources
 from hbcomp.crossval.resources import (
+    MAX_GROUP_SIZE,
     MEMORY_SHARE,
-    MOST_TOGETHER,
     WORKER_SECONDS,
-    Arrangement,
+    Resources,
     Work,
-    arrange,
+    choose_resources,
     fastest,
     fewest_seconds,
-    most_together,
+    largest_group,
     seconds_per_step,
 )
 from hbcomp.data.synthetic import make_beats
@@ -27,9 +27,9 @@ from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute, ComputeConfig
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 
 CPU = Compute("cpu", "fp32", 1, "tests")
 
@@ -37,7 +37,7 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 @pytest.fixture
 def beats():
     dataset = make_beats(n=40, t=16)
-    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+    return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def begun(tmp_path):
 
 
 def arranged(run, beats, n_nets=5, n_jobs=None, **keys):
-    members = [Member(torch.arange(32), (0, fold)) for fold in range(n_nets)]
-    return arrange(Config(compute=ComputeConfig(**keys)), run, beats, members, 5, n_jobs)
+    members = [Replica(torch.arange(32), (0, fold)) for fold in range(n_nets)]
+    return choose_resources(Config(compute=ComputeConfig(**keys)), run, beats, members, 5, n_jobs)
 
 
 def have_cores(monkeypatch, n):
@@ -78,7 +78,7 @@ def test_a_run_that_continues_as_it_began_says_so(tmp_path, beats, capsys, monke
     run = RunFolder(tmp_path)
     folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
     how = arranged(run, beats, device="cpu")
-    assert how == Arrangement(replace(CPU, reason="as this run began"), n_jobs=4)
+    assert how == Resources(replace(CPU, reason="as this run began"), n_jobs=4)
     assert capsys.readouterr().err == ""
 
 
@@ -146,7 +146,7 @@ def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
         asked.append(len(members))
         return replace(compute, n_together=5)
 
-    monkeypatch.setattr(resources, "choose_together", fake)
+    monkeypatch.setattr(resources, "choose_group_size", fake)
     how = arranged(RunFolder(tmp_path), beats)
     assert (how.n_jobs, how.compute.n_together) == (1, 5)
     assert asked == [5]
@@ -192,7 +192,7 @@ def test_what_an_older_version_wrote_of_its_layout_is_ignored(begun, beats):
 
 @pytest.mark.parametrize(
     ("seconds_of_one", "expected"),
-    # 8 nets one by one, or 4 at once in 2 rounds that crowding makes a tenth longer.
+    # 8 nets one by one, or 4 at once in 2 rounds that a shared machine makes a tenth longer.
     [(WORKER_SECONDS / 10, 1), (WORKER_SECONDS / 5, 4), (WORKER_SECONDS * 10, 4)],
 )
 def test_nets_train_at_once_where_that_saves_more_than_workers_take_to_start(
@@ -203,11 +203,11 @@ def test_nets_train_at_once_where_that_saves_more_than_workers_take_to_start(
 
 def test_nets_at_once_stay_within_their_share_of_memory():
     for free in (0, 10, 999, 10_000):
-        n = most_together(10, bytes_of_one=100, bytes_free=free)
+        n = largest_group(10, bytes_of_one=100, bytes_free=free)
         assert 1 <= n <= 10
         assert n == 1 or n * 100 <= free * MEMORY_SHARE
-    assert most_together(99, bytes_of_one=0, bytes_free=1) == 1
-    assert most_together(99, bytes_of_one=1, bytes_free=10**9) == MOST_TOGETHER
+    assert largest_group(99, bytes_of_one=0, bytes_free=1) == 1
+    assert largest_group(99, bytes_of_one=1, bytes_free=10**9) == MAX_GROUP_SIZE
 
 
 @pytest.mark.parametrize(
@@ -227,11 +227,11 @@ def test_the_number_of_nets_with_the_most_steps_per_second_is_taken(seconds, exp
 def test_a_pilot_leaves_no_trace_in_the_training_to_come(monkeypatch):
     monkeypatch.setattr("hbcomp.crossval.resources.MIN_SECONDS", 0.01)
     dataset = make_beats(n=32, t=16)
-    beats = put_beats(dataset.signals, dataset.known_labels, "cpu")
+    beats = put_on_device(dataset.signals, dataset.known_labels, "cpu")
     recipe = Recipe(
         ResNetConfig(widths=(4,), strides=(2,)), TrainConfig(batch_size=8), AugmentConfig()
     )
-    members = [Member(torch.arange(32), (0, fold)) for fold in (0, 1)]
+    members = [Replica(torch.arange(32), (0, fold)) for fold in (0, 1)]
     before, rng = beats.signals.clone(), torch.get_rng_state()
     compute = Compute("cpu", "fp32", 1, "tests", n_together=2)
     assert seconds_per_step(recipe, beats, members, compute) > 0

@@ -18,9 +18,9 @@ from hbcomp.features.lines import (
     nearest,
     principal_axes,
 )
-from hbcomp.training.inputs import fit_inputs
-from hbcomp.training.loader import put_beats
-from hbcomp.training.state import Member
+from hbcomp.training.features import fit_features
+from hbcomp.training.loader import put_on_device
+from hbcomp.training.state import Replica
 
 WHOLE = (View(),)
 
@@ -158,18 +158,21 @@ def test_there_is_a_feature_for_every_view_and_class():
     assert made.shape == (3, config.width(205, 4)) == (3, 20)
 
 
-def material(labels=None):
+def device_data(labels=None):
     labels = np.arange(24) % 3 if labels is None else labels
     rows = signals(24).numpy()
-    return put_beats(rows, labels, "cpu", unlabelled=signals(5, seed=9).numpy())
+    test = signals(5, seed=9).numpy()
+    return put_on_device(rows, labels, "cpu", test, trains_on_test=True)
 
 
 def test_labels_of_rows_that_are_not_trained_on_change_nothing():
     train_idx, held_out = torch.arange(16), torch.arange(16, 24)
-    beats = material()
-    other = material(np.r_[np.arange(16) % 3, np.zeros(8, dtype=np.int64)])
+    beats = device_data()
+    other = device_data(np.r_[np.arange(16) % 3, np.zeros(8, dtype=np.int64)])
     seen = [
-        fit_inputs(LinesConfig(), each, Member(train_idx, (0, 0))).as_beats(train_idx, held_out)
+        fit_features(LinesConfig(), each, Replica(train_idx, (0, 0))).in_place_of_signals(
+            train_idx, held_out
+        )
         for each in (beats, other)
     ]
     assert torch.equal(seen[0].signals, seen[1].signals)
@@ -177,10 +180,10 @@ def test_labels_of_rows_that_are_not_trained_on_change_nothing():
 
 
 def test_a_pseudo_labelled_test_row_does_not_see_itself():
-    beats = material()
+    beats = device_data()
     train_idx = torch.cat([torch.arange(16), torch.tensor([24, 26])])  # two of the five test rows
     taught = torch.cat([torch.arange(16) % 3, torch.tensor([0, 1])])
-    inputs = fit_inputs(LinesConfig(views=WHOLE), beats, Member(train_idx, (0, 0), taught))
+    inputs = fit_features(LinesConfig(views=WHOLE), beats, Replica(train_idx, (0, 0), taught))
     features = inputs.of_test(beats.signals[24:])
     assert features.min() > np.log(0.05) + 0.1  # a row that saw itself would be at distance 0
     seeing = inputs.of_signals(beats.signals[24:])

@@ -17,9 +17,9 @@ from hbcomp.nets.wide import WideConfig
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import train_epochs
 
 # Small versions where the configuration allows it; every net of the registry must be here.
@@ -104,13 +104,13 @@ def test_prediction_of_a_row_does_not_depend_on_the_other_rows(config):
 @every_net
 def test_training_again_gives_the_same_bits(config):
     dataset = make_beats(n=24, t=32, k=3)
-    beats = put_beats(dataset.signals, dataset.known_labels, "cpu")
+    beats = put_on_device(dataset.signals, dataset.known_labels, "cpu")
     train = TrainConfig(n_epochs=2, batch_size=8, ema_decay=0.9)
     recipe = Recipe(config, train, AugmentConfig(scale=0.1, noise=0.01, shift=2))
     compute = Compute("cpu", "fp32", 1, "tests")
     nets = []
     for _ in range(2):
-        *_, (last,) = train_epochs(recipe, beats, [Member(torch.arange(24), (0, 0))], compute)
+        *_, (last,) = train_epochs(recipe, beats, [Replica(torch.arange(24), (0, 0))], compute)
         nets.append(last.net.state_dict())
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
 

@@ -8,8 +8,8 @@ from bench import roofline, train
 from bench.train import measure_net, recipe_of
 from fake_cuda import FakeCuda, OnCpu
 
-from hbcomp.crossval import resources as pilot
-from hbcomp.crossval.resources import arrange, choose_together
+from hbcomp.crossval import resources
+from hbcomp.crossval.resources import choose_group_size, choose_resources
 from hbcomp.crossval.speed import measure_speed
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.config import Config
@@ -20,9 +20,9 @@ from hbcomp.training import step
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig, choose_compute
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import N_EAGER_STEPS, GraphSteps, train_epochs
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a real GPU is there")
@@ -48,7 +48,9 @@ def capture_without_computing(capture):
         taken, steps._step = steps._step, lambda: None
         graph = capture(steps)
         steps._step = taken
-        dropout = steps._streams.dropout  # the default generator while it is captured, so for good
+        dropout = (
+            steps.state.streams.dropout
+        )  # the default generator while it is captured, so for good
 
         def replayed():
             with step.drawing_from(dropout):
@@ -63,7 +65,7 @@ def capture_without_computing(capture):
 @pytest.fixture
 def beats():
     dataset = make_beats(n=48, t=16, k=3)
-    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+    return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
 def compute_of(**keys):
@@ -71,7 +73,7 @@ def compute_of(**keys):
 
 
 def members(n):
-    return [Member(torch.arange(40), (0, fold)) for fold in range(n)]
+    return [Replica(torch.arange(40), (0, fold)) for fold in range(n)]
 
 
 def last_losses(beats, compute, n=2):
@@ -124,9 +126,9 @@ def test_as_many_nets_train_at_once_as_fit_and_gain(
 ):
     cuda.n_bytes = n_bytes
     monkeypatch.setattr(
-        pilot, "seconds_per_step", lambda _recipe, _beats, some, _compute: seconds[len(some)]
+        resources, "seconds_per_step", lambda _recipe, _beats, some, _compute: seconds[len(some)]
     )
-    compute = choose_together(RECIPE, beats, members(4), compute_of())
+    compute = choose_group_size(RECIPE, beats, members(4), compute_of())
     assert compute.n_together == expected
     assert f"{expected} at once" in compute.reason
 
@@ -137,17 +139,17 @@ def test_nets_that_do_not_fit_together_after_all_train_alone(cuda, beats, monkey
             raise torch.OutOfMemoryError
         return 1.0
 
-    monkeypatch.setattr(pilot, "seconds_per_step", fake)
-    assert choose_together(RECIPE, beats, members(4), compute_of()).n_together == 1
+    monkeypatch.setattr(resources, "seconds_per_step", fake)
+    assert choose_group_size(RECIPE, beats, members(4), compute_of()).n_together == 1
     assert cuda.n_emptied == 2  # also after the failure, or the nets to come find it taken
 
 
 @pytest.mark.usefixtures("cuda")
 def test_the_nets_of_a_run_on_a_gpu_are_timed_for_real(tmp_path, beats, monkeypatch):
-    monkeypatch.setattr(pilot, "MIN_SECONDS", 0.001)
-    monkeypatch.setattr(pilot, "N_STEPS_PER_LOOK", 2)
+    monkeypatch.setattr(resources, "MIN_SECONDS", 0.001)
+    monkeypatch.setattr(resources, "N_STEPS_PER_TIMING", 2)
     config = Config(net=RECIPE.net, train=RECIPE.train, augment=RECIPE.augment)
-    how = arrange(config, RunFolder(tmp_path), beats, members(3), 3, None)
+    how = choose_resources(config, RunFolder(tmp_path), beats, members(3), 3, None)
     assert how.compute.n_together in {1, 3}
     assert how.n_jobs == 1
 
@@ -191,7 +193,7 @@ def test_the_benchmark_measures_every_way_to_train_on_a_gpu(monkeypatch):
 def test_the_speed_on_a_gpu_is_that_of_the_nets_that_a_run_trains_at_once(monkeypatch, tmp_path):
     seconds = {1: 0.1, 5: 0.2}
     monkeypatch.setattr(
-        pilot, "seconds_per_step", lambda _recipe, _beats, some, _compute: seconds[len(some)]
+        resources, "seconds_per_step", lambda _recipe, _beats, some, _compute: seconds[len(some)]
     )
     monkeypatch.setattr(
         "hbcomp.crossval.speed.seconds_per_step",

@@ -8,9 +8,9 @@ from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import draw_order, n_batches, put_beats
+from hbcomp.training.loader import draw_order, n_batches, put_on_device
 from hbcomp.training.optim import StepDecay, TrainConfig
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import DivergedError, train_epochs
 
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -25,7 +25,7 @@ def recipe(net=TINY, augment=None, **train):
 @pytest.fixture
 def beats():
     dataset = make_beats(n=48, t=32, k=3)
-    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+    return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
 def last_net(a_recipe, beats, train_idx=None, seed=(0, 0)):
@@ -35,7 +35,7 @@ def last_net(a_recipe, beats, train_idx=None, seed=(0, 0)):
 
 def epochs_alone(a_recipe, beats, train_idx=None, seed=(0, 0), compute=CPU):
     rows = torch.arange(len(beats.labels)) if train_idx is None else train_idx
-    for (epoch,) in train_epochs(a_recipe, beats, [Member(rows, seed)], compute):
+    for (epoch,) in train_epochs(a_recipe, beats, [Replica(rows, seed)], compute):
         yield epoch
 
 
@@ -144,5 +144,5 @@ def test_fewer_rows_than_a_batch_make_one_batch_of_all():
 def test_beats_on_the_device_do_not_share_memory_with_the_data_set():
     dataset = make_beats(n=16, t=8)
     before = dataset.signals.copy()
-    put_beats(dataset.signals, dataset.known_labels, "cpu").signals.zero_()
+    put_on_device(dataset.signals, dataset.known_labels, "cpu").signals.zero_()
     np.testing.assert_array_equal(dataset.signals, before)

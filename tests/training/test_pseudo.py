@@ -14,10 +14,10 @@ from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.pseudo import PseudoConfig, pseudo_labels, select
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import train_epochs
 
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -106,7 +106,9 @@ def train():
 @pytest.fixture
 def beats(train):
     test = make_beats(n=N_TEST, t=16, k=3, seed=1)
-    return put_beats(train.signals, train.known_labels, "cpu", test.signals)
+    return put_on_device(
+        train.signals, train.known_labels, "cpu", test.signals, trains_on_test=True
+    )
 
 
 def last(beats, members):
@@ -120,8 +122,8 @@ def same_weights(first, second):
 
 
 def test_unlabelled_beats_that_nobody_takes_change_no_bit(train, beats):
-    member = Member(torch.arange(N_TRAIN), (0, 0))
-    without = put_beats(train.signals, train.known_labels, "cpu")
+    member = Replica(torch.arange(N_TRAIN), (0, 0))
+    without = put_on_device(train.signals, train.known_labels, "cpu")
     assert same_weights(*last(without, [member]), *last(beats, [member]))
 
 
@@ -129,18 +131,18 @@ def test_pseudo_labels_teach_what_the_same_labels_of_the_beats_would(beats):
     rows = torch.arange(4, N_TRAIN + 8)
     labels = torch.arange(len(rows)) % 3
     labelled = replace(beats, labels=beats.labels.index_copy(0, rows, labels))
-    taught = last(beats, [Member(rows, (0, 0), labels)])
-    assert same_weights(*taught, *last(labelled, [Member(rows, (0, 0))]))
-    others = last(beats, [Member(rows, (0, 0), (labels + 1) % 3)])
+    taught = last(beats, [Replica(rows, (0, 0), labels)])
+    assert same_weights(*taught, *last(labelled, [Replica(rows, (0, 0))]))
+    others = last(beats, [Replica(rows, (0, 0), (labels + 1) % 3)])
     assert not same_weights(*taught, *others)
 
 
 def test_nets_beside_each_other_each_learn_their_own_labels(beats):
     rows = torch.arange(N_TRAIN + N_TEST)
     members = [
-        Member(rows, (0, 0), torch.arange(len(rows)) % 3),
-        Member(rows, (0, 0), (torch.arange(len(rows)) + 1) % 3),
-        Member(rows, (0, 0), torch.cat([beats.labels[:N_TRAIN], torch.ones(N_TEST).long()])),
+        Replica(rows, (0, 0), torch.arange(len(rows)) % 3),
+        Replica(rows, (0, 0), (torch.arange(len(rows)) + 1) % 3),
+        Replica(rows, (0, 0), torch.cat([beats.labels[:N_TRAIN], torch.ones(N_TEST).long()])),
     ]
     for member, ours in zip(members, last(beats, members), strict=True):
         (alone,) = last(beats, [member])
@@ -151,4 +153,4 @@ def test_nets_beside_each_other_each_learn_their_own_labels(beats):
 
 def test_a_row_that_nobody_labelled_cannot_be_learned(beats):
     with pytest.raises(IndexError, match="out of bounds"):
-        last(beats, [Member(torch.arange(N_TRAIN + 1), (0, 0))])
+        last(beats, [Replica(torch.arange(N_TRAIN + 1), (0, 0))])

@@ -7,9 +7,9 @@ from hbcomp.data.synthetic import make_beats
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
-from hbcomp.training.state import Member, Recipe
+from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import train_epochs
 
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -24,12 +24,12 @@ def recipe(net=NET, **train):
 @pytest.fixture(scope="module")
 def beats():
     dataset = make_beats(n=48, t=16, k=3)
-    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+    return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
 @pytest.fixture
 def members():
-    return [Member(torch.arange(48)[torch.arange(48) % 3 != fold], (7, fold)) for fold in range(3)]
+    return [Replica(torch.arange(48)[torch.arange(48) % 3 != fold], (7, fold)) for fold in range(3)]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -45,7 +45,7 @@ def test_nets_trained_at_once_have_the_bits_of_nets_alone(beats, members, dropou
 
 def test_nets_trained_at_once_may_differ_in_steps(beats):
     rows = [torch.arange(16), torch.arange(40)]
-    members = [Member(train_idx, (0, fold)) for fold, train_idx in enumerate(rows)]
+    members = [Replica(train_idx, (0, fold)) for fold, train_idx in enumerate(rows)]
     *_, beside = train_epochs(recipe(), beats, members, CPU)
     for member, ours in zip(members, beside, strict=True):
         *_, (alone,) = train_epochs(recipe(), beats, [member], CPU)

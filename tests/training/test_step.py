@@ -1,7 +1,6 @@
 """What a step asks of the device, counted by the profiler on whatever device there is."""
 
 from collections import Counter
-from functools import partial
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig, choose_compute, synchronize
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
-from hbcomp.training.state import Member, Recipe
-from hbcomp.training.step import N_EAGER_STEPS, drawing_from, make_lanes, take_step, train_epochs
+from hbcomp.training.state import Recipe, Replica
+from hbcomp.training.step import N_EAGER_STEPS, drawing_from, make_steps, train_epochs
 
 # Whatever makes the host wait for a device.
 WAITS = {"aten::item", "aten::nonzero", "cudaStreamSynchronize", "cudaDeviceSynchronize"}
@@ -78,27 +77,28 @@ def compute():
 @pytest.fixture
 def beats(compute):
     dataset = make_beats(n=64, t=16, k=3)
-    return put_beats(dataset.signals, dataset.known_labels, compute.device)
+    return put_on_device(dataset.signals, dataset.known_labels, compute.device)
 
 
-def lanes_of(net, beats, compute):
+def steps_of(net, beats, compute):
     recipe = Recipe(
         NETS[net],
         TrainConfig(n_epochs=2, batch_size=8, ema_decay=0.9),
         AugmentConfig(scale=0.1, noise=0.01, shift=2),
     )
-    members = [Member(torch.arange(64, device=beats.device), (0, 0))]
-    return make_lanes(recipe, beats, members, compute)
+    members = [Replica(torch.arange(64, device=beats.device), (0, 0))]
+    (steps,) = make_steps(recipe, beats, members, compute)
+    return steps
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_no_step_makes_the_host_wait_and_all_steps_are_alike(net, beats, compute):
-    lanes = lanes_of(net, beats, compute)
-    lanes[0].steps.begin(lanes[0].state, 1)
-    for step in range(N_EAGER_STEPS + 1):
-        take_step(lanes, step)
+    steps = steps_of(net, beats, compute)
+    steps.begin(1)
+    for _ in range(N_EAGER_STEPS + 1):
+        steps()
     synchronize(beats.device)
-    one, two = [profiled(partial(take_step, lanes, step)) for step in (4, 5)]
+    one, two = [profiled(steps) for _ in range(2)]
     assert waits(one) == []
     assert launched(one) == launched(two)
     if compute.engine == "graph":
@@ -109,18 +109,18 @@ def test_no_step_makes_the_host_wait_and_all_steps_are_alike(net, beats, compute
 
 
 def test_a_step_launches_few_operations(beats, compute):
-    lanes = lanes_of("resnet", beats, compute)
-    lanes[0].steps.begin(lanes[0].state, 1)
-    for step in range(N_EAGER_STEPS + 1):
-        take_step(lanes, step)
-    counts = launched(profiled(lambda: take_step(lanes, 4)))
+    steps = steps_of("resnet", beats, compute)
+    steps.begin(1)
+    for _ in range(N_EAGER_STEPS + 1):
+        steps()
+    counts = launched(profiled(steps))
     # 889 on a CPU when this was written, views and nested calls included; one graph on CUDA.
     assert counts.total() < 950
 
 
 def test_an_epoch_waits_for_the_device_once_for_each_net(beats, compute):
     recipe = Recipe(NETS["resnet"], TrainConfig(n_epochs=3, batch_size=8), AugmentConfig())
-    members = [Member(torch.arange(64, device=beats.device), (0, fold)) for fold in (0, 1)]
+    members = [Replica(torch.arange(64, device=beats.device), (0, fold)) for fold in (0, 1)]
     epochs = train_epochs(recipe, beats, members, compute)
     next(epochs)
     # On CUDA once more, for what all of them still have to do.
@@ -145,7 +145,7 @@ def test_captured_steps_train_like_eager_ones(net, beats):
     recipe = Recipe(
         NETS[net], TrainConfig(n_epochs=2, batch_size=8), AugmentConfig(noise=0.01, shift=1)
     )
-    members = [Member(torch.arange(64, device=beats.device), (0, fold)) for fold in (0, 1)]
+    members = [Replica(torch.arange(64, device=beats.device), (0, fold)) for fold in (0, 1)]
     losses = []
     for engine in ("eager", "graph"):
         config = ComputeConfig(precision="fp32", engine=engine)

@@ -13,7 +13,7 @@ from hbcomp.tuning import confirm as confirming
 from hbcomp.tuning.confirm import BASE, MEASURE, PICK, best_trials, confirm, to_json
 from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.storage import open_storage, open_study
-from hbcomp.tuning.trial import Ground, pack
+from hbcomp.tuning.trial import StudyContext, pack
 
 LR = FloatDistribution(1e-3, 1e-1)
 BASE_LR = Config().train.lr
@@ -22,10 +22,10 @@ SLOTS = [Slot(0, Compute("cpu", "fp32", 1, "tests"))]
 
 
 @pytest.fixture
-def ground(tmp_path):
+def context(tmp_path):
     path = tmp_path / "space.toml"
     path.write_text('"train.lr" = { low = 1e-3, high = 1e-1 }')
-    return Ground(Config(), "", read_space(path), "half", seed=7)
+    return StudyContext(Config(), "", read_space(path), "half", seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def storage(tmp_path_factory):
 
 
 @pytest.fixture
-def study_of(storage, ground):
+def study_of(storage, context):
     """Return a study of complete trials with these learning rates and values."""
 
     def make(*pairs):
-        study = open_study(storage, "s", ground.space, {}, 0, is_fresh=True)
+        study = open_study(storage, "s", context.space, {}, 0, is_fresh=True)
         for lr, value in pairs:
             params, distributions = {"train.lr": lr}, {"train.lr": LR}
             study.add_trial(
@@ -82,13 +82,13 @@ def test_the_best_trials_are_different_complete_ones_without_the_base(study_of):
     assert best_trials(study, 0, base) == []
 
 
-def test_without_a_trial_beside_the_base_there_is_nothing_to_confirm(study_of, ground, trained):
+def test_without_a_trial_beside_the_base_there_is_nothing_to_confirm(study_of, context, trained):
     names = trained({})
-    assert confirm(study_of((BASE_LR, 1.0)), ground, N_FOLDS, SLOTS, 3) is None
+    assert confirm(study_of((BASE_LR, 1.0)), context, N_FOLDS, SLOTS, 3) is None
     assert names == []
 
 
-def test_the_pick_is_made_on_one_fresh_seed_and_measured_on_another(study_of, ground, trained):
+def test_the_pick_is_made_on_one_fresh_seed_and_measured_on_another(study_of, context, trained):
     pick, measure = 7 + PICK, 7 + MEASURE
     study = study_of((BASE_LR, 40.0), (0.02, 10.0), (0.03, 20.0), (0.04, 30.0))
     n_wrong = {
@@ -100,7 +100,7 @@ def test_the_pick_is_made_on_one_fresh_seed_and_measured_on_another(study_of, gr
         ("trial 2", measure): 4,
     }
     names = trained(n_wrong)
-    found = confirm(study, ground, N_FOLDS, SLOTS, 2)
+    found = confirm(study, context, N_FOLDS, SLOTS, 2)
     assert sorted(names) == sorted(
         (name, seed, fold) for name, seed in n_wrong for fold in range(N_FOLDS)
     )
@@ -133,11 +133,11 @@ def standard_error(n_ours, n_theirs):
     return found
 
 
-def test_a_base_that_was_no_trial_has_no_search_score(study_of, ground, trained):
+def test_a_base_that_was_no_trial_has_no_search_score(study_of, context, trained):
     trained({(BASE, 7 + PICK): 1, (BASE, 7 + MEASURE): 1} | dict.fromkeys(
         [("trial 0", 7 + PICK), ("trial 0", 7 + MEASURE)], 2
     ))  # fmt: skip
-    found = to_json(confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SLOTS, 1))
+    found = to_json(confirm(study_of((0.02, 10.0)), context, N_FOLDS, SLOTS, 1))
     assert found["base"] == {"search": None, "fresh": 400.0}
     assert found["winner"]["difference"] == 400.0, "a winner that loses is told as it is"
 
@@ -147,7 +147,7 @@ class AnyCost(dict):
         return 1
 
 
-def test_stored_folds_are_not_trained_again(study_of, ground, trained, monkeypatch):
+def test_stored_folds_are_not_trained_again(study_of, context, trained, monkeypatch):
     study = study_of((0.02, 10.0), (0.03, 20.0))
     names = trained(AnyCost())
     real, n_before = confirming.work, 3
@@ -159,25 +159,25 @@ def test_stored_folds_are_not_trained_again(study_of, ground, trained, monkeypat
 
     monkeypatch.setattr(confirming, "work", dying)
     with pytest.raises(KeyboardInterrupt):
-        confirm(study, ground, N_FOLDS, SLOTS, 2)
+        confirm(study, context, N_FOLDS, SLOTS, 2)
     monkeypatch.setattr(confirming, "work", real)
-    found = confirm(study, ground, N_FOLDS, SLOTS, 2)
+    found = confirm(study, context, N_FOLDS, SLOTS, 2)
     # Three configurations on the first seed and two on the second, each fold once.
     assert len(names) == len(set(names)) == (3 + 2) * N_FOLDS
-    assert to_json(confirm(study, ground, N_FOLDS, SLOTS, 2)) == to_json(found)
+    assert to_json(confirm(study, context, N_FOLDS, SLOTS, 2)) == to_json(found)
     assert len(names) == (3 + 2) * N_FOLDS
 
 
-def test_one_more_candidate_trains_only_its_own_folds(study_of, ground, trained):
+def test_one_more_candidate_trains_only_its_own_folds(study_of, context, trained):
     study = study_of((0.02, 10.0), (0.03, 20.0))
     names = trained(AnyCost())
-    confirm(study, ground, N_FOLDS, SLOTS, 1)
+    confirm(study, context, N_FOLDS, SLOTS, 1)
     n_before = len(names)
-    confirm(study, ground, N_FOLDS, SLOTS, 2)
+    confirm(study, context, N_FOLDS, SLOTS, 2)
     assert {name for name, _, _ in names[n_before:]} == {"trial 1"}
 
 
-def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, ground, trained, monkeypatch):
+def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, context, trained, monkeypatch):
     names, n_deaths = trained(AnyCost()), iter([True, True])
     real = confirming.worker_pool
 
@@ -201,15 +201,15 @@ def test_a_fold_whose_worker_was_killed_is_trained_again(study_of, ground, train
         return Mortal()
 
     monkeypatch.setattr(confirming, "worker_pool", mortal)
-    found = confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SLOTS, 1)
+    found = confirm(study_of((0.02, 10.0)), context, N_FOLDS, SLOTS, 1)
     assert found.n_rows == N_FOLDS * ROWS_OF_FOLD
     assert len(names) == 4 * N_FOLDS + 2
     assert len(set(names)) == 4 * N_FOLDS
 
 
-def test_each_fold_that_ends_is_told_with_what_is_left(study_of, ground, trained, capsys):
+def test_each_fold_that_ends_is_told_with_what_is_left(study_of, context, trained, capsys):
     trained(AnyCost())
-    confirm(study_of((0.02, 10.0)), ground, N_FOLDS, SLOTS, 1)
+    confirm(study_of((0.02, 10.0)), context, N_FOLDS, SLOTS, 1)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "base on fresh seed 1007 fold 0: 400.0 per 20k, 3 folds left"
     assert lines[-1] == "trial 0 on fresh seed 1008 fold 1: 400.0 per 20k, 0 folds left"

@@ -1,24 +1,23 @@
-from types import SimpleNamespace
-
 import numpy as np
 import optuna
 import pytest
 import torch
 
+from hbcomp.crossval import fold
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.metrics import row_costs
-from hbcomp.scoring.pruning import Race
+from hbcomp.scoring.pruning import PruningRule
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import put_beats
-from hbcomp.training.state import Member
-from hbcomp.training.step import DivergedError, train_epochs
+from hbcomp.training.loader import put_on_device
+from hbcomp.training.state import Replica
+from hbcomp.training.step import DivergedError, Epoch, train_epochs
 from hbcomp.tuning import trial as trials
 from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.trial import (
@@ -26,15 +25,14 @@ from hbcomp.tuning.trial import (
     STOPPED,
     UNSCORED,
     WORKER,
-    Ground,
-    Resident,
+    StudyContext,
     costs_key,
     fold_costs,
     incumbent,
     pack,
-    resident,
     run_trial,
     stored_costs,
+    study_data,
     unpack,
 )
 
@@ -57,16 +55,16 @@ def config_of(**train):
 @pytest.fixture(scope="module")
 def here():
     train = make_beats(n=N_ROWS, t=16, k=3)
-    return Resident(train, put_beats(train.signals, train.known_labels, "cpu"))
+    return train, put_on_device(train.signals, train.known_labels, "cpu")
 
 
 @pytest.fixture
-def ground_of(tmp_path, here):
+def context_of(tmp_path, here):
     def make(**changes):
         path = tmp_path / "space.toml"
         path.write_text('"train.lr" = { low = 1e-3, high = 1e-1, log = true }')
         given = {"base": config_of(), "space": read_space(path), "rule": "half", "seed": 0}
-        return Ground(fingerprint=here.train.fingerprint, **given | changes)
+        return StudyContext(fingerprint=here[0].fingerprint, **given | changes)
 
     return make
 
@@ -79,20 +77,20 @@ def study():
 
 @pytest.fixture
 def costs_of(monkeypatch):
-    """Let each trial cost what `plan(fold, look)` says instead of training it."""
+    """Let each trial cost what `plan(fold, check)` says instead of training it."""
 
     def replace(plan):
-        def fake(config, beats, folds, fold, rule, compute, n_looks=1):
-            for look in range(1, n_looks + 1):
-                yield np.full(len(folds.valid_idx(fold)), plan(fold, look))
+        def fake(config, beats, folds, fold, rule, compute, n_checks=1):
+            for check in range(1, n_checks + 1):
+                yield np.full(len(folds.valid_idx(fold)), plan(fold, check))
 
         monkeypatch.setattr(trials, "fold_costs", fake)
 
     return replace
 
 
-def run(study, ground, here, worker="w"):
-    study.optimize(lambda trial: run_trial(trial, ground, here, CPU, worker), n_trials=1)
+def run(study, context, here, worker="w"):
+    study.optimize(lambda trial: run_trial(trial, context, here, CPU, worker), n_trials=1)
     return study.trials[-1]
 
 
@@ -122,47 +120,53 @@ def test_every_rule_of_a_study_costs_small_whole_numbers(rule):
     assert np.array_equal(unpack(pack(costs)), costs)
 
 
+class NumberedNet(torch.nn.Module):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
-@pytest.mark.parametrize("n_looks", [1, 2, 3, 6])
+@pytest.mark.parametrize("n_checks", [1, 2, 3, 6])
 def test_a_fold_is_looked_at_so_many_times_at_even_shares_whatever_its_epochs(
-    monkeypatch, here, n_epochs, n_looks
+    monkeypatch, here, n_epochs, n_checks
 ):
     looked_at = []
 
     def epochs(recipe, *_):
         for epoch in range(1, recipe.train.n_epochs + 1):
-            yield [SimpleNamespace(epoch=epoch, net=epoch)]
+            yield [Epoch(epoch, 0.0, 0.0, 0.0, 0.0, NumberedNet(epoch))]
 
     def probs(net, signals, _):
-        looked_at.append(net)
-        return np.zeros((len(signals), 3))
+        looked_at.append(net.number)
+        return np.zeros((len(signals), 3), dtype=np.float32)
 
-    monkeypatch.setattr(trials, "train_epochs", epochs)
-    monkeypatch.setattr(trials, "predict_probs", probs)
-    folds = make_folds(config_of().folds, here.train, 0)
+    monkeypatch.setattr(fold, "train_epochs", epochs)
+    monkeypatch.setattr(fold, "predict_probs", probs)
+    folds = make_folds(config_of().folds, here[0], 0)
     seen = []
     config = config_of(n_epochs=n_epochs)
-    for costs in fold_costs(config, here.beats, folds, 1, RULES["half"], CPU, n_looks):
+    for costs in fold_costs(config, here[1], folds, 1, RULES["half"], CPU, n_checks):
         assert np.array_equal(costs, np.ones(N_ROWS // N_FOLDS))
         seen.append(looked_at[-1])
-    assert seen == [-(-n_epochs * look // n_looks) for look in range(1, n_looks + 1)]
+    assert seen == [-(-n_epochs * check // n_checks) for check in range(1, n_checks + 1)]
     assert len(looked_at) == len(set(seen)), "no epoch is predicted twice"
 
 
 def test_the_last_costs_of_a_fold_are_those_of_the_finished_net(here):
     config = config_of(n_epochs=3, lr=0.02)
-    folds = make_folds(config.folds, here.train, 0)
-    *_, costs = fold_costs(config, here.beats, folds, 1, RULES["half"], CPU, 2)
+    folds = make_folds(config.folds, here[0], 0)
+    *_, costs = fold_costs(config, here[1], folds, 1, RULES["half"], CPU, 2)
     train_idx, valid_idx = folds.train_idx(1), folds.valid_idx(1)
-    member = Member(torch.tensor(train_idx), (folds.seed, 1))
-    *_, (last,) = train_epochs(config.recipe, here.beats, [member], CPU)
-    probs = predict_probs(last.net, here.beats.signals[torch.tensor(valid_idx)], CPU)
-    labels = here.train.known_labels[valid_idx]
+    member = Replica(torch.tensor(train_idx), (folds.seed, 1))
+    *_, (last,) = train_epochs(config.recipe, here[1], [member], CPU)
+    probs = predict_probs(last.net, here[1].signals[torch.tensor(valid_idx)], CPU)
+    labels = here[0].known_labels[valid_idx]
     assert np.array_equal(costs, np.abs((probs > 0.5) - np.eye(3)[labels]).sum(axis=1))
 
 
-def test_a_trials_value_is_the_sum_per_20k_of_the_costs_it_stored(study, ground_of, here):
-    trial = run(study, ground_of(base=config_of(n_epochs=2)), here, "someone")
+def test_a_trials_value_is_the_sum_per_20k_of_the_costs_it_stored(study, context_of, here):
+    trial = run(study, context_of(base=config_of(n_epochs=2)), here, "someone")
     costs = np.concatenate([stored_costs(trial, fold) for fold in range(N_FOLDS)])
     assert len(costs) == N_ROWS
     assert trial.value == pytest.approx(costs.sum() / N_ROWS * 20_000)
@@ -171,40 +175,40 @@ def test_a_trials_value_is_the_sum_per_20k_of_the_costs_it_stored(study, ground_
     assert trial.user_attrs[WORKER] == "someone"
 
 
-def test_the_same_parameters_cost_the_same_in_another_trial(study, ground_of, here):
-    ground = ground_of()
+def test_the_same_parameters_cost_the_same_in_another_trial(study, context_of, here):
+    context = context_of()
     for _ in range(2):
         study.enqueue_trial({"train.lr": 0.05})
-        run(study, ground, here)
+        run(study, context, here)
     first, second = study.trials
     assert {**first.user_attrs} == {**second.user_attrs}
     assert first.value == second.value
 
 
-def test_epochs_are_stored_beside_the_whole_folds(study, ground_of, here, costs_of):
-    costs_of(lambda fold, look: float(look))
-    trial = run(study, ground_of(n_epoch_looks=1), here)
+def test_epochs_are_stored_beside_the_whole_folds(study, context_of, here, costs_of):
+    costs_of(lambda fold, check: float(check))
+    trial = run(study, context_of(n_epoch_checks=1), here)
     keys = {key for key in trial.user_attrs if key.startswith("costs")}
     assert keys == {"costs 0", "costs 0 at 1/2", "costs 1", "costs 1 at 1/2"} | {
         *["costs 2", "costs 2 at 1/2"]
     }
-    assert keys == {costs_key(fold, look, 2) for fold in range(N_FOLDS) for look in (1, 2)}
+    assert keys == {costs_key(fold, check, 2) for fold in range(N_FOLDS) for check in (1, 2)}
     assert set(stored_costs(trial, 0, 1, 2)) == {1.0}
     assert set(stored_costs(trial, 0)) == {2.0}
     assert trial.value == 40_000, "the epochs do not count, the finished nets do"
 
 
-def test_a_lost_trial_is_stopped_with_its_verdict(study, ground_of, here, costs_of):
-    ground = ground_of()
-    costs_of(lambda fold, look: 0.0)
-    run(study, ground, here)
-    costs_of(lambda fold, look: 2.0)
-    trial = run(study, ground, here)
+def test_a_lost_trial_is_stopped_with_its_verdict(study, context_of, here, costs_of):
+    context = context_of()
+    costs_of(lambda fold, check: 0.0)
+    run(study, context, here)
+    costs_of(lambda fold, check: 2.0)
+    trial = run(study, context, here)
     assert trial.state.name == "PRUNED"
     stopped = trial.user_attrs[STOPPED]
     n_rows = stopped["n_rows"]
-    race = Race(N_ROWS, N_FOLDS, 0, ground.alpha)
-    verdict = race.compare(np.full(n_rows, 2.0), np.zeros(n_rows), 1)
+    rule = PruningRule(N_ROWS, N_FOLDS, 0, context.alpha)
+    verdict = rule.compare(np.full(n_rows, 2.0), np.zeros(n_rows), 1)
     assert stopped == {
         "per_20k": 40_000.0,
         "standard_error": verdict.standard_error,
@@ -215,53 +219,53 @@ def test_a_lost_trial_is_stopped_with_its_verdict(study, ground_of, here, costs_
     assert n_rows < N_ROWS
     assert stopped["per_20k"] > stopped["boundary"]
     # It is not compared after the last fold: then it is complete, however bad.
-    costs_of(lambda fold, look: 2.0 * (fold == N_FOLDS - 1))
-    assert run(study, ground, here).state.name == "COMPLETE"
+    costs_of(lambda fold, check: 2.0 * (fold == N_FOLDS - 1))
+    assert run(study, context, here).state.name == "COMPLETE"
 
 
-def test_a_trial_of_some_folds_trains_only_the_first_ones(study, ground_of, here, costs_of):
-    costs_of(lambda fold, look: float(fold))
-    trial = run(study, ground_of(n_folds=2), here)
+def test_a_trial_of_some_folds_trains_only_the_first_ones(study, context_of, here, costs_of):
+    costs_of(lambda fold, check: float(fold))
+    trial = run(study, context_of(n_folds=2), here)
     assert {key for key in trial.user_attrs if key.startswith("costs")} == {"costs 0", "costs 1"}
     assert trial.value == 10_000, "the mean of the rows of two folds"
 
 
-def test_a_trial_of_one_fold_without_looks_has_no_race_and_is_never_stopped(
-    study, ground_of, here, costs_of
+def test_a_trial_of_one_fold_without_interim_checks_is_never_pruned(
+    study, context_of, here, costs_of
 ):
     for cost in (0.0, 2.0):
-        costs_of(lambda fold, look, cost=cost: cost)
-        assert run(study, ground_of(n_folds=1), here).value == cost * 20_000
+        costs_of(lambda fold, check, cost=cost: cost)
+        assert run(study, context_of(n_folds=1), here).value == cost * 20_000
 
 
 def test_a_look_within_a_fold_compares_with_the_same_epoch_of_the_best(
-    study, ground_of, here, costs_of
+    study, context_of, here, costs_of
 ):
     # Bad early and good at the end: so was the best one, and nothing is lost.
-    ground = ground_of(n_epoch_looks=1)
+    context = context_of(n_epoch_checks=1)
     for _ in range(2):
-        costs_of(lambda fold, look: 2.0 if look == 1 else 0.0)
-        assert run(study, ground, here).value == 0
+        costs_of(lambda fold, check: 2.0 if check == 1 else 0.0)
+        assert run(study, context, here).value == 0
     compared = []
 
-    class Spy(Race):
+    class Spy(PruningRule):
         def compare(self, costs, incumbent_costs, n_candidates, n_unfinished=0):
             compared.append((costs.sum(), incumbent_costs.sum(), n_candidates, n_unfinished))
             return super().compare(costs, incumbent_costs, n_candidates, n_unfinished)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "Race", Spy)
-        run(study, ground, here)
+        patch.setattr(trials, "PruningRule", Spy)
+        run(study, context, here)
     n = N_ROWS // N_FOLDS
     assert compared == [(2.0 * n, 2.0 * n, 2, n), (0, 0, 2, 0)] * 2 + [(2.0 * n, 2.0 * n, 2, n)]
 
 
-def test_the_rival_is_the_same_for_a_whole_trial(study, ground_of, here, costs_of):
-    ground = ground_of()
-    costs_of(lambda fold, look: 1.0)
-    run(study, ground, here)
+def test_the_rival_is_the_same_for_a_whole_trial(study, context_of, here, costs_of):
+    context = context_of()
+    costs_of(lambda fold, check: 1.0)
+    run(study, context, here)
 
-    def plan(fold, look):
+    def plan(fold, check):
         if fold == 1:  # meanwhile another worker finishes a perfect trial
             others = {costs_key(each): pack(np.zeros(N_ROWS // N_FOLDS)) for each in range(3)}
             study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs=others))
@@ -269,23 +273,23 @@ def test_the_rival_is_the_same_for_a_whole_trial(study, ground_of, here, costs_o
 
     compared = []
 
-    class Spy(Race):
+    class Spy(PruningRule):
         def compare(self, costs, incumbent_costs, n_candidates, n_unfinished=0):
             compared.append((set(incumbent_costs.tolist()), n_candidates))
             return super().compare(costs, incumbent_costs, n_candidates, n_unfinished)
 
     costs_of(plan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "Race", Spy)
-        study.optimize(lambda trial: run_trial(trial, ground, here, CPU, "w"), n_trials=1)
+        patch.setattr(trials, "PruningRule", Spy)
+        study.optimize(lambda trial: run_trial(trial, context, here, CPU, "w"), n_trials=1)
     assert compared == [({1.0}, 1)] * 2
 
 
-def test_the_luck_of_a_rival_counts_stopped_trials_too(study, ground_of, here, costs_of):
-    ground = ground_of()
+def test_the_selection_bias_of_a_rival_counts_stopped_trials_too(study, context_of, here, costs_of):
+    context = context_of()
     for cost in (0.0, 2.0):
-        costs_of(lambda fold, look, cost=cost: cost)
-        run(study, ground, here)
+        costs_of(lambda fold, check, cost=cost: cost)
+        run(study, context, here)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
     rival = trials._rival(study)
     assert (rival.trial.number, rival.n_candidates) == (0, 2)
@@ -303,10 +307,10 @@ def test_the_incumbent_is_the_earlier_one_of_equals_and_never_a_stopped_one():
     assert incumbent(study.trials[:1]) is None
 
 
-def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, ground_of, here):
-    spoilt = Resident(here.train, put_beats(here.train.signals, here.train.known_labels, "cpu"))
-    spoilt.beats.signals.fill_(float("inf"))
-    trial = run(study, ground_of(), spoilt)
+def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, context_of, here):
+    spoilt = put_on_device(here[0].signals, here[0].known_labels, "cpu")
+    spoilt.signals.fill_(float("inf"))
+    trial = run(study, context_of(), (here[0], spoilt))
     assert trial.state.name == "PRUNED"
     assert trial.user_attrs[UNSCORED].startswith("epoch 1: the loss must be finite, but is nan;")
     assert trial.intermediate_values == {}
@@ -314,19 +318,19 @@ def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, ground_o
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
 def test_a_configuration_that_does_not_fit_in_memory_is_pruned_and_the_search_goes_on(
-    study, ground_of, here, monkeypatch, error
+    study, context_of, here, monkeypatch, error
 ):
     def fake(*_):
         raise error
         yield
 
     monkeypatch.setattr(trials, "fold_costs", fake)
-    trial = run(study, ground_of(), here)
+    trial = run(study, context_of(), here)
     assert (trial.state.name, trial.user_attrs[UNSCORED]) == ("PRUNED", "out of memory")
 
 
 def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
-    study, ground_of, here, monkeypatch
+    study, context_of, here, monkeypatch
 ):
     def fake(config, beats, folds, fold, *_):
         if fold == 1:
@@ -334,7 +338,7 @@ def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
         yield np.zeros(len(folds.valid_idx(fold)))
 
     monkeypatch.setattr(trials, "fold_costs", fake)
-    trial = run(study, ground_of(), here)
+    trial = run(study, context_of(), here)
     assert trial.state.name == "PRUNED"
     assert trial.intermediate_values == {0: 0.0}
     assert trial.user_attrs[UNSCORED] == "epoch 7: the loss must be finite, but is inf"
@@ -345,10 +349,10 @@ def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tm
     write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3))
     data = DataConfig(train=path)
     fingerprint = load_data(data).train.fingerprint
-    assert resident(data, fingerprint, "cpu") is resident(data, fingerprint, "cpu")
-    resident.cache_clear()
+    assert study_data(data, fingerprint, "cpu") is study_data(data, fingerprint, "cpu")
+    study_data.cache_clear()
     write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3, seed=1))
     with pytest.raises(InputError) as error:
-        resident(data, fingerprint, "cpu")
+        study_data(data, fingerprint, "cpu")
     assert str(error.value) == f"{path}: the file changed while the study was running"
-    resident.cache_clear()
+    study_data.cache_clear()

@@ -28,10 +28,10 @@ from hbcomp.system.errors import InputError
 from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.tuning import search as searching
-from hbcomp.tuning.search import Place, TrialJob, retry, search
+from hbcomp.tuning.search import StudyStorage, TrialJob, retry, search
 from hbcomp.tuning.search_space import Space, read_space
 from hbcomp.tuning.storage import WARM_START, open_storage, open_study
-from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, Ground, stored_costs
+from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, StudyContext, stored_costs
 from hbcomp.tuning.tune_experiment import _free_folder
 
 TINY = [
@@ -207,7 +207,7 @@ def test_progress_is_told_in_plain_lines_without_a_terminal(finished):
 
 def test_a_second_call_trains_nothing_and_says_the_same(copied, finished):
     # It would kill itself where training begins.
-    strike = Strike("tuning.trial", "train_epochs")
+    strike = Strike("crossval.fold", "train_epochs")
     done = call(copied, "--trials", str(N_TRIALS), "--best", "2", strike=strike)
     again, before = last_json(done), json.loads((finished / "stdout").read_text())
     assert {**again, "seconds": 0} == {**before, "seconds": 0}
@@ -253,7 +253,7 @@ def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_a
     strike = Strike("tuning.trial", "score_of", is_in_worker=True)
     done = search_only(tmp_path, 4, "--jobs", "2", strike=strike)
     assert last_json(done)["n_trials"] == 4
-    assert "a worker died (SIGKILL(-9)); its trial is queued again" in done.stderr
+    assert "a worker exited (SIGKILL(-9)); its trial is queued again" in done.stderr
     trials = trials_of(tmp_path)
     assert len(outcomes(trials)) == 4
     assert [trial.number for trial in trials] == list(range(5)), done.stderr
@@ -481,8 +481,8 @@ def search_with(study, monkeypatch):
                     yield Done(job, exit="SIGKILL(-9)" if has_died else None)
 
         monkeypatch.setattr(searching, "worker_pool", lambda *_: nullcontext(Workers()))
-        ground = Ground(Config(), "", Space({}, ""), "half", 0)
-        search(study, ground, Place(None, RunFolder(Path()), "s", 2), [], n_trials, timeout)
+        context = StudyContext(Config(), "", Space({}, ""), "half", 0)
+        search(study, context, StudyStorage(None, RunFolder(Path()), "s", 2), [], n_trials, timeout)
 
     return search_with
 
@@ -492,7 +492,7 @@ def test_what_died_last_is_run_again_by_the_same_call(study, search_with, capsys
     search_with(1, lambda _: next(n_deaths, False))
     assert states_of(study) == ["FAIL", "FAIL", "COMPLETE"]
     assert len({trial.params["train.lr"] for trial in study.trials}) == 1
-    told = "a worker died (SIGKILL(-9)); its trial is queued again"
+    told = "a worker exited (SIGKILL(-9)); its trial is queued again"
     assert capsys.readouterr().err.count(told) == 2
 
 
@@ -506,9 +506,11 @@ def test_a_worker_says_in_one_line_why_its_study_cannot_be_written(monkeypatch, 
                 raise StorageInternalError("invalid data?") from error
             raise error
 
-    ground = Ground(Config(), load_data(Config().data).train.fingerprint, Space({}, ""), "half", 0)
+    context = StudyContext(
+        Config(), load_data(Config().data).train.fingerprint, Space({}, ""), "half", 0
+    )
     monkeypatch.setattr(searching, "_joined", lambda *_: Full())
-    job = TrialJob(ground, Place(None, RunFolder(Path()), "s", 2), "w")
+    job = TrialJob(context, StudyStorage(None, RunFolder(Path()), "s", 2), "w")
     with pytest.raises(InputError) as error:
         searching.work(job, Slot(0, Compute("cpu", "fp32", 1, "tests")))
     assert str(pickle.loads(pickle.dumps(error.value))) == (
@@ -558,7 +560,7 @@ def test_all_that_runs_in_a_study_of_this_machine_is_queued_again(study):
         (
             {STOPPED: {"n_rows": 2000, "per_20k": 312.4, "incumbent": 7, "boundary": 99.6}},
             "PRUNED",
-            "trial 0: stopped after 2,000 rows, +312 against trial 7 with 100 allowed, 0 s",
+            "trial 0: pruned after 2,000 rows: 312 per 20k worse than trial 7 (limit 100), 0 s",
         ),
     ],
 )

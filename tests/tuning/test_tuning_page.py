@@ -122,7 +122,7 @@ def test_the_page_holds_every_picture_and_table(tmp_path):
         assert f'id="tune-{name}"' in text
     found = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert found == {f"tune-{name}.png" for name in names}
-    titles = ("Best 4 of 4", "fresh seed 1000", "Thresholds", "The space", "Stopped", "Where it")
+    titles = ("Best 4 of 4", "fresh seed 1000", "Thresholds", "The space", "Pruned", "Where it")
     assert [title for title in titles if title not in text] == []
 
 
@@ -197,7 +197,7 @@ def test_two_hundred_trials_of_fifteen_parameters_fill_three_pictures_of_slices(
         written(a_summary(trials, space=space, importances={}, confirmed=None), tmp_path)
     )
     assert text.count('id="tune-slices-') == 3
-    assert f"Stopped trials: {page.N_STOPPED} of 200" in text
+    assert f"Pruned trials: {page.N_PRUNED} of 200" in text
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_without_a_winner_there_is_no_verdict(tmp_path):
 
 
 def test_stopped_trials_are_listed_with_the_closest_decision_first():
-    table = page._stopped_tables(a_summary())[0]
+    table = page._pruned_tables(a_summary())[0]
     assert table.rows == [
         [3, 3, "2,400", "+190.0 ± 60.0", "+180.0", 4, "beyond the boundary"],
         [2, 1, "800", "+250.0 ± 60.0", "+180.0", 4, "beyond the boundary"],

@@ -12,7 +12,7 @@ from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training import device
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
-from hbcomp.training.loader import put_beats
+from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
 from hbcomp.training.state import Recipe
 
@@ -24,7 +24,7 @@ RECIPE = Recipe(TINY, TrainConfig(n_epochs=3, batch_size=16), AugmentConfig())
 @pytest.fixture
 def beats():
     dataset = make_beats(n=48, t=32, k=3)
-    return put_beats(dataset.signals, dataset.known_labels, "cpu")
+    return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
 def test_the_frame_holds_the_same_beats(beats):
