@@ -45,7 +45,7 @@ def main() -> None:
     )
     app.callback()(_options)
     for each in commands():
-        app.command(rich_help_panel=each.panel)(cli.guarded(each))
+        app.command(rich_help_panel=each.panel)(cli.guarded(each.function, each.then))
     cli.start(app)
 
 

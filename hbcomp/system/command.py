@@ -171,18 +171,17 @@ JSON_OPTION = inspect.Parameter(
 )
 
 
-def guarded(called: Command) -> Callable[..., None]:
+def guarded(function: Callable[..., Numbers], then: str | None = None) -> Callable[..., None]:
     """Return what the program runs: numbers become the last lines, an InputError one line."""
-    function = called.function
 
     @functools.wraps(function)
-    def guard(*, has_json: bool, **arguments: Any) -> None:
+    def guard(*args: Any, has_json: bool = False, **arguments: Any) -> None:
         try:
-            _check_texts(arguments.values())
+            _check_texts([*args, *arguments.values()])
             with terminable():
-                numbers = function(**arguments)
+                numbers = function(*args, **arguments)
             _print_written(numbers)
-            _print_next(called.then, {**arguments, **numbers})
+            _print_next(then, {**arguments, **numbers})
             _print_json(numbers, always=has_json)
         except InputError as error:
             if isinstance(error, CheckError):
@@ -428,5 +427,5 @@ def run(function: Callable[..., Numbers]) -> None:
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS
     )
-    app.command()(guarded(COMMANDS[function.__name__]))
+    app.command()(guarded(function, COMMANDS[function.__name__].then))
     start(app)
