@@ -171,7 +171,7 @@ def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one
         Strike("experiment.folder", "sync", n=2),  # while the first fold's files are written
         Strike("experiment.folder", "save_fold", n=2, is_after=True),  # between two folds
         Strike("crossval.loop", "assemble"),  # after the last fold
-        Strike("crossval.cross_validate", "write_submission"),  # before the submission
+        Strike("experiment.finish", "write_submission"),  # before the submission
     ]
     n_done = []
     for moment in moments:
