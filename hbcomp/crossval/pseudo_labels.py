@@ -24,7 +24,7 @@ def load_pseudo_labels(
 
     For each (seed, fold) a source is the mean of its nets that held out that fold of that very
     split, whatever their seeds: `hbcomp.training.pseudo` says why no others will do. A source
-    on other beats or without a net for every fold is an InputError that names what is missing.
+    on other data or without a net for every fold is an InputError that names what is missing.
     """
     if not config.runs:
         return None
@@ -70,7 +70,7 @@ def write_pseudo_rows(
 @dataclass(frozen=True)
 class _Source:
     run: RunFolder
-    identity: Identity  # what its folds were trained with; empty where it has none
+    identity: Identity  # what its folds were trained with; empty where there are none
 
 
 def _identity(run: RunFolder) -> Identity:
@@ -86,10 +86,10 @@ def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -
         return
     differing = [
         kind
-        for kind, beats in (("train", data.train), ("test", data.test))
-        if beats and source.identity.get(f"{kind} data") != beats.fingerprint
+        for kind, dataset in (("train", data.train), ("test", data.test))
+        if dataset and source.identity.get(f"{kind} data") != dataset.fingerprint
     ]
-    yield from (f"{name} was trained with other {kind} beats" for kind in differing)
+    yield from (f"{name} was trained with other {kind} data" for kind in differing)
     if differing:
         return  # of other rows the folds are others, too
     for seed, folds in folds_of_seed.items():

@@ -12,8 +12,8 @@ class AugmentConfig(Section):
     """How strongly each change is applied; 0 switches it off."""
 
     scale: float = Field(default=0.0, ge=0)  # standard deviation of the amplitude factor around 1
-    noise: float = Field(default=0.0, ge=0)  # standard deviation of the noise per sample
-    shift: int = Field(default=0, ge=0)  # largest shift in samples, either way
+    noise: float = Field(default=0.0, ge=0)  # standard deviation of the noise per time step
+    shift: int = Field(default=0, ge=0)  # largest shift in time steps, either way
 
 
 def augment(
@@ -21,8 +21,8 @@ def augment(
 ) -> Float[Tensor, "b t"]:
     """Return the batch changed at random; the zero padding at a row's end stays exactly zero.
 
-    The order is shift, scale, noise. A shift moves a beat within its row and fills the gap with
-    zeros, so it can make or cut padding; scale and noise leave zeros alone.
+    The order is shift, scale, noise. A shift moves a signal within its row and fills the gap with
+    zeros, so it can add or cut padding; scale and noise leave zeros as they are.
     """
     if config.shift:
         signals = _shift(signals, config.shift, generator)
@@ -40,9 +40,9 @@ def _normal(like: Tensor, generator: Generator) -> Tensor:
 
 
 def _shift(signals: Tensor, largest: int, generator: Generator) -> Tensor:
-    n_beats, n_timepoints = signals.shape
+    n_rows, n_timepoints = signals.shape
     steps = torch.randint(
-        -largest, largest + 1, (n_beats, 1), generator=generator, device=signals.device
+        -largest, largest + 1, (n_rows, 1), generator=generator, device=signals.device
     )
     source = torch.arange(n_timepoints, device=signals.device) - steps
     is_inside = (source >= 0) & (source < n_timepoints)

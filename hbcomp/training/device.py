@@ -23,13 +23,13 @@ class ComputeConfig(Section):
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
     # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
-    # Nets in training at the same time in one process. None: measured on a CUDA GPU.
+    # Nets that train at the same time in one process. None: measured on a CUDA GPU.
     n_together: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The choice that was made, and why; everything a worker needs to reproduce it."""
+    """The choice that was made and the reason for it; all that a worker needs to reproduce it."""
 
     device: str
     precision: Precision
@@ -94,7 +94,7 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: in
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that was sent to it; a CPU always has."""
+    """Wait until the device has finished all work that was sent to it; a CPU always has."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize()
 

@@ -56,7 +56,7 @@ class StepDecay(Section):
 
 
 class TrainConfig(Section):
-    """One fixed schedule from the first step to the last; nothing looks at validation rows."""
+    """One fixed schedule from the first step to the last; validation rows have no influence."""
 
     n_epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=256, ge=2)  # batch norm needs two rows

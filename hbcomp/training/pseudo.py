@@ -10,7 +10,7 @@ Those come only from sources' nets that held out the very rows of F in the very 
 in. Such a source net is a function of the same training rows and of all signals; if it was itself
 trained with pseudo-labels, they obey the same rule. So by induction no label of F reaches N. One
 net of another fold, or the usual mean over all folds' test probabilities, would break this:
-its nets saw F's labels, and a test beat that resembles a beat of F would carry them over to N.
+its nets saw F's labels, and a test row that resembles a row of F would carry them over to N.
 
 What remains is what any choice by the out-of-fold score costs: `runs` and `min_prob` that were
 picked among many by that score were picked on it.
@@ -33,7 +33,7 @@ Key = tuple[int, int]  # seed and fold
 class PseudoConfig(Section):
     """Which test rows to train on as well; off without `runs`.
 
-    `runs` are finished experiments on the same beats and folds. A test row is taken where each of
+    `runs` are finished experiments on the same data and folds. A test row is taken where each of
     them gives the same class a probability of at least `min_prob`.
     """
 
@@ -43,7 +43,7 @@ class PseudoConfig(Section):
 
 @dataclass(frozen=True, eq=False)
 class PseudoRows:
-    """The test rows that one net trains on, with their class and the least sure source's belief.
+    """The test rows that one net trains on, with their class and its lowest probability.
 
     `agreement` is the share of all test rows that every source puts into the same class (None of
     one source), and `fingerprint` a hash of the probabilities that all of this comes from.
@@ -77,7 +77,7 @@ class PseudoLabels:
         return xxhash.xxh3_128_hexdigest("".join(parts).encode())
 
     def summary(self) -> str:
-        """Return in a line how many rows the folds' nets are given, and how much sources agree."""
+        """Return in a line how many rows each net is given, and how much the sources agree."""
         counts = [len(rows.labels) for rows in self.of_fold.values()]
         agreements = [
             each.agreement for each in self.of_fold.values() if each.agreement is not None
@@ -108,11 +108,13 @@ def select(probs_of_source: Sequence[Float64[np.ndarray, "m k"]], min_prob: floa
     stacked = np.stack(probs_of_source)  # (sources, m, k)
     least = stacked.min(axis=0)  # at most one class of a row has more than a half everywhere
     test_idx = np.flatnonzero(least.max(axis=1) >= min_prob)
-    calls = stacked.argmax(axis=2)
+    predicted = stacked.argmax(axis=2)
     return PseudoRows(
         test_idx=test_idx,
         labels=least[test_idx].argmax(axis=1),
         probs=least[test_idx].max(axis=1),
-        agreement=float((calls == calls[0]).all(axis=0).mean()) if len(stacked) > 1 else None,
+        agreement=float((predicted == predicted[0]).all(axis=0).mean())
+        if len(stacked) > 1
+        else None,
         fingerprint=xxhash.xxh3_128_hexdigest(stacked.view(np.uint8).data),
     )

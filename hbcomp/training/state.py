@@ -1,4 +1,4 @@
-"""What a training step reads and changes: one net and everything around it, on one device."""
+"""The state of one net in training on one device: all that a training step reads and changes."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class Streams:
 class TrainState:
     """A net in training, on one device, with everything that a step needs.
 
-    All tensors keep their place in memory for the whole training, because a captured step
+    All tensors keep their address in memory for the whole training, because a captured step
     reads and writes fixed addresses. `order`, `lrs` and `ema_shares` hold one epoch of `s` steps,
     and `step` counts within it.
     """

@@ -138,7 +138,7 @@ def test_every_source_that_cannot_serve_is_named_with_its_reason(data):
         "unfinished); other-folds was cross-validated over other folds than those of seed 1; "
         "unfinished has still to train 0-1 (seed-fold); "
         "unfinished has still to train 1-1 (seed-fold); "
-        "other-beats was trained with other train beats"
+        "other-beats was trained with other train data"
     )
 
 
