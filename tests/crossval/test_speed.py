@@ -6,7 +6,7 @@ import pytest
 from commands import run_hbcomp
 
 from hbcomp.crossval import speed
-from hbcomp.crossval.resources import Arrangement
+from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.speed import Probe, duration, measure_speed, speed_table
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.experiment.config import Config
@@ -41,7 +41,7 @@ n_threads = 1
 def quick(monkeypatch):
     """Steps of a tenth of a second, of which two processes of a CPU do two at once."""
     monkeypatch.setattr(speed, "seconds_per_step", lambda *_: 0.1)
-    monkeypatch.setattr(speed, "arrange", lambda *_: Arrangement(CPU, n_jobs=2))
+    monkeypatch.setattr(speed, "choose_resources", lambda *_: Resources(CPU, n_jobs=2))
 
 
 def own_experiment(folder):
