@@ -346,9 +346,9 @@ def _subtitle(imported: Imported, report: Report) -> str:
 def _sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Section]:
     return [
         rule_table(report),
+        *drawn,
         *transfer_tables(report),
         class_table(report),
-        *drawn,
         provenance_table(report, "files", "identity", "config", "data"),
     ]
 

@@ -21,7 +21,7 @@ from hbcomp.experiment.report import (
     scorecard,
 )
 from hbcomp.experiment.report_tables import class_table, probs_pictures, selection_bias
-from hbcomp.reporting.pages import print_table
+from hbcomp.reporting.pages import Section, print_table
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.system.command import console
@@ -48,12 +48,11 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
         origin = f"blend by {blended.method.name} of {', '.join(members.names)}"
         submission = write_answers(folder, predictions, blended.rule, origin, report.id_column)
         write_recipe(folder.recipe_file, recipe)
-        tables = page.tables(blended, report)
+        methods, *others = tables = page.tables(blended, report)
         drawn = probs_pictures(predictions, blended.rules, blended.rule)
         write_pictures(folder, drawn)
-        report_page = write_report(
-            folder, report, page.subtitle(blended), [*tables, class_table(report), *drawn]
-        )
+        sections: list[Section] = [methods, *drawn, *others, class_table(report)]
+        report_page = write_report(folder, report, page.subtitle(blended), sections)
     for table in tables:
         print_table(table, console)
     console.print(_verdict(blended))

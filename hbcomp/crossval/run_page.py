@@ -194,14 +194,14 @@ def profile_table(report: Report) -> pages.Table:
 
 
 def sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Section]:
-    """Return the tables and pictures of the page."""
+    """Return what the page shows: the score under every rule, pictures, then the other tables."""
     return [
         rule_table(report),
+        *drawn,
         *transfer_tables(report),
         _fold_table(report),
         class_table(report),
         *_pseudo_tables(report),
-        *drawn,
         profile_table(report),
         provenance_table(report, "environment", "config", "data"),
     ]
