@@ -67,6 +67,7 @@ def test_help_shows_an_example(tmp_path, name):
 def test_a_stopped_command_says_what_was_typed(monkeypatch, program, words, line):
     monkeypatch.setattr("sys.argv", [program, *words])
     assert str(interrupted(2, "cv")) == f"2 finished folds are kept; continue with: {line}"
+    assert str(interrupted(1, "cv")) == f"1 finished fold is kept; continue with: {line}"
 
 
 def test_the_program_without_a_command_lists_them_by_what_one_does(tmp_path):

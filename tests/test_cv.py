@@ -211,7 +211,7 @@ def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     message = done.stderr.splitlines()[-1]
     n_kept = int(message.removeprefix("interrupted: ").split()[0])
     assert n_kept == len(list((tmp_path / "experiments/quickstart/folds").glob("[!.]*")))
-    assert "finished folds are kept; continue with: hbcomp cv" in message
+    assert " kept; continue with: hbcomp cv" in message
     assert "--set 'net.widths=[4,8]'" in message
     assert "Traceback" not in done.stderr
     assert last_json(call(cwd=tmp_path))["n_folds_trained"] == N_FOLDS - n_kept

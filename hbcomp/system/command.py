@@ -145,7 +145,8 @@ def interrupted(n_kept: int, command: str) -> Interrupted:
         is_whole = program.stem == "__main__"
         typed = ["python", "-m", "hbcomp" if is_whole else f"hbcomp.{command}"]
     line = shlex.join([*typed, *sys.argv[1:]])
-    return Interrupted(f"{n_kept} finished folds are kept; continue with: {line}")
+    kept = "1 finished fold is kept" if n_kept == 1 else f"{n_kept} finished folds are kept"
+    return Interrupted(f"{kept}; continue with: {line}")
 
 
 class Terminated(KeyboardInterrupt):
