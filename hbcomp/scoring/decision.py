@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
+from hbcomp.scoring.calibration import Temperature, VectorScaling
 from hbcomp.system.config import Section
 from hbcomp.system.errors import InputError
 
@@ -86,14 +87,73 @@ class ClipPerClass(Section):
 
     def apply(self, probs: Probs) -> Answers:
         """Return the clipped probabilities; refuses another number of classes."""
-        if probs.shape[1] != len(self.lo):
-            raise InputError(
-                f"a rule for {len(self.lo)} classes cannot answer for {probs.shape[1]} classes"
-            )
+        _check_n_classes(len(self.lo), probs)
         return _clip(probs, np.array(self.lo), np.array(self.hi))
 
 
-DecisionRule = Raw | Half | ArgMax | Clip | ClipPerClass
+class ClassWeights(Section):
+    """One-hot of the class with the largest weight * probability (the first of equals)."""
+
+    kind: Literal["class weights"] = "class weights"
+    weights: tuple[float, ...]
+
+    @field_validator("weights")
+    @classmethod
+    def _check(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(weight > 0 for weight in weights):
+            raise ValueError(f"class weights must be above 0, but got {weights}")
+        return weights
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return one-hot rows; refuses another number of classes."""
+        _check_n_classes(len(self.weights), probs)
+        return ArgMax().apply(probs * np.array(self.weights))
+
+
+class LeastCost(Section):
+    """One-hot of the class whose expected cost is least; `costs[i][j]` is of i predicted as j."""
+
+    kind: Literal["least cost"] = "least cost"
+    costs: tuple[tuple[float, ...], ...]
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return one-hot rows; refuses another number of classes."""
+        _check_n_classes(len(self.costs), probs)
+        return ArgMax().apply(-(probs @ np.array(self.costs)))
+
+
+class Floor(Section):
+    """The probabilities raised to at least `least`, then scaled to sum to 1 again."""
+
+    kind: Literal["floor"] = "floor"
+    least: float = Field(ge=0, lt=1)
+
+    def apply(self, probs: Probs) -> Answers:
+        """Return rows that sum to 1."""
+        raised = np.maximum(probs.astype(np.float64), self.least)
+        answers: Answers = raised / raised.sum(axis=1, keepdims=True)
+        return answers
+
+
+DecisionRule = (
+    Raw
+    | Half
+    | ArgMax
+    | Clip
+    | ClipPerClass
+    | ClassWeights
+    | LeastCost
+    | Floor
+    | Temperature
+    | VectorScaling
+)
+
+
+def _check_n_classes(n_classes: int, probs: Probs) -> None:
+    if probs.shape[1] != n_classes:
+        raise InputError(
+            f"a rule for {n_classes} classes cannot answer for {probs.shape[1]} classes"
+        )
 
 
 def _check_order(lows: tuple[float, ...], highs: tuple[float, ...]) -> None:
