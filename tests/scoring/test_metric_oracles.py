@@ -89,7 +89,9 @@ def test_the_standard_error_is_the_bootstraps(name):
     error = metric.contributions(probs, labels).std(ddof=1) / len(labels) ** 0.5
     samples = rng.integers(0, len(labels), (1000, len(labels)))
     resampled = [metric.score(probs[rows], labels[rows]) for rows in samples]
-    assert error == pytest.approx(np.std(resampled, ddof=1), rel=0.08)  # 1,000 draws know it to 2.2 %
+    assert error == pytest.approx(
+        np.std(resampled, ddof=1), rel=0.08
+    )  # 1,000 draws know it to 2.2 %
 
 
 @pytest.mark.parametrize("name", ["macro-f1", "mcc", "roc-auc", "accuracy"])

@@ -1,0 +1,170 @@
+"""What a submission file of a competition must be: header, order of rows, and cells.
+
+A sample submission is the contract where there is one. Otherwise the header follows from the
+classes, and the rows are those of the test file.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from hbcomp.competitions.competition import CLASS, Competition
+from hbcomp.data.tables import id_problems, read_rows
+from hbcomp.system.errors import InputError
+
+Answers = Float64[np.ndarray, "n k"]
+# What is read. float() would also take 1_0, infinity and the digits of other scripts.
+NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+TOLERANCE: Final = 1e-6  # of the sum of a row, where it must be 1; assumed
+
+
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """The form of a submission: its columns after the id, and what their cells hold.
+
+    `class_of_column` says which class each column is about, in kind `label` none. `ids` are those
+    of the sample submission in its order, or None where there is none.
+    """
+
+    kind: str
+    id_column: str
+    columns: tuple[str, ...]
+    classes: tuple[str, ...]
+    class_of_column: tuple[int, ...]
+    range: tuple[float, float] = (0.0, 1.0)
+    sums_to_one: bool = False
+    ids: Shaped[np.ndarray, " n"] | None = None
+
+    @property
+    def header(self) -> list[str]:
+        """The first line of the file."""
+        return [self.id_column, *self.columns]
+
+    def cells(self, answers: Answers) -> Iterator[list[str]]:
+        """Yield the cells after the id of each row of answers.
+
+        A number is written as the shortest decimal that reads back as itself, 0.0 and 1.0 as 0 and
+        1, without an exponent, because a leaderboard's own reader may not know one.
+        """
+        if self.kind == "label":
+            yield from ([self.classes[label]] for label in answers.argmax(axis=1).tolist())
+        else:
+            shown = answers[:, list(self.class_of_column)]
+            yield from ([_decimal(value) for value in row] for row in shown.tolist())
+
+    def problems(self, cells: Sequence[str]) -> Iterator[str]:
+        """Yield what is wrong with the cells after the id of one row."""
+        if self.kind == "label":
+            if cells[0] not in self.classes:
+                known = ", ".join(self.classes[:20])
+                yield f"{self.columns[0]} must be one of {known}, but is {cells[0]!r}"
+            return
+        (low, high), n_wrong = self.range, 0
+        for name, cell in zip(self.columns, cells, strict=True):
+            if not NUMBER.fullmatch(cell):
+                n_wrong += 1
+                yield f"{name} must be a finite number, but is {cell!r}"
+            elif not low <= float(cell) <= high:
+                n_wrong += 1
+                yield f"{name} must be in [{low:g}, {high:g}], but is {cell}"
+        if self.sums_to_one and not n_wrong:
+            total = sum(map(float, cells))
+            if abs(total - 1.0) > TOLERANCE:
+                yield f"the row must sum to 1, but is {total:.6g}"
+
+    def answers(self, cells: Sequence[Sequence[str]]) -> Answers:
+        """Return the answers that rows of cells without problems stand for."""
+        n_classes = len(self.classes)
+        if self.kind == "label":
+            number_of = {name: number for number, name in enumerate(self.classes)}
+            return np.eye(n_classes)[[number_of[row[0]] for row in cells]]
+        values = np.array([[float(cell) for cell in row] for row in cells])
+        answers = np.empty((len(cells), n_classes))
+        if self.kind == "probability":
+            answers[:] = 1.0 - values
+        answers[:, list(self.class_of_column)] = values
+        return answers
+
+
+def make_contract(competition: Competition, classes: Sequence[str]) -> Contract:
+    """Return the form of a competition's submissions; a sample submission decides, if any."""
+    form = competition.file.submission
+    header, ids = _sample(competition)
+    if not header:
+        header = [competition.file.data.id, *_columns(competition, classes)]
+    columns = tuple(header[1:])
+    return Contract(
+        kind=form.kind,
+        id_column=header[0],
+        columns=columns,
+        classes=tuple(classes),
+        class_of_column=_class_of_column(competition, columns, classes),
+        range=form.range,
+        sums_to_one=form.sum_to_one,
+        ids=ids,
+    )
+
+
+def order_like(contract: Contract, test_ids: Shaped[np.ndarray, " n"]) -> np.ndarray:
+    """Return which test row each row of the submission is about; all must be there."""
+    if contract.ids is None:
+        return np.arange(len(test_ids))
+    if problems := list(id_problems(contract.ids.tolist(), test_ids.tolist())):
+        raise InputError.of("the sample submission", problems)
+    row_of_id = {row_id: row for row, row_id in enumerate(test_ids.tolist())}
+    return np.array([row_of_id[row_id] for row_id in contract.ids.tolist()])
+
+
+def _sample(competition: Competition) -> tuple[list[str], Shaped[np.ndarray, " n"] | None]:
+    """Return the header and the ids of the sample submission, or nothing."""
+    sample = competition.file.submission.sample
+    if sample is None:
+        return [], None
+    path = competition.path(sample)
+    header, rows = read_rows(path)
+    if len(header) < 2:
+        raise InputError(f"{path}: needs an id column and one of answers, but has {header}")
+    return header, np.array([row[0] for row in rows], dtype=np.str_)
+
+
+def _columns(competition: Competition, classes: Sequence[str]) -> list[str]:
+    form = competition.file.submission
+    if form.kind != "probabilities":
+        return [form.columns or competition.file.data.label]
+    template = form.columns or f"label_{CLASS}"
+    return [template.replace(CLASS, name) for name in classes]
+
+
+def _class_of_column(
+    competition: Competition, columns: Sequence[str], classes: Sequence[str]
+) -> tuple[int, ...]:
+    """Return which class each column is about; its name must say so."""
+    form = competition.file.submission
+    if form.kind != "probabilities":
+        if len(columns) != 1:
+            raise InputError(
+                f"a submission of kind {form.kind} has one column of answers, but the sample has "
+                f"{', '.join(columns)}"
+            )
+        if form.kind == "label":
+            return ()
+        positive = competition.file.metric.positive
+        return (classes.index(positive) if positive in classes else len(classes) - 1,)
+    for name in classes:  # which the first column may end in, after what all begin with
+        prefix = columns[0].removesuffix(name)
+        names = [column.removeprefix(prefix) for column in columns]
+        if sorted(names) == sorted(classes):
+            return tuple(classes.index(name) for name in names)
+    raise InputError(
+        f"the columns of the sample submission, {', '.join(columns)}, must be the classes "
+        f"{', '.join(classes)}, or these after a common beginning"
+    )
+
+
+def _decimal(value: float) -> str:
+    text = "0" if value == 0.0 else repr(value).removesuffix(".0")
+    return np.format_float_positional(value, trim="-") if "e" in text else text

@@ -1,0 +1,163 @@
+import re
+
+import numpy as np
+import pytest
+
+from hbcomp.competitions.competition import DEFAULT, load_competition, shipped
+from hbcomp.competitions.contract import make_contract, order_like
+from hbcomp.system.errors import InputError
+
+
+def write(folder, text):
+    folder.mkdir(exist_ok=True)
+    (folder / "competition.toml").write_text(text)
+    return load_competition(str(folder))
+
+
+def test_heartbeat_ships_and_is_the_default():
+    assert DEFAULT in shipped()
+    competition = load_competition()
+    metric = competition.metric(["0", "1", "2", "3"], is_trusted=True)
+    assert metric.bounds == (0.0, 40_000.0)
+    contract = make_contract(competition, ["0", "1", "2", "3"])
+    assert contract.header == ["id", "label_0", "label_1", "label_2", "label_3"]
+
+
+def test_an_unknown_competition_lists_those_there_are():
+    with pytest.raises(InputError, match=r"heartbeats: .* did you mean heartbeat"):
+        load_competition("heartbeats")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("titel = 'x'", "unknown key titel, did you mean title"),
+        ("title = 'x'\nformat = 2", "format: Input should be 1"),
+        ("title = 'x'\n[data]\nlayout = 'long'", "the layout long needs `channels` and `order`"),
+        ("title = 'x'\n[data]\nclasses = ['a']", "at least 2 classes"),
+        ("title = 'x'\n[data]\nid = 'y'\nlabel = 'y'", "the columns must have different names"),
+        ("title = 'x'\n[submission]\ncolumns = 'p'", "columns must contain {class}"),
+        ("title = 'x'\n[submission]\nkind = 'label'\ncolumns = '{class}'", "be one column's name"),
+        (
+            "title = 'x'\n[metric]\nname = 'log-loss'\n[submission]\nkind = 'label'",
+            "metric log-loss scores probabilities, not kind label",
+        ),
+        ("title = 'x'\n[submission]\nrange = [1.0, 0.0]", "low < high"),
+    ],
+)
+def test_a_wrong_competition_is_refused_with_its_key(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        write(tmp_path, text)
+
+
+def test_a_cost_matrix_is_read_from_its_file(tmp_path):
+    (tmp_path / "costs.csv").write_text(",a,b\na,0,5\nb,1,0\n")
+    competition = write(tmp_path, "title='x'\n[metric]\nname='cost-matrix'\ncosts='costs.csv'")
+    metric = competition.metric(["a", "b"], is_trusted=True)
+    assert metric.score(np.eye(2)[[1, 0]], np.array([0, 1])) == 3.0
+    with pytest.raises(InputError, match="the classes a, c must be the columns"):
+        competition.metric(["a", "c"], is_trusted=True)
+
+
+OWN = """title = 'x'
+[metric]
+name = 'metric.py:score'
+greater_is_better = true
+answers = 'labels'
+params = { bonus = 1.0 }
+[submission]
+kind = 'label'
+"""
+SCORE = """
+def score(solution, submission, row_id_column_name, bonus):
+    assert (solution[row_id_column_name] == submission[row_id_column_name]).all()
+    return float((solution['label'] == submission['label']).mean()) + bonus
+"""
+
+
+def test_ones_own_function_has_kaggles_signature_and_gets_the_classes_as_text(tmp_path):
+    (tmp_path / "metric.py").write_text(SCORE)
+    metric = write(tmp_path, OWN).metric(["walk", "run"], is_trusted=True)
+    assert metric.score(np.eye(2)[[0, 1, 1]], np.array([0, 1, 0])) == pytest.approx(1 + 2 / 3)
+    assert metric.greater_is_better
+
+
+def test_somebody_elses_function_is_not_run_unless_trusted(tmp_path):
+    (tmp_path / "metric.py").write_text("raise SystemExit('executed')")
+    with pytest.raises(InputError, match="only with --trust"):
+        write(tmp_path, OWN).metric(["walk", "run"], is_trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("x = 1", "there is no function 'score'"),
+        ("x = 1 / 0", "cannot be run: ZeroDivisionError"),
+        ("def score(a, b, c, bonus): return float('nan')", "must return a finite number"),
+        ("def score(a, b, c, bonus): raise KeyError('y')", "score failed on 1 rows: KeyError"),
+    ],
+)
+def test_what_a_function_does_wrong_is_said_with_its_file(tmp_path, code, message):
+    (tmp_path / "metric.py").write_text(code)
+    competition = write(tmp_path, OWN)
+    with pytest.raises(InputError, match=rf"metric\.py: .*{message}"):
+        competition.metric(["walk", "run"], is_trusted=True).score(np.eye(2)[[0]], np.array([0]))
+
+
+def sampled(tmp_path, kind, sample, metric="accuracy"):
+    (tmp_path / "sample.csv").write_text(sample)
+    text = f"title='x'\n[metric]\nname='{metric}'\n[submission]\nkind='{kind}'\nsample='sample.csv'"
+    return write(tmp_path, text)
+
+
+def test_a_sample_submission_gives_header_and_order(tmp_path):
+    competition = sampled(tmp_path, "label", "Id,Activity\n7,walk\n3,run\n")
+    contract = make_contract(competition, ["run", "walk"])
+    assert contract.header == ["Id", "Activity"]
+    assert order_like(contract, np.array(["3", "7"])).tolist() == [1, 0]
+    with pytest.raises(InputError, match="no row for id 8 of the data"):
+        order_like(contract, np.array(["3", "7", "8"]))
+
+
+def test_the_columns_of_a_sample_may_be_in_another_order_than_the_classes(tmp_path):
+    competition = sampled(tmp_path, "probabilities", "id,p_walk,p_run\n1,.5,.5\n", "log-loss")
+    contract = make_contract(competition, ["run", "walk"])
+    answers = np.array([[0.2, 0.8]])
+    cells = list(contract.cells(answers))
+    assert cells == [["0.8", "0.2"]]
+    assert np.array_equal(contract.answers(cells), answers)
+
+
+def test_columns_that_are_no_classes_are_refused(tmp_path):
+    competition = sampled(tmp_path, "probabilities", "id,p_walk,p_sit\n1,.5,.5\n", "log-loss")
+    with pytest.raises(InputError, match="p_walk, p_sit, must be the classes run, walk"):
+        make_contract(competition, ["run", "walk"])
+
+
+def test_a_probability_is_that_of_the_positive_class(tmp_path):
+    competition = sampled(tmp_path, "probability", "id,target\n1,.5\n", "roc-auc")
+    contract = make_contract(competition, ["0", "1"])
+    answers = np.array([[0.25, 0.75]])
+    assert list(contract.cells(answers)) == [["0.75"]]
+    assert np.array_equal(contract.answers([["0.75"]]), answers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "message"),
+    [
+        ("label", ["sit"], "Activity must be one of run, walk, but is 'sit'"),
+        ("probability", ["1.5"], r"Activity must be in \[0, 1\], but is 1.5"),
+        ("probability", ["nan"], "Activity must be a finite number, but is 'nan'"),
+    ],
+)
+def test_cells_that_break_the_contract_are_named(tmp_path, kind, cells, message):
+    competition = sampled(tmp_path, kind, "Id,Activity\n7,x\n", "accuracy")
+    (problem,) = make_contract(competition, ["run", "walk"]).problems(cells)
+    assert re.fullmatch(message, problem)
+
+
+def test_rows_must_sum_to_one_where_the_competition_says_so(tmp_path):
+    text = "title='x'\n[metric]\nname='brier'\n[submission]\nsum_to_one=true"
+    contract = make_contract(write(tmp_path, text), ["a", "b"])
+    assert list(contract.problems(["0.5", "0.5"])) == []
+    assert list(contract.problems(["0.5", "0.4"])) == ["the row must sum to 1, but is 0.9"]
