@@ -1,8 +1,9 @@
-"""Blending: from the probabilities of several members to those of one, scored by rule `half`.
+"""Blending: from the probabilities of several base models to those of one.
 
-On [0, 1] the score |p - y| is linear in p, so a weighted mean of raw probabilities scores the
-weighted mean of its members and never beats the best of them. A blend gains only where it turns
-answers, so weights are fitted, and every method is scored and chosen, under the rule.
+On [0, 1] the abs-sum |p - y| is linear in p, so a weighted mean of raw probabilities scores the
+weighted mean of its base models and never beats the best of them. A blend gains only where it
+changes answers, so weights are fitted, and every method is scored and chosen, under the metric's
+fixed rule, threshold 0.5 there. Convex scores such as log-loss gain from raw means, too.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from jaxtyping import Float64, Int, Int64
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from hbcomp.scoring.calibration import cross_fitted_probs, floored_log, softmax
-from hbcomp.scoring.decision import Half
-from hbcomp.scoring.metrics import row_costs
-from hbcomp.scoring.paired import Difference, paired_difference
+from hbcomp.scoring.choice import fixed_rule_scores
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import Difference, RowScores, paired_difference
 from hbcomp.system.config import Section
 from hbcomp.system.errors import InputError
 
@@ -23,7 +24,7 @@ Stack = Float64[np.ndarray, "m n k"]
 Probs = Float64[np.ndarray, "n k"]
 Labels = Int[np.ndarray, " n"]
 
-# The members' mean decides between classes with as many votes. Assumed: far below any
+# The mean of the base models decides between classes with as many votes. Assumed: far below any
 # difference of shares that is meant, far above rounding.
 TIE_BREAK = 1e-6
 
@@ -39,7 +40,7 @@ class _Weighted(Section):
         return weights
 
     def _mean(self, stack: Stack) -> Probs:
-        _check_members(len(self.weights), stack)
+        _check_n_models(len(self.weights), stack)
         mean: Probs = np.tensordot(np.array(self.weights), stack, axes=1)
         return mean
 
@@ -53,7 +54,7 @@ class Arithmetic(_Weighted):
     kind: Literal["arithmetic"] = "arithmetic"
 
     def apply(self, stack: Stack) -> Probs:
-        """Return the blend; refuses another number of members."""
+        """Return the blend; refuses another number of base models."""
         blend: Probs = np.minimum(self._mean(stack), 1.0)
         return blend
 
@@ -64,7 +65,7 @@ class Geometric(_Weighted):
     kind: Literal["geometric"] = "geometric"
 
     def apply(self, stack: Stack) -> Probs:
-        """Return the blend; refuses another number of members."""
+        """Return the blend; refuses another number of base models."""
         return softmax(self._mean(floored_log(stack)))
 
 
@@ -74,10 +75,10 @@ class Median(Section):
     kind: Literal["median"] = "median"
 
     def apply(self, stack: Stack) -> Probs:
-        """Return the blend of any number of members."""
+        """Return the blend of any number of base models."""
         medians = np.median(stack, axis=0)
         totals = medians.sum(axis=1, keepdims=True)
-        # All medians are 0 where each class is out for most members: then the mean decides.
+        # All medians are 0 where each class is out for most base models: then the mean decides.
         blend: Probs = np.where(
             totals > 0, medians / np.where(totals > 0, totals, 1), stack.mean(axis=0)
         )
@@ -85,25 +86,26 @@ class Median(Section):
 
 
 class Vote(_Weighted):
-    """The weighted shares of members that find each class the most probable one.
+    """The weighted shares of base models that find each class the most probable one.
 
-    Between equal shares the mean of the probabilities decides, not the members' order: it is
+    Between equal shares the mean of the probabilities decides, not the base models' order: it is
     mixed in with a weight of one in a million.
     """
 
     kind: Literal["vote"] = "vote"
 
     def apply(self, stack: Stack) -> Probs:
-        """Return the blend; refuses another number of members."""
+        """Return the blend; refuses another number of base models."""
         votes = np.eye(stack.shape[2])[stack.argmax(axis=2)]
         blend = (1 - TIE_BREAK) * self._mean(votes) + TIE_BREAK * self._mean(stack)
         return np.minimum(blend, 1.0)
 
 
 class Stacked(Section):
-    """softmax(intercept + sum over members and classes of coefficient * log p).
+    """softmax(intercept + sum over base models and classes of coefficient * log p).
 
-    `coefficients[j][c][d]` is what member j's floored log-probability of class c adds to class d.
+    `coefficients[j][c][d]` is what the floored log-probability of class c, of base model j, adds to
+    class d.
     """
 
     kind: Literal["stacked"] = "stacked"
@@ -114,18 +116,18 @@ class Stacked(Section):
     def _check(self) -> "Stacked":
         n_classes = len(self.intercept)
         if any(
-            len(member) != n_classes or any(len(row) != n_classes for row in member)
-            for member in self.coefficients
+            len(model) != n_classes or any(len(row) != n_classes for row in model)
+            for model in self.coefficients
         ):
             raise ValueError(
-                f"each member must have {n_classes} x {n_classes} coefficients, "
+                f"each base model must have {n_classes} x {n_classes} coefficients, "
                 f"as there are {n_classes} intercepts"
             )
         return self
 
     def apply(self, stack: Stack) -> Probs:
-        """Return the blend; refuses another number of members or classes."""
-        _check_members(len(self.coefficients), stack)
+        """Return the blend; refuses another number of base models or classes."""
+        _check_n_models(len(self.coefficients), stack)
         if stack.shape[2] != len(self.intercept):
             raise InputError(
                 f"a blend of {len(self.intercept)} classes cannot be applied to "
@@ -135,21 +137,33 @@ class Stacked(Section):
         return softmax(logits + np.array(self.intercept))
 
 
-Combination = Arithmetic | Geometric | Median | Vote | Stacked
+class RankMean(_Weighted):
+    """The weighted mean of each row's rank within its class, from 0 to 1; equal ones share theirs.
+
+    For metrics that look at the order alone: how sharp each base model is has no influence. Ranks
+    are among the rows that are given, and rows do not sum to 1.
+    """
+
+    kind: Literal["ranks"] = "ranks"
+
+    def apply(self, stack: Stack) -> Probs:
+        """Return the blend; refuses another number of base models."""
+        from scipy.stats import rankdata  # which takes long to import
+
+        ranks = (rankdata(stack, axis=1) - 0.5) / stack.shape[1]
+        return self._mean(ranks)
+
+
+Combination = Arithmetic | Geometric | Median | Vote | Stacked | RankMean
 COMBINATION_ADAPTER: TypeAdapter[Combination] = TypeAdapter(
     Annotated[Combination, Field(discriminator="kind")]
 )
 Fit = Callable[[Stack, Labels], Combination]
 
 
-def equal(n_members: int) -> tuple[float, ...]:
-    """Return the same weight for each member."""
-    return (1.0 / n_members,) * n_members
-
-
-def half_costs(probs: Probs, labels: Labels) -> Float64[np.ndarray, " n"]:
-    """Return what each row costs when it is answered by rule `half`."""
-    return row_costs(Half().apply(probs), labels)
+def equal(n_models: int) -> tuple[float, ...]:
+    """Return the same weight for each base model."""
+    return (1.0 / n_models,) * n_models
 
 
 def cross_fitted_blend(
@@ -160,37 +174,41 @@ def cross_fitted_blend(
 
 
 def leave_one_out(
-    fit: Fit, stack: Stack, labels: Labels, fold_of_row: Int[np.ndarray, " n"]
+    metric: Metric, fit: Fit, stack: Stack, labels: Labels, fold_of_row: Int[np.ndarray, " n"]
 ) -> list[Difference]:
-    """Return for each member what the blend costs more when refitted without it.
+    """Return for each base model how much higher the blend scores when refitted without it.
 
-    Per 20k rows, cross-fitted, under rule `half`; a positive difference means the member helps.
+    Cross-fitted, under the fixed rule; where the difference is worse the base model helps.
     """
     if len(stack) < 2:
-        raise InputError("a member can be left out of two or more, but there is one")
-    whole = half_costs(cross_fitted_blend(fit, stack, labels, fold_of_row), labels)
-    differences = []
-    for member in range(len(stack)):
-        rest = cross_fitted_blend(fit, np.delete(stack, member, axis=0), labels, fold_of_row)
-        differences.append(paired_difference(half_costs(rest, labels), whole))
-    return differences
+        raise InputError("one of two or more base models can be left out, but there is one")
+
+    def scores(some: Stack) -> RowScores:
+        blend = cross_fitted_blend(fit, some, labels, fold_of_row)
+        return fixed_rule_scores(metric, blend, labels)
+
+    whole = scores(stack)
+    return [
+        paired_difference(scores(np.delete(stack, place, axis=0)), whole)
+        for place in range(len(stack))
+    ]
 
 
 def disagreement(stack: Stack) -> Float64[np.ndarray, "m m"]:
-    """Return the share of rows on which two members find different classes the most probable."""
-    called = stack.argmax(axis=2)
-    return np.array([(called != of_member).mean(axis=1) for of_member in called])
+    """Return the share of rows on which the most probable class of two base models differs."""
+    predicted = stack.argmax(axis=2)
+    return np.array([(predicted != of_model).mean(axis=1) for of_model in predicted])
 
 
 def repairs(stack: Stack, labels: Labels) -> Int64[np.ndarray, "m m"]:
-    """Return the number of rows that member i gets wrong and member j right, at (i, j).
+    """Return the number of rows that base model i gets wrong and j right, at (i, j).
 
     A row is right if its true class is the most probable one.
     """
     is_right = stack.argmax(axis=2) == labels
-    return np.array([(is_right & ~of_member).sum(axis=1) for of_member in is_right])
+    return np.array([(is_right & ~of_model).sum(axis=1) for of_model in is_right])
 
 
-def _check_members(n_members: int, stack: Stack) -> None:
-    if len(stack) != n_members:
-        raise InputError(f"a blend of {n_members} members cannot be applied to {len(stack)}")
+def _check_n_models(n_models: int, stack: Stack) -> None:
+    if len(stack) != n_models:
+        raise InputError(f"a blend of {n_models} base models cannot be applied to {len(stack)}")

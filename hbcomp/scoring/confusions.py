@@ -1,6 +1,6 @@
-"""What is wrong in a set of answers: which confusions, of what kind, and whose labels are doubted.
+"""What is wrong in a set of answers: which confusions, errors of which type, and label issues.
 
-Called classes are those of `called_class`: -1 is an all-zero answer.
+Predicted classes are those of `predicted_class`: -1 is an all-zero answer.
 """
 
 import math
@@ -17,40 +17,40 @@ from hbcomp.system.errors import InputError
 LIKE_THE_OTHER: Final = "like the other class"
 UNLIKE_BOTH: Final = "unlike both classes"
 LIKE_THEIR_OWN: Final = "like their own class"
-KINDS: Final = (LIKE_THE_OTHER, UNLIKE_BOTH, LIKE_THEIR_OWN)
+ERROR_TYPES: Final = (LIKE_THE_OTHER, UNLIKE_BOTH, LIKE_THEIR_OWN)
 FAR_QUANTILE: Final = 0.99  # of right rows' distances; assumed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The rows of one true class that are called the same, and what they cost together."""
+    """The rows of one true class with one predicted class, and what they lose together."""
 
     truth: int
-    called: int
+    predicted: int
     n_rows: int
-    total: float
+    loss: float
 
     @property
     def is_wrong(self) -> bool:
-        """Whether these rows are called something else than their class."""
-        return self.truth != self.called
+        """Whether these rows are predicted as another class or none."""
+        return self.truth != self.predicted
 
 
 def confusion_cells(
-    costs: Float64[np.ndarray, " n"],
-    called: Int[np.ndarray, " n"],
+    losses: Float64[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
 ) -> list[Cell]:
-    """Return the cells that hold rows, the costliest first; their totals add up to the score."""
-    width = int(max(labels.max(), called.max())) + 2  # called begins at -1
-    code_of_row = labels * width + called + 1
+    """Return the cells that hold rows, the costliest first; their losses add up to that of all."""
+    width = int(max(labels.max(), predicted.max())) + 2  # predicted begins at -1
+    code_of_row = labels * width + predicted + 1
     counts = np.bincount(code_of_row)
-    totals = np.bincount(code_of_row, weights=costs)
+    totals = np.bincount(code_of_row, weights=losses)
     cells = [
         Cell(code // width, code % width - 1, int(counts[code]), float(totals[code]))
         for code in np.flatnonzero(counts).tolist()
     ]
-    return sorted(cells, key=lambda cell: -cell.total)
+    return sorted(cells, key=lambda cell: -cell.loss)
 
 
 def matched_right_rows(
@@ -73,18 +73,18 @@ def matched_right_rows(
 def nearest_other(
     distances: Float64[np.ndarray, "n k"],
     labels: Int[np.ndarray, " n"],
-    called: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
 ) -> Float64[np.ndarray, " n"]:
-    """Return each row's distance to the class it is called, given those to every class.
+    """Return each row's distance to its predicted class, given those to every class.
 
-    Where it is called its own class or none, that to the nearest of the other classes.
+    Where that is its own class or none, the distance to the nearest of the other classes.
     """
     rows = np.arange(len(labels))
     to_others = distances.copy()
     to_others[rows, labels] = np.inf
-    has_other = (called >= 0) & (called != labels)
+    has_other = (predicted >= 0) & (predicted != labels)
     other: Float64[np.ndarray, " n"] = np.where(
-        has_other, distances[rows, called], to_others.min(axis=1)
+        has_other, distances[rows, predicted], to_others.min(axis=1)
     )
     return other
 
@@ -100,10 +100,10 @@ def far_distance(right_own: Float64[np.ndarray, " r"]) -> float:
     return float(np.quantile(right_own, FAR_QUANTILE, method="inverted_cdf"))
 
 
-def kinds_of(
+def error_types_of(
     own: Float64[np.ndarray, " n"], other: Float64[np.ndarray, " n"], far: float
 ) -> Shaped[np.ndarray, " n"]:
-    """Return the kind of each row, by the distances to its own class and to the other one.
+    """Return the error type of each row, by the distances to its own class and to the other one.
 
     Beyond `far` from both it is unlike both classes; an equal distance counts for its own class.
     """
@@ -112,10 +112,10 @@ def kinds_of(
 
 
 @dataclass(frozen=True, eq=False)
-class Doubts:
-    """Rows to which every member gives the same other class, those they are surest of first.
+class LabelIssues:
+    """Rows to which every base model gives the same other class, the most certain first.
 
-    `least_probs` are the smallest probabilities that any member gives that class, `answers`.
+    `least_probs` are the smallest probabilities that any base model gives that class, `answers`.
     """
 
     rows: Int64[np.ndarray, " d"]
@@ -124,20 +124,20 @@ class Doubts:
 
 
 def check_min_prob(min_prob: float) -> None:
-    """Refuse a bound above which a member could be sure of two classes, or of none."""
+    """Refuse a bound that two classes, or none, could exceed."""
     if not 0.5 <= min_prob < 1:
         raise InputError(
-            "0.5 <= min_prob < 1 must hold, so that a member can be sure of one class only, but "
-            f"got {min_prob}"
+            "0.5 <= min_prob < 1 must hold, so that one class at most exceeds it, but got "
+            f"{min_prob}"
         )
 
 
-def label_doubts(stack: Stack, labels: Int[np.ndarray, " n"], min_prob: float) -> Doubts:
-    """Return the rows where every member gives one class that is not the label over `min_prob`.
+def find_label_issues(stack: Stack, labels: Int[np.ndarray, " n"], min_prob: float) -> LabelIssues:
+    """Return the rows where every base model gives one class that is not the label over `min_prob`.
 
     Such rows are where to look for wrong labels, and no proof of one: Northcutt, Jiang and
     Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Theirs
-    are counted against a bound for each class; here one bound has to hold for every member.
+    are counted against a bound for each class; here one bound has to hold for every base model.
     """
     check_min_prob(min_prob)
     least = stack.min(axis=0)  # (n, k)
@@ -145,23 +145,22 @@ def label_doubts(stack: Stack, labels: Int[np.ndarray, " n"], min_prob: float) -
     least_prob = least.max(axis=1)
     order = np.argsort(-least_prob, kind="stable")
     rows = order[least_prob[order] > min_prob].astype(np.int64)
-    return Doubts(rows, least[rows].argmax(axis=1).astype(np.int64), least_prob[rows])
+    return LabelIssues(rows, least[rows].argmax(axis=1).astype(np.int64), least_prob[rows])
 
 
 def weighted_mean_floor(stack: Stack, labels: Int[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Return the least that each row can cost under rule half as a weighted mean of the members.
+    """Return the least abs-sum of each row under threshold 0.5, as a mean of the base models.
 
     The weights may differ from row to row, so no mean with one set of weights, all at least 0,
-    costs less; a calibration or another rule may. A mean exceeds one
-    half only where a member does: a row can be right, at cost 0, only where a member is right.
-    Where all members exceed it for one wrong class every mean does, which costs 2. Any other row
-    can be answered by none, at cost 1: of two members that exceed it for different classes a mean
-    leaves both at one half or below.
+    costs less; a calibration or another rule may. A mean exceeds one half only where a base model
+    does: a row can be right, at cost 0, only where one is right. Where all exceed it for one wrong
+    class every mean does, which costs 2. Any other row can be answered by none, at cost 1: of two
+    that exceed it for different classes a mean leaves both at one half or below.
     """
     answers = [Half().apply(probs) for probs in stack]
     is_right = np.any([each[np.arange(len(labels)), labels] > 0 for each in answers], axis=0)
-    is_lost = np.all(answers, axis=0).any(axis=1)
-    return np.where(is_right, 0.0, np.where(is_lost, 2.0, 1.0))
+    is_wrong = np.all(answers, axis=0).any(axis=1)
+    return np.where(is_right, 0.0, np.where(is_wrong, 2.0, 1.0))
 
 
 NONE = -1  # in place of a row, at an infinite distance, where there are too few

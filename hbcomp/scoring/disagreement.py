@@ -1,4 +1,4 @@
-"""What differs between two sets of answers to the same rows, and what it can cost at most."""
+"""What differs between two sets of answers to the same rows."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, called_class
+from hbcomp.scoring.metrics import Metric, largest_change
+from hbcomp.scoring.row_metrics import predicted_class
 
 
 @dataclass(frozen=True)
-class Recall:
-    """How many rows were called one class and are now called another; -1 is no class at all."""
+class ClassChange:
+    """How many rows change their predicted class from one to another; -1 is no class at all."""
 
     before: int
     after: int
@@ -22,46 +23,40 @@ class Recall:
 class Changes:
     """The rows that two sets of answers do not answer alike.
 
-    `at_stake` is the sum over rows and classes of |a - b|. Whatever the labels are, the two
-    scores differ by no more: ||a - y| - |b - y|| <= |a - b| for every element.
+    Whatever the labels are, the two scores differ by at most `max_difference`, if it is known.
     """
 
     n_rows: int
     changed_idx: Int64[np.ndarray, " c"]
-    at_stake: float
-    recalled: tuple[Recall, ...]
+    class_changes: tuple[ClassChange, ...]
+    max_difference: float | None
 
     @property
-    def n_called_otherwise(self) -> int:
-        """The number of rows whose called class differs."""
-        return sum(recall.n_rows for recall in self.recalled)
+    def n_class_changes(self) -> int:
+        """The number of rows whose predicted class differs."""
+        return sum(change.n_rows for change in self.class_changes)
 
-    @property
-    def at_stake_per_20k(self) -> float:
-        """The points at stake, scaled to 20,000 rows."""
-        return self.at_stake * ROWS_OF_THE_LEADERBOARD / self.n_rows
-
-    def to_json(self) -> dict[str, int | float]:
-        """Return the counts and the points at stake as plain JSON values."""
+    def to_json(self) -> dict[str, int | float | None]:
+        """Return the counts and the largest difference as plain JSON values."""
         return {
             "n_rows": self.n_rows,
             "n_changed": len(self.changed_idx),
-            "n_called_otherwise": self.n_called_otherwise,
-            "at_stake": self.at_stake,
-            "at_stake_per_20k": self.at_stake_per_20k,
+            "n_class_changes": self.n_class_changes,
+            "max_difference": self.max_difference,
         }
 
 
-def changes(before: Float64[np.ndarray, "n k"], after: Float64[np.ndarray, "n k"]) -> Changes:
-    """Return what changes from one set of answers to the other; the commonest recalls first."""
-    gaps = np.abs(before - after).sum(axis=1)
-    called, recalled = called_class(before), called_class(after)
-    is_other = called != recalled
-    pairs = zip(called[is_other].tolist(), recalled[is_other].tolist(), strict=True)
+def changes(
+    metric: Metric, before: Float64[np.ndarray, "n k"], after: Float64[np.ndarray, "n k"]
+) -> Changes:
+    """Return what changes from one set of answers to the other; the commonest changes first."""
+    old, new = predicted_class(before), predicted_class(after)
+    is_other = old != new
+    pairs = zip(old[is_other].tolist(), new[is_other].tolist(), strict=True)
     counts = sorted(Counter(pairs).items(), key=lambda item: (-item[1], item[0]))
     return Changes(
         n_rows=len(before),
         changed_idx=np.flatnonzero((before != after).any(axis=1)).astype(np.int64),
-        at_stake=float(gaps.sum()),
-        recalled=tuple(Recall(*pair, n_rows) for pair, n_rows in counts),
+        class_changes=tuple(ClassChange(*pair, n_rows) for pair, n_rows in counts),
+        max_difference=largest_change(metric, before, after),
     )

@@ -5,9 +5,9 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64, Int
 
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
+from hbcomp.scoring.metrics import Metric
 
 # The one notion of noise, of every sentence and every interval that is drawn. Two standard errors:
 # about 1 in 40 of equal pairs would look better by chance.
@@ -22,66 +22,110 @@ def is_beyond_noise(difference: float, standard_error: float) -> bool:
     return abs(difference) > N_ERRORS_OF_NOISE * standard_error
 
 
+@dataclass(frozen=True, eq=False)
+class RowScores:
+    """What each row contributes to a score, as `Metric.contributions` returns it."""
+
+    values: Float64[np.ndarray, " n"]
+    greater_is_better: bool
+
+    @property
+    def score(self) -> float:
+        """The score of all rows."""
+        return float(self.values.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """How far the score of other rows of this kind would typically lie from it."""
+        return _standard_error(self.values)
+
+    @property
+    def losses(self) -> Float64[np.ndarray, " n"]:
+        """How much worse each row is than the best one, or than 0 where that is the best score."""
+        return self.values.max() - self.values if self.greater_is_better else self.values
+
+    def is_better_than(self, other: "RowScores") -> bool:
+        """Return whether this score is better than the other, by however little."""
+        return is_better(self.score, other.score, self.greater_is_better)
+
+
+def is_better(score: float, other: float, greater_is_better: bool) -> bool:
+    """Return whether the first score is better."""
+    return score > other if greater_is_better else score < other
+
+
+def measure(
+    metric: Metric, answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+) -> RowScores:
+    """Return what each row of answers contributes to the score."""
+    return RowScores(metric.contributions(answers, labels), metric.greater_is_better)
+
+
 @dataclass(frozen=True)
 class Difference:
-    """How much more the first costs than the second, per 20k rows, and its standard error."""
+    """How much higher the first score is than the second, in the metric's unit and direction."""
 
-    per_20k: float
+    value: float
     standard_error: float
+    greater_is_better: bool
 
     @property
     def is_worse(self) -> bool:
-        """The first costs more, by more than chance explains."""
-        return self.per_20k > 0 and self.is_beyond_noise
+        """The first is worse, by more than chance explains."""
+        return self.is_beyond_noise and is_better(0.0, self.value, self.greater_is_better)
+
+    @property
+    def is_better(self) -> bool:
+        """The first is better, by more than chance explains."""
+        return self.is_beyond_noise and not self.is_worse
 
     @property
     def is_beyond_noise(self) -> bool:
         """The two differ by more than chance explains."""
-        return is_beyond_noise(self.per_20k, self.standard_error)
+        return is_beyond_noise(self.value, self.standard_error)
 
 
-def paired_difference(
-    costs: Float64[np.ndarray, " n"], other_costs: Float64[np.ndarray, " n"]
-) -> Difference:
-    """Return the difference of two costs of the same rows.
+def paired_difference(first: RowScores, second: RowScores) -> Difference:
+    """Return the difference of two scores of the same rows.
 
     Pairing removes what makes rows easy or hard for both: the standard error is that of the
-    per-row differences, not of the two sums.
+    per-row differences, not of the two scores.
     """
-    gaps = costs - other_costs
-    deviation = float(gaps.std(ddof=1)) if len(gaps) > 1 else 0.0
-    return Difference(
-        per_20k=float(gaps.mean()) * ROWS_OF_THE_LEADERBOARD,
-        standard_error=deviation / len(gaps) ** 0.5 * ROWS_OF_THE_LEADERBOARD,
-    )
+    gaps = first.values - second.values
+    return Difference(float(gaps.mean()), _standard_error(gaps), first.greater_is_better)
+
+
+def _standard_error(values: Float64[np.ndarray, " n"]) -> float:
+    return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def bootstrap_interval(
-    costs: Float64[np.ndarray, " n"],
-    other_costs: Float64[np.ndarray, " n"],
+    first: RowScores,
+    second: RowScores,
     *,
     seed: int = 0,
     n_resamples: int = 2000,
     level: float = LEVEL_OF_NOISE,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the paired difference, per 20k rows.
+    """Return the percentile bootstrap interval of the paired difference.
 
     Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979. The rows are resampled as
     pairs. A resample is drawn as the number of times each distinct difference occurs, which is
-    multinomial: hard answers have five, so it costs next to nothing; raw ones have one a row,
+    multinomial: hard answers have few, so it costs next to nothing; raw ones have one a row,
     which takes seconds at 100,000 rows.
     """
-    gaps, counts = np.unique(costs - other_costs, return_counts=True)
+    gaps, counts = np.unique(first.values - second.values, return_counts=True)
+    n_rows = int(counts.sum())
     rng = np.random.default_rng(seed)
     means: list[np.ndarray] = []
     n_left = n_resamples
     while n_left:
         n_drawn = min(n_left, max(1, BLOCK_VALUES // len(gaps)))
-        draws = rng.multinomial(len(costs), counts / len(costs), size=n_drawn)
-        means.append(draws @ gaps / len(costs))
+        draws = rng.multinomial(n_rows, counts / n_rows, size=n_drawn)
+        means.append(draws @ gaps / n_rows)
         n_left -= n_drawn
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low) * ROWS_OF_THE_LEADERBOARD, float(high) * ROWS_OF_THE_LEADERBOARD
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

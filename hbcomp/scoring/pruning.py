@@ -1,10 +1,13 @@
-"""When a trial of a search is pruned: it costs more than the best one so far, row by row.
+"""When a trial of a search is pruned: it is worse than the best one so far, row by row.
 
-After each fold, and at chosen epochs, the summed gap S = sum(cost - incumbent's cost) over the
-rows answered so far is held against a boundary. Four things make it larger than one test's:
+After each fold, and at chosen epochs, the summed gap S over the rows answered so far is held
+against a boundary; a row's gap is how much more the incumbent's answer contributes to a score that
+is better if greater, or how much less to one that is better if lower. Contributions to a metric
+that is no mean over rows are taken within each fold. Four things make the boundary larger than one
+test's:
 
 Flipped rows. Two runs of one configuration differ on single rows in both directions, so S has the
-variance sum of squared gaps, as in McNemar's test (1947) if all rows cost 0 or 2.
+variance sum of squared gaps, as in McNemar's test (1947) if rows are right or wrong.
 
 Nets. All rows of a fold are answered by one net, which is a little good or bad as a whole. A
 trial's one to five nets cannot show that variance, so it is a factor w measured beforehand on
@@ -23,7 +26,7 @@ smaller bias, so the boundary errs towards keeping a trial.
 
 With z = constant + E * sqrt(t / 2) a trial is pruned when
 
-    S > z * max(sqrt(Q), z * w * LARGEST_GAP),    w the largest among the rows compared.
+    S > z * max(sqrt(Q), z * w * largest gap),    w the largest among the rows compared.
 
 The floor asks for z**2 * w wrong rows more than the incumbent's, however few rows differ. It
 makes the verdict monotone: the derivative of S - z * sqrt(Q) by one gap is 1 - z * w * gap /
@@ -35,11 +38,10 @@ from functools import cache
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Float64
 
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import RowScores
 
-LARGEST_GAP = 2.0  # a wrong one-hot answer costs 2, a right one 0
 # Measured: the variance of a net's sum over that of its row flips, rule half, equal folds and
 # other seeds. Quickstart on the bundled beats, 27 nets of two folds (25 degrees of freedom):
 # 1.2 after 8 epochs, but 5.0, 3.5, 1.7, 2.3, 1.0 after 3, 4, 5, 6, 7. The resnet preset on 100,000
@@ -51,20 +53,20 @@ N_DRAWS = 400_000  # the constants are exact to 0.01 after 10 ms a check
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much more a trial costs than the incumbent on the same rows, and how much is too much.
+    """How much worse a trial is than the incumbent on the same rows, and how much is too much.
 
-    All per 20,000 rows. The boundary is for one check of many against a selected incumbent, so it
-    is further out than two standard errors.
+    All in units of the score. The boundary is for one check of many against a selected incumbent,
+    so it is further out than two standard errors.
     """
 
-    per_20k: float
+    deficit: float
     standard_error: float
     boundary: float
 
     @property
     def is_behind(self) -> bool:
         """The trial is worse by more than noise, repeated checks and selection bias explain."""
-        return self.per_20k > self.boundary
+        return self.deficit > self.boundary
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ class PruningRule:
     -----
     A trial of the incumbent's configuration is pruned with a chance of at most `alpha` over all
     checks together, also when the incumbent is the best of `n_candidates` such trials. No trial is
-    pruned while it does not cost more, and none is kept for costing more.
+    pruned while it is not worse, and none is kept for being worse.
 
-    The chance is for costs under one fixed rule, the same rows of the same folds, at an epoch the
-    incumbent's costs after the same epoch, and noise within the factors: were the overdispersion 2
+    The chance is for scores under one fixed rule, the same rows of the same folds, at an epoch the
+    incumbent's after the same epoch, and noise within the factors: were the overdispersion 2
     instead of 1.5, 8 % would be pruned by a given incumbent. Another configuration may be worse
     at an epoch and better at the end: only checks of whole folds say what the score will be.
 
@@ -86,6 +88,7 @@ class PruningRule:
 
     n_rows: int  # of all folds together
     n_folds: int  # nets of a whole trial
+    largest_gap: float  # that one row can have; 0 if unknown, then the largest that it has
     n_epoch_checks: int = 0  # within each fold, before its end
     alpha: float = 0.05
     overdispersion: float = OVERDISPERSION
@@ -102,8 +105,8 @@ class PruningRule:
 
     def compare(
         self,
-        costs: Float64[np.ndarray, " n"],
-        incumbent_costs: Float64[np.ndarray, " n"],
+        rows: RowScores,
+        incumbent: RowScores,
         n_candidates: int,
         n_unfinished: int = 0,
     ) -> Verdict:
@@ -112,25 +115,31 @@ class PruningRule:
         `n_unfinished` is how many rows that fold has. `n_candidates` is from how many trials the
         incumbent was chosen, itself and pruned ones included; 1 if it was given beforehand.
         """
-        n_compared = len(costs)
+        n_compared = len(rows.values)
         if not (0 < n_compared <= self.n_rows and 0 <= n_unfinished <= n_compared):
             raise ValueError(
                 f"1 to {self.n_rows} rows must be compared, none to all of them unfinished, "
                 f"but got {n_compared} and {n_unfinished}"
             )
-        gaps = costs - incumbent_costs
+        gaps = rows.values - incumbent.values
+        gaps = -gaps if rows.greater_is_better else gaps
         weights = np.full(n_compared, self.overdispersion)
         weights[n_compared - n_unfinished :] = self.epoch_overdispersion
         bias = expected_maximum(n_candidates) * (n_compared / self.n_rows / 2) ** 0.5
         z = check_constant(self.n_folds, self.n_epoch_checks, self.alpha) + bias
         error = float(np.sum(weights * gaps**2)) ** 0.5
-        floor = z * float(weights.max()) * LARGEST_GAP
-        per_20k = ROWS_OF_THE_LEADERBOARD / n_compared
+        floor = z * float(weights.max()) * max(self.largest_gap, float(np.abs(gaps).max()))
         return Verdict(
-            per_20k=float(gaps.sum()) * per_20k,
-            standard_error=error * per_20k,
-            boundary=z * max(error, floor) * per_20k,
+            deficit=float(gaps.sum()) / n_compared,
+            standard_error=error / n_compared,
+            boundary=z * max(error, floor) / n_compared,
         )
+
+
+def largest_gap(metric: Metric) -> float:
+    """Return how far the contributions of one row's answers can lie apart, or 0 if unknown."""
+    low, high = metric.bounds
+    return high - low if np.isfinite(high - low) else 0.0
 
 
 @cache

@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 
 from hbcomp.scoring.decision import Clip, ClipPerClass
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
 
 
 def fit_clip(probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> Clip:
@@ -69,7 +68,7 @@ def threshold_costs(
     lows: Float[np.ndarray, " points"],
     highs: Float[np.ndarray, " points"],
 ) -> Float[np.ndarray, " points"]:
-    """Return the abs-sum per 20k of `clip(low, high)` for every pair, `low <= high`.
+    """Return the abs-sum per row of `clip(low, high)` for every pair, `low <= high`.
 
     A probability below `low` becomes 0, one above `high` becomes 1, the rest is kept. With
     `low == high == t` and no probability equal to t this is the single threshold t. All
@@ -89,7 +88,7 @@ def threshold_costs(
     first = np.searchsorted(values, lows, "left")
     last = np.searchsorted(values, highs, "right")
     cost = as_zero[first] + as_kept[last] - as_kept[first] + as_one[-1] - as_one[last]
-    return np.asarray(cost * (ROWS_OF_THE_LEADERBOARD / len(probs)))
+    return np.asarray(cost / len(probs))
 
 
 def _cumulative(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 
 from hbcomp.scoring.choice import RuleResult, choose
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
-from hbcomp.scoring.paired import Difference, is_beyond_noise, paired_difference
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import is_beyond_noise, paired_difference
 from hbcomp.system.errors import InputError
 
 OofProbs = Float64[np.ndarray, "n k"]
@@ -58,27 +58,27 @@ class Shift:
 class Transfer:
     """What a rule gains over the better fixed one, and how much of it the test rows can take back.
 
-    All per 20k rows. `gain` is cross-fitted. `reach` is how far the rule's answers lie from the
-    fixed one's, |rule - fixed| summed over rows and classes, which no labels are needed for.
+    `gain` is cross-fitted, positive if the rule is better. `disagreement` is how far the rule's
+    answers lie from the fixed one's, in units of the score; no labels are needed for it.
     """
 
     name: str
     is_fixed: bool
-    gain: Difference
-    reach: Comparison
+    gain: float
+    gain_standard_error: float
+    disagreement: Comparison
 
     @property
-    def is_safe(self) -> bool:
-        """The rule is fixed, reaches as far on the test rows, or gains more than the gap.
+    def is_accepted(self) -> bool:
+        """The rule is fixed, disagrees as much on the test rows, or gains more than the difference.
 
-        An answer costs at most as much more or less than another as the two lie apart, so a rule
-        gains at most its reach. Where it reaches further on the test rows than out of fold, the
-        surplus was never scored and may be lost in full; where less far, what is missing may be
-        what the gain came from. If the common part gains as before, the gain on the test rows is
-        at least gain - |reach.difference|.
+        A rule gains at most its disagreement. Where that is larger on the test rows than out of
+        fold, the surplus was never scored and may be lost in full; where it is smaller, what is
+        missing may be what the gain came from. If the common part gains as before, the gain on the
+        test rows is at least gain - |disagreement.difference|.
         """
-        is_like_oof = not self.reach.is_beyond_noise
-        return self.is_fixed or is_like_oof or self.gain.per_20k > abs(self.reach.difference)
+        is_like_oof = not self.disagreement.is_beyond_noise
+        return self.is_fixed or is_like_oof or self.gain > abs(self.disagreement.difference)
 
 
 def measure_shift(oof_probs: OofProbs, test_probs: TestProbs) -> Shift:
@@ -95,29 +95,48 @@ def measure_shift(oof_probs: OofProbs, test_probs: TestProbs) -> Shift:
 
 
 def measure_transfers(
-    results: Sequence[RuleResult], oof_probs: OofProbs, test_probs: TestProbs
+    metric: Metric, results: Sequence[RuleResult], oof_probs: OofProbs, test_probs: TestProbs
 ) -> list[Transfer]:
     """Return for each rule whether the test rows are like what it was chosen on.
 
-    `half` and `argmax` are the fixed rules: neither knows how sharp the probabilities are. The
-    one that is cheaper cross-fitted is what the others must gain on; the results must hold it.
+    Threshold 0.5 and argmax are the fixed rules, or the first rule where a metric has neither:
+    nothing of them depends on how sharp the probabilities are. The better one, cross-fitted, is
+    what the others must gain on.
     """
-    fixed = min(filter(_is_fixed, results), key=lambda result: result.cross_fitted.total)
+    fixed = [result for result in results if _is_fixed(result)] or list(results[:1])
+    best = fixed[0]
+    for result in fixed[1:]:
+        best = result if result.rows.is_better_than(best.rows) else best
     return [
-        Transfer(
-            name=result.name,
-            is_fixed=_is_fixed(result),
-            gain=paired_difference(fixed.costs, result.costs),
-            reach=_compare(
-                _distances(result.rule, fixed.rule, oof_probs),
-                _distances(result.rule, fixed.rule, test_probs),
-            ),
-        )
+        _transfer(metric, result, best, oof_probs, test_probs, is_fixed=result in fixed)
         for result in results
     ]
 
 
-def choose_safe_rule(
+def _transfer(
+    metric: Metric,
+    result: RuleResult,
+    fixed: RuleResult,
+    oof_probs: OofProbs,
+    test_probs: TestProbs,
+    *,
+    is_fixed: bool,
+) -> Transfer:
+    difference = paired_difference(result.rows, fixed.rows)
+    return Transfer(
+        name=result.name,
+        is_fixed=is_fixed,
+        gain=difference.value if metric.greater_is_better else -difference.value,
+        gain_standard_error=difference.standard_error,
+        disagreement=_compare(
+            _distances(metric, result.rule, fixed.rule, oof_probs),
+            _distances(metric, result.rule, fixed.rule, test_probs),
+        ),
+    )
+
+
+def choose_accepted_rule(
+    metric: Metric,
     results: Sequence[RuleResult],
     oof_probs: OofProbs,
     test_probs: TestProbs,
@@ -129,8 +148,8 @@ def choose_safe_rule(
     """
     if wanted != "auto" or len(test_probs) < 2:
         return choose(results, wanted)
-    transfers = measure_transfers(results, oof_probs, test_probs)
-    return choose([each for each, by in zip(results, transfers, strict=True) if by.is_safe])
+    transfers = measure_transfers(metric, results, oof_probs, test_probs)
+    return choose([each for each, by in zip(results, transfers, strict=True) if by.is_accepted])
 
 
 def _is_fixed(result: RuleResult) -> bool:
@@ -138,11 +157,16 @@ def _is_fixed(result: RuleResult) -> bool:
 
 
 def _distances(
-    rule: DecisionRule, fixed: DecisionRule, probs: Float64[np.ndarray, "n k"]
+    metric: Metric, rule: DecisionRule, fixed: DecisionRule, probs: Float64[np.ndarray, "n k"]
 ) -> Float64[np.ndarray, " n"]:
-    """Return how far the two rules' answers lie apart in each row, scaled to 20k rows."""
+    """Return how far the two rules' answers lie apart in each row, in units of the score.
+
+    For abs-sum, accuracy and costs no row's score differs by more. For other metrics it is half
+    the summed difference of the answers times the range of the score, a measure and no bound.
+    """
     gaps: Float64[np.ndarray, " n"] = np.abs(rule.apply(probs) - fixed.apply(probs)).sum(axis=1)
-    return gaps * ROWS_OF_THE_LEADERBOARD
+    low, high = metric.bounds
+    return gaps * (high - low if np.isfinite(high - low) else 1.0) / 2
 
 
 def _compare(oof: np.ndarray, test: np.ndarray) -> Comparison:

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,37 +13,44 @@ from hbcomp.scoring.blending import (
     Arithmetic,
     Geometric,
     Median,
+    RankMean,
     Stacked,
     Vote,
     cross_fitted_blend,
     disagreement,
     equal,
-    half_costs,
     leave_one_out,
     repairs,
 )
-from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.choice import fixed_rule_scores
+from hbcomp.scoring.metrics import ABS_SUM, MetricConfig, make_metric
+from hbcomp.scoring.row_metrics import abs_sum_of_rows
 from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
 from hbcomp.system.errors import InputError
 
-FITS = [fit_greedy, fit_hill_climb]
+FITS = [partial(fit_greedy, ABS_SUM), partial(fit_hill_climb, ABS_SUM)]
+NAMES = ["greedy", "hill-climb"]
 seeds = st.integers(0, 2**32 - 1)
 
 
-def make_stack(seed, n_members=3, n_rows=80, n_classes=3):
-    """Return members that know something, each with errors of its own, and the labels."""
+def make_stack(seed, n_models=3, n_rows=80, n_classes=3):
+    """Return base models that know something, each with errors of its own, and the labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, n_rows)
-    logits = 1.5 * np.eye(n_classes)[labels] + rng.normal(size=(n_members, n_rows, n_classes))
+    logits = 1.5 * np.eye(n_classes)[labels] + rng.normal(size=(n_models, n_rows, n_classes))
     weights = np.exp(logits)
     return weights / weights.sum(axis=2, keepdims=True), labels
+
+
+def half_costs(probs, labels):
+    return fixed_rule_scores(ABS_SUM, probs, labels).values
 
 
 def cost_of(weights, stack, labels):
     return int(half_costs(np.tensordot(weights, stack, axes=1), labels).sum())
 
 
-# Each with three members of two classes, by hand.
+# Each with three base models of two classes, by hand.
 TABLE = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.6, 0.4], [0.2, 0.8]], [[0.6, 0.4], [0.3, 0.7]]])
 
 
@@ -106,20 +114,20 @@ def permuted(combination, order):
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: each.kind)
 @given(seed=seeds, order=st.permutations(range(3)))
 @settings(max_examples=20)
-def test_permuting_members_with_their_weights_changes_nothing(combination, seed, order):
+def test_permuting_base_models_with_their_weights_changes_nothing(combination, seed, order):
     stack, _ = make_stack(seed)
     again = permuted(combination, order).apply(stack[order])
     assert again == pytest.approx(combination.apply(stack), abs=1e-12)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS[:3], ids=lambda each: each.kind)
-def test_blending_identical_members_is_the_member(combination):
+def test_blending_identical_base_models_is_the_base_model(combination):
     stack, _ = make_stack(0)
     same = np.stack([stack[0]] * 3)
     assert combination.apply(same) == pytest.approx(stack[0], abs=1e-5)
 
 
-def test_the_vote_of_identical_members_is_the_hardened_member():
+def test_the_vote_of_identical_base_models_is_the_hardened_base_model():
     stack, _ = make_stack(0)
     blend = Vote(weights=equal(3)).apply(np.stack([stack[0]] * 3))
     assert blend == pytest.approx(np.eye(3)[stack[0].argmax(axis=1)], abs=1e-5)
@@ -134,7 +142,7 @@ def test_a_tied_vote_goes_to_the_larger_mean_whoever_is_named_first():
 
 
 def test_the_mean_decides_where_the_median_leaves_no_class():
-    stack = np.eye(3)[:, None, :]  # three members, each sure of another class
+    stack = np.eye(3)[:, None, :]  # three base models, each sure of another class
     assert Median().apply(stack)[0] == pytest.approx([1 / 3] * 3)
 
 
@@ -147,13 +155,13 @@ def test_weights_that_are_no_shares_are_refused(weights):
 @pytest.mark.parametrize(
     "combination", [each for each in COMBINATIONS if each.kind != "median"], ids=lambda e: e.kind
 )
-def test_another_number_of_members_is_refused(combination):
-    with pytest.raises(InputError, match="a blend of 3 members cannot be applied to 4"):
-        combination.apply(make_stack(0, n_members=4)[0])
+def test_another_number_of_base_models_is_refused(combination):
+    with pytest.raises(InputError, match="a blend of 3 base models cannot be applied to 4"):
+        combination.apply(make_stack(0, n_models=4)[0])
 
 
 def test_stacking_refuses_uneven_coefficients_and_other_classes():
-    with pytest.raises(ValidationError, match="each member must have 2 x 2 coefficients"):
+    with pytest.raises(ValidationError, match="each base model must have 2 x 2 coefficients"):
         Stacked(coefficients=(((1.0, 0.0),),), intercept=(0.0, 0.0))
     with pytest.raises(InputError, match="a blend of 3 classes cannot be applied to 4 classes"):
         COMBINATIONS[-1].apply(make_stack(0, n_classes=4)[0])
@@ -161,13 +169,13 @@ def test_stacking_refuses_uneven_coefficients_and_other_classes():
 
 @given(seed=seeds)
 def test_the_raw_score_of_a_mean_is_the_mean_of_the_raw_scores(seed):
-    # The trap: on raw probabilities no weighted mean beats the best member.
+    # The trap: on raw probabilities no weighted mean beats the best base model.
     stack, labels = make_stack(seed)
     weights = np.random.default_rng(seed).dirichlet(np.ones(3))
     blend = Arithmetic(weights=tuple(weights)).apply(stack)
-    of_members = [abs_sum(member, labels).total for member in stack]
-    assert abs_sum(blend, labels).total == pytest.approx(weights @ of_members)
-    assert abs_sum(blend, labels).total >= min(of_members) - 1e-9
+    of_models = [abs_sum_of_rows(model, labels).sum() for model in stack]
+    assert abs_sum_of_rows(blend, labels).sum() == pytest.approx(weights @ of_models)
+    assert abs_sum_of_rows(blend, labels).sum() >= min(of_models) - 1e-9
 
 
 @given(seed=seeds)
@@ -175,15 +183,19 @@ def test_the_raw_score_of_a_mean_is_the_mean_of_the_raw_scores(seed):
 def test_contested_elements_carry_all_that_weights_can_change(seed):
     stack, labels = make_stack(seed)
     contested = fitting._contested(stack, labels)
+
+    def loss_of(weights):
+        return contested.loss(weights @ contested.values)
+
     first, second = np.random.default_rng(seed).dirichlet(np.ones(3), 2)
     change = cost_of(first, stack, labels) - cost_of(second, stack, labels)
-    assert contested.loss_of(first)[0] - contested.loss_of(second)[0] == change
+    assert loss_of(first)[0] - loss_of(second)[0] == change
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", FITS, ids=NAMES)
 @given(seed=seeds)
 @settings(max_examples=10)
-def test_a_fitted_mean_is_no_dearer_than_any_member(fit, seed):
+def test_a_fitted_mean_is_no_dearer_than_any_base_model(fit, seed):
     stack, labels = make_stack(seed)
     fitted = fit(stack, labels)
     best = min(cost_of(corner, stack, labels) for corner in np.eye(3))
@@ -192,9 +204,9 @@ def test_a_fitted_mean_is_no_dearer_than_any_member(fit, seed):
 
 @given(seed=seeds)
 @settings(max_examples=20)
-def test_one_greedy_pick_is_the_best_member(seed):
+def test_one_greedy_pick_is_the_best_base_model(seed):
     stack, labels = make_stack(seed)
-    picked = fit_greedy(stack, labels, n_picks=1).weights
+    picked = fit_greedy(ABS_SUM, stack, labels, n_picks=1).weights
     assert sorted(picked) == [0, 0, 1]
     best = min(cost_of(corner, stack, labels) for corner in np.eye(3))
     assert cost_of(picked, stack, labels) == best
@@ -202,41 +214,41 @@ def test_one_greedy_pick_is_the_best_member(seed):
 
 def test_greedy_weights_are_shares_of_the_picks():
     stack, labels = make_stack(1)
-    weights = np.array(fit_greedy(stack, labels, n_picks=7).weights)
+    weights = np.array(fit_greedy(ABS_SUM, stack, labels, n_picks=7).weights)
     assert any(weights * n == pytest.approx(np.round(weights * n)) for n in range(1, 8))
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", FITS, ids=NAMES)
 @given(seed=seeds, order=st.permutations(range(3)))
 @settings(max_examples=8)
-def test_permuting_members_permutes_the_fitted_weights(fit, seed, order):
+def test_permuting_base_models_permutes_the_fitted_weights(fit, seed, order):
     stack, labels = make_stack(seed)
     weights = np.array(fit(stack, labels).weights)
     assert fit(stack[order], labels).weights == pytest.approx(weights[order])
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_fitting_identical_members_gives_the_member(fit):
+@pytest.mark.parametrize("fit", FITS, ids=NAMES)
+def test_fitting_identical_base_models_gives_the_base_model(fit):
     stack, labels = make_stack(0)
     same = np.stack([stack[0]] * 3)
     assert fit(same, labels).apply(same) == pytest.approx(stack[0])
 
 
-@pytest.mark.parametrize("fit", FITS)
-def test_a_single_member_has_all_the_weight(fit):
-    stack, labels = make_stack(0, n_members=1)
+@pytest.mark.parametrize("fit", FITS, ids=NAMES)
+def test_a_single_base_model_has_all_the_weight(fit):
+    stack, labels = make_stack(0, n_models=1)
     assert fit(stack, labels).weights == (1.0,)
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", FITS, ids=NAMES)
 def test_fitting_gains_on_rows_it_has_not_seen(fit):
     stack, labels = make_stack(3, n_rows=3000)
     blend = cross_fitted_blend(fit, stack, labels, np.arange(3000) % 5)
-    best = min(half_costs(member, labels).sum() for member in stack)
+    best = min(half_costs(model, labels).sum() for model in stack)
     assert half_costs(blend, labels).sum() < 0.9 * best
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", FITS, ids=NAMES)
 def test_a_fold_is_never_blended_by_weights_that_saw_its_labels(fit):
     stack, labels = make_stack(5)
     fold_of_row = np.arange(len(labels)) % 4
@@ -248,11 +260,11 @@ def test_a_fold_is_never_blended_by_weights_that_saw_its_labels(fit):
     assert again.tobytes() != blend.tobytes()
 
 
-def test_leaving_out_the_only_good_member_costs_most():
+def test_leaving_out_the_only_good_base_model_costs_most():
     stack, labels = make_stack(6, n_rows=600)
     good = np.eye(3)[labels] * 0.4 + 0.2
     stack = np.stack([stack[0], good, stack[1]])
-    differences = leave_one_out(fit_greedy, stack, labels, np.arange(600) % 5)
+    differences = leave_one_out(ABS_SUM, FITS[0], stack, labels, np.arange(600) % 5)
     assert [each.is_worse for each in differences] == [False, True, False]
 
 
@@ -260,13 +272,18 @@ def test_leaving_out_a_copy_costs_nothing():
     stack, labels = make_stack(7)
     fold_of_row = np.arange(len(labels)) % 4
     same = np.stack([stack[0], stack[0]])
-    assert [each.per_20k for each in leave_one_out(fit_greedy, same, labels, fold_of_row)] == [0, 0]
+    assert [each.value for each in leave_one_out(ABS_SUM, FITS[0], same, labels, fold_of_row)] == [
+        0,
+        0,
+    ]
 
 
-def test_the_only_member_cannot_be_left_out():
-    stack, labels = make_stack(0, n_members=1)
-    with pytest.raises(InputError, match="left out of two or more, but there is one"):
-        leave_one_out(fit_greedy, stack, labels, np.arange(len(labels)) % 4)
+def test_the_only_base_model_cannot_be_left_out():
+    stack, labels = make_stack(0, n_models=1)
+    with pytest.raises(
+        InputError, match="two or more base models can be left out, but there is one"
+    ):
+        leave_one_out(ABS_SUM, FITS[0], stack, labels, np.arange(len(labels)) % 4)
 
 
 def test_disagreement_and_repairs_count_rows():
@@ -278,9 +295,29 @@ def test_disagreement_and_repairs_count_rows():
 
 
 @pytest.mark.parametrize("mean", [Arithmetic, Vote, Geometric])
-def test_a_mean_of_sure_members_is_never_above_one(mean):
-    for n_members in range(2, 40):  # the weights of 18, 22 and 29 sum to 1.0000000000000002
-        sure = np.broadcast_to(np.eye(3), (n_members, 3, 3))
-        blend = mean(weights=equal(n_members)).apply(sure)
+def test_a_mean_of_sure_base_models_is_never_above_one(mean):
+    for n_models in range(2, 40):  # the weights of 18, 22 and 29 sum to 1.0000000000000002
+        sure = np.broadcast_to(np.eye(3), (n_models, 3, 3))
+        blend = mean(weights=equal(n_models)).apply(sure)
         assert blend.max() <= 1.0
         np.testing.assert_allclose(blend, np.eye(3), atol=1e-5)
+
+
+def test_the_mean_of_ranks_ignores_how_sharp_a_base_model_is():
+    stack, _ = make_stack(8)
+    sharpened = np.stack([stack[0], stack[1] ** 5, stack[2]])
+    blend = RankMean(weights=equal(3)).apply(stack)
+    assert RankMean(weights=equal(3)).apply(sharpened) == pytest.approx(blend)
+    assert 0 < blend.min() < blend.max() < 1
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro-f1", "log-loss", "macro-roc-auc"])
+@pytest.mark.parametrize("fit", [fit_greedy, fit_hill_climb])
+def test_weights_are_fitted_to_any_metric(fit, name):
+    stack, labels = make_stack(9, n_rows=400)
+    noise = np.full_like(stack[:1], 1 / 3)
+    stack = np.concatenate([stack, noise])
+    metric = make_metric(MetricConfig(name=name), ["0", "1", "2"])
+    found = fixed_rule_scores(metric, fit(metric, stack, labels).apply(stack), labels)
+    for model in stack:
+        assert not fixed_rule_scores(metric, model, labels).is_better_than(found)

@@ -1,4 +1,4 @@
-"""Mistakes, their kinds, doubted labels and what a blend can reach, against loops."""
+"""Mistakes, their types, label issues and what a blend can reach, against loops."""
 
 from itertools import product
 
@@ -8,19 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hbcomp.scoring.choice import CANDIDATES
+from hbcomp.scoring.choice import RULES
 from hbcomp.scoring.confusions import (
     Cell,
     confusion_cells,
+    error_types_of,
     far_distance,
-    kinds_of,
-    label_doubts,
+    find_label_issues,
     matched_right_rows,
     nearest_other,
     weighted_mean_floor,
 )
 from hbcomp.scoring.decision import Half
-from hbcomp.scoring.metrics import called_class, row_costs
+from hbcomp.scoring.metrics import ABS_SUM
+from hbcomp.scoring.row_metrics import abs_sum_of_rows, predicted_class
 from hbcomp.system.errors import InputError
 
 N, K = 24, 3
@@ -32,27 +33,29 @@ def stack_of(shares):
     return shares / shares.sum(axis=2, keepdims=True)
 
 
-@given(SHARES, LABELS, st.sampled_from(list(CANDIDATES)))
+@given(SHARES, LABELS, st.sampled_from(ABS_SUM.rules))
 def test_the_cells_are_those_of_a_loop_and_add_up_to_the_score(shares, labels, rule):
     probs = stack_of(shares)[0]
-    answers = CANDIDATES[rule](probs, labels).apply(probs)
-    costs, called = row_costs(answers, labels), called_class(answers)
-    cells = confusion_cells(costs, called, labels)
-    assert sum(cell.total for cell in cells) == pytest.approx(costs.sum())
+    answers = RULES[rule](ABS_SUM, probs, labels).apply(probs)
+    costs, predicted = abs_sum_of_rows(answers, labels), predicted_class(answers)
+    cells = confusion_cells(costs, predicted, labels)
+    assert sum(cell.loss for cell in cells) == pytest.approx(costs.sum())
     for cell in cells:
-        rows = [row for row in range(N) if (labels[row], called[row]) == (cell.truth, cell.called)]
+        rows = [
+            row for row in range(N) if (labels[row], predicted[row]) == (cell.truth, cell.predicted)
+        ]
         assert cell.n_rows == len(rows) > 0
-        assert cell.total == pytest.approx(costs[rows].sum())
-        assert cell.is_wrong == (cell.truth != cell.called)
+        assert cell.loss == pytest.approx(costs[rows].sum())
+        assert cell.is_wrong == (cell.truth != cell.predicted)
     assert sum(cell.n_rows for cell in cells) == N
-    assert [cell.total for cell in cells] == sorted((cell.total for cell in cells), reverse=True)
+    assert [cell.loss for cell in cells] == sorted((cell.loss for cell in cells), reverse=True)
 
 
 def test_planted_mistakes_land_in_their_cells():
     labels = np.array([0, 0, 0, 1, 1, 2])
-    called = np.array([0, 1, 1, 1, -1, 0])
+    predicted = np.array([0, 1, 1, 1, -1, 0])
     costs = np.array([0.0, 2, 2, 0, 1, 2])
-    assert confusion_cells(costs, called, labels) == [
+    assert confusion_cells(costs, predicted, labels) == [
         Cell(0, 1, 2, 4.0),
         Cell(2, 0, 1, 2.0),
         Cell(1, -1, 1, 1.0),
@@ -74,16 +77,16 @@ def test_right_rows_are_right_distinct_and_of_the_wrong_rows_classes(is_wrong, l
 
 
 @pytest.mark.parametrize(
-    ("label", "called", "distance"),
+    ("label", "predicted", "distance"),
     [(0, 2, 5.0), (0, 1, 3.0), (0, -1, 3.0), (0, 0, 3.0), (1, 1, 1)],
 )
-def test_the_other_class_is_the_one_answered_or_else_the_nearest(label, called, distance):
-    found = nearest_other(np.array([[1.0, 3.0, 5.0]]), np.array([label]), np.array([called]))
+def test_the_other_class_is_the_one_answered_or_else_the_nearest(label, predicted, distance):
+    found = nearest_other(np.array([[1.0, 3.0, 5.0]]), np.array([label]), np.array([predicted]))
     assert found == [distance]
 
 
 @pytest.mark.parametrize(
-    ("own", "other", "kind"),
+    ("own", "other", "error_type"),
     [
         (1.0, 0.5, "like the other class"),
         (0.5, 1.0, "like their own class"),
@@ -94,8 +97,8 @@ def test_the_other_class_is_the_one_answered_or_else_the_nearest(label, called, 
         (2.1, 3.0, "unlike both classes"),
     ],
 )
-def test_the_distances_make_the_kind(own, other, kind):
-    assert kinds_of(np.array([own]), np.array([other]), far=2.0) == [kind]
+def test_the_distances_make_the_error_type(own, other, error_type):
+    assert error_types_of(np.array([own]), np.array([other]), far=2.0) == [error_type]
 
 
 def test_far_is_what_one_per_cent_of_right_rows_exceed():
@@ -106,41 +109,43 @@ def test_far_is_what_one_per_cent_of_right_rows_exceed():
 
 
 @given(SHARES, LABELS, st.sampled_from([0.5, 0.6, 0.9]))
-def test_a_doubt_needs_every_member_to_give_the_same_other_class(shares, labels, min_prob):
-    stack = stack_of(shares + 2 * shares[0])  # alike, or few rows would be doubted
+def test_a_label_issue_needs_every_base_model_to_give_the_same_other_class(
+    shares, labels, min_prob
+):
+    stack = stack_of(shares + 2 * shares[0])  # alike, or few rows would have an issue
     wanted = {}
     for row, label in product(range(N), range(K)):
-        least = min(member[row, label] for member in stack)
+        least = min(model[row, label] for model in stack)
         if label != labels[row] and least > min_prob:
             wanted[row] = (label, least)
-    doubts = label_doubts(stack, labels, min_prob)
-    found = zip(doubts.answers.tolist(), doubts.least_probs.tolist(), strict=True)
-    assert dict(zip(doubts.rows.tolist(), found, strict=True)) == wanted
+    issues = find_label_issues(stack, labels, min_prob)
+    found = zip(issues.answers.tolist(), issues.least_probs.tolist(), strict=True)
+    assert dict(zip(issues.rows.tolist(), found, strict=True)) == wanted
     order = [(-prob, row) for row, (_, prob) in wanted.items()]
-    assert doubts.rows.tolist() == [row for _, row in sorted(order)]
+    assert issues.rows.tolist() == [row for _, row in sorted(order)]
 
 
-def test_the_surest_doubt_comes_first_and_equal_ones_in_the_order_of_the_rows():
+def test_the_most_certain_issue_comes_first_and_equal_ones_in_the_order_of_the_rows():
     at_least = np.array([0.6, 0.9, 0.3, 0.9, 0.7])
     one = np.stack([1 - at_least, at_least], axis=1)
     other = np.array([[0.0, 1.0]] * 5)
-    doubts = label_doubts(np.stack([one, other]), np.zeros(5, dtype=np.int64), 0.5)
-    assert doubts.rows.tolist() == [1, 3, 4, 0]
-    assert doubts.least_probs.tolist() == [0.9, 0.9, 0.7, 0.6]
+    issues = find_label_issues(np.stack([one, other]), np.zeros(5, dtype=np.int64), 0.5)
+    assert issues.rows.tolist() == [1, 3, 4, 0]
+    assert issues.least_probs.tolist() == [0.9, 0.9, 0.7, 0.6]
 
 
 @pytest.mark.parametrize("min_prob", [0.49, 1.0, float("nan")])
 def test_a_bound_under_which_two_classes_fit_is_refused(min_prob):
     message = f"0.5 <= min_prob < 1 must hold.*but got {min_prob}"
     with pytest.raises(InputError, match=message):
-        label_doubts(np.full((1, 2, 2), 0.5), np.array([0, 1]), min_prob)
+        find_label_issues(np.full((1, 2, 2), 0.5), np.array([0, 1]), min_prob)
 
 
 @given(SHARES, LABELS, arrays(np.float64, 3, elements=st.floats(0.01, 1)))
 def test_no_weighted_mean_costs_less_than_the_floor(shares, labels, weights):
     stack = stack_of(shares)
     mean = np.tensordot(weights / weights.sum(), stack, axes=1)
-    assert (row_costs(Half().apply(mean), labels) >= weighted_mean_floor(stack, labels)).all()
+    assert (abs_sum_of_rows(Half().apply(mean), labels) >= weighted_mean_floor(stack, labels)).all()
 
 
 @settings(max_examples=30)
@@ -151,5 +156,5 @@ def test_some_weighted_mean_of_two_reaches_the_floor(shares, labels):
     weights = np.linspace(0, 1, 2001)[:, None, None]
     means = (1 - weights) * one + weights * other
     answers = Half().apply(means.reshape(-1, K))
-    costs = row_costs(answers, np.tile(labels, len(weights))).reshape(-1, N)
+    costs = abs_sum_of_rows(answers, np.tile(labels, len(weights))).reshape(-1, N)
     assert np.array_equal(costs.min(axis=0), weighted_mean_floor(np.stack([one, other]), labels))

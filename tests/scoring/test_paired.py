@@ -4,7 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbcomp.scoring import paired
-from hbcomp.scoring.paired import bootstrap_interval, mcnemar, paired_difference
+from hbcomp.scoring.paired import RowScores, bootstrap_interval, mcnemar, paired_difference
+
+
+def costs(values):
+    return RowScores(np.asarray(values, dtype=np.float64), greater_is_better=False)
 
 
 def answers_that_part(n_only_first, n_only_second, n_both=3, n_none=2):
@@ -51,8 +55,8 @@ def test_mcnemar_of_many_rows_neither_overflows_nor_underflows():
 
 
 def test_the_interval_of_equal_costs_is_nothing():
-    costs = np.array([0.0, 2.0, 1.0])
-    assert bootstrap_interval(costs, costs) == (0.0, 0.0)
+    some = costs([0.0, 2.0, 1.0])
+    assert bootstrap_interval(some, some) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("is_hard", [True, False])
@@ -61,27 +65,34 @@ def test_the_interval_is_the_normal_one_on_many_rows(is_hard):
     first, second = rng.random((2, 500)) * 2
     if is_hard:
         first, second = first.round(), second.round()
-    difference = paired_difference(first, second)
-    low, high = bootstrap_interval(first, second, n_resamples=8000)
-    wanted = difference.per_20k + np.array([-2, 2]) * difference.standard_error
+    difference = paired_difference(costs(first), costs(second))
+    low, high = bootstrap_interval(costs(first), costs(second), n_resamples=8000)
+    wanted = difference.value + np.array([-2, 2]) * difference.standard_error
     assert [low, high] == pytest.approx(wanted, abs=0.1 * difference.standard_error)
 
 
 def test_the_interval_is_that_of_rows_drawn_with_replacement():
     rng = np.random.default_rng(1)
     gaps = rng.choice([0.0, 2.0], 40, p=[0.9, 0.1])
-    drawn = gaps[rng.integers(0, 40, (20_000, 40))].mean(axis=1) * 20_000
-    found = bootstrap_interval(gaps, np.zeros(40), n_resamples=20_000, level=0.95)
+    drawn = gaps[rng.integers(0, 40, (20_000, 40))].mean(axis=1)
+    found = bootstrap_interval(costs(gaps), costs(np.zeros(40)), n_resamples=20_000, level=0.95)
     assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
 @pytest.mark.parametrize(("gap", "is_beyond"), [(0.0, False), (60.0, False), (60.1, True)])
-def test_noise_is_two_standard_errors_on_either_side(gap, is_beyond):
+@pytest.mark.parametrize("greater_is_better", [False, True])
+def test_noise_is_two_standard_errors_on_either_side(gap, is_beyond, greater_is_better):
     for sign in (1, -1):
         assert paired.is_beyond_noise(sign * gap, 30.0) is is_beyond
-        assert paired.Difference(sign * gap, 30.0).is_beyond_noise is is_beyond
-    assert paired.Difference(gap, 30.0).is_worse is is_beyond
-    assert paired.Difference(-gap, 30.0).is_worse is False
+        difference = paired.Difference(sign * gap, 30.0, greater_is_better)
+        assert difference.is_beyond_noise is is_beyond
+        assert difference.is_better is (is_beyond and (sign > 0) is greater_is_better)
+        assert difference.is_worse is (is_beyond and (sign > 0) is not greater_is_better)
+
+
+def test_losses_count_from_the_best_row():
+    assert costs([0.0, 2.0]).losses.tolist() == [0.0, 2.0]
+    assert RowScores(np.array([0.0, 1.0]), greater_is_better=True).losses.tolist() == [1.0, 0.0]
 
 
 def test_the_interval_has_the_level_of_the_noise():
@@ -90,16 +101,20 @@ def test_the_interval_has_the_level_of_the_noise():
 
 def test_drawing_in_blocks_changes_nothing(monkeypatch):
     first, second = np.random.default_rng(2).random((2, 50))
-    whole = bootstrap_interval(first, second)
+    whole = bootstrap_interval(costs(first), costs(second))
     monkeypatch.setattr(paired, "BLOCK_VALUES", 3 * 50)
-    assert bootstrap_interval(first, second) == whole
+    assert bootstrap_interval(costs(first), costs(second)) == whole
 
 
 def test_the_seed_decides_and_the_level_widens():
     first, second = np.random.default_rng(3).random((2, 50))
-    assert bootstrap_interval(first, second) == bootstrap_interval(first, second, seed=0)
-    assert bootstrap_interval(first, second, seed=1) != bootstrap_interval(first, second)
+    assert bootstrap_interval(costs(first), costs(second)) == bootstrap_interval(
+        costs(first), costs(second), seed=0
+    )
+    assert bootstrap_interval(costs(first), costs(second), seed=1) != bootstrap_interval(
+        costs(first), costs(second)
+    )
     (low, high), (lower, higher) = (
-        bootstrap_interval(first, second, level=level) for level in (0.8, 0.99)
+        bootstrap_interval(costs(first), costs(second), level=level) for level in (0.8, 0.99)
     )
     assert lower < low < high < higher

@@ -1,19 +1,28 @@
 import numpy as np
 import pytest
 
+from hbcomp.scoring.metrics import ABS_SUM, ACCURACY, LOG_LOSS
+from hbcomp.scoring.paired import RowScores
 from hbcomp.scoring.pruning import (
     EPOCH_OVERDISPERSION,
     OVERDISPERSION,
     PruningRule,
     check_constant,
     expected_maximum,
+    largest_gap,
 )
 
 N_FOLDS = 5
+WRONG = 2.0  # what a wrong hard answer costs
 N_STUDIES = 500
 # Two standard errors of the simulation for a share of 5 %, which makes 7 %. With 3,000 studies
 # the shares were 1.0 to 4.3 %, and 0.4 to 2.0 % with checks at epochs.
 AT_MOST = 0.05 + 2 * (0.05 * 0.95 / N_STUDIES) ** 0.5
+
+
+def compare(rule, costs, incumbent, n_candidates, n_unfinished=0):
+    trial, other = (RowScores(np.asarray(each, float), False) for each in (costs, incumbent))
+    return rule.compare(trial, other, n_candidates, n_unfinished)
 
 
 class Equals:
@@ -54,7 +63,7 @@ def is_stopped(rule, trial, incumbent, n_candidates):
                 np.concatenate([*each[:fold, -1], each[fold, check]]) for each in (trial, incumbent)
             )
             n_unfinished = trial.shape[2] * (check < rule.n_epoch_checks)
-            if rule.compare(costs, others, n_candidates, n_unfinished).is_behind:
+            if compare(rule, costs, others, n_candidates, n_unfinished).is_behind:
                 return True
     return False
 
@@ -62,7 +71,7 @@ def is_stopped(rule, trial, incumbent, n_candidates):
 def share_stopped(equals, n_candidates, n_epoch_checks=0):
     """Return the share of newcomers stopped by the best of as many trials of their kind."""
     rng = np.random.default_rng(1)
-    rule = PruningRule(equals.n_rows, N_FOLDS, n_epoch_checks)
+    rule = PruningRule(equals.n_rows, N_FOLDS, WRONG, n_epoch_checks)
     n_stopped = 0
     for _ in range(N_STUDIES):
         costs = equals.draw(rng, n_candidates + 1, n_epoch_checks)
@@ -87,7 +96,7 @@ def test_at_most_5_percent_of_equals_are_stopped_with_checks_at_epochs(kept, n_c
 
 
 def test_the_incumbents_selection_bias_would_stop_too_many_if_it_were_not_counted():
-    equals, rule = Equals(40, OVERDISPERSION), PruningRule(200, N_FOLDS)
+    equals, rule = Equals(40, OVERDISPERSION), PruningRule(200, N_FOLDS, WRONG)
     rng = np.random.default_rng(2)
     n_stopped = 0
     for _ in range(300):
@@ -103,11 +112,11 @@ def random_costs(rng, n_rows=400, chance=0.1):
 
 def test_a_trial_that_costs_no_more_is_never_stopped():
     rng = np.random.default_rng(3)
-    rule = PruningRule(2000, N_FOLDS)
+    rule = PruningRule(2000, N_FOLDS, WRONG)
     for _ in range(200):
         cheap, dear = sorted((random_costs(rng), random_costs(rng)), key=np.sum)
-        assert not rule.compare(cheap, dear, 1).is_behind
-        assert not rule.compare(dear, dear, 1).is_behind
+        assert not compare(rule, cheap, dear, 1).is_behind
+        assert not compare(rule, dear, dear, 1).is_behind
 
 
 def test_a_trial_twice_as_bad_is_stopped_at_the_first_check():
@@ -115,20 +124,20 @@ def test_a_trial_twice_as_bad_is_stopped_at_the_first_check():
     incumbent, trial = np.zeros(800), np.zeros(800)
     incumbent[rows[:52]] = 2.0  # 6.5 % wrong
     trial[rows[10:114]] = 2.0  # twice as many, not the same though
-    assert PruningRule(4000, N_FOLDS).compare(trial, incumbent, 20).is_behind
+    assert compare(PruningRule(4000, N_FOLDS, WRONG), trial, incumbent, 20).is_behind
 
 
 @pytest.mark.parametrize("n_unfinished", [0, 20])
 @pytest.mark.parametrize("chance", [0.02, 0.2, 0.6])
 def test_a_row_more_wrong_never_saves_a_lost_trial(chance, n_unfinished):
     rng = np.random.default_rng(5)
-    rule = PruningRule(1000, N_FOLDS)
+    rule = PruningRule(1000, N_FOLDS, WRONG)
     trial, incumbent = random_costs(rng, 200, chance), random_costs(rng, 200, chance)
     was_behind = False
     for row in rng.permutation(200):
         for cost in np.arange(trial[row], 2.25, 0.25):
             trial[row] = cost
-            is_behind = rule.compare(trial, incumbent, 5, n_unfinished).is_behind
+            is_behind = compare(rule, trial, incumbent, 5, n_unfinished).is_behind
             assert is_behind or not was_behind
             was_behind = is_behind
     assert was_behind
@@ -138,25 +147,25 @@ def test_the_order_of_rows_is_without_influence():
     rng = np.random.default_rng(6)
     trial, incumbent = random_costs(rng), random_costs(rng)
     order = rng.permutation(len(trial))
-    assert PruningRule(400, 2).compare(trial, incumbent, 3) == PruningRule(400, 2).compare(
-        trial[order], incumbent[order], 3
+    assert compare(PruningRule(400, 2, WRONG), trial, incumbent, 3) == compare(
+        PruningRule(400, 2, WRONG), trial[order], incumbent[order], 3
     )
 
 
-def test_the_verdict_is_the_gap_its_error_and_the_boundary_per_20k():
+def test_the_verdict_is_the_gap_its_error_and_the_boundary_per_row():
     incumbent = np.zeros(1000)
     trial = np.where(np.arange(1000) < 100, 2.0, 0.0)
-    verdict = PruningRule(4000, 3, overdispersion=1.0).compare(trial, incumbent, 1)
-    assert verdict.per_20k == pytest.approx(200 * 20)
-    assert verdict.standard_error == pytest.approx((100 * 4) ** 0.5 * 20)
+    verdict = compare(PruningRule(4000, 3, WRONG, overdispersion=1.0), trial, incumbent, 1)
+    assert verdict.deficit == pytest.approx(200 / 1000)
+    assert verdict.standard_error == pytest.approx((100 * 4) ** 0.5 / 1000)
     assert verdict.boundary == pytest.approx(1.875 * verdict.standard_error, rel=0.005)
 
 
 def test_a_fold_still_in_training_must_be_worse_by_more():
     rng = np.random.default_rng(8)
     trial, incumbent = random_costs(rng), random_costs(rng)
-    rule = PruningRule(2000, N_FOLDS, n_epoch_checks=1)
-    boundaries = [rule.compare(trial, incumbent, 5, n).boundary for n in (0, 100, 400)]
+    rule = PruningRule(2000, N_FOLDS, WRONG, n_epoch_checks=1)
+    boundaries = [compare(rule, trial, incumbent, 5, n).boundary for n in (0, 100, 400)]
     assert boundaries == sorted(boundaries)
     assert boundaries[-1] == pytest.approx(
         boundaries[0] * (EPOCH_OVERDISPERSION / OVERDISPERSION) ** 0.5
@@ -165,7 +174,7 @@ def test_a_fold_still_in_training_must_be_worse_by_more():
 
 def test_few_rows_alone_prune_no_trial():
     trial = np.where(np.arange(800) < 4, 2.0, 0.0)
-    assert not PruningRule(4000, N_FOLDS).compare(trial, np.zeros(800), 1).is_behind
+    assert not compare(PruningRule(4000, N_FOLDS, WRONG), trial, np.zeros(800), 1).is_behind
 
 
 # One-sided 5 %. The same as two-sided 10 %: Pocock (1977); Jennison and Turnbull, Group
@@ -191,7 +200,7 @@ def test_the_expected_maximum_is_that_of_simulated_normals(n_draws):
 
 def test_a_pruning_rule_without_checks_is_refused():
     with pytest.raises(ValueError, match="two folds or a check at an epoch, but got neither"):
-        PruningRule(100, 1)
+        PruningRule(100, 1, WRONG)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +209,7 @@ def test_a_pruning_rule_without_checks_is_refused():
 )
 def test_a_chance_of_one_half_or_less_noise_than_rows_have_is_refused(wrong):
     with pytest.raises(ValueError, match=r"0 < alpha < 0.5 and 1 <= overdispersion <= epoch_over"):
-        PruningRule(100, 5, **wrong)
+        PruningRule(100, 5, WRONG, **wrong)
 
 
 @pytest.mark.parametrize(("n_compared", "n_unfinished"), [(0, 0), (101, 0), (50, 51), (50, -1)])
@@ -208,4 +217,18 @@ def test_impossible_numbers_of_rows_are_refused(n_compared, n_unfinished):
     costs = np.zeros(n_compared)
     said = rf"1 to 100 rows .* unfinished, but got {n_compared} and {n_unfinished}$"
     with pytest.raises(ValueError, match=said):
-        PruningRule(100, 5).compare(costs, costs, 1, n_unfinished)
+        compare(PruningRule(100, 5, WRONG), costs, costs, 1, n_unfinished)
+
+
+def test_a_score_to_be_maximised_is_behind_where_it_is_smaller():
+    hits = np.ones(800)
+    misses = np.where(np.arange(800) < 200, 0.0, 1.0)
+    rule = PruningRule(4000, N_FOLDS, 1.0)
+    trial, incumbent = RowScores(misses, True), RowScores(hits, True)
+    assert rule.compare(trial, incumbent, 1).is_behind
+    assert not rule.compare(incumbent, trial, 1).is_behind
+
+
+@pytest.mark.parametrize(("metric", "gap"), [(ABS_SUM, 2.0), (ACCURACY, 1.0), (LOG_LOSS, 0.0)])
+def test_the_largest_gap_is_the_range_of_the_score_where_it_has_one(metric, gap):
+    assert largest_gap(metric) == gap

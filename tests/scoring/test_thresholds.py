@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.row_metrics import abs_sum_of_rows
 from hbcomp.scoring.thresholds import fit_clip, fit_clip_per_class
 
 N_CASES = 2000
@@ -38,7 +38,7 @@ def test_fit_clip_equals_brute_force_on_random_cases_with_ties():
     for _ in range(N_CASES):
         probs, labels = random_case(rng)
         best = brute_force(probs.ravel(), one_hot(labels, probs.shape[1]).ravel())
-        found = abs_sum(fit_clip(probs, labels).apply(probs), labels).total
+        found = abs_sum_of_rows(fit_clip(probs, labels).apply(probs), labels).sum()
         assert found == pytest.approx(best, abs=1e-9)
 
 
@@ -50,7 +50,7 @@ def test_fit_clip_per_class_equals_brute_force_of_each_class():
         best = sum(
             brute_force(column, target) for column, target in zip(probs.T, truth.T, strict=True)
         )
-        found = abs_sum(fit_clip_per_class(probs, labels).apply(probs), labels).total
+        found = abs_sum_of_rows(fit_clip_per_class(probs, labels).apply(probs), labels).sum()
         assert found == pytest.approx(best, abs=1e-9)
 
 
@@ -58,7 +58,7 @@ def test_two_thresholds_never_beat_one():
     rng = np.random.default_rng(2)
     for _ in range(N_CASES):
         probs, labels = random_case(rng)
-        two = abs_sum(fit_clip(probs, labels).apply(probs), labels).total
+        two = abs_sum_of_rows(fit_clip(probs, labels).apply(probs), labels).sum()
         values, targets = probs.ravel(), one_hot(labels, probs.shape[1]).ravel()
         one = min(np.abs((values > t) - targets).sum() for t in middles_of(values))
         assert one <= two + 1e-9
