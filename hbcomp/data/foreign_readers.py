@@ -34,9 +34,9 @@ def read_plain(path: Path, *, labelled: bool, is_label_first: bool, separator: s
     What is missing at the end of a row is not there: the rows have unequal lengths.
     """
     options = {"sep": separator, "header": None, "na_values": ["?"]}
-    width = _read_table(path, nrows=1, **options).shape[1]
+    width = read_table(path, nrows=1, **options).shape[1]
     place = 0 if is_label_first else width - 1
-    table = _read_table(path, dtype={place: str} if labelled else None, **options)
+    table = read_table(path, dtype={place: str} if labelled else None, **options)
     labels = table.pop(place).fillna("").tolist() if labelled else None
     if wrong := [name for name, kind in table.dtypes.items() if kind.kind not in "fiu"]:
         raise InputError(f"{path}: column {wrong[0] + 1} must hold numbers; is there a header?")
@@ -47,7 +47,7 @@ def read_plain(path: Path, *, labelled: bool, is_label_first: bool, separator: s
     )
 
 
-def _read_table(path: Path, **options: Any) -> Any:
+def read_table(path: Path, **options: Any) -> Any:
     """Return what pandas reads of a text file, also of one in .gz or .zip."""
     import pandas as pd
 
@@ -190,7 +190,7 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
         except (ValueError, OSError) as error:
             raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     else:
-        table = _read_table(path, usecols=columns, dtype=dict.fromkeys(text, str))
+        table = read_table(path, usecols=columns, dtype=dict.fromkeys(text, str))
     problems = [
         f"column {name!r} must hold numbers"
         for name in (layout.order, *layout.channels)

@@ -1,14 +1,15 @@
 """How the files of a competition are laid out: the [data] of a competition.toml."""
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
 from hbcomp.system.config import Section
 
-Layout = Literal["list", "wide", "long", "array", "ts"]
-PER_STEP: Final = ("wide", "long")  # a column is named for a time step, or holds one channel
+# list: one column holds a signal's values; wide: a column for each time step; long: a line for each
+# time step; plain: as wide, without a header; array: .npy or .npz; ts: .ts of the UEA archive.
+Layout = Literal["list", "wide", "long", "plain", "array", "ts"]
 
 
 class DataLayout(Section):
@@ -16,10 +17,11 @@ class DataLayout(Section):
 
     train: Path | None = None  # relative to the competition's folder
     test: Path | None = None
+    train_labels: Path | None = None  # of an .npy
     layout: Layout | None = None
     id: str = "id"  # where no column has this name, rows are numbered from 0
     signal: str | None = None  # of the layout `list`: the column that holds the whole signal
-    label: str = "label"
+    label: str = "label"  # of the layout `plain`: `first` or `last`
     group: str | None = None
     classes: tuple[str, ...] = ()  # the order of the probability columns; else sorted as in train
     channels: tuple[str, ...] = ()  # of the layout `long`: a column each
@@ -44,6 +46,8 @@ class DataLayout(Section):
             problems.append("the layout long needs `channels` and `order`")
         if self.layout not in (None, "long") and (self.channels or self.order):
             problems.append(f"`channels` and `order` are for the layout long, not {self.layout}")
+        if self.layout == "plain" and self.label not in ("first", "last"):
+            problems.append(f"label must be first or last in the layout plain, but is {self.label}")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -1,0 +1,285 @@
+"""What a competition's files say about themselves: the competition.toml that `hbcomp init` writes.
+
+Nothing is guessed in silence: every key comes with the reason for it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from hbcomp.competitions.competition import CLASS
+from hbcomp.data.columns import NUMBERED
+from hbcomp.data.foreign_readers import read_arrays, read_table, read_ts
+from hbcomp.data.recordings import number_classes
+from hbcomp.system.errors import InputError
+
+N_ROWS: Final = 2000  # looked at
+METRIC_OF_KIND: Final = {
+    "label": "accuracy",
+    "probabilities": "log-loss",
+    "probability": "roc-auc",
+}
+LIST: Final = re.compile(r"\s*[-+.\d][^,;\s]*(\s*[,;\s]\s*[-+.\d][^,;\s]*)+\s*")
+
+
+@dataclass
+class Inferred:
+    """The tables of a competition.toml, and why each key has its value."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    submission: dict[str, Any] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    def say(self, table: dict[str, Any], key: str, value: Any, reason: str) -> None:
+        """Set a key and note why."""
+        table[key] = value
+        name = next(n for n in ("data", "metric", "submission") if getattr(self, n) is table)
+        self.reasons.append(f"{name}.{key} = {value!r}: {reason}")
+
+
+def infer(
+    train: Path, test: Path | None, sample: Path | None, metric: str | None, kind: str | None
+) -> Inferred:
+    """Return what the files say; what they leave open and nobody said is refused."""
+    found = Inferred()
+    is_array = train.name.endswith((".npy", ".npz", ".ts"))
+    classes = _of_arrays(found, train) if is_array else _of_tables(found, train, test, sample)
+    _of_submission(found, sample, classes, kind)
+    _of_metric(found, metric, classes)
+    return found
+
+
+def _of_arrays(found: Inferred, train: Path) -> list[str]:
+    is_ts = train.suffix == ".ts"
+    layout = "ts" if is_ts else "array"
+    found.say(found.data, "layout", layout, f"{train.name} ends in {train.suffix}")
+    recordings = read_ts(train) if is_ts else read_arrays(train, _labels_beside(found, train))
+    if recordings.labels is None:
+        raise InputError(f"{train}: there are no labels")
+    lengths = {signal.shape[1] for signal in recordings.signals}
+    _say_repairs(
+        found, len(lengths) > 1, any(np.isnan(signal).any() for signal in recordings.signals)
+    )
+    return _say_classes(found, recordings.labels)
+
+
+def _labels_beside(found: Inferred, train: Path) -> Path | None:
+    """Return the file of labels that goes with an .npy: X_train.npy has y_train.npy."""
+    if train.suffix != ".npy":
+        return None
+    name = re.sub(r"^(X|x|signals)(?=[_.])", "y", train.name)
+    beside = train.with_name(name if name != train.name else f"y_{train.name}")
+    if not beside.exists():
+        raise InputError(f"{train}: an .npy has no labels; they must lie in {beside.name}")
+    found.say(found.data, "train_labels", str(beside), f"{beside.name} lies beside {train.name}")
+    return beside
+
+
+def _of_tables(found: Inferred, train: Path, test: Path | None, sample: Path | None) -> list[str]:
+    head = _head(train)
+    columns = list(head.columns)
+    if _is_headerless(columns):
+        return _of_plain(found, train)
+    tests = list(_head(test).columns) if test else []
+    answers = list(_head(sample).columns) if sample else []
+    _say_label(found, columns, tests, answers)
+    label = found.data["label"]
+    _say_id(found, columns, answers, label)
+    _say_signals(found, head, label, found.data.get("id"))
+    return _say_classes(found, [str(value) for value in _column(train, label)])
+
+
+def _of_plain(found: Inferred, train: Path) -> list[str]:
+    found.say(found.data, "layout", "plain", "the first line is numbers, so there is no header")
+    is_tsv = ".tsv" in train.name
+    reason = "as in the UCR archive's .tsv" if is_tsv else "as in most .csv files without a header"
+    found.say(found.data, "label", "first" if is_tsv else "last", f"{reason}; is that right?")
+    table = read_table(train, sep="\t" if is_tsv else ",", header=None, dtype=str)
+    values = table.drop(columns=0 if is_tsv else table.columns[-1])
+    _say_repairs(found, bool(values.iloc[:, -1].isna().any()), False)
+    return _say_classes(found, table[0 if is_tsv else table.columns[-1]].tolist())
+
+
+def _head(path: Path) -> Any:
+    """Return the first rows of a table, all cells as text in CSV."""
+    if path.suffix == ".parquet":
+        import pandas as pd
+        import pyarrow.parquet as pq
+
+        try:
+            batch = next(pq.ParquetFile(path).iter_batches(N_ROWS))
+        except (OSError, ValueError, StopIteration) as error:
+            raise InputError(f"{path}: cannot be read: {error}") from error
+        return pd.DataFrame(batch.to_pandas())
+    return read_table(path, sep="\t" if ".tsv" in path.name else ",", dtype=str, nrows=N_ROWS)
+
+
+def _column(path: Path, name: str) -> Sequence[Any]:
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        values = pd.read_parquet(path, columns=[name])[name]
+    else:
+        values = read_table(path, usecols=[name], dtype=str)[name]
+    return list(values)
+
+
+def _is_headerless(columns: Sequence[str]) -> bool:
+    # pandas tells equal cells of a header apart by .1, .2, which still are numbers or nearly.
+    cells = [re.sub(r"(\.\d+)\.\d+$", r"\1", str(name)) for name in columns]
+    numbers = [_is_number(cell) for cell in cells]
+    return len(cells) > 2 and sum(numbers) >= len(cells) - 1 and any("." in c for c in cells)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _say_label(
+    found: Inferred, columns: Sequence[str], tests: Sequence[str], answers: Sequence[str]
+) -> None:
+    """Find the label: what train has, test lacks and, best, the sample submission asks for."""
+    only_train = [name for name in columns if tests and name not in tests]
+    asked = [name for name in answers[1:] if name in columns]
+    if len(asked) == 1:
+        found.say(found.data, "label", asked[0], "the sample submission asks for this column")
+    elif len(only_train) == 1:
+        found.say(found.data, "label", only_train[0], "train has this column and test does not")
+    elif "label" in columns:
+        found.say(found.data, "label", "label", "train has a column of this name")
+    else:
+        raise InputError(
+            "which column is the label? train has "
+            f"{', '.join(only_train or columns)[:200]}; name it with --label"
+        )
+
+
+def _say_id(found: Inferred, columns: Sequence[str], answers: Sequence[str], label: str) -> None:
+    named = [name for name in answers[:1] if name in columns and name != label]
+    usual = [name for name in columns if name.casefold() in ("id", "row_id", "index", "uid")]
+    if named:
+        found.say(found.data, "id", named[0], "the sample submission begins with this column")
+    elif usual:
+        found.say(found.data, "id", usual[0], "train has a column of this name")
+    else:
+        found.reasons.append("no id column: rows are numbered from 0")
+
+
+def _say_signals(found: Inferred, head: Any, label: str, row_id: str | None) -> None:
+    others = [name for name in head.columns if name not in (label, row_id)]
+    lists = [name for name in others if _is_list(head[name].iloc[0])]
+    if lists:
+        found.say(found.data, "layout", "list", f"a cell of {lists[0]} holds many numbers")
+        found.say(found.data, "signal", lists[0], "this column")
+        return
+    if row_id is not None and head[row_id].duplicated().any():
+        _say_long(found, head, others, row_id)
+        return
+    steps, rest = _series(others)
+    if not steps:
+        raise InputError(
+            f"no column holds lists and none are a numbered series, among {', '.join(others)[:200]}"
+        )
+    found.say(found.data, "layout", "wide", f"{steps[0]} ... {steps[-1]} are a numbered series")
+    if rest:
+        found.say(found.data, "ignore", rest, "not of the series")
+
+
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, (list, np.ndarray)) or bool(LIST.fullmatch(str(cell)))
+
+
+def _series(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the columns of the largest numbered series, and the others."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        if part := NUMBERED.fullmatch(name):
+            families.setdefault((part[1], part[3]), []).append(name)
+    steps = max(families.values(), key=len, default=[])
+    return steps, [name for name in names if name not in steps]
+
+
+def _say_long(found: Inferred, head: Any, others: Sequence[str], row_id: str) -> None:
+    found.say(found.data, "layout", "long", f"{row_id} repeats: a line is one time step")
+    numbers = [name for name in others if all(map(_is_number, head[name].astype(str)))]
+    steps = [
+        name
+        for name in numbers
+        if not head.duplicated([row_id, name]).any() and _is_counted(head[name])
+    ]
+    if not steps:
+        raise InputError(
+            "which column orders the time steps? Whole numbers, different within each "
+            f"{row_id}, are in none of {', '.join(numbers)}"
+        )
+    found.say(found.data, "order", steps[0], "its numbers are different within each id")
+    channels = [name for name in numbers if name != steps[0]]
+    found.say(found.data, "channels", channels, "the other number columns")
+
+
+def _is_counted(column: Any) -> bool:
+    values = column.astype(float)
+    return bool((values == values.round()).all())
+
+
+def _say_repairs(found: Inferred, is_uneven: bool, is_missing: bool) -> None:
+    if is_uneven:
+        found.say(found.data, "pad", "end", "rows have unequal lengths")
+    if is_missing:
+        found.say(found.data, "missing", "hold", "values are missing")
+
+
+def _say_classes(found: Inferred, labels: Sequence[str]) -> list[str]:
+    names = [str(row) for row in range(len(labels))]
+    _, classes = number_classes(labels, (), names, "train")
+    found.say(found.data, "classes", list(classes), f"the labels of {len(labels):,} rows")
+    return list(classes)
+
+
+def _of_submission(
+    found: Inferred, sample: Path | None, classes: Sequence[str], kind: str | None
+) -> None:
+    form = found.submission
+    if sample is None:
+        found.say(form, "kind", kind or "label", "as you said" if kind else "no sample submission")
+        if form["kind"] == "probabilities":
+            found.say(form, "columns", f"label_{CLASS}", "no sample submission")
+        return
+    head = _head(sample)
+    columns = list(head.columns)[1:]
+    if kind:
+        found.say(form, "kind", kind, "as you said")
+    elif len(columns) > 1:
+        found.say(form, "kind", "probabilities", f"the sample has {len(columns)} answer columns")
+    else:
+        cells = set(head[columns[0]].astype(str))
+        is_label = cells <= set(classes)
+        if not is_label and len(classes) != 2:
+            raise InputError(
+                f"{sample}: {columns[0]} holds neither classes nor, with {len(classes)} classes, a "
+                "probability; say what it is with --kind"
+            )
+        shown = "holds classes" if is_label else "holds numbers between two classes"
+        found.say(form, "kind", "label" if is_label else "probability", f"{columns[0]} {shown}")
+    found.say(form, "sample", str(sample), "header and order of the rows are its")
+
+
+def _of_metric(found: Inferred, metric: str | None, classes: Sequence[str]) -> None:
+    if metric:
+        found.say(found.metric, "name", metric, "as you said")
+    else:
+        kind = found.submission["kind"]
+        found.say(
+            found.metric, "name", METRIC_OF_KIND[kind], f"usual for kind {kind}; is that right?"
+        )
+    if found.metric["name"] in ("f1", "roc-auc") and len(classes) == 2:
+        found.say(found.metric, "positive", classes[1], "the second class")

@@ -1,0 +1,154 @@
+"""Files as competitions and archives have them, and the competition.toml that they become."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hbcomp.competitions.competition import CompetitionFile
+from hbcomp.competitions.infer import infer
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError
+
+LABELS = ["walk", "run", "walk", "sit", "run", "sit"]
+
+
+def signals(n=6, c=1, t=5):
+    return np.round(np.random.default_rng(0).normal(size=(n, c, t)), 3)
+
+
+def write_list(tmp_path, labels=LABELS):
+    lists = [",".join(map(str, row[0])) for row in signals()]
+    table = pd.DataFrame({"Id": range(6), "series": lists})
+    table.to_csv(tmp_path / "test.csv", index=False)
+    table.assign(activity=labels).to_csv(tmp_path / "train.csv", index=False)
+
+
+def write_wide(tmp_path, labels=LABELS):
+    table = pd.DataFrame(signals()[:, 0], columns=[f"t{step}" for step in range(5)])
+    table.insert(0, "id", range(6))
+    table["age"] = 30
+    table.to_csv(tmp_path / "test.csv", index=False)
+    table.assign(activity=labels).to_csv(tmp_path / "train.csv", index=False)
+
+
+def write_long(tmp_path, labels=LABELS):
+    values = signals(c=2)
+    table = pd.DataFrame(
+        [(row, step, *values[row, :, step]) for row in range(6) for step in range(5)],
+        columns=["rec", "step", "x", "y"],
+    ).rename(columns={"rec": "id"})
+    table.to_csv(tmp_path / "test.csv", index=False)
+    table.assign(activity=np.repeat(labels, 5)).to_csv(tmp_path / "train.csv", index=False)
+
+
+def infer_of(tmp_path, sample=None, metric=None, kind=None):
+    path = tmp_path / "sample.csv"
+    if sample is not None:
+        path.write_text(sample)
+    found = infer(
+        tmp_path / "train.csv",
+        tmp_path / "test.csv",
+        path if sample is not None else None,
+        metric,
+        kind,
+    )
+    tables = {"data": found.data, "metric": found.metric, "submission": found.submission}
+    validate(CompetitionFile, {"title": "x", **tables}, "")  # what is written can be read
+    return found
+
+
+def test_lists_in_cells_are_signals_and_what_test_lacks_is_the_label(tmp_path):
+    write_list(tmp_path)
+    found = infer_of(tmp_path, "Id,activity\n0,walk\n1,run\n")
+    assert found.data == {
+        "label": "activity",
+        "id": "Id",
+        "layout": "list",
+        "signal": "series",
+        "classes": ["run", "sit", "walk"],
+    }
+    assert found.metric["name"] == "accuracy"
+    assert found.submission["kind"] == "label"
+
+
+def test_a_numbered_series_is_the_signal_and_other_numbers_are_named(tmp_path):
+    write_wide(tmp_path)
+    found = infer_of(tmp_path)
+    assert found.data["layout"] == "wide"
+    assert found.data["ignore"] == ["age"]
+    assert found.data["id"] == "id"
+
+
+def test_an_id_that_repeats_makes_a_long_table(tmp_path):
+    write_long(tmp_path)
+    found = infer_of(tmp_path, "id,run,sit,walk\n0,.3,.3,.4\n")
+    assert found.data["layout"] == "long"
+    assert (found.data["order"], found.data["channels"]) == ("step", ["x", "y"])
+    assert found.submission["kind"] == "probabilities"
+    assert found.metric["name"] == "log-loss"
+
+
+def test_one_number_for_two_classes_is_a_probability(tmp_path):
+    write_wide(tmp_path, ["0", "1"] * 3)
+    found = infer_of(tmp_path, "id,activity\n0,0.5\n")
+    assert found.submission["kind"] == "probability"
+    assert found.metric == {"name": "roc-auc", "positive": "1"}
+
+
+def test_one_number_for_three_classes_is_a_question(tmp_path):
+    write_wide(tmp_path)
+    with pytest.raises(InputError, match="say what it is with --kind"):
+        infer_of(tmp_path, "id,activity\n0,0.5\n")
+
+
+def test_what_the_user_says_is_taken(tmp_path):
+    write_wide(tmp_path)
+    found = infer_of(tmp_path, metric="macro-f1", kind="label")
+    assert found.metric["name"] == "macro-f1"
+    assert "metric.name = 'macro-f1': as you said" in found.reasons
+
+
+@pytest.mark.parametrize(("name", "label"), [("a.tsv", "first"), ("ecg.csv", "last")])
+def test_without_a_header_the_label_is_first_in_tsv_and_last_in_csv(tmp_path, name, label):
+    separator = "\t" if name.endswith("tsv") else ","
+    rows = [[*map(str, row[0])] for row in signals()]
+    rows = [
+        [str(k % 2), *row] if label == "first" else [*row, str(k % 2)] for k, row in enumerate(rows)
+    ]
+    (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows) + "\n")
+    found = infer(tmp_path / name, None, None, None, None)
+    assert (found.data["layout"], found.data["label"]) == ("plain", label)
+    assert found.data["classes"] == ["0", "1"]
+
+
+def test_arrays_find_their_labels_beside_them(tmp_path):
+    np.save(tmp_path / "X_train.npy", signals(c=3))
+    np.save(tmp_path / "y_train.npy", np.array([5, 7, 5, 7, 5, 7]))
+    found = infer(tmp_path / "X_train.npy", None, None, None, None)
+    assert found.data["layout"] == "array"
+    assert found.data["classes"] == ["5", "7"]
+    assert found.data["train_labels"].endswith("y_train.npy")
+    (tmp_path / "y_train.npy").unlink()
+    with pytest.raises(InputError, match=r"they must lie in y_train\.npy"):
+        infer(tmp_path / "X_train.npy", None, None, None, None)
+
+
+def test_a_ts_file_of_unequal_lengths_is_padded(tmp_path):
+    (tmp_path / "a.ts").write_text("@classLabel true a b\n@data\n1,2:3,4:a\n1:2:b\n")
+    found = infer(tmp_path / "a.ts", None, None, None, None)
+    assert (found.data["layout"], found.data["pad"]) == ("ts", "end")
+
+
+def test_a_label_that_cannot_be_told_is_asked_for(tmp_path):
+    write_wide(tmp_path)
+    table = pd.read_csv(tmp_path / "train.csv").assign(second=1)
+    table.to_csv(tmp_path / "train.csv", index=False)
+    with pytest.raises(InputError, match=r"which column is the label\? train has activity, second"):
+        infer_of(tmp_path)
+
+
+def test_every_key_has_a_reason(tmp_path):
+    write_long(tmp_path)
+    found = infer_of(tmp_path)
+    n_keys = len(found.data) + len(found.metric) + len(found.submission)
+    assert len(found.reasons) == n_keys
