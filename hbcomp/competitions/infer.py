@@ -4,6 +4,7 @@ Nothing is guessed in silence: every key comes with the reason for it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,9 @@ def _of_tables(found: Inferred, train: Path, test: Path | None, sample: Path | N
     label = found.data["label"]
     _say_id(found, columns, answers, label)
     _say_signals(found, head, label, found.data.get("id"))
+    if found.data["layout"] == "long":
+        n_steps = Counter(_column(train, found.data["id"]))
+        _say_repairs(found, len({*n_steps.values()}) > 1, False)
     return _say_classes(found, [str(value) for value in _column(train, label)])
 
 

@@ -1,11 +1,15 @@
 """Files as competitions and archives have them, and the competition.toml that they become."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from hbcomp.competitions.competition import CompetitionFile
+from hbcomp.competitions.competition import CompetitionFile, load_competition
 from hbcomp.competitions.infer import infer
+from hbcomp.competitions.write import write_competition
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
@@ -152,3 +156,24 @@ def test_every_key_has_a_reason(tmp_path):
     found = infer_of(tmp_path)
     n_keys = len(found.data) + len(found.metric) + len(found.submission)
     assert len(found.reasons) == n_keys
+
+
+def test_a_long_table_of_unequal_lengths_is_padded(tmp_path):
+    write_long(tmp_path)
+    table = pd.read_csv(tmp_path / "train.csv").iloc[:-1]
+    table.to_csv(tmp_path / "train.csv", index=False)
+    assert infer_of(tmp_path).data["pad"] == "end"
+
+
+def test_init_writes_relative_paths_and_replaces_nothing(tmp_path):
+    write_list(tmp_path)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    console = Console(file=io.StringIO())
+    files = (tmp_path / "train.csv", tmp_path / "test.csv", None, "macro-f1", "label")
+    write_competition(folder, *files, console, is_forced=False)
+    found = load_competition(str(folder))
+    assert found.path(found.file.data.train).resolve() == (tmp_path / "train.csv").resolve()
+    assert found.metric(found.file.data.classes, is_trusted=True).name == "macro-f1"
+    with pytest.raises(InputError, match="exists; --force replaces it"):
+        write_competition(folder, *files, console, is_forced=False)
