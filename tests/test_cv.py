@@ -205,7 +205,7 @@ def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     # Two jobs train in other processes; the parent is interrupted by what it shows of them.
     strike = Strike("experiment.folder", "save_fold", n=2, is_after=True, signal=signal.SIGINT)
     if jobs == "2":
-        strike = Strike("crossval.loop", "on_next_gpu", n=6, is_after=True, signal=signal.SIGINT)
+        strike = Strike("crossval.loop", "_Job", n=6, is_after=True, signal=signal.SIGINT)
     done = call("--jobs", jobs, cwd=tmp_path, strike=strike)
     assert done.returncode == 130, done.stderr
     message = done.stderr.splitlines()[-1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -184,14 +184,6 @@ def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
     """Return the tasks in groups that train at the same time."""
     size = tasks[0].compute.n_together
     return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
-
-
-def on_next_gpu(group: list[FoldTask], position: int) -> list[FoldTask]:
-    """Return the tasks on the GPU that is theirs in turn, where there are several."""
-    if group[0].compute.device != "cuda" or torch.cuda.device_count() < 2:
-        return group
-    device = f"cuda:{position % torch.cuda.device_count()}"
-    return [replace(task, compute=replace(task.compute, device=device)) for task in group]
 
 
 @contextmanager

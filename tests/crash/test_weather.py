@@ -183,13 +183,13 @@ def fail_at_fold(fold: int, error: Exception | None) -> None:
 
 def fail_in_worker(fold: int, error: Exception | None) -> None:
     """Do so in the worker process that trains the fold."""
-    crossval._train_folds_in_worker = partial(train_and_fail, fold, error)
+    crossval._train_in_worker = partial(train_and_fail, fold, error)
 
 
 def train_and_fail(fold, error, *work):
     """Train folds in a worker, as hbcomp does, but fail at one of them."""
     fail_at_fold(fold, error)
-    return crossval._train_folds_in_worker(*work)
+    return crossval._train_in_worker(*work)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,10 @@ def test_memory_that_runs_out_anywhere_is_one_line_and_other_errors_are_bugs(cap
     ("error", "text"),
     [
         (MemoryError(), "seed 0 fold 1: out of memory on cpu"),
-        (None, "a worker process was killed, probably for lack of memory; finished folds are kept"),
+        (
+            None,
+            "a worker process was killed (SIGKILL(-9)), probably for lack of memory",
+        ),
     ],
 )
 def test_a_worker_that_has_no_memory_ends_the_run_in_one_line(
@@ -278,7 +281,7 @@ def interrupt_all_while_workers_import() -> None:
     """Send Ctrl-C to this process and its workers, as a terminal does, a second after the start."""
     os.setpgid(0, 0)
     begin = threading.Timer(1.0, os.killpg, (0, signal.SIGINT)).start
-    crossval._warn_of_crowding = lambda *_: begin()
+    crossval._warn_of_shared_cores = lambda *_: begin()
 
 
 def test_ctrl_c_while_workers_import_is_one_line(tmp_path, undisturbed, is_long):
