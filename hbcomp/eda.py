@@ -46,9 +46,9 @@ def eda(
         "ignored_columns": ignored_columns,
     }
     given = {key: value for key, value in asked.items() if value is not None}
-    beats = load_data(validate(DataConfig, given, ""))
+    rows, test_rows = load_data(validate(DataConfig, given, ""))
     name = stem(data) if data else "bundled"
-    return look_at(beats, out or FOLDER / name, cli.console)
+    return look_at(rows, test_rows, out or FOLDER / name, cli.console)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def folds(
     config = prepare(experiment, [*files, *(assignments or [])], None).config
     split = pick_seed(config.folds, seed)
     # Without the test file: the folds do not depend on it, and it may be elsewhere.
-    beats = load_data(config.data.model_copy(update={"test": None})).train
+    beats, _ = load_data(config.data.model_copy(update={"test": None}))
     made = make_folds(config.folds, beats, split)
     write_folds(out, made, beats)
     cli.console.print(f"{out}: {beats.n_rows:,} rows in {made.n_folds} folds, seed {split}")

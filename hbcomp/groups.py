@@ -68,7 +68,7 @@ def groups(
         **({"ignored_columns": ignored_columns} if ignored_columns else {}),
     }
     asked = columns if train is None else {"train": train, **columns}
-    beats = load_data(validate(DataConfig, asked, "")).train
+    beats, _ = load_data(validate(DataConfig, asked, ""))
     max_distance = distance * spread(beats.signals)
     links = find_links(beats.signals, neighbours, max_distance, sine)
     max_size = max(2, int(max_share * beats.n_rows))

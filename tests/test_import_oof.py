@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from hbcomp.blending.import_probs import Files, read_imported, read_probs
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.load import Data
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
@@ -149,8 +148,8 @@ def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):
         read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
 
 
-def imported(path, data=None, test=None, seed=None):
-    return read_imported(Files(path, test), data or Data(TRAIN), CONFIG, seed, normalise=False)
+def imported(path, test=None, seed=None):
+    return read_imported(Files(path, test), TRAIN, None, CONFIG, seed, normalise=False)
 
 
 def test_a_fold_column_is_what_the_member_was_made_over(tmp_path):

@@ -243,7 +243,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
     if not known:
         raise InputError("no report says how the beats were read")
     values = {key: value for key, value in known[0].items() if key != "test"}
-    beats = load_data(validate(DataConfig, values, "config.data")).train
+    beats, _ = load_data(validate(DataConfig, values, "config.data"))
     if beats.fingerprint != fingerprint:
         raise InputError(f"{beats.source} holds other beats than the experiments were made on")
     return beats

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from hbcomp.data.dataset import Dataset, listed
-from hbcomp.data.load import Data, load_data
+from hbcomp.data.load import load_data
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds, pick_seed, read_folds
 from hbcomp.data.tables import id_problems, read_rows
@@ -89,7 +89,13 @@ class Imported:
 
 
 def read_imported(
-    files: Files, data: Data, config: FoldsConfig, seed: int | None, *, normalise: bool
+    files: Files,
+    train: Dataset,
+    test: Dataset | None,
+    config: FoldsConfig,
+    seed: int | None,
+    *,
+    normalise: bool,
 ) -> Imported:
     """Return the probabilities in the files as predictions of the data's rows, matched by id.
 
@@ -97,7 +103,6 @@ def read_imported(
     configuration draws for `seed` (None: its first). With `normalise`, rows that do not sum to 1
     are divided by their sum; otherwise they are refused.
     """
-    train, test = data.train, data.test
     if files.test and test is None:
         raise InputError(f"{files.test}: the experiment has no test file; name it in data.test")
     oof = read_probs(files.oof, train, train.n_classes, normalise=normalise)
@@ -248,9 +253,9 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
 
     Everything is checked before anything is written; the same call writes the same predictions.
     """
-    data = load_data(wish.config.data)
+    train, test = load_data(wish.config.data)
     imported = read_imported(
-        wish.files, data, wish.config.folds, wish.seed, normalise=wish.normalise
+        wish.files, train, test, wish.config.folds, wish.seed, normalise=wish.normalise
     )
     predictions = imported.predictions
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
@@ -267,7 +272,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
             config=wish.config.model_dump(
                 mode="json", exclude_none=True, include={"data", "folds"}
             ),
-            data=data_numbers(data),
+            data=data_numbers(train, test),
             environment=Environment(**machine()),
             folds=(),
             like=wish.like,
@@ -281,7 +286,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
         submission = write_answers(run, predictions, chosen, recipe, report.id_column)
         drawn = [
             *probs_pictures(predictions, rules, chosen),
-            costliest_picture(predictions, chosen, data.train),
+            costliest_picture(predictions, chosen, train),
         ]
         write_pictures(run, drawn)
         page = write_report(run, report, _subtitle(imported, report), _sections(report, drawn))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from hbcomp.data.load import Data
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds
 from hbcomp.experiment import folder
 from hbcomp.experiment.folder import Identity, RunFolder, find_run, known_runs
@@ -18,7 +18,10 @@ from hbcomp.training.pseudo import PseudoConfig, PseudoLabels, PseudoRows, pseud
 
 
 def load_pseudo_labels(
-    config: PseudoConfig, data: Data, folds_of_seed: Mapping[int, Folds]
+    config: PseudoConfig,
+    train: Dataset,
+    test: Dataset | None,
+    folds_of_seed: Mapping[int, Folds],
 ) -> PseudoLabels | None:
     """Return the pseudo-labels that a configuration asks for, or None where it asks for none.
 
@@ -28,10 +31,13 @@ def load_pseudo_labels(
     """
     if not config.runs:
         return None
-    if data.test is None:
+    if test is None:
         raise InputError("pseudo.runs: pseudo-labels are for test rows; name a file with --test")
     sources = [_Source(run, _identity(run)) for run in map(find_run, config.runs)]
-    problems = [text for source in sources for text in _problems(source, data, folds_of_seed)]
+    fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    problems = [
+        text for source in sources for text in _problems(source, fingerprints, folds_of_seed)
+    ]
     if problems:
         raise InputError.of("pseudo.runs", problems)
     probs_of_fold = {
@@ -78,7 +84,9 @@ def _identity(run: RunFolder) -> Identity:
     return stored["identity"] if stored else {}
 
 
-def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -> Iterator[str]:
+def _problems(
+    source: _Source, fingerprints: Mapping[str, str], folds_of_seed: Mapping[int, Folds]
+) -> Iterator[str]:
     name = source.run.name
     if not source.identity:
         hint = did_you_mean(similar_names(source.run.path)) or there_are(known_runs())
@@ -86,8 +94,8 @@ def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -
         return
     differing = [
         kind
-        for kind, dataset in (("train", data.train), ("test", data.test))
-        if dataset and source.identity.get(f"{kind} data") != dataset.fingerprint
+        for kind, fingerprint in fingerprints.items()
+        if source.identity.get(f"{kind} data") != fingerprint
     ]
     yield from (f"{name} was trained with other {kind} data" for kind in differing)
     if differing:

@@ -54,7 +54,7 @@ def make_report(
         experiment=run.name,
         kind="run",
         config=config.model_dump(mode="json", exclude_none=True),
-        data=data_numbers(outcome.training_data).model_copy(
+        data=data_numbers(outcome.training_data.train, outcome.training_data.test).model_copy(
             update={"duplicates": outcome.training_data.duplicates}
         ),
         environment=_environment(outcome, seconds),

@@ -82,7 +82,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     The data tell the shape of a signal, the classes and the folds. Scoring and, where they are
     made for each fold, features are not part of the time.
     """
-    train = load_data(config.data).train
+    train, _ = load_data(config.data)
     n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
     n_nets = n_folds * len(config.folds.seeds)
     width = config.features.width(train.n_timepoints, train.n_classes)

@@ -10,7 +10,7 @@ import torch
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
-from hbcomp.data.load import Data, load_data
+from hbcomp.data.load import load_data
 from hbcomp.data.scale import scale_warnings
 from hbcomp.data.splits import MAX_SEED, Folds, make_folds
 from hbcomp.experiment import folder
@@ -28,9 +28,11 @@ from hbcomp.training.state import Replica
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TrainingData(Data):
+class TrainingData:
     """The rows, the folds of every seed, counts of exact duplicates and, if any, pseudo-labels."""
 
+    train: Dataset
+    test: Dataset | None
     folds_of_seed: Mapping[int, Folds]
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
@@ -124,25 +126,23 @@ def load_training_data(config: Config) -> TrainingData:
     Duplicates are no error, but they make the score too good, so a warning is printed; and so it is
     for values in other units than the nets were made for.
     """
-    data = load_data(config.data)
-    folds_of_seed = {
-        seed: make_folds(config.folds, data.train, seed) for seed in config.folds.seeds
-    }
+    train, test = load_data(config.data)
+    folds_of_seed = {seed: make_folds(config.folds, train, seed) for seed in config.folds.seeds}
     first_split = next(iter(folds_of_seed.values())).fold_of_row
-    duplicates = find_duplicates(data.train, data.test, first_split)
-    for warning in [*scale_warnings(data.train, data.test), *duplicates.warnings()]:
+    duplicates = find_duplicates(train, test, first_split)
+    for warning in [*scale_warnings(train, test), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
-    width = config.features.width(data.train.n_timepoints, data.train.n_classes)
+    width = config.features.width(train.n_timepoints, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        build_net(config.net, width, data.train.n_classes, seed=0)
+        build_net(config.net, width, train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
-    pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
+    pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
     return TrainingData(
-        train=data.train,
-        test=data.test,
+        train=train,
+        test=test,
         folds_of_seed=folds_of_seed,
         duplicates=duplicates,
         pseudo=pseudo,

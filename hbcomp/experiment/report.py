@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
-from hbcomp.data.load import Data
 from hbcomp.data.splits import Seeds
 from hbcomp.experiment import check_name
 from hbcomp.experiment.predictions import Predictions
@@ -383,9 +383,8 @@ def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
     }
 
 
-def data_numbers(data: Data) -> Rows:
+def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
     """Return which rows were used: their files, sizes and fingerprints."""
-    train, test = data.train, data.test
     return Rows(
         train=train.source,
         test=test.source if test else None,

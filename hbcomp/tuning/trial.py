@@ -62,7 +62,7 @@ def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset
     Each worker reads them once, from the cache: sent along with every trial they would be copied
     each time.
     """
-    train = load_data(data).train
+    train, _ = load_data(data)
     if train.fingerprint != fingerprint:
         raise InputError(f"{train.source}: the file changed while the study was running")
     return train, put_on_device(train.signals, train.known_labels, device)

@@ -9,7 +9,8 @@ import torch
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.crossval.predict import Trained, read_trained
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
-from hbcomp.data.load import Data, load_data
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.load import load_data
 from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
@@ -76,8 +77,8 @@ class Case:
         return validate(Config, self.report.config, self.run.report_file)
 
     @cached_property
-    def data(self) -> Data:
-        """The beats, if their files are there."""
+    def data(self) -> tuple[Dataset, Dataset | None]:
+        """The train and the test rows, if their files are there."""
         config = self.config
         files = (config.data.train, config.data.test, config.folds.file, config.folds.groups)
         if missing := [str(path) for path in files if path and not path.exists()]:

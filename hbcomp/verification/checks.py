@@ -281,10 +281,10 @@ def _compare_submission(
 
 
 def _check_data(case: Case) -> str:
-    data, predictions = case.data, case.predictions
-    beats = {"train": data.train}
-    if len(predictions.test_ids) and data.test:
-        beats["test"] = data.test
+    (train, test), predictions = case.data, case.predictions
+    beats = {"train": train}
+    if len(predictions.test_ids) and test:
+        beats["test"] = test
     problems = [
         f"{each.source}: not the {kind} beats that {whose} was made on"
         for kind, each in beats.items()
@@ -295,7 +295,7 @@ def _check_data(case: Case) -> str:
         if each.fingerprint != fingerprint
     ]
     _refuse(problems)
-    own = [(predictions.train_ids, data.train.ids), (predictions.labels, data.train.known_labels)]
+    own = [(predictions.train_ids, train.ids), (predictions.labels, train.known_labels)]
     if "test" in beats:
         own.append((predictions.test_ids, beats["test"].ids))
     if not all(np.array_equal(*pair) for pair in own):
@@ -306,8 +306,7 @@ def _check_data(case: Case) -> str:
     identity = (folder.read_run(case.run) or {})["identity"]
     seeds = case.config.folds.seeds
     prints = {
-        f"{folder.SEED_KEY}{seed}": make_folds(case.config.folds, data.train, seed)
-        for seed in seeds
+        f"{folder.SEED_KEY}{seed}": make_folds(case.config.folds, train, seed) for seed in seeds
     }
     _refuse(
         [

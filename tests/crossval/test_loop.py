@@ -17,7 +17,6 @@ from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, train_folds
 from hbcomp.crossval.loop import _train_in_workers, resources_for
 from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.training_data import TrainingData, load_training_data
-from hbcomp.data.load import Data
 from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.config import Config
@@ -154,7 +153,7 @@ def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_sm
         raise error
 
     monkeypatch.setattr(module, function, fail)
-    monkeypatch.setattr(training_data, "load_data", lambda _: Data(make_beats(n=40), None))
+    monkeypatch.setattr(training_data, "load_data", lambda _: (make_beats(n=40), None))
     config = Config(folds=FoldsConfig(n_folds=2))
     with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
         resources_for(config, load_training_data(config), RunFolder(tmp_path), [(0, 0)], 1)
@@ -189,7 +188,9 @@ def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path)
         (9, [[0, 1, 2, 3, 4]]),
     ],
 )
-def test_as_many_folds_train_together_as_the_compute_says(task, n_together, expected):
+def test_as_many_folds_train_together_as_the_compute_says(
+    task, n_together, expected
+):
     compute = replace(CPU, n_together=n_together)
     tasks = [replace(task, fold=number, compute=compute) for number in range(5)]
     assert [[each.fold for each in group] for group in in_groups(tasks)] == expected

@@ -1,6 +1,7 @@
 """Where pseudo-labels come from: only nets that held out the same rows."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from torch import nn
 
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels, write_pseudo_rows
-from hbcomp.data.load import Data
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment import folder
@@ -20,6 +21,13 @@ from hbcomp.training.pseudo import PseudoConfig
 N_TEST, K = 12, 3
 
 
+class Rows(NamedTuple):
+    """What a source was made on."""
+
+    train: Dataset
+    test: Dataset | None = None
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -29,7 +37,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def data():
     test = make_beats(n=N_TEST, t=8, k=K, seed=1)
     ids = np.array([f"t{row}" for row in range(N_TEST)])
-    return Data(make_beats(n=30, t=8, k=K), replace(test, ids=ids, labels=None))
+    return Rows(make_beats(n=30, t=8, k=K), replace(test, ids=ids, labels=None))
 
 
 def folds_of(data, *seeds):
@@ -71,7 +79,7 @@ def store_source(name, data, folds_of_seed, missing=()):
 
 
 def load(data, folds_of_seed, *runs, min_prob=0.6):
-    return load_pseudo_labels(PseudoConfig(runs=runs, min_prob=min_prob), data, folds_of_seed)
+    return load_pseudo_labels(PseudoConfig(runs=runs, min_prob=min_prob), *data, folds_of_seed)
 
 
 def rows_of(pseudo, key):
@@ -88,7 +96,7 @@ def test_no_label_of_a_fold_reaches_the_rows_of_its_net(data, fold, monkeypatch,
         if name == "changed":
             held_out = folds.valid_idx(fold)
             labels[held_out] = (labels[held_out] + 1) % K
-        there = Data(replace(data.train, labels=labels), data.test)
+        there = Rows(replace(data.train, labels=labels), data.test)
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         store_source("a", there, {0: folds})
@@ -120,7 +128,7 @@ def test_without_runs_there_are_no_pseudo_labels(data):
 
 def test_without_test_rows_pseudo_labels_are_refused(data):
     with pytest.raises(InputError, match="pseudo-labels are for test rows; name a file with --tes"):
-        load(Data(data.train), folds_of(data, 0), "a")
+        load(Rows(data.train), folds_of(data, 0), "a")
 
 
 def test_every_source_that_cannot_serve_is_named_with_its_reason(data):
@@ -129,7 +137,7 @@ def test_every_source_that_cannot_serve_is_named_with_its_reason(data):
     store_source("other-folds", data, {0: split[0]})
     store_source("unfinished", data, split, missing=[1])
     others = replace(data.train, signals=data.train.signals * np.float32(0.5))
-    store_source("other-beats", Data(others, data.test), split)
+    store_source("other-beats", Rows(others, data.test), split)
     assert load(data, split, "fine") is not None
     with pytest.raises(InputError) as error:
         load(data, split, "fine", "none", "other-folds", "unfinished", "other-beats")
