@@ -34,7 +34,7 @@ from hbcomp.experiment.report_tables import (
     probs_pictures,
     provenance_table,
     rule_table,
-    transfer_tables,
+    transferability_tables,
 )
 from hbcomp.reporting import pages
 from hbcomp.scoring.choice import evaluate_rules
@@ -352,7 +352,7 @@ def _sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Sect
     return [
         rule_table(report),
         *drawn,
-        *transfer_tables(report),
+        *transferability_tables(report),
         class_table(report),
         provenance_table(report, "files", "identity", "config", "data"),
     ]

@@ -182,7 +182,7 @@ def evenly_spaced(n_epochs: int, n_scored: int) -> list[int]:
 
 def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
     """Return the tasks in groups that train at the same time."""
-    size = tasks[0].compute.n_together
+    size = tasks[0].compute.models_per_process
     return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
 
 
@@ -190,7 +190,7 @@ def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
 def errors_as_input_error(group: Sequence[FoldTask]) -> Iterator[None]:
     """Turn what a user can mend (no memory, a diverged loss) into an error that names the fold."""
     compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
-    fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
+    fewer = "compute.models_per_process" if compute.models_per_process > 1 else "--jobs"
     advice = (
         f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or fewer "
         f"{fewer}"

@@ -118,11 +118,11 @@ def choose_group_size(
         with suppress(torch.OutOfMemoryError):
             seconds[n_most] = seconds_per_step(recipe, data, replicas[:n_most], compute)
         torch.cuda.empty_cache()
-    n_together, gain = fastest(seconds)
+    models_per_process, gain = fastest(seconds)
     return replace(
         compute,
-        n_together=n_together,
-        reason=f"{compute.reason}; {n_together} at once, measured {gain:.1f}x one alone",
+        models_per_process=models_per_process,
+        reason=f"{compute.reason}; {models_per_process} at once, measured {gain:.1f}x one alone",
     )
 
 
@@ -182,7 +182,7 @@ def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_job
     # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
     # Features of a fold take the time, not steps, and every net needs its own.
     n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
-    is_open = config.compute.n_together is None and not config.features.is_of_fold
+    is_open = config.compute.models_per_process is None and not config.features.is_of_fold
     return is_open and n_jobs <= n_gpus < n_nets
 
 
@@ -213,7 +213,7 @@ def _continued(config: Config, first: Compute) -> Compute:
             "device": first.device if is_auto and device_exists(first.device) else request.device,
             "precision": first.precision if request.precision == "auto" else request.precision,
             "n_threads": request.n_threads or first.n_threads,
-            "n_together": request.n_together or first.n_together,
+            "models_per_process": request.models_per_process or first.models_per_process,
             "engine": _engine(request, first),
         }
     )

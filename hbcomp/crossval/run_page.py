@@ -32,7 +32,7 @@ from hbcomp.experiment.report_tables import (
     probs_pictures,
     provenance_table,
     rule_table,
-    transfer_tables,
+    transferability_tables,
 )
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
@@ -198,7 +198,7 @@ def sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Secti
     return [
         rule_table(report),
         *drawn,
-        *transfer_tables(report),
+        *transferability_tables(report),
         _fold_table(report),
         class_table(report),
         *_pseudo_tables(report),
@@ -228,7 +228,7 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
         pages.Picture(
             "curves",
             pictures.training_curves(histories),
-            "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
+            "Training loss, and abs-sum per 20k of the held-out fold (threshold 0.5), by epoch.",
         ),
         *probs_pictures(outcome.predictions, outcome.rules, outcome.chosen),
         costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),

@@ -93,7 +93,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
         resources = choose_resources(config, run, data, replicas, n_folds, None)
         compute, n_at_once = (
             resources.compute,
-            min(n_nets, resources.n_jobs * resources.compute.n_together),
+            min(n_nets, resources.n_jobs * resources.compute.models_per_process),
         )
         alone = probe.rows_per_second(1, compute)
         together = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
@@ -119,7 +119,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
 def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
     """Return the rows per second of all processes together, each on its own device or threads."""
     if n_processes == 1:
-        return probe.rows_per_second(compute.n_together, compute)
+        return probe.rows_per_second(compute.models_per_process, compute)
     slots = slots_for(compute, n_processes)
     with worker_pool(slots, _work) as workers:
         list(workers.done(iter([None] * n_processes)))  # imports take seconds, of each its own
@@ -129,7 +129,7 @@ def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
 
 def _work(probe: Probe | None, slot: Slot) -> float:
     compute = slot.compute
-    return probe.rows_per_second(compute.n_together, compute) if probe else 0.0
+    return probe.rows_per_second(compute.models_per_process, compute) if probe else 0.0
 
 
 def _rounded(value: float) -> float:

@@ -92,14 +92,17 @@ class Shift(Part):
     is_beyond_noise: bool
 
 
-class Transfer(Part):
-    """What a rule gains over the better fixed one, and whether the test rows can keep it."""
+class Transferability(Part):
+    """What a rule gains over the better fixed one, and whether that should hold on the test rows.
+
+    The disagreement is how far the rule's answers lie from those of the fixed one.
+    """
 
     name: str
-    is_safe: bool
+    is_accepted: bool
     gain_per_20k: float
     gain_standard_error: float
-    reach_per_20k: Comparison
+    disagreement_per_20k: Comparison
 
 
 class Scorecard(Part):
@@ -113,7 +116,7 @@ class Scorecard(Part):
     by_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     shift: Shift | None
-    transfers: tuple[Transfer, ...]
+    transferability: tuple[Transferability, ...]
 
 
 class Rows(Part):
@@ -167,7 +170,7 @@ class Computed(Part):
     n_threads: int | None = None
     reason: str = ""
     engine: str = ""
-    n_together: int = 1
+    models_per_process: int = 1
 
 
 class Environment(Part):
@@ -182,7 +185,7 @@ class Environment(Part):
 
 
 class MethodScore(Part):
-    """A method of blending and its scores under rule half."""
+    """A method of blending and its scores at threshold 0.5."""
 
     name: str
     in_sample: Score
@@ -335,13 +338,13 @@ def scorecard(
         by_class=tuple(metrics.abs_sum_by_class(answers, labels)),
         confusion=tuple(map(tuple, metrics.confusion(answers, labels).tolist())),
         shift=Shift.model_validate(measure_shift(oof, test)) if has_test else None,
-        transfers=tuple(
-            Transfer(
+        transferability=tuple(
+            Transferability(
                 name=each.name,
-                is_safe=each.is_safe,
+                is_accepted=each.is_safe,
                 gain_per_20k=each.gain.per_20k,
                 gain_standard_error=each.gain.standard_error,
-                reach_per_20k=Comparison.model_validate(each.reach),
+                disagreement_per_20k=Comparison.model_validate(each.reach),
             )
             for each in (measure_transfers(rules, oof, test) if has_test else [])
         ),

@@ -23,7 +23,7 @@ from rich.progress import (
 
 @dataclass(frozen=True)
 class FoldProgress:
-    """One epoch of one fold has ended; `score` is abs-sum per 20k (rule half) where measured."""
+    """An epoch of a fold has ended; `score`, if measured, is abs-sum per 20k at threshold 0.5."""
 
     seed: int
     fold: int | str

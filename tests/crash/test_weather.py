@@ -197,7 +197,7 @@ def train_and_fail(fold, error, *work):
 )
 def test_out_of_memory_keeps_finished_folds_and_says_what_to_lower(tmp_path, undisturbed, error):
     prepare("cv", tmp_path)
-    job = cv("--set", "compute.n_together=1")
+    job = cv("--set", "compute.models_per_process=1")
     done = call(job, tmp_path, partial(fail_at_fold, 1, error))
     assert_refused(done, "seed 0 fold 1: out of memory on cpu", "a smaller train.batch_size")
     assert len(stored(tmp_path)) == 1
@@ -272,7 +272,7 @@ def test_a_worker_that_has_no_memory_ends_the_run_in_one_line(
     if not is_long:
         pytest.skip("only with --long: fresh workers import for seconds")
     prepare("cv", tmp_path)
-    job = cv("--jobs", "2", "--set", "compute.n_together=1")
+    job = cv("--jobs", "2", "--set", "compute.models_per_process=1")
     assert_refused(call(job, tmp_path, partial(fail_in_worker, 1, error)), text)
     assert_continues(tmp_path, undisturbed, job)
 
@@ -288,7 +288,7 @@ def test_ctrl_c_while_workers_import_is_one_line(tmp_path, undisturbed, is_long)
     if not is_long:
         pytest.skip("only with --long: fresh workers import for seconds")
     prepare("cv", tmp_path)
-    job = cv("--jobs", "2", "--set", "compute.n_together=1")
+    job = cv("--jobs", "2", "--set", "compute.models_per_process=1")
     done = call(job, tmp_path, interrupt_all_while_workers_import)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1].startswith("interrupted: 0 finished folds are kept; ")

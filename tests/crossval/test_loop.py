@@ -181,23 +181,23 @@ def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("n_together", "expected"),
+    ("models_per_process", "expected"),
     [
         (1, [[0], [1], [2], [3], [4]]),
         (2, [[0, 1], [2, 3], [4]]),
         (9, [[0, 1, 2, 3, 4]]),
     ],
 )
-def test_as_many_folds_train_together_as_the_compute_says(
-    task, n_together, expected
+def test_as_many_folds_traimodels_per_process_as_the_compute_says(
+    task, models_per_process, expected
 ):
-    compute = replace(CPU, n_together=n_together)
+    compute = replace(CPU, models_per_process=models_per_process)
     tasks = [replace(task, fold=number, compute=compute) for number in range(5)]
     assert [[each.fold for each in group] for group in in_groups(tasks)] == expected
 
 
 def test_folds_trained_together_are_all_stored(tmp_path, task, data):
-    compute = replace(CPU, n_together=2)
+    compute = replace(CPU, models_per_process=2)
     recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
     tasks = [
         replace(task, fold=number, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))

@@ -144,14 +144,14 @@ def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
 
     def fake(_recipe, _beats, members, compute):
         asked.append(len(members))
-        return replace(compute, n_together=5)
+        return replace(compute, models_per_process=5)
 
     monkeypatch.setattr(resources, "choose_group_size", fake)
     how = arranged(RunFolder(tmp_path), beats)
-    assert (how.n_jobs, how.compute.n_together) == (1, 5)
+    assert (how.n_jobs, how.compute.models_per_process) == (1, 5)
     assert asked == [5]
     # Named by the user, or several processes on the GPU: nothing is measured.
-    arranged(RunFolder(tmp_path), beats, n_together=2)
+    arranged(RunFolder(tmp_path), beats, models_per_process=2)
     arranged(RunFolder(tmp_path), beats, n_jobs=3)
     assert len(asked) == 1
 
@@ -233,7 +233,7 @@ def test_a_pilot_leaves_no_trace_in_the_training_to_come(monkeypatch):
     )
     members = [Replica(torch.arange(32), (0, fold)) for fold in (0, 1)]
     before, rng = beats.signals.clone(), torch.get_rng_state()
-    compute = Compute("cpu", "fp32", 1, "tests", n_together=2)
+    compute = Compute("cpu", "fp32", 1, "tests", models_per_process=2)
     assert seconds_per_step(recipe, beats, members, compute) > 0
     assert torch.equal(before, beats.signals)
     assert torch.equal(rng, torch.get_rng_state())
