@@ -55,13 +55,13 @@ def cv(
         from hbcomp.system.config import as_assignments
 
     files = as_assignments({"data.train": train, "data.test": test})
-    asked = prepare(experiment, [*files, *(assignments or [])], name)
+    request = prepare(experiment, [*files, *(assignments or [])], name)
     try:
         if fold:
-            return refit.run(asked, watch, n_jobs=jobs)
-        return run(asked, watch, n_jobs=jobs, force=force, has_profile=profile)
+            return refit.run(request, watch, n_jobs=jobs)
+        return run(request, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
-        raise cli.interrupted(len(asked.run.stored_folds()), "cv") from None
+        raise cli.interrupted(len(request.run.stored_folds()), "cv") from None
 
 
 if __name__ == "__main__":

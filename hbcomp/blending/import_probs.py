@@ -15,7 +15,7 @@ from hbcomp.data.row_checks import parse_label
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds, pick_seed, read_folds
 from hbcomp.data.tables import id_problems, read_rows
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.finish import write_answers, write_pictures, write_report
+from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import (
@@ -288,7 +288,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
             *probs_pictures(predictions, rules, chosen),
             costliest_picture(predictions, chosen, train),
         ]
-        write_pictures(run, drawn)
+        pages.write_pictures(run.pictures_folder, drawn)
         page = write_report(run, report, _subtitle(imported, report), _sections(report, drawn))
     pages.print_table(rule_table(report), console)
     _say(wish, imported, report)

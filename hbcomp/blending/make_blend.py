@@ -8,7 +8,7 @@ from hbcomp.blending.members import Members, load_members
 from hbcomp.blending.methods import check_method_name
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.blending.selection import Blended, BlendWish, blend
-from hbcomp.experiment.finish import write_answers, write_pictures, write_report
+from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.report import (
     Environment,
@@ -21,7 +21,7 @@ from hbcomp.experiment.report import (
     scorecard,
 )
 from hbcomp.experiment.report_tables import class_table, probs_pictures, selection_bias
-from hbcomp.reporting.pages import Section, print_table
+from hbcomp.reporting.pages import Section, print_table, write_pictures
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.system.command import console
@@ -50,7 +50,7 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
         drawn = probs_pictures(predictions, blended.rules, blended.rule)
-        write_pictures(folder, drawn)
+        write_pictures(folder.pictures_folder, drawn)
         sections: list[Section] = [methods, *drawn, *others, class_table(report)]
         report_page = write_report(folder, report, page.subtitle(blended), sections)
     for table in tables:

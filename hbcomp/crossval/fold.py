@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from hbcomp.crossval.training_data import replica_of
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
@@ -147,7 +147,7 @@ def train_folds(
         for task, last, history in zip(group, epochs, histories, strict=True):
             result = _result(task, last, data.n_classes)
             rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
-            folder.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
+            stored_folds.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
     if torch.cuda.is_available():
         del epochs, fold_epoch, last
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken

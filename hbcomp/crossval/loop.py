@@ -1,8 +1,7 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,10 +16,11 @@ from hbcomp.crossval.fold import (
 )
 from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
 from hbcomp.crossval.training_data import TrainingData
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
+from hbcomp.experiment.run_record import RunRecord, check_resumable, other_versions, write_run
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
 from hbcomp.system.command import console
@@ -59,23 +59,26 @@ def cross_validate(
     The caller holds the run's lock. Killed at any moment, the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
     """
-    if run in map(folder.find_run, config.pseudo.runs):
+    if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
-    identity = {**config.identity(), **training_data.fingerprints}
-    folder.admit(run, identity, force=force, described=training_data.described)
+    record = RunRecord(
+        hbcomp=hbcomp.__version__,
+        torch=torch.__version__,
+        data=config.data.model_dump(mode="json", exclude_none=True),
+        identity={**config.identity(), **training_data.fingerprints},
+        described=training_data.described,
+    )
+    check_resumable(run, record, force=force)
     pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
-    with watch.phase("arrange"):
+    with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
-    about = _about(config, resources.compute)
-    if pending and (others := folder.other_versions(run, about)):
+    if pending and (others := other_versions(run, record)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
-    folder.begin(run, identity, {**about, "described": training_data.described})
-    identity_of_seed = {
-        seed: folder.fold_identity(identity, seed) for seed in training_data.folds_of_seed
-    }
+    write_run(run, record.model_copy(update={"compute": resources.compute}))
+    identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
     for seed, fold in training_data.fold_keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
-            folder.load_fold(run, identity_of_seed[seed], seed, fold)
+            stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
     announce(
         run,
         resources,
@@ -98,7 +101,7 @@ def _outcome(
     n_trained: int,
 ) -> Outcome:
     results = [
-        folder.load_fold(run, identity_of_seed[seed], seed, fold)
+        stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
     predictions = assemble(
@@ -109,15 +112,6 @@ def _outcome(
         rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
     return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
-
-
-def _about(config: Config, compute: Compute) -> dict[str, Any]:
-    return {
-        "hbcomp": hbcomp.__version__,
-        "torch": torch.__version__,
-        "data": config.data.model_dump(mode="json", exclude_none=True),
-        "compute": asdict(compute),
-    }
 
 
 def resources_for(

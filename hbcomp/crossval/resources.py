@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.run_record import read_run
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.training.device import (
@@ -165,9 +165,9 @@ def choose_resources(
     steps of the net itself. `n_jobs` None leaves the number of processes open; with
     `compute.n_threads` named it is then 1.
     """
-    stored = folder.read_run(run)
-    if stored:
-        compute = _continued(config, Compute(**stored["compute"]))
+    stored = read_run(run)
+    if stored and stored.compute:
+        compute = _continued(config, stored.compute)
         return Resources(compute, n_jobs or _open_jobs(config, compute, data, replicas))
     bound = config.net.is_compute_bound
     compute = choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds)

@@ -12,7 +12,7 @@ from rich.console import Console
 import hbcomp
 from hbcomp.crossval.loop import Outcome
 from hbcomp.crossval.training_data import TrainingData
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import FoldResult, Predictions
@@ -82,7 +82,7 @@ def fold_score(
         name: fit(oof[is_other], labels[is_other]).apply(result.valid_probs)
         for name, fit in CANDIDATES.items()
     }
-    history = folder.load_history(run, result.seed, result.fold)
+    history = stored_folds.load_history(run, result.seed, result.fold)
     return FoldScore(
         seed=result.seed,
         fold=cast(int, result.fold),  # nets that hold nothing out have no score
@@ -220,7 +220,7 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
     """Return the pictures of the page."""
     histories = {}
     for seed, fold in outcome.training_data.fold_keys:
-        history = folder.load_history(run, seed, fold)
+        history = stored_folds.load_history(run, seed, fold)
         histories[f"{seed}-{fold}"] = {
             name: history[name].to_numpy(dtype=np.float64) for name in history.columns
         }

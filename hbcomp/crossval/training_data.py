@@ -13,10 +13,10 @@ from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.load import load_data
 from hbcomp.data.scale import scale_warnings
 from hbcomp.data.splits import MAX_SEED, Folds, make_folds
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
+from hbcomp.experiment.run_record import PSEUDO_KEY, SEED_KEY, read_run
 from hbcomp.nets.registry import build_net
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, within_memory
@@ -52,13 +52,13 @@ class TrainingData:
         return next(iter(self.folds_of_seed.values())).n_folds
 
     @property
-    def fingerprints(self) -> dict[str, str | None]:
+    def fingerprints(self) -> dict[str, str]:
         """Hashes of the rows, the folds and the pseudo-labels; stored folds are bound to them."""
         prints = self.data_fingerprints
         for seed, folds in self.folds_of_seed.items():
-            prints[f"{folder.SEED_KEY}{seed}"] = folds.fingerprint
+            prints[f"{SEED_KEY}{seed}"] = folds.fingerprint
             if self.pseudo:
-                prints[f"{folder.PSEUDO_KEY}{seed}"] = self.pseudo.fingerprint(seed)
+                prints[f"{PSEUDO_KEY}{seed}"] = self.pseudo.fingerprint(seed)
         return prints
 
     @property
@@ -69,17 +69,17 @@ class TrainingData:
             "train data": _in_words(train),
             "test data": _in_words(test) if test else "none",
             **{
-                f"{folder.SEED_KEY}{seed}": f"{folds.n_folds} folds"
+                f"{SEED_KEY}{seed}": f"{folds.n_folds} folds"
                 for seed, folds in self.folds_of_seed.items()
             },
         }
 
     @property
-    def data_fingerprints(self) -> dict[str, str | None]:
+    def data_fingerprints(self) -> dict[str, str]:
         """Hashes of the train and the test rows."""
         return {
             "train data": self.train.fingerprint,
-            "test data": self.test.fingerprint if self.test else None,
+            "test data": self.test.fingerprint if self.test else "none",
         }
 
     def train_rows(self, seed: int, fold: Fold) -> tuple[np.ndarray, np.ndarray | None]:
@@ -152,7 +152,8 @@ def load_training_data(config: Config) -> TrainingData:
 def load_training_data_again(config: Config, run: RunFolder) -> TrainingData:
     """Return the data that a run's nets were trained on; if it has changed, raise an InputError."""
     training_data = load_training_data(config)
-    stored = (folder.read_run(run) or {"identity": {}})["identity"]
+    record = read_run(run)
+    stored = record.identity if record else {}
     changed = [
         name
         for name, value in training_data.fingerprints.items()

@@ -17,7 +17,7 @@ SAMPLE = "the bundled test rows"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Options:
     """What the options of a command say of the test file; None where they say nothing."""
 
     test: Path | None = None
@@ -25,7 +25,7 @@ class Asked:
     signal_column: str | None = None
 
 
-def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
+def answered_by(path: Path, entries: Entries, options: Options) -> Answered | None:
     """Return the test rows that were named, or else those that the experiment answered.
 
     None where no test file is named and no experiment is here that wrote the file or, for one
@@ -33,10 +33,10 @@ def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
     """
     origin = _origin(path, entries)
     config, written_for = origin or (DataConfig(), None)
-    columns = {"id_column": asked.id_column, "signal_column": asked.signal_column}
+    columns = {"id_column": options.id_column, "signal_column": options.signal_column}
     given = {name: value for name, value in columns.items() if value is not None}
-    if asked.test is not None:
-        return _read(asked.test, config.model_copy(update=given))
+    if options.test is not None:
+        return _read(options.test, config.model_copy(update=given))
     if origin is None:
         return None
     if config.train is None and written_for is None:

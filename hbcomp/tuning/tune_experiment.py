@@ -19,7 +19,7 @@ from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.experiment.setup import Request, write_config
 from hbcomp.reporting.pages import print_table
 from hbcomp.system.command import Interrupted, console
 from hbcomp.system.config import to_toml
@@ -62,7 +62,7 @@ class TuneOptions:
     is_fresh: bool
 
 
-def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
+def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
     """Tune an experiment and return the numbers of the last line.
 
     Everything is checked before the first trial. Finished trials are kept whatever happens.
@@ -92,7 +92,7 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
         with readable(options.url, request.run):
             # A storage that cannot be opened leaves nothing behind.
             storage = open_storage(options.url, request.run)
-        state_config(request, force=False)
+        write_config(request, force=False)
         with usable(options.url, request.run):
             with readable(options.url, request.run):
                 study = _open(storage, context, training_data, options)
@@ -176,7 +176,7 @@ def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, st
 
 def _work(
     study: optuna.Study,
-    request: Asked,
+    request: Request,
     context: StudyContext,
     training_data: TrainingData,
     options: TuneOptions,
@@ -205,7 +205,7 @@ def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
 
 def summarise(
     study: optuna.Study,
-    request: Asked,
+    request: Request,
     context: StudyContext,
     training_data: TrainingData,
     confirmed: Confirmed | None,
@@ -287,7 +287,7 @@ def _write(summary: Mapping[str, Any], run: RunFolder) -> Path:
 
 
 def _winner(
-    confirmed: Confirmed | None, study: optuna.Study, request: Asked, context: StudyContext
+    confirmed: Confirmed | None, study: optuna.Study, request: Request, context: StudyContext
 ) -> str | None:
     """Say what the fresh seed said; return the name of the new experiment if it was better."""
     if not confirmed:
@@ -311,7 +311,7 @@ def _winner(
 
 
 def _write_winner(
-    confirmed: Confirmed, study: optuna.Study, request: Asked, context: StudyContext
+    confirmed: Confirmed, study: optuna.Study, request: Request, context: StudyContext
 ) -> str:
     """Write the winner as an experiment, with where it comes from; return its name."""
     config = context.space.apply(context.base, context.space.values_of(confirmed.winner.params))

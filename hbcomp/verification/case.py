@@ -11,11 +11,12 @@ from hbcomp.crossval.predict import Trained, read_trained
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.load import load_data
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
 from hbcomp.experiment.report import Kind, Refit, Report, plain, read_part, read_report
+from hbcomp.experiment.run_record import read_run
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.system.config import validate
 from hbcomp.system.environment import processor
@@ -119,9 +120,9 @@ class Case:
         identity = None
         if fold != ALL:
             self.need("run.toml")
-            stored = folder.read_run(self.run) or {}
-            identity = folder.fold_identity(stored["identity"], seed)
-        return folder.load_fold(self.run, identity, seed, fold)
+            record = read_run(self.run)
+            identity = record.fold_identity(seed) if record else None
+        return stored_folds.load_fold(self.run, identity, seed, fold)
 
     @cached_property
     def is_same_machine(self) -> bool:

@@ -19,10 +19,11 @@ from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.crossval.run_page import fold_score
 from hbcomp.data.splits import make_folds
-from hbcomp.experiment import folder, manifest
+from hbcomp.experiment import manifest
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, mean_oof, mean_probs, write_predictions
 from hbcomp.experiment.report import plain, scorecard
+from hbcomp.experiment.run_record import SEED_KEY, read_run
 from hbcomp.scoring.calibration import CALIBRATIONS, cross_fitted_probs
 from hbcomp.scoring.choice import evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
@@ -122,23 +123,18 @@ def _check_fold_files(case: Case) -> str:
     folders = case.run.stored_folds()
     if not folders:
         return ABSENT
-    problems, n_files, bare = [], 0, []
+    problems, n_files = [], 0
     for each in folders:
         prefix = f"folds/{each.name}/"
         listed = f"{prefix}{manifest.NAME}"
         if listed in case.damaged:
             continue  # named already; what it says counts for nothing
-        if not (each / manifest.NAME).exists():
-            bare.append(each.name)
-            continue
         hash_of = manifest.read_manifest(each)
         n_files += len(hash_of)
         problems += _damages(case, prefix, hash_of)
         extra = {path.name for path in each.iterdir()} - {*hash_of, manifest.NAME}
         problems += [f"{each / name}: not in the manifest" for name in sorted(extra)]
     _refuse(problems)
-    if bare:
-        raise NotChecked(f"no manifest.json in folds {', '.join(bare)}: they are an older build's")
     return f"{n_files} files of {len(folders)} nets have their manifests' sha256"
 
 
@@ -303,11 +299,10 @@ def _check_data(case: Case) -> str:
     if case.kind != "run":
         return "the beats have the stored fingerprints"
     case.need("run.toml")
-    identity = (folder.read_run(case.run) or {})["identity"]
+    record = read_run(case.run)
+    identity = record.identity if record else {}
     seeds = case.config.folds.seeds
-    prints = {
-        f"{folder.SEED_KEY}{seed}": make_folds(case.config.folds, train, seed) for seed in seeds
-    }
+    prints = {f"{SEED_KEY}{seed}": make_folds(case.config.folds, train, seed) for seed in seeds}
     _refuse(
         [
             f"{case.run.run_file}: {key} are not what the configuration draws"

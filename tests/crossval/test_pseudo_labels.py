@@ -12,9 +12,16 @@ from hbcomp.crossval.pseudo_labels import load_pseudo_labels, write_pseudo_rows
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats
-from hbcomp.experiment import folder
-from hbcomp.experiment.folder import PSEUDO_KEY, SEED_KEY, find_run, fold_identity
+from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import ALL, FoldResult
+from hbcomp.experiment.run_record import (
+    PSEUDO_KEY,
+    SEED_KEY,
+    RunRecord,
+    check_resumable,
+    write_run,
+)
+from hbcomp.experiment.stored_folds import save_fold
 from hbcomp.system.errors import InputError
 from hbcomp.training.pseudo import PseudoConfig
 
@@ -61,7 +68,8 @@ def store_source(name, data, folds_of_seed, missing=()):
     }
     run.path.mkdir(parents=True)
     (run.path / "config.toml").touch()
-    folder.begin(run, identity, {})
+    record = RunRecord(identity=identity)
+    write_run(run, record)
     for seed, folds in folds_of_seed.items():
         for fold in {0, 1, 2} - set(missing):
             given = data.train.known_labels[folds.train_idx(fold)]
@@ -74,7 +82,7 @@ def store_source(name, data, folds_of_seed, missing=()):
                 probs_by_a_net(given, salt=seed),
             )
             history = pd.DataFrame({"epoch": [1]})
-            folder.save_fold(run, fold_identity(identity, seed), result, nn.Linear(1, 1), history)
+            save_fold(run, record.fold_identity(seed), result, nn.Linear(1, 1), history)
     return identity
 
 
@@ -161,14 +169,16 @@ def test_folds_that_only_count_alike_are_other_folds(data):
 def test_pseudo_labels_of_a_seed_bind_the_folds_of_that_seed_alone(data):
     identity = {"train.lr": 0.1, f"{PSEUDO_KEY}0": "aa", f"{PSEUDO_KEY}1": "bb"}
     changed = {**identity, f"{PSEUDO_KEY}1": "cc"}
-    assert fold_identity(identity, 0) == fold_identity(changed, 0)
-    assert fold_identity(identity, 1) != fold_identity(changed, 1)
+    before, after = RunRecord(identity=identity), RunRecord(identity=changed)
+    assert before.fold_identity(0) == after.fold_identity(0)
+    assert before.fold_identity(1) != after.fold_identity(1)
     run = find_run("b")
     run.path.mkdir(parents=True)
-    folder.begin(run, identity, {})
-    folder.admit(run, {key: identity[key] for key in list(identity)[:2]}, force=False)
+    write_run(run, before)
+    fewer = RunRecord(identity={key: identity[key] for key in list(identity)[:2]})
+    check_resumable(run, fewer, force=False)
     with pytest.raises(InputError, match="pseudo-labels of seed 1 was 'bb', now 'cc'"):
-        folder.admit(run, changed, force=False)
+        check_resumable(run, after, force=False)
 
 
 def test_the_record_names_every_row_of_every_net(data, tmp_path):
