@@ -295,9 +295,6 @@ def deafened() -> Iterator[None]:
     A worker that starts here never hears them, not even while it imports, where it would print a
     traceback: its owner does, and ends it. What comes meanwhile is heard at the end of the block.
     """
-    if sys.platform == "win32":
-        yield
-        return
     from multiprocessing import resource_tracker
 
     # The first worker needs it, and Python 3.11 lets the signals through again once it has started.

@@ -132,7 +132,7 @@ class Relay:
 
     def check_owner(self) -> None:
         """Raise where the owner is gone: nobody waits for this fold, and another may train it."""
-        if os.name != "nt" and os.getppid() != self.owner:
+        if os.getppid() != self.owner:
             raise RuntimeError("the process that asked for this fold is gone")
 
     def emit(self, event: FoldProgress) -> None:

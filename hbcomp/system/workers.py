@@ -116,8 +116,6 @@ def _exit_of(error: BrokenProcessPool) -> str:
 
 def _follow(owner: int) -> None:
     """Make this worker end when its owner is gone: nobody would ever end it, or read its result."""
-    if os.name == "nt":
-        return  # a parent's number says nothing there
 
     def watch() -> None:
         while os.getppid() == owner:
