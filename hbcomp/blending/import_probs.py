@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -268,7 +268,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
                 mode="json", exclude_none=True, include={"data", "folds"}
             ),
             data=data_numbers(data),
-            environment=Environment(**machine()),
+            environment=Environment(**asdict(machine())),
             folds=(),
             like=wish.like,
             files=FileNames(
