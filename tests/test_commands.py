@@ -193,7 +193,10 @@ def test_score_refuses_doubled_ids(tmp_path):
     (tmp_path / "s.csv").write_text("id,label_0,label_1\na,1,0\na,1,0\nb,0,1\n")
     (tmp_path / "truth.csv").write_text("id,label\nb,1\na,0\n")
     done = run_hbcomp(["score", "s.csv", "--truth", "truth.csv"], tmp_path)
-    assert (done.returncode, "doubled in the answers: id a" in done.stderr) == (2, True)
+    assert (
+        done.returncode,
+        "the answers: ids must be unique, but repeated: id a" in done.stderr,
+    ) == (2, True)
 
 
 def test_check_accepts_a_perfect_file_and_score_gives_it_zero(tmp_path, perfect):

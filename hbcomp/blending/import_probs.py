@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from hbcomp.data.dataset import Dataset, listed
+from hbcomp.data.dataset import Dataset, id_problems
 from hbcomp.data.load import Data, load_data
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds, pick_seed, read_folds
-from hbcomp.data.tables import id_problems, read_rows
+from hbcomp.data.tables import read_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import write_answers, write_pictures, write_report
 from hbcomp.experiment.folder import RunFolder, locked
@@ -42,7 +42,7 @@ from hbcomp.scoring.transfer import choose_safe_rule
 from hbcomp.submissions.files import NUMBER
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
-from hbcomp.system.errors import InputError, Problems
+from hbcomp.system.errors import InputError, Problems, listed
 
 # What the sum of a row may miss: four classes written with four digits miss 2e-4 at most.
 TOLERANCE: Final = 1e-3
