@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 from jaxtyping import Float, Float32, Int, Int64, Shaped
 from pydantic import model_validator
 
-from hbcomp.system.config import Section
+from hbcomp.system.config import Section, as_assignments, validate
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 
 
@@ -35,6 +36,21 @@ class DataConfig(Section):
         if len(set(given)) < len(given):
             raise ValueError(f"the columns must have different names, but got {given}")
         return self
+
+
+def data_config(**options: Any) -> DataConfig:
+    """Return the configuration that the options of a command make; None is one not given."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return validate(DataConfig, given, "")
+
+
+def as_options(config: DataConfig) -> list[str]:
+    """Return the options with which `hbcomp cv` reads the same files and columns."""
+    changed = config.model_dump(mode="json", exclude_defaults=True)
+    files = [(f"--{key}", changed.pop(key)) for key in ("train", "test") if key in changed]
+    columns = as_assignments({f"data.{key}": value for key, value in changed.items()})
+    pairs = [*files, *(("--set", each) for each in columns)]
+    return [word for pair in pairs for word in pair]
 
 
 @dataclass(frozen=True, eq=False)

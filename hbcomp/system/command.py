@@ -119,7 +119,8 @@ def command(panel: Panel, then: str | None = None) -> Callable[[AnyCommand], Any
     """Return a decorator that makes a function a command.
 
     The braces in `then` are keys of the command's numbers, or else names of its parameters; where
-    the value of one is None, there is nothing to do next.
+    the value of one is None, there is nothing to do next. A command may return the line itself, as
+    the number `next`.
     """
 
     def declare(function: AnyCommand) -> AnyCommand:
@@ -182,7 +183,7 @@ def guarded(function: Callable[..., Numbers], then: str | None = None) -> Callab
             with terminable():
                 numbers = function(*args, **arguments)
             _print_written(numbers)
-            _print_next(then, {**arguments, **numbers})
+            _print_next(numbers.get("next") or _filled(then, {**arguments, **numbers}))
             _print_json(numbers, always=has_json)
         except InputError as error:
             if isinstance(error, CheckError):
@@ -230,11 +231,16 @@ class _Quoted(Formatter):
         return shlex.quote(format(str(value), format_spec))
 
 
-def _print_next(then: str | None, values: Numbers) -> None:
-    """Print the line that one would type next, if there is one."""
-    if then:
-        with suppress(LookupError):
-            console.print(f"next: {_Quoted().vformat(then, (), values)}", soft_wrap=True)
+def _filled(then: str | None, values: Numbers) -> str | None:
+    """Return the line that one would type next; None where a value for it is missing."""
+    with suppress(LookupError):
+        return _Quoted().vformat(then, (), values) if then else None
+    return None
+
+
+def _print_next(line: str | None) -> None:
+    if line:
+        console.print(f"next: {line}", soft_wrap=True)
 
 
 def _print_json(numbers: Numbers, *, always: bool) -> None:
