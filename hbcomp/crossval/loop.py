@@ -33,7 +33,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
-from hbcomp.system.command import USERS_TO_MEND, console, deafened, hushed_tracker
+from hbcomp.system.command import USERS_TO_MEND, console, signals_blocked, tracker_warnings_off
 from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, Relay, relayed, show_folds
@@ -231,7 +231,7 @@ def _train_in_workers(
     try:
         with relayed(emit) as relay:
             # Only the start: a generator is returned when the first ones run.
-            with deafened(), hushed_tracker():
+            with signals_blocked(), tracker_warnings_off():
                 results = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator")(
                     delayed(_train_folds_in_worker)(
                         on_next_gpu(group, position), training_data, run, identity_of_seed, relay

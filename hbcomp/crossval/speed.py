@@ -15,7 +15,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
 from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.reporting.pages import Table, print_table
-from hbcomp.system.command import console, hushed_tracker
+from hbcomp.system.command import console, tracker_warnings_off
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import within_memory
 from hbcomp.system.workers import worker_pool
@@ -121,7 +121,7 @@ def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
     if n_processes == 1:
         return probe.rows_per_second(compute.n_together, compute)
     slots = slots_for(compute, n_processes)
-    with hushed_tracker(), worker_pool(slots, _work) as workers:
+    with tracker_warnings_off(), worker_pool(slots, _work) as workers:
         list(workers.done(iter([None] * n_processes)))  # imports take seconds, of each its own
         rates: list[float] = [each.result for each in workers.done(iter([probe] * n_processes))]
     return sum(rates)

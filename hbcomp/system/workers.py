@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from hbcomp.system.command import deafened
+from hbcomp.system.command import signals_blocked
 from hbcomp.system.errors import InputError
 
 
@@ -67,7 +67,7 @@ class WorkerPool(Generic[Job, Slot]):
         while True:
             while free and (job := next(jobs, None)) is not None:
                 slot = free.pop(0)
-                with deafened():  # the pool's process starts here
+                with signals_blocked():  # the pool's process starts here
                     running[self._pool(slot).submit(self._work, job, slot)] = slot, job
             if not running:
                 return
