@@ -1,7 +1,6 @@
 """The main job, end to end, on tiny data."""
 
 import json
-import os
 import shutil
 import signal
 from dataclasses import replace
@@ -283,7 +282,6 @@ def test_labels_of_the_held_out_fold_do_not_influence_its_net(tmp_path, finished
     assert np.array_equal(*results)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
 def test_an_error_leaves_no_files(tmp_path):
     write_data(tmp_path)
     text = (tmp_path / "train.csv").read_text().replace("0.", "x.", 1)

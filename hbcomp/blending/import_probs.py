@@ -2,18 +2,18 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from hbcomp.data.dataset import Dataset, listed
+from hbcomp.data.dataset import Dataset, id_problems
 from hbcomp.data.load import load_data
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds, pick_seed, read_folds
-from hbcomp.data.tables import id_problems, read_rows
+from hbcomp.data.tables import read_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, locked
@@ -42,7 +42,7 @@ from hbcomp.scoring.transfer import choose_safe_rule
 from hbcomp.submissions.files import NUMBER
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
-from hbcomp.system.errors import InputError, Problems
+from hbcomp.system.errors import InputError, Problems, listed
 
 # What the sum of a row may miss: four classes written with four digits miss 2e-4 at most.
 TOLERANCE: Final = 1e-3
@@ -273,7 +273,7 @@ def run(wish: Wish, run: RunFolder, *, force: bool) -> dict[str, Any]:
                 mode="json", exclude_none=True, include={"data", "folds"}
             ),
             data=data_numbers(train, test),
-            environment=Environment(**machine()),
+            environment=Environment(**asdict(machine())),
             folds=(),
             like=wish.like,
             files=FileNames(

@@ -1,5 +1,6 @@
 """The blending job in order: load, blend, write, submit, report."""
 
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
@@ -124,7 +125,7 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         experiment=folder.name,
         kind="blend",
         data=_data_numbers(members),
-        environment=Environment(**machine(), seconds_of_this_call=seconds),
+        environment=Environment(**asdict(machine()), seconds_of_this_call=seconds),
         method=blended.method.name,
         members=dict(zip(members.names, weights, strict=True)),
         has_same_folds=members.has_same_folds,

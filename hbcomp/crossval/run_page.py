@@ -1,15 +1,12 @@
 """What came out of a run, as a report, tables and pictures."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import cast
 
 import numpy as np
-import torch
 from rich.console import Console
 
-import hbcomp
 from hbcomp.crossval.loop import Outcome
 from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import stored_folds
@@ -38,7 +35,7 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring import metrics
 from hbcomp.scoring.choice import CANDIDATES
-from hbcomp.system.environment import n_cores, peak_memory_mib, processor
+from hbcomp.system.environment import machine, peak_memory_mib
 
 
 def make_report(
@@ -111,13 +108,7 @@ def _pseudo_rows(training_data: TrainingData) -> tuple[PseudoRowNumbersOfNet, ..
 
 def _environment(outcome: Outcome, seconds: float) -> Environment:
     return Environment(
-        hbcomp=hbcomp.__version__,
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=np.__version__,
-        cpu=processor(),
-        n_cores=n_cores(),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **asdict(machine()),
         compute=Computed(**asdict(outcome.resources.compute)),
         n_jobs=outcome.resources.n_jobs,
         seconds_of_this_call=seconds,

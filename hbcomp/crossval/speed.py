@@ -66,8 +66,8 @@ class Probe:
 def measure_speeds(experiments: Sequence[str]) -> dict[str, Any]:
     """Return how fast the net of each experiment trains here, and print it as a table."""
     requests = [prepare(name, [], None) for name in dict.fromkeys(experiments)]
-    about, found = machine(), {}
-    if (load := about["load_at_start"] or 0.0) > MAX_LOAD:
+    about, found = asdict(machine()), {}
+    if (load := about["load_at_start"]) > MAX_LOAD:
         console.print(f"warning: other programs are running (load {load}), so rates are too low")
     for each in requests:
         console.print(f"{each.run.name}: measuring")

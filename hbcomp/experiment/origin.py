@@ -17,15 +17,15 @@ SAMPLE = "the bundled test rows"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the options of a command say of the test file; None where they say nothing."""
+class FileOptions:
+    """The options of a command that name the test file and its columns; None where not given."""
 
     test: Path | None = None
     id_column: str | None = None
     signal_column: str | None = None
 
 
-def answered_by(path: Path, entries: Entries, options: Options) -> Answered | None:
+def answered_by(path: Path, entries: Entries, options: FileOptions) -> Answered | None:
     """Return the test rows that were named, or else those that the experiment answered.
 
     None where no test file is named and no experiment is here that wrote the file or, for one
@@ -56,8 +56,8 @@ def sample() -> Answered:
 
 
 def _read(test: Path, config: DataConfig) -> Answered:
-    beats = read_dataset(test, config, labelled=False)
-    return Answered(beats.ids, config.id_column, str(test))
+    rows = read_dataset(test, config, labelled=False)
+    return Answered(rows.ids, config.id_column, str(test))
 
 
 def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | None:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,7 @@ def summarise(
             path: entry.model_dump(mode="json", exclude_defaults=True)
             for path, entry in context.space.entries.items()
         },
-        "environment": machine(),
+        "environment": asdict(machine()),
     }
 
 

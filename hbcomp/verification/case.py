@@ -3,9 +3,6 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-import torch
-
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.crossval.predict import Trained, read_trained
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
@@ -19,7 +16,7 @@ from hbcomp.experiment.report import Kind, Refit, Report, plain, read_part, read
 from hbcomp.experiment.run_record import read_run
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.system.config import validate
-from hbcomp.system.environment import processor
+from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError
 
 
@@ -127,9 +124,6 @@ class Case:
     @cached_property
     def is_same_machine(self) -> bool:
         """Whether the numbers were made by this kind of processor with these versions."""
-        made = plain(self.report.environment)
-        return (made.get("cpu", made.get("processor")), made["numpy"], made["torch"]) == (
-            processor(),
-            np.__version__,
-            torch.__version__,
-        )
+        made, here = plain(self.report.environment), machine()
+        wanted = (here.cpu, here.numpy, here.torch)
+        return (made["cpu"], made["numpy"], made["torch"]) == wanted

@@ -21,7 +21,7 @@ from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.system.command import hushed_tracker
+from hbcomp.system.command import tracker_warnings_off
 from hbcomp.system.errors import InputError
 from hbcomp.system.progress import FoldProgress, Relay, relayed
 from hbcomp.system.stopwatch import Stopwatch
@@ -223,6 +223,6 @@ def test_a_tracker_that_starts_hushed_warns_of_nothing_and_others_do(monkeypatch
         ).stderr
 
     assert "leaked" in said()
-    with hushed_tracker():
+    with tracker_warnings_off():
         assert said() == ""
     assert os.environ.get("PYTHONWARNINGS") == former

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hbcomp.data import DataConfig, load_data, load_sample, make_beats
+from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
-from hbcomp.data.sample import BUNDLED
-from hbcomp.data.synthetic import write_competition_csv
+from hbcomp.data.load import load_data
+from hbcomp.data.sample import BUNDLED, load_sample
+from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.data.tables import read_truth
 from hbcomp.system.errors import InputError
 

@@ -174,7 +174,7 @@ def test_a_generator_of_a_gpu_is_lent_without_reading_its_state(monkeypatch):
 @pytest.mark.usefixtures("cuda")
 def test_the_machine_names_its_gpu_and_its_memory():
     about = machine()
-    assert (about["gpu"], about["gpu_memory_gib"]) == ("a fake GPU", 80.0)
+    assert (about.gpu, about.gpu_memory_gib) == ("a fake GPU", 80.0)
 
 
 @pytest.mark.usefixtures("cuda")
