@@ -21,7 +21,7 @@ def beats_and_folds(like: str, train: Path | None, test: Path | None) -> tuple[D
     return data, make_folds(config.folds, data.train, config.folds.seeds[0])
 
 
-def write_member(
+def write_probs(
     out: Path, data: Data, folds: Folds, oof: np.ndarray, test_probs: np.ndarray | None
 ) -> None:
     """Write out/oof.csv and out/test.csv as `hbcomp import-oof` reads them, and say the scores."""
