@@ -288,7 +288,7 @@ def test_no_command_takes_a_name_outside_of_the_experiments(tmp_path, words):
         ["eda", "NAME"],
         ["cv", "--train", "a.csv", "--test", "NAME"],
         ["predict", "a", "--data", "NAME"],
-        ["predict", "a", "--member", "b=NAME"],
+        ["predict", "a", "--base-model", "b=NAME"],
         ["import-oof", "b", "--oof", "NAME", "--like", "a"],
         ["cv", "--set", "data.train=NAME"],
     ],

@@ -197,7 +197,7 @@ def _selected(run: RunFolder, report: Report) -> tuple[str, ...]:
 
 def _is_grouped(report: Report) -> bool:
     """Whether an experiment, or a member of a blend whose report is here, held out groups."""
-    members = [find_run(name).report_file for name in report.members]
+    members = [find_run(name).report_file for name in report.base_models]
     reports = [report, *(read_report(path) for path in members if path.exists())]
     return any(each.grouped_by for each in reports)
 
@@ -234,7 +234,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
 
     A blend's report does not say it, but those of its members do.
     """
-    names = [name for each in reports for name in each.members]
+    names = [name for each in reports for name in each.base_models]
     known = [each.data_config for each in reports if each.data_config] or [
         report.data_config
         for report in (read_report(find_run(name).report_file) for name in names)

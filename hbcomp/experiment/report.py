@@ -221,7 +221,7 @@ class Report(Scorecard):
     seconds_by_phase: dict[str, float] = {}
     # Of a blend.
     method: str = ""
-    members: dict[str, float | None] = {}  # with their weights, where the method has any
+    base_models: dict[str, float | None] = {}  # with their weights, where the method has any
     has_same_folds: bool = True
     selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")
     methods: tuple[MethodScore, ...] = ()
@@ -232,12 +232,12 @@ class Report(Scorecard):
     identity: dict[str, str | int | None] = {}
     has_own_folds: bool = False
 
-    @field_validator("members")
+    @field_validator("base_models")
     @classmethod
-    def _check_names(cls, members: dict[str, float | None]) -> dict[str, float | None]:
-        for name in members:
+    def _check_names(cls, base_models: dict[str, float | None]) -> dict[str, float | None]:
+        for name in base_models:
             check_name(name)  # they are looked for in folders of these names
-        return members
+        return base_models
 
     @property
     def net(self) -> str:

@@ -88,7 +88,7 @@ def write_config(request: Request, *, force: bool) -> None:
 
 
 def check_kind(run: RunFolder) -> None:
-    """Refuse to train in the folder of a blend or of an imported member."""
+    """Refuse to train in the folder of a blend or of an import."""
     kind = _kind(run)
     if kind != "run":
         raise InputError(f"{run.path} holds a {kind} experiment; choose another --name")

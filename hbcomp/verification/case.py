@@ -67,10 +67,10 @@ class Case:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration that the report states; of a blend that of its first member."""
+        """The configuration that the report states; of a blend that of its first base model."""
         if self.kind == "blend":
             self.need("recipe.json")
-            first = Case(find_run(read_recipe(self.run.recipe_file).members[0]))
+            first = Case(find_run(read_recipe(self.run.recipe_file).base_models[0]))
             return first.config
         return validate(Config, self.report.config, self.run.report_file)
 

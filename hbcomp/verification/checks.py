@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from hbcomp.blending.members import Members, load_members
+from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.crossval.run_page import fold_score
@@ -339,18 +339,18 @@ def _check_recipe(case: Case) -> str:
     case.need("recipe.json")
     file = case.run.recipe_file
     recipe = read_recipe(file)
-    absent = [name for name in recipe.members if not find_run(name).predictions_file.exists()]
+    absent = [name for name in recipe.base_models if not find_run(name).predictions_file.exists()]
     if absent:
-        raise NotChecked(f"members not here: {', '.join(absent)}")
-    members, predictions = load_members(recipe.members), case.predictions
-    pairs = zip(recipe.members, members.fingerprints, recipe.member_fingerprints, strict=True)
+        raise NotChecked(f"base models not here: {', '.join(absent)}")
+    base_models, predictions = load_base_models(recipe.base_models), case.predictions
+    pairs = zip(recipe.base_models, base_models.fingerprints, recipe.fingerprints, strict=True)
     _refuse([f"{file}: {name} is not what it was" for name, now, then in pairs if now != then])
     tolerance = 0.0 if case.is_same_machine else TOLERANCE
-    again = {"test_probs": recipe.probs(members.test)}
+    again = {"test_probs": recipe.probs(base_models.test)}
     if recipe.method != "optuna":  # its seed is not stored
-        again["oof_probs"] = _cross_fitted(recipe, members)
+        again["oof_probs"] = _cross_fitted(recipe, base_models)
     problems = [
-        f"{case.run.predictions_file}: {name} are not what {file.name} makes of the members"
+        f"{case.run.predictions_file}: {name} are not what {file.name} makes of the base models"
         for name, array in again.items()
         if not np.allclose(getattr(predictions, name), array, rtol=0, atol=tolerance)
     ]
@@ -358,12 +358,12 @@ def _check_recipe(case: Case) -> str:
         problems.append(f"{file}: another rule than in report.json")
     _refuse(problems)
     what = " and ".join(name.replace("_", " ") for name in again)
-    return f"applied again to {len(recipe.members)} members: {what}, {_within(tolerance)}"
+    return f"applied again to {len(recipe.base_models)} base models: {what}, {_within(tolerance)}"
 
 
-def _cross_fitted(recipe: BlendRecipe, members: Members) -> np.ndarray:
+def _cross_fitted(recipe: BlendRecipe, base_models: BaseModels) -> np.ndarray:
     """Return the blend's out-of-fold probabilities, its method and calibration fitted again."""
-    labels, fold_of_row = members.labels, members.fold_of_row
-    (method,) = evaluate_methods([recipe.method], members.oof, labels, fold_of_row, seed=0)
+    labels, fold_of_row = base_models.labels, base_models.fold_of_row
+    (method,) = evaluate_methods([recipe.method], base_models.oof, labels, fold_of_row, seed=0)
     fit = CALIBRATIONS[recipe.calibration.kind]
     return cross_fitted_probs(fit, method.probs, labels, fold_of_row)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
-from hbcomp.blending.import_probs import read_probs
+from hbcomp.blending.probs_files import read_probs
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset

@@ -1,7 +1,7 @@
 """LightGBM on the samples, over the folds of an experiment.
 
 pip install -e '.[outside]'
-python experiments/outside/lightgbm_member.py OUT --like resnet --train train.csv --test testA.csv
+python experiments/outside/lightgbm_model.py OUT --like resnet --train train.csv --test testA.csv
 hbcomp import-oof lightgbm --oof OUT/oof.csv --test OUT/test.csv --like resnet --train train.csv ...
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import typer
-from member import rows_and_folds, say, write_member
+from outside import rows_and_folds, say, write_probs
 
 
 def main(
@@ -42,9 +42,8 @@ def main(
         if test_beats is not None:
             of_test.append(model.predict_proba(test_beats))
         say(f"fold {fold} of {folds.n_folds} is done")
-    write_member(
-        out, train_rows, test_rows, folds, oof, np.mean(of_test, axis=0) if of_test else None
-    )
+    of_all = np.mean(of_test, axis=0) if of_test else None
+    write_probs(out, train_rows, test_rows, folds, oof, of_all)
 
 
 if __name__ == "__main__":

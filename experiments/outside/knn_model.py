@@ -1,6 +1,6 @@
 """Nearest neighbours: which class has the nearest training beat, and by how much?
 
-python experiments/outside/knn_member.py OUT --like resnet --train train.csv --test testA.csv
+python experiments/outside/knn_model.py OUT --like resnet --train train.csv --test testA.csv
 hbcomp import-oof knn --oof OUT/oof.csv --test OUT/test.csv --like resnet --train train.csv ...
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from member import rows_and_folds, write_member
+from outside import rows_and_folds, write_probs
 from sklearn.neighbors import NearestNeighbors
 
 from hbcomp.scoring.calibration import cross_fitted_probs, fit_vector, softmax
@@ -49,7 +49,7 @@ def main(
     if test_rows:
         of_test = nearness(signals, labels, test_rows.signals)
         test_probs = fit_vector(probs, labels).apply(of_test)
-    write_member(out, train_rows, test_rows, folds, oof, test_probs)
+    write_probs(out, train_rows, test_rows, folds, oof, test_probs)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The features are aeon's (Dempster et al. 2021, arXiv:2012.08791); the head needs
 only. The rows of each fold are added up apart, so that one pass gives every fold's training part.
 
 pip install -e '.[rocket]'
-python experiments/outside/minirocket_member.py OUT --like resnet --train train.csv --test testA.csv
+python experiments/outside/minirocket_model.py OUT --like resnet --train train.csv --test testA.csv
 hbcomp import-oof minirocket --oof OUT/oof.csv --test OUT/test.csv --like resnet --train ...
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import typer
-from member import rows_and_folds, say, write_member
+from outside import rows_and_folds, say, write_probs
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import ssyrk
 
@@ -133,7 +133,7 @@ class Head:
     calibration: VectorScaling
 
     def apply(self, stack: np.ndarray) -> np.ndarray:
-        """Return the probabilities (n, k) of a stack (p, n, k), one member per penalty."""
+        """Return the probabilities (n, k) of a stack (p, n, k), one model per penalty."""
         return self.calibration.apply(stack[self.position])
 
 
@@ -188,7 +188,7 @@ def main(
         of_test = ridge_probs(features, test_rows.signals, np.concatenate(weights_of_fold))
         by_fold = np.split(of_test, folds.n_folds)
         test_probs = np.mean([head.apply(stack) for stack in by_fold], axis=0)
-    write_member(out, train_rows, test_rows, folds, oof, test_probs)
+    write_probs(out, train_rows, test_rows, folds, oof, test_probs)
 
 
 if __name__ == "__main__":

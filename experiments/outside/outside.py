@@ -25,7 +25,7 @@ def rows_and_folds(
     return train_rows, test_rows, folds
 
 
-def write_member(
+def write_probs(
     out: Path,
     train: Dataset,
     test: Dataset | None,
