@@ -18,6 +18,7 @@ from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
 from hbcomp.experiment.report import Report, oof_answers, read_report, standard_error
 from hbcomp.reporting import pages
+from hbcomp.reporting.links import BETWEEN, COMPARISONS
 from hbcomp.reporting.pages import Link, Picture, Text
 from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.disagreement import changes
@@ -173,7 +174,7 @@ def compare_experiments(
     cells = changed.drop(columns="row")
     write_bytes(listed, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
     drawn = _drawn(changed, members, reports)
-    pair_page.write_page(page, numbers, drawn, _links(pair, listed))
+    pair_page.write_page(page, numbers, drawn, _links(listed))
     for table in pair_page.tables(numbers):
         pages.print_table(table, console)
     console.print(pair_page.verdict(numbers))
@@ -203,18 +204,12 @@ def _is_grouped(report: Report) -> bool:
 
 
 def _places(first: str, second: str) -> tuple[Path, Path]:
-    stem = ROOT / pair_page.FOLDER / f"{first}{pair_page.JOINT}{second}"
+    stem = ROOT / COMPARISONS / f"{first}{BETWEEN}{second}"
     return Path(f"{stem}.html"), Path(f"{stem}.csv")
 
 
-def _links(pair: Sequence[RunFolder], listed: Path) -> dict[Link, str]:
-    here = {Link(listed.name, PurePath(listed.name)): "rows called differently"}
-    reports = {
-        Link(run.name, PurePath("..", run.name, "report.html")): "report"
-        for run in pair
-        if (run.path / "report.html").exists()
-    }
-    return here | reports
+def _links(listed: Path) -> dict[Link, str]:
+    return {Link(listed.name, PurePath(listed.name)): "rows called differently"}
 
 
 def _drawn(
