@@ -62,7 +62,7 @@ def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequen
     """Write report.html, then report.json, then the manifest; return the page's path."""
     page = run.path / "report.html"
     title = f"{run.name}: {report.expected_per_20k:.1f} per 20k"
-    links = links_from(page, [run.name, *report.members], run.path.parent)
+    links = links_from(page, [run.name, *report.base_models], run.path.parent)
     pages.write_page(page, title, subtitle, sections, links)
     write_part(run.report_file, report)
     run.write_manifest()
