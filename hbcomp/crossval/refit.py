@@ -11,7 +11,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import submit, write_refit
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
-from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, plain
+from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, as_json
 from hbcomp.experiment.run_record import RunRecord, read_run
 from hbcomp.experiment.setup import Request, write_config
 from hbcomp.submissions import FOLDER
@@ -62,7 +62,7 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
         f"{refit.expected_per_20k:.1f} per 20k as the cross-validation; not measured, because no "
         "labelled row is left"
     )
-    return {**plain(refit), "seconds": round(watch.total(), 1)}
+    return {**as_json(refit), "seconds": round(watch.total(), 1)}
 
 
 def _check_begun(run: RunFolder) -> None:

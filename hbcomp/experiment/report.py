@@ -308,11 +308,11 @@ def read_part(
 
 def write_part(path: Path, part: Report | Refit) -> None:
     """Write a report atomically; what was not stated of it is left out."""
-    values = {"format": part.format, "experiment": part.experiment, **plain(part)}
+    values = {"format": part.format, "experiment": part.experiment, **as_json(part)}
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def plain(part: Part) -> Values:
+def as_json(part: Part) -> Values:
     """Return what was stated of a part as JSON values."""
     return part.model_dump(mode="json", exclude_unset=True)
 
