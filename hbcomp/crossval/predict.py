@@ -1,4 +1,4 @@
-"""A finished run's nets and rule on other data than it was scored on."""
+"""Prediction: the nets and the rule of a finished run, applied to other data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,8 +33,8 @@ from hbcomp.training.device import Compute, ComputeConfig, Precision, choose_com
 from hbcomp.training.inference import predict_probs
 
 
-class Ran(Part):
-    """Where and how precisely a run was computed."""
+class UsedCompute(Part):
+    """The resources that the probabilities of a run depend on."""
 
     device: str
     precision: Precision
@@ -42,13 +42,13 @@ class Ran(Part):
 
 
 class Machine(Part):
-    """The part of the environment that answers may depend on."""
+    """The part of the environment that the probabilities depend on."""
 
-    compute: Ran
+    compute: UsedCompute
 
 
 class TrainedOn(Rows):
-    """The beats that nets were trained on, and their shape."""
+    """The rows that nets were trained on, and their shape."""
 
     n_timepoints: Annotated[int, Field(ge=1)]
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)]
@@ -62,7 +62,7 @@ class StoredNet(Part):
 
 
 class Trained(Part):
-    """What a run's report.json says of its nets, as far as they are applied again."""
+    """The part of a run's report.json that prediction needs."""
 
     config: Config
     data: TrainedOn
@@ -88,10 +88,10 @@ def apply_run(
     """
     report = read_trained(run)
     nets, chosen = _nets_of_refit(run) if is_refit else (_nets_of_folds(report), report.chosen)
-    beats, probs = _probs(run, report, nets, data, device, console)
+    rows, probs = _probs(run, report, nets, data, device, console)
     name = f"{run.name}-{ALL}" if is_refit else run.name
     path = out or FOLDER / f"{name}{f'-{stem(data)}' if data else ''}.csv"
-    recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {beats.source}"
+    recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {rows.source}"
     provenance = Provenance(
         source=run.name,
         recipe=recipe,
@@ -102,10 +102,10 @@ def apply_run(
         n_scored=None if is_refit else report.data.n_train,
     )
     id_column = report.config.data.id_column
-    write_submission(path, beats.ids, chosen.rule.apply(probs), provenance, id_column)
+    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, id_column)
     return {
         "experiment": run.name,
-        "n_rows": beats.n_rows,
+        "n_rows": rows.n_rows,
         "n_nets": len(nets),
         "rule": chosen.name,
         "submission": str(path),
@@ -115,7 +115,7 @@ def apply_run(
 def probs_of_folds(
     run: RunFolder, data: Path | None, device: str | None, console: Console
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
-    """Return the beats of `data`, or of the run's test file, and the mean of its folds' nets."""
+    """Return the rows of `data`, or of the run's test file, and the mean over its folds' nets."""
     report = read_trained(run)
     return _probs(run, report, _nets_of_folds(report), data, device, console)
 
@@ -130,24 +130,24 @@ def _probs(
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     config = report.config
     compute = computed_as(config, report.environment.compute, device)
-    beats = _beats(config, data)
-    for warning in scale_warnings(beats):
+    rows = _read_rows(config, data)
+    for warning in scale_warnings(rows):
         console.print(f"warning: {warning}")
     n_timepoints, n_classes = report.data.n_timepoints, report.data.n_classes
-    if beats.n_timepoints != n_timepoints:
+    if rows.n_timepoints != n_timepoints:
         raise InputError(
-            f"{beats.source}: {run.name} was trained on {n_timepoints} samples per row, "
-            f"but got {beats.n_timepoints}"
+            f"{rows.source}: {run.name} was trained on {n_timepoints} time steps per row, "
+            f"but got {rows.n_timepoints}"
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
-    shown = _shown(config, run, beats, compute.device)
+    inputs = _inputs(config, run, rows, compute.device)
     parts = []
     for seed, fold in nets:
         net = load_net(run, config, (n_timepoints, n_classes), (seed, fold)).to(compute.device)
-        parts.append(predict_probs(net, shown(seed, fold), compute))
-        console.print(f"seed {seed} fold {fold}: {beats.n_rows:,} rows predicted")
-    return beats, mean_probs(parts)
+        parts.append(predict_probs(net, inputs(seed, fold), compute))
+        console.print(f"seed {seed} fold {fold}: {rows.n_rows:,} rows predicted")
+    return rows, mean_probs(parts)
 
 
 def load_net(
@@ -159,26 +159,26 @@ def load_net(
     return stored_folds.load_weights(run, *net, built)
 
 
-def _shown(
-    config: Config, run: RunFolder, beats: Dataset, device: str
+def _inputs(
+    config: Config, run: RunFolder, rows: Dataset, device: str
 ) -> Callable[[int, Fold], Tensor]:
-    """Return what shows the beats to the net of a seed and a fold, as they were in training."""
-    signals = torch.tensor(beats.signals, device=device)
+    """Return a function that gives the inputs for the net of a seed and a fold."""
+    signals = torch.tensor(rows.signals, device=device)
     if not config.features.is_of_fold:
         return lambda seed, fold: signals
-    # Only what the features are made of: no other device, and test rows if nets trained on some.
+    # Features need the train rows, and the test rows only if nets trained on some.
     needed: dict[str, Any] = {"compute": ComputeConfig(device=device)}
     if not config.pseudo.runs:
         needed["data"] = config.data.model_copy(update={"test": None})
     training_data = load_training_data_again(config.model_copy(update=needed), run)
     test = training_data.test
-    is_own_test = test is not None and test.fingerprint == beats.fingerprint
+    is_own_test = test is not None and test.fingerprint == rows.fingerprint
 
-    def shown(seed: int, fold: Fold) -> Tensor:
+    def inputs(seed: int, fold: Fold) -> Tensor:
         features = features_of_net(config, training_data, seed, fold, device)
         return features.of_test(signals) if is_own_test else features.of_signals(signals)
 
-    return shown
+    return inputs
 
 
 def _nets_of_folds(report: Trained) -> list[tuple[int, Fold]]:
@@ -192,17 +192,17 @@ def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], Chosen]:
 
 
 def read_trained(run: RunFolder) -> Trained:
-    """Return what a run reported of its nets; one that has none is an InputError."""
+    """Return what a run reported of its nets; an experiment without nets is an InputError."""
     kind = read_report(run.report_file).kind
     if kind == "imported":
         raise InputError(
-            f"{run.name} was imported: it has no nets; probabilities of new rows have to be made "
-            "where its own were"
+            f"{run.name} was imported: it has no nets; predict new rows with the model that made "
+            "its probabilities"
         )
     return read_part(run.report_file, Trained)
 
 
-def _beats(config: Config, data: Path | None) -> Dataset:
+def _read_rows(config: Config, data: Path | None) -> Dataset:
     if data:
         return read_dataset(data, config.data, labelled=False)
     if config.data.train is None:
@@ -212,10 +212,10 @@ def _beats(config: Config, data: Path | None) -> Dataset:
     return read_dataset(config.data.test, config.data, labelled=False)
 
 
-def computed_as(config: Config, ran: Ran, device: str | None) -> Compute:
+def computed_as(config: Config, used: UsedCompute, device: str | None) -> Compute:
     """Return where the run was computed, or the requested device."""
-    options: dict[str, Any] = {"device": device or ran.device, "n_threads": ran.n_threads}
+    options: dict[str, Any] = {"device": device or used.device, "n_threads": used.n_threads}
     if device is None:
-        options["precision"] = ran.precision
+        options["precision"] = used.precision
     request = validate(ComputeConfig, options, "--device")
     return choose_compute(request, is_compute_bound=config.net.is_compute_bound)
