@@ -1,76 +1,48 @@
 """Prediction: the nets and the rule of a finished run, applied to other data."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from pydantic import Field
 from rich.console import Console
 from torch import Tensor, nn
 
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
-from hbcomp.data.row_checks import MAX_LABEL
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
-from hbcomp.data.splits import Seed
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import ALL, Fold, mean_probs
-from hbcomp.experiment.report import Chosen, Part, Refit, Rows, read_part, read_report
+from hbcomp.experiment.report import Computed, Refit, Report, read_part, read_report
 from hbcomp.nets.registry import build_net
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
-from hbcomp.system.config import unique, validate
+from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import stem
-from hbcomp.training.device import Compute, ComputeConfig, Precision, choose_compute
+from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 from hbcomp.training.inference import predict_probs
 
 
-class UsedCompute(Part):
-    """The resources that the probabilities of a run depend on."""
+@dataclass(frozen=True)
+class Trained:
+    """A finished run with nets: its report and its configuration."""
 
-    device: str
-    precision: Precision
-    n_threads: Annotated[int, Field(ge=1)]
-
-
-class Machine(Part):
-    """The part of the environment that the probabilities depend on."""
-
-    compute: UsedCompute
-
-
-class TrainedOn(Rows):
-    """The rows that nets were trained on, and their shape."""
-
-    n_timepoints: Annotated[int, Field(ge=1)]
-    n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)]
-
-
-class StoredNet(Part):
-    """A net of a cross-validation."""
-
-    seed: Seed
-    fold: Annotated[int, Field(ge=0)]
-
-
-class Trained(Part):
-    """The part of a run's report.json that prediction needs."""
-
+    report: Report
     config: Config
-    data: TrainedOn
-    folds: Annotated[tuple[StoredNet, ...], Field(min_length=1), unique("folds")]
-    chosen: Chosen
-    environment: Machine
-    expected_per_20k: float
-    expected_standard_error: float
+    shape: tuple[int, int]  # time steps and classes
+
+    @property
+    def nets(self) -> list[tuple[int, Fold]]:
+        """The seed and the fold of each net, in the order in which the run itself sums."""
+        return sorted((each.seed, each.fold) for each in self.report.folds)
 
 
 def apply_run(
@@ -86,9 +58,12 @@ def apply_run(
 
     The nets are those of the folds, or with `is_refit` those that were trained on everything.
     """
-    report = read_trained(run)
-    nets, chosen = _nets_of_refit(run) if is_refit else (_nets_of_folds(report), report.chosen)
-    rows, probs = _probs(run, report, nets, data, device, console)
+    trained = read_trained(run)
+    report, nets, chosen = trained.report, trained.nets, trained.report.chosen
+    if is_refit:
+        refit = read_part(run.refit_file, Refit, f"is `cv {run.name} --fold all` done?")
+        nets, chosen = [(seed, ALL) for seed in refit.seeds], refit.chosen
+    rows, probs = _probs(run, trained, nets, data, device, console)
     name = f"{run.name}-{ALL}" if is_refit else run.name
     path = out or FOLDER / f"{name}{f'-{stem(data)}' if data else ''}.csv"
     recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {rows.source}"
@@ -101,7 +76,7 @@ def apply_run(
         standard_error=None if is_refit else report.expected_standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    id_column = report.config.data.id_column
+    id_column = trained.config.data.id_column
     write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, id_column)
     return {
         "experiment": run.name,
@@ -116,27 +91,26 @@ def probs_of_folds(
     run: RunFolder, data: Path | None, device: str | None, console: Console
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     """Return the rows of `data`, or of the run's test file, and the mean over its folds' nets."""
-    report = read_trained(run)
-    return _probs(run, report, _nets_of_folds(report), data, device, console)
+    trained = read_trained(run)
+    return _probs(run, trained, trained.nets, data, device, console)
 
 
 def _probs(
     run: RunFolder,
-    report: Trained,
+    trained: Trained,
     nets: Sequence[tuple[int, Fold]],
     data: Path | None,
     device: str | None,
     console: Console,
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
-    config = report.config
-    compute = computed_as(config, report.environment.compute, device)
+    config = trained.config
+    compute = computed_as(config, trained.report.environment.compute, device)
     rows = _read_rows(config, data)
     for warning in scale_warnings(rows):
         console.print(f"warning: {warning}")
-    n_timepoints, n_classes = report.data.n_timepoints, report.data.n_classes
-    if rows.n_timepoints != n_timepoints:
+    if rows.n_timepoints != trained.shape[0]:
         raise InputError(
-            f"{rows.source}: {run.name} was trained on {n_timepoints} time steps per row, "
+            f"{rows.source}: {run.name} was trained on {trained.shape[0]} time steps per row, "
             f"but got {rows.n_timepoints}"
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
@@ -144,7 +118,7 @@ def _probs(
     inputs = _inputs(config, run, rows, compute.device)
     parts = []
     for seed, fold in nets:
-        net = load_net(run, config, (n_timepoints, n_classes), (seed, fold)).to(compute.device)
+        net = load_net(run, config, trained.shape, (seed, fold)).to(compute.device)
         parts.append(predict_probs(net, inputs(seed, fold), compute))
         console.print(f"seed {seed} fold {fold}: {rows.n_rows:,} rows predicted")
     return rows, mean_probs(parts)
@@ -181,25 +155,22 @@ def _inputs(
     return inputs
 
 
-def _nets_of_folds(report: Trained) -> list[tuple[int, Fold]]:
-    # In the order of (seed, fold), as the run itself sums: the same bits.
-    return sorted((fold.seed, fold.fold) for fold in report.folds)
-
-
-def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], Chosen]:
-    refit = read_part(run.refit_file, Refit, f"is `cv {run.name} --fold all` done?")
-    return [(seed, ALL) for seed in refit.seeds], refit.chosen
-
-
 def read_trained(run: RunFolder) -> Trained:
     """Return what a run reported of its nets; an experiment without nets is an InputError."""
-    kind = read_report(run.report_file).kind
-    if kind == "imported":
+    report = read_report(run.report_file)
+    if report.kind == "imported":
         raise InputError(
             f"{run.name} was imported: it has no nets; predict new rows with the model that made "
             "its probabilities"
         )
-    return read_part(run.report_file, Trained)
+    config, data = validate(Config, report.config, run.report_file), report.data
+    n_nets = len({(each.seed, each.fold) for each in report.folds})
+    if not n_nets or n_nets < len(report.folds) or not data.n_timepoints or not data.n_classes:
+        raise InputError(
+            f"{run.report_file}: a run must report each of its folds once, and data.n_timepoints "
+            "and data.n_classes"
+        )
+    return Trained(report, config, (data.n_timepoints, data.n_classes))
 
 
 def _read_rows(config: Config, data: Path | None) -> Dataset:
@@ -212,7 +183,7 @@ def _read_rows(config: Config, data: Path | None) -> Dataset:
     return read_dataset(config.data.test, config.data, labelled=False)
 
 
-def computed_as(config: Config, used: UsedCompute, device: str | None) -> Compute:
+def computed_as(config: Config, used: Computed, device: str | None) -> Compute:
     """Return where the run was computed, or the requested device."""
     options: dict[str, Any] = {"device": device or used.device, "n_threads": used.n_threads}
     if device is None:

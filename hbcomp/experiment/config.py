@@ -1,7 +1,6 @@
 """The configuration of an experiment: the sections of every layer in one frozen model."""
 
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -15,7 +14,7 @@ from hbcomp.nets import registry as nets
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.scoring.choice import check_rule_name
-from hbcomp.system.config import Section, override, read_toml, validate
+from hbcomp.system.config import Section, validate
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig
 from hbcomp.training.optim import TrainConfig
@@ -123,8 +122,3 @@ def _section_of_its_name(
         kind = class_of(name)
         return validate(kind, {"name": default, **values}, source="", whole=Config)
     return values
-
-
-def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
-    """Return the configuration in a TOML file with `--set` assignments applied."""
-    return validate(Config, override(read_toml(path), assignments), path)

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_valida
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
-from hbcomp.data.splits import Seeds
+from hbcomp.data.row_checks import MAX_LABEL
+from hbcomp.data.splits import Seed, Seeds
 from hbcomp.experiment import check_name
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring import metrics
@@ -30,6 +31,7 @@ from hbcomp.submissions.ledger import Score as Expected
 from hbcomp.system.config import Values, read_json, validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
+from hbcomp.training.device import Precision
 
 FORMAT: Final = 1  # of report.json and refit.json; those from before it was stated have none
 Kind = Literal["run", "blend", "imported"]
@@ -127,8 +129,8 @@ class Rows(Part):
     id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
-    n_timepoints: int | None = None
-    n_classes: int | None = None
+    n_timepoints: Annotated[int, Field(ge=1)] | None = None
+    n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
     fingerprint_train: str
     fingerprint_test: str | None = None
     duplicates: Duplicates | None = None
@@ -137,8 +139,8 @@ class Rows(Part):
 class FoldScore(Part):
     """One net of a run, scored on its own held-out rows."""
 
-    seed: int
-    fold: int
+    seed: Seed
+    fold: Annotated[int, Field(ge=0)]
     n_rows: int
     per_20k: dict[str, float]
     accuracy: float
@@ -166,8 +168,8 @@ class Computed(Part):
     """Where and how precisely it was computed."""
 
     device: str = ""
-    precision: str = ""
-    n_threads: int | None = None
+    precision: Precision | Literal[""] = ""
+    n_threads: Annotated[int, Field(ge=1)] | None = None
     reason: str = ""
     engine: str = ""
     models_per_process: int = 1
