@@ -12,7 +12,7 @@ from commands import run_hbcomp
 from torch import nn
 
 from hbcomp import eda
-from hbcomp.analysis import compare_page as pair_page
+from hbcomp.analysis import compare_page
 from hbcomp.data.tables import read_rows
 from hbcomp.experiment import MAX_NAME, RESERVED
 from hbcomp.experiment import ROOT as EXPERIMENTS
@@ -217,7 +217,7 @@ def test_a_name_that_another_command_writes_to_is_refused_wherever_one_is_given(
 
 
 def test_every_place_that_a_command_writes_to_beside_the_experiments_is_reserved():
-    pages = [eda.FOLDER, EXPERIMENTS / pair_page.FOLDER, EXPERIMENTS / "report.html"]
+    pages = [eda.FOLDER, EXPERIMENTS / compare_page.FOLDER, EXPERIMENTS / "report.html"]
     assert {path.parent for path in pages} == {EXPERIMENTS}
     assert set(RESERVED) == {*(path.name for path in pages), Path(ledger.NAME).stem}
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
 
-from hbcomp.analysis import compare_page as pair_page
+from hbcomp.analysis import compare_page
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.reporting import pages
@@ -155,10 +155,10 @@ def write_leaderboard(root: Path, submissions: Path, console: Console) -> Number
 
 
 def _comparisons(root: Path) -> list[Link]:
-    found = sorted((root / pair_page.FOLDER).glob("*.html"))
+    found = sorted((root / compare_page.FOLDER).glob("*.html"))
     return [
         Link(
-            " against ".join(path.stem.split(pair_page.JOINT)),
+            " against ".join(path.stem.split(compare_page.JOINT)),
             PurePath(path.parent.name, path.name),
         )
         for path in found

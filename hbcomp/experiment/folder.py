@@ -131,9 +131,9 @@ class RunFolder:
         return self.path / "mistakes.html"
 
     @property
-    def doubts_file(self) -> Path:
-        """The labels that are doubted, beside that page."""
-        return self.path / "doubts.csv"
+    def label_issues_file(self) -> Path:
+        """The list of label issues, beside that page."""
+        return self.path / "label_issues.csv"
 
     @property
     def recipe_file(self) -> Path:
@@ -167,7 +167,7 @@ class RunFolder:
         for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
             (self.path / name).unlink(missing_ok=True)
         self.mistakes_file.unlink(missing_ok=True)
-        self.doubts_file.unlink(missing_ok=True)
+        self.label_issues_file.unlink(missing_ok=True)
 
     def covered_files(self) -> list[str]:
         """Return the files that the manifest covers, relative to the folder."""

@@ -49,6 +49,9 @@ ACCENT: Final = "#0072b2"
 SECOND: Final = "#d55e00"
 
 
+N_SIGNALS_IN_A_ROW: Final = 3
+
+
 MAX_CLASSES: Final = 20  # drawn one by one; beyond it a label column is hardly one of classes
 
 
@@ -133,6 +136,20 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def signal_grid(n_signals: int, top: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each signal, three beside each other.
+
+    `top` inches are left above the panels.
+    """
+    n_lines = math.ceil(n_signals / N_SIGNALS_IN_A_ROW)
+    figure = new_figure(top + 1.95 * n_lines)
+    grid = figure.subplots(n_lines, N_SIGNALS_IN_A_ROW, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[n_signals:]:
+        axes.set_axis_off()
+    figure.supxlabel("time step", fontsize=11)
+    return figure, list(grid.flat[:n_signals])
 
 
 def draw_signal(axes: Axes, signal: Float[np.ndarray, " t"], length: int, colour: str) -> None:
