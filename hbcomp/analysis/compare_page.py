@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from hbcomp.data.dataset import Dataset
+from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report_tables import selection_bias
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
+from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
 from hbcomp.scoring.paired import NOISE
 
-FOLDER: Final = "comparisons"  # of the pages, beside the experiments
-JOINT: Final = "~"  # no experiment's name holds it, so that two pairs never share a file
 N_DRAWN: Final = 12  # signals in one picture: what a screen holds
 
 Numbers = Mapping[str, Any]
@@ -60,19 +60,21 @@ def notes(numbers: Numbers) -> Iterator[str]:
 
 
 def write_page(
-    path: Path, numbers: Numbers, drawn: Sequence[Picture | Text], links: Mapping[Link, str]
+    path: Path, numbers: Numbers, drawn: Sequence[Picture | Text], changed_rows: Link
 ) -> None:
-    """Write the page; the links lead to what they are described as."""
+    """Write the page, with a link to the list of changed rows."""
     name_a, name_b = _names(numbers)
+    scores, *others = tables(numbers)
     sections: list[Section] = [
         Text("\n\n".join(_paragraphs(numbers)), "The difference"),
-        *tables(numbers),
+        scores,
         *drawn,
-        Table("Files", ["what", "file"], [[what, link] for link, what in links.items()]),
+        *others,
+        Table("Files", ["what", "file"], [["rows predicted differently", changed_rows]]),
     ]
     title = f"{name_a} against {name_b}: {numbers['difference']['per_20k']:+.1f} per 20k"
     subtitle = f"out-of-fold, cross-fitted, {numbers['n_rows']:,} rows, paired; lower is better"
-    pages.write_page(path, title, subtitle, sections)
+    pages.write_page(path, title, subtitle, sections, links_from(path, _names(numbers), ROOT))
 
 
 def tables(numbers: Numbers) -> list[Table]:

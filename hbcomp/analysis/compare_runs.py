@@ -1,6 +1,6 @@
 """Two experiments on the same rows: how much they differ, beyond noise or not, and where."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +16,7 @@ from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
 from hbcomp.experiment.report import Report, read_report, standard_error
 from hbcomp.reporting import pages
+from hbcomp.reporting.links import BETWEEN, COMPARISONS
 from hbcomp.reporting.pages import Link, Picture, Text
 from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.disagreement import changes
@@ -59,7 +60,8 @@ def compare_experiments(run_a: RunFolder, run_b: RunFolder, rule: str, console: 
     cells = changed.drop(columns="row")
     write_bytes(rows_file, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
     drawn = _drawn(changed, predictions)
-    page.write_page(page_file, numbers, drawn, _links(runs, rows_file))
+    rows_link = Link(rows_file.name, PurePath(rows_file.name))
+    page.write_page(page_file, numbers, drawn, rows_link)
     for table in page.tables(numbers):
         pages.print_table(table, console)
     console.print(page.verdict(numbers))
@@ -170,18 +172,8 @@ def _is_grouped(report: Report) -> bool:
 
 
 def _files(name_a: str, name_b: str) -> tuple[Path, Path]:
-    stem = ROOT / page.FOLDER / f"{name_a}{page.JOINT}{name_b}"
+    stem = ROOT / COMPARISONS / f"{name_a}{BETWEEN}{name_b}"
     return Path(f"{stem}.html"), Path(f"{stem}.csv")
-
-
-def _links(runs: Sequence[RunFolder], rows_file: Path) -> dict[Link, str]:
-    here = {Link(rows_file.name, PurePath(rows_file.name)): "rows predicted differently"}
-    reports = {
-        Link(run.name, PurePath("..", run.name, "report.html")): "report"
-        for run in runs
-        if (run.path / "report.html").exists()
-    }
-    return here | reports
 
 
 def _drawn(

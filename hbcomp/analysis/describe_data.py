@@ -93,12 +93,12 @@ def draw(train: Dataset) -> list[pages.Picture]:
         ),
         pages.Picture(
             "beat-lengths",
-            data_figures.beat_lengths(train.signals, labels),
+            data_figures.signal_lengths(train.signals, labels),
             "Lengths of the beats up to their zero padding; each class adds up to 100 %.",
         ),
         pages.Picture(
             "example-beats",
-            data_figures.example_beats(train.signals, labels, train.ids),
+            data_figures.example_signals(train.signals, labels, train.ids),
             "Beats of each class, taken at even distances through the file; grey is padding.",
         ),
         pages.Picture(

@@ -84,10 +84,10 @@ def costliest_picture(
     predictions: Predictions, chosen: RuleResult, train: Dataset
 ) -> pages.Picture:
     """Return a picture of the rows that cost most."""
-    figure = pictures.costliest_beats(
+    figure = pictures.costliest_rows(
         train.signals, predictions.labels, predictions.oof_probs, chosen.costs, train.ids
     )
-    caption = "The beats that cost most, under the chosen rule, cross-fitted."
+    caption = "The rows that cost most, under the chosen rule, cross-fitted."
     return pages.Picture("costliest", figure, caption)
 
 

@@ -17,6 +17,7 @@ from hbcomp.analysis import compare_page as page
 from hbcomp.analysis.compare_runs import changed_rows, compare
 from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.reporting.pages import Link
 from hbcomp.scoring.metrics import abs_sum
 
 
@@ -235,7 +236,7 @@ def test_two_experiments_with_names_of_markup_are_only_text(here):
         for name, n_wrong in zip(names, (3, 4), strict=True)
     )
     more = {"has_same_folds": True, "is_grouped": [False, False], "selected": [[], []]}
-    page.write_page(here / "p.html", {**compare(a, b), **more}, [], {})
+    page.write_page(here / "p.html", {**compare(a, b), **more}, [], Link("c", Path("c.csv")))
     text = (here / "p.html").read_text()
     assert "<script" not in text
     assert "&lt;script&gt;a" in text

@@ -29,7 +29,7 @@ def changed_signals(
 
     A predicted class of -1 is none: an answer of zeros.
     """
-    figure, panels = style.signal_grid(len(ids), top=0.5)
+    figure, panels = style.panel_grid(len(ids), 3, 1.95)
     lengths = padded_lengths(signals)
     for row, axes in enumerate(panels):
         label = int(labels[row])

@@ -106,7 +106,7 @@ def label_issues(
     titles: Sequence[str],
 ) -> Figure:
     """Return each row over its nearest rows of the label's class and of the predicted class."""
-    figure, panels = style.signal_grid(len(rows), top=0.9)
+    figure, panels = style.panel_grid(len(rows), 3, 1.95, top=0.9)
     drawn = {
         "nearest of the label's class": (of_label, ACCENT, 1.1),
         "nearest of the predicted class": (of_answer, SECOND, 1.1),
