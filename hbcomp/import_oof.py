@@ -40,10 +40,8 @@ def import_oof(
     from hbcomp.blending.import_probs import ImportOptions, run
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
-    from hbcomp.system.config import as_assignments
 
-    files = as_assignments({"data.train": train, "data.test": test_data})
-    config = prepare(like, [*files, *(assignments or [])], None).config
+    config = prepare(like, options.assigned(assignments, train, test_data), None).config
     wanted = ImportOptions(oof, test, like, config, seed, normalise)
     return run(wanted, find_run(name), force=force)
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hbcomp.blending.import_probs import ImportOptions, read_imported
 from hbcomp.blending.probs_files import read_probs
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.load import Data
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
@@ -151,9 +150,9 @@ def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):
         read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
 
 
-def imported(path, data=None, test=None, seed=None):
+def imported(path, test=None, seed=None):
     options = ImportOptions(path, test, "mine", Config(folds=CONFIG), seed, normalise=False)
-    return read_imported(options, data or Data(TRAIN))
+    return read_imported(options, TRAIN, None)
 
 
 def test_a_fold_column_is_what_the_model_was_made_over(tmp_path):

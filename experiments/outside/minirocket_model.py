@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import typer
-from outside import beats_and_folds, say, write_probs
+from outside import rows_and_folds, say, write_probs
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import ssyrk
 
@@ -160,9 +160,9 @@ def main(
     threads: int = 1,
 ) -> None:
     """Fit a head for every fold and penalty; choose penalty and calibration cross-fitted."""
-    data, folds = beats_and_folds(like, train, test)
-    signals, labels = data.train.signals, data.train.known_labels
-    onehot = np.eye(data.train.n_classes, dtype=np.float32)[labels]
+    train_rows, test_rows, folds = rows_and_folds(like, train, test)
+    signals, labels = train_rows.signals, train_rows.known_labels
+    onehot = np.eye(train_rows.n_classes, dtype=np.float32)[labels]
     sample = np.random.default_rng(0).permutation(len(labels))[:N_BLOCK]
     features = minirocket(signals[sample], n_features, threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -184,11 +184,11 @@ def main(
     head = fit_head(stack, labels)
     say(f"penalty {PENALTIES[head.position]} per row, {head.calibration!r}")
     test_probs = None
-    if data.test:
-        of_test = ridge_probs(features, data.test.signals, np.concatenate(weights_of_fold))
+    if test_rows:
+        of_test = ridge_probs(features, test_rows.signals, np.concatenate(weights_of_fold))
         by_fold = np.split(of_test, folds.n_folds)
         test_probs = np.mean([head.apply(stack) for stack in by_fold], axis=0)
-    write_probs(out, data, folds, oof, test_probs)
+    write_probs(out, train_rows, test_rows, folds, oof, test_probs)
 
 
 if __name__ == "__main__":

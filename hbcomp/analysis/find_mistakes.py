@@ -12,7 +12,7 @@ from hbcomp.analysis import mistakes_page as page
 from hbcomp.analysis.mistakes import Findings, examine
 from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.blending.base_models import load_base_models
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions, check_aligned, mean_oof
 from hbcomp.experiment.report import Report, read_report
@@ -73,7 +73,7 @@ def _seeds(run: RunFolder, report: Report, own: Predictions) -> dict[str, Probs]
     """Return what each seed's nets predict; without the nets, what the experiment predicts."""
     if not report.folds or not run.stored_folds():
         return {run.name: own.oof_probs}
-    results = [folder.load_fold(run, None, each.seed, each.fold) for each in report.folds]
+    results = [stored_folds.load_fold(run, None, each.seed, each.fold) for each in report.folds]
     return {
         f"seed {seed}": mean_oof(
             [each for each in results if each.seed == seed], own.oof_probs.shape

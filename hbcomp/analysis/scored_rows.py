@@ -76,7 +76,7 @@ def load_train_rows(names: Iterable[str], fingerprint: str) -> Dataset:
     config = next(filter(None, map(data_config_of, names)), None)
     if config is None:
         raise InputError("no report says how the data were read")
-    dataset = load_data(config.model_copy(update={"test": None})).train
+    dataset, _ = load_data(config.model_copy(update={"test": None}))
     if dataset.fingerprint != fingerprint:
         raise InputError(f"{dataset.source} holds other rows than the experiments were made on")
     return dataset

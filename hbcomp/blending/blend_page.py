@@ -7,7 +7,7 @@ import numpy as np
 from hbcomp.blending.methods import METHODS
 from hbcomp.blending.selection import Blended
 from hbcomp.experiment.report import Report
-from hbcomp.experiment.report_tables import rule_table, transfer_tables
+from hbcomp.experiment.report_tables import rule_table, transferability_tables
 from hbcomp.reporting.pages import Table
 from hbcomp.scoring.blending import disagreement, repairs
 from hbcomp.scoring.paired import Difference, paired_difference
@@ -27,7 +27,7 @@ def tables(blended: Blended, report: Report) -> list[Table]:
         *_pair_tables(blended),
         _calibration_table(blended),
         rule_table(report),
-        *transfer_tables(report),
+        *transferability_tables(report),
     ]
 
 

@@ -1,5 +1,6 @@
 """Blending finished experiments, in order: load, blend, write, submit, report."""
 
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
@@ -8,7 +9,7 @@ from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.methods import METHODS
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.blending.selection import Blended, BlendOptions, blend
-from hbcomp.experiment.finish import write_answers, write_pictures, write_report
+from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.report import (
     Environment,
@@ -21,7 +22,7 @@ from hbcomp.experiment.report import (
     scorecard,
 )
 from hbcomp.experiment.report_tables import class_table, probs_pictures, selection_bias
-from hbcomp.reporting.pages import Section, print_table
+from hbcomp.reporting.pages import Section, print_table, write_pictures
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.system.command import console
@@ -50,7 +51,7 @@ def run(names: list[str], name: str, options: BlendOptions, *, force: bool) -> d
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
         drawn = probs_pictures(predictions, blended.rules, blended.rule)
-        write_pictures(folder, drawn)
+        write_pictures(folder.pictures_folder, drawn)
         sections: list[Section] = [methods, *drawn, *others, class_table(report)]
         report_page = write_report(folder, report, page.subtitle(blended), sections)
     for table in tables:
@@ -131,7 +132,7 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         experiment=folder.name,
         kind="blend",
         data=_data_numbers(base_models),
-        environment=Environment(**machine(), seconds_of_this_call=seconds),
+        environment=Environment(**asdict(machine()), seconds_of_this_call=seconds),
         method=blended.method.name,
         base_models=dict(zip(base_models.names, weights, strict=True)),
         has_same_folds=base_models.has_same_folds,

@@ -1,16 +1,16 @@
 """The import of outside probabilities in order: read, check, write, submit, report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hbcomp.blending.probs_files import ProbsFile, read_probs, rounding
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.load import Data, load_data
+from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds, pick_seed, read_folds
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.finish import write_answers, write_pictures, write_report
+from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import (
@@ -29,7 +29,7 @@ from hbcomp.experiment.report_tables import (
     probs_pictures,
     provenance_table,
     rule_table,
-    transfer_tables,
+    transferability_tables,
 )
 from hbcomp.reporting import pages
 from hbcomp.scoring.choice import evaluate_rules
@@ -69,14 +69,13 @@ class Imported:
     n_rounded: int
 
 
-def read_imported(options: ImportOptions, data: Data) -> Imported:
+def read_imported(options: ImportOptions, train: Dataset, test: Dataset | None) -> Imported:
     """Return the probabilities in the files as predictions of the data's rows, matched by id.
 
     Folds are those in the `fold` column of the out-of-fold file; without one, those that the
     configuration draws for the seed (None: its first). With `normalise`, rows that do not sum to
     1 are divided by their sum; otherwise they are refused.
     """
-    train, test = data.train, data.test
     if options.test and test is None:
         raise InputError(f"{options.test}: the experiment has no test file; name it in data.test")
 
@@ -120,8 +119,8 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     Everything is checked before anything is written; the same call writes the same predictions.
     """
     config = options.config
-    data = load_data(config.data)
-    imported = read_imported(options, data)
+    train, test = load_data(config.data)
+    imported = read_imported(options, train, test)
     predictions = imported.predictions
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_safe_rule(
@@ -136,8 +135,8 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
             experiment=run.name,
             kind="imported",
             config=config.model_dump(mode="json", exclude_none=True, include={"data", "folds"}),
-            data=data_numbers(data),
-            environment=Environment(**machine()),
+            data=data_numbers(train, test),
+            environment=Environment(**asdict(machine())),
             folds=(),
             like=options.like,
             files=FileNames(oof=options.oof.name, test=test_name),
@@ -148,9 +147,9 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         submission = write_answers(run, predictions, chosen, recipe, report.id_column)
         drawn = [
             *probs_pictures(predictions, rules, chosen),
-            costliest_picture(predictions, chosen, data.train),
+            costliest_picture(predictions, chosen, train),
         ]
-        write_pictures(run, drawn)
+        pages.write_pictures(run.pictures_folder, drawn)
         page = write_report(run, report, _subtitle(imported, report), _sections(report, drawn))
     pages.print_table(rule_table(report), console)
     _print_notes(options, imported, report)
@@ -210,7 +209,7 @@ def _sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Sect
     return [
         rule_table(report),
         *drawn,
-        *transfer_tables(report),
+        *transferability_tables(report),
         class_table(report),
         provenance_table(report, "files", "identity", "config", "data"),
     ]

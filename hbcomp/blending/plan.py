@@ -12,7 +12,7 @@ from hbcomp.blending.selection import BlendOptions
 from hbcomp.crossval.cross_validate import run as cross_validate
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.setup import Asked, check_kind, find_file, like, prepare
+from hbcomp.experiment.setup import Request, check_kind, find_file, like, prepare
 from hbcomp.system.command import console
 from hbcomp.system.config import Section, read_toml, unique, validate
 from hbcomp.system.errors import InputError
@@ -73,7 +73,7 @@ def _problems(plan: Plan, name: str) -> list[str]:
     return problems
 
 
-def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
+def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
     """Return the configurations of all runs; one that names no data files takes the others'.
 
     Runs in folders of another kind, on different files, or that learn from a later one are refused.
@@ -106,7 +106,13 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
 
 
 def carry_out(
-    name: str, plan: Plan, asked: list[Asked], watch: Stopwatch, *, n_jobs: int | None, force: bool
+    name: str,
+    plan: Plan,
+    asked: list[Request],
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool,
 ) -> dict[str, Any]:
     """Train what is missing, blend, and return the numbers of the last line.
 
@@ -135,7 +141,7 @@ def carry_out(
     }
 
 
-def _check_folder(name: str, plan: Plan, asked: list[Asked], *, force: bool) -> None:
+def _check_folder(name: str, plan: Plan, asked: list[Request], *, force: bool) -> None:
     """Refuse now what the blend would refuse after hours of training."""
     folder = find_run(name)
     blend_runs.check_folder(folder)
@@ -167,7 +173,7 @@ def _changes(wanted: BlendPlan, recipe: BlendRecipe) -> list[str]:
     return changes
 
 
-def _new_seeds(plan: Plan, asked: list[Asked]) -> list[str]:
+def _new_seeds(plan: Plan, asked: list[Request]) -> list[str]:
     """Return which finished base models would be trained with further seeds."""
     changes = []
     for each in asked:
@@ -179,6 +185,6 @@ def _new_seeds(plan: Plan, asked: list[Asked]) -> list[str]:
     return changes
 
 
-def n_kept(asked: list[Asked]) -> int:
+def n_kept(asked: list[Request]) -> int:
     """Return how many finished folds the runs of a plan have."""
     return sum(len(each.run.stored_folds()) for each in asked)

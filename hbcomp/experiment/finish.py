@@ -15,7 +15,7 @@ from hbcomp.experiment.predictions import Predictions, write_predictions
 from hbcomp.experiment.report import Refit, Report, standard_error, write_part
 from hbcomp.reporting import pages
 from hbcomp.reporting.links import links_from
-from hbcomp.reporting.pages import Picture, Section
+from hbcomp.reporting.pages import Section
 from hbcomp.scoring.choice import RuleResult
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
@@ -56,11 +56,6 @@ def submit(
     path = FOLDER / f"{name}.csv"
     write_submission(path, ids, answers, provenance, id_column)
     return str(path)
-
-
-def write_pictures(run: RunFolder, drawn: Sequence[Picture]) -> None:
-    """Write a report's pictures as files, beside the page that shows them."""
-    pages.write_pictures(run.path / "pictures", drawn)
 
 
 def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequence[Section]) -> str:

@@ -95,7 +95,7 @@ def a_report(fingerprint, per_20k, n_train=10):
         by_class=(),
         confusion=(),
         shift=None,
-        transfers=(),
+        transferability=(),
     )
 
 

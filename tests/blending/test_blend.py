@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 
 import numpy as np
 import pytest
@@ -60,19 +59,6 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
     assert page.count("<img") == 3
     with (folder.path / "oof.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == N
-
-
-def without_unix():
-    few_trials()
-    for name in ("sysconf", "getloadavg", "sched_getaffinity"):
-        if hasattr(os, name):
-            delattr(os, name)
-
-
-def test_a_blend_needs_no_function_that_windows_lacks(three):
-    last_json(run_hbcomp(["blend", "a", "b"], three, prepare=without_unix))
-    report = json.loads((three / "experiments/blend/report.json").read_text())
-    assert report["environment"]["memory_gib"] is None
 
 
 def test_the_same_command_again_writes_the_same_bytes(three):

@@ -349,10 +349,13 @@ def test_everything_wrong_in_a_file_is_said_at_once(space_of):
             '"train.optimizer" = { choices = ["adam", "sgd"] }',
             'train.optimizer = "sgd": .* but got',
         ),
-        ('"net.kernel" = { low = 3, high = 7 }', "net.kernel = 4: net: kernel must be odd"),
+        (
+            '"net.kernel" = { low = 3, high = 7 }',
+            "net: kernel: a kernel must be odd",
+        ),
         (
             '"net.widths" = { choices = [[8, 8, 8], [8, 8]] }',
-            r"net.widths = \[8, 8\]: net: strides must be positive, one for each of 2 widths",
+            r"net.widths = \[8, 8\]: net: strides must be one for each of 2 widths",
         ),
         (
             '"train.schedule.kind" = { choices = ["step", "linear"] }\n'
