@@ -91,7 +91,7 @@ class RunFolder:
         for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
             (self.path / name).unlink(missing_ok=True)
         self.mistakes_file.unlink(missing_ok=True)
-        self.doubts_file.unlink(missing_ok=True)
+        self.label_issues_file.unlink(missing_ok=True)
 
     def covered_files(self) -> list[str]:
         """Return the files that the manifest covers, relative to the folder."""
