@@ -1,7 +1,6 @@
 """The report of a finished experiment, report.json: its model, its numbers, its reader and writer.
 
-Runs, blends and imported experiments share one model. What a command needs more strictly than
-`Report` says is a `Part` beside that command.
+Runs, blends and imported experiments share one model.
 """
 
 import json
@@ -33,7 +32,7 @@ from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
 from hbcomp.training.device import Precision
 
-FORMAT: Final = 1  # of report.json and refit.json; those from before it was stated have none
+FORMAT: Final = 1  # of report.json and refit.json
 Kind = Literal["run", "blend", "imported"]
 # Their defaults, such as `kind`, are written too.
 WHOLE: Final = PlainSerializer(lambda part: part.model_dump(mode="json"), return_type=Values)
@@ -41,7 +40,7 @@ Rule = Annotated[DecisionRule, Field(discriminator="kind"), WHOLE]
 
 
 class Part(BaseModel):
-    """A part of report.json: strict in what it names, blind to what else is there."""
+    """A part of report.json: the types of its values are strict, other values are ignored."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", strict=True, allow_inf_nan=False, from_attributes=True
@@ -122,7 +121,7 @@ class Scorecard(Part):
 
 
 class Rows(Part):
-    """Which rows were used: their files, sizes and fingerprints."""
+    """The rows of an experiment: their files, sizes and fingerprints."""
 
     train: str
     test: str | None = None
@@ -165,7 +164,7 @@ class PseudoRowNumbersOfNet(PseudoRowNumbers):
 
 
 class Computed(Part):
-    """Where and how precisely it was computed."""
+    """The resources that an experiment was computed with."""
 
     device: str = ""
     precision: Precision | Literal[""] = ""
@@ -176,7 +175,7 @@ class Computed(Part):
 
 
 class Environment(Part):
-    """Machine, versions and time; what else is said of the machine is kept."""
+    """Machine, versions and time; further values are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -203,18 +202,13 @@ class FileNames(Part):
 
 
 class Report(Scorecard):
-    """A report.json: what every experiment has, then what only one kind of them has.
-
-    What an older experiment did not report has a default; reports from before there were blends
-    have no `kind`.
-    """
+    """A report.json: what every experiment has, then what only one kind of experiment has."""
 
     format: Literal[1] = FORMAT
     experiment: str = ""
     kind: Kind = "run"
-    config: dict[
-        str, Values
-    ] = {}  # as `Config` had it; of an import its data and folds, of a blend nothing
+    # That of a run, the data and folds of an import; blends have none.
+    config: dict[str, Values] = {}
     data: Rows
     environment: Environment = Environment()
     # Of a run.
@@ -264,7 +258,7 @@ class Report(Scorecard):
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
-        """What of a blend was fitted or chosen by the rows that it is scored on."""
+        """What was fitted to the rows that a blend is scored on, or chosen on them."""
         return self.selected if self.kind == "blend" else ()
 
     def per_20k(self, rule: str) -> float | None:
@@ -291,14 +285,14 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def read_report(path: Path) -> Report:
-    """Return what a finished experiment reported; an unfinished or odd one is an InputError."""
+    """Return the report of a finished experiment; an unfinished one is an InputError."""
     return read_part(path, Report)
 
 
 def read_part(
     path: Path, part: type[AnyPart], hint: str = "has the experiment finished?"
 ) -> AnyPart:
-    """Return those values of a report that a command needs beside or instead of `Report`'s."""
+    """Return the report in a file as a model of that type."""
     values = read_json(path, "report", hint)
     found = values.get("format", FORMAT)
     if isinstance(found, int) and found > FORMAT:
@@ -309,13 +303,13 @@ def read_part(
 
 
 def write_part(path: Path, part: Report | Refit) -> None:
-    """Write a report atomically; what was not stated of it is left out."""
+    """Write a report atomically, without the values that were not set."""
     values = {"format": part.format, "experiment": part.experiment, **as_json(part)}
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def as_json(part: Part) -> Values:
-    """Return what was stated of a part as JSON values."""
+    """Return the values of a part that were set, as JSON values."""
     return part.model_dump(mode="json", exclude_unset=True)
 
 
