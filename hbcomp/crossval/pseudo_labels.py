@@ -1,37 +1,46 @@
 """The runs that pseudo-labels come from, and the record of the rows that were taken from them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from hbcomp.data.load import Data
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds
-from hbcomp.experiment import folder
-from hbcomp.experiment.folder import Identity, RunFolder, find_run, known_runs
-from hbcomp.experiment.predictions import Fold, mean_probs
+from hbcomp.experiment import stored_folds
+from hbcomp.experiment.folder import RunFolder, find_run, known_runs
+from hbcomp.experiment.predictions import mean_probs
+from hbcomp.experiment.run_record import SEED_KEY, RunRecord, read_run
 from hbcomp.system.errors import InputError, did_you_mean, similar_names, there_are
 from hbcomp.system.files import csv_bytes, write_bytes
 from hbcomp.training.pseudo import PseudoConfig, PseudoLabels, PseudoRows, pseudo_labels
 
 
 def load_pseudo_labels(
-    config: PseudoConfig, data: Data, folds_of_seed: Mapping[int, Folds]
+    config: PseudoConfig,
+    train: Dataset,
+    test: Dataset | None,
+    folds_of_seed: Mapping[int, Folds],
 ) -> PseudoLabels | None:
     """Return the pseudo-labels that a configuration asks for, or None where it asks for none.
 
-    For each (seed, fold) a source is the mean of its nets that held out that fold of that very
-    split, whatever their seeds: `hbcomp.training.pseudo` says why no others will do. A source
-    on other data or without a net for every fold is an InputError that names what is missing.
+    For each (seed, fold) a source is the mean of those of its nets that held out that fold of the
+    same split, whatever their seeds; `hbcomp.training.pseudo` explains why. A source on other data
+    or without a net for every fold is an InputError that names what is missing.
     """
     if not config.runs:
         return None
-    if data.test is None:
+    if test is None:
         raise InputError("pseudo.runs: pseudo-labels are for test rows; name a file with --test")
-    sources = [_Source(run, _identity(run)) for run in map(find_run, config.runs)]
-    problems = [text for source in sources for text in _problems(source, data, folds_of_seed)]
+    sources = [
+        _Source(run, read_run(run) or RunRecord(identity={})) for run in map(find_run, config.runs)
+    ]
+    fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    problems = [
+        text for source in sources for text in _problems(source, fingerprints, folds_of_seed)
+    ]
     if problems:
         raise InputError.of("pseudo.runs", problems)
     probs_of_fold = {
@@ -43,7 +52,7 @@ def load_pseudo_labels(
     if not any(len(rows.labels) for rows in found.of_fold.values()):
         raise InputError(
             f"pseudo.min_prob: no net gets a row, as no test row has {config.min_prob:g} of every "
-            "source; what a source trained with label smoothing says stays below 1"
+            "source; label smoothing keeps the probabilities of a source below 1"
         )
     return found
 
@@ -51,12 +60,12 @@ def load_pseudo_labels(
 def write_pseudo_rows(
     path: Path,
     test_ids: Shaped[np.ndarray, " m"],
-    rows_of_net: Iterable[tuple[int, Fold, PseudoRows]],
+    rows_of_net: Mapping[tuple[int, int], PseudoRows] | Mapping[tuple[int, str], PseudoRows],
 ) -> None:
-    """Write `seed,fold,id,label,prob` atomically: every row that every net was given."""
+    """Write `seed,fold,id,label,prob` of every row that each net was given, atomically."""
     lines = (
         (seed, fold, *line)
-        for seed, fold, rows in rows_of_net
+        for (seed, fold), rows in rows_of_net.items()
         for line in zip(
             test_ids[rows.test_idx].tolist(),
             rows.labels.tolist(),
@@ -70,28 +79,25 @@ def write_pseudo_rows(
 @dataclass(frozen=True)
 class _Source:
     run: RunFolder
-    identity: Identity  # what its folds were trained with; empty where there are none
+    record: RunRecord
 
 
-def _identity(run: RunFolder) -> Identity:
-    stored = folder.read_run(run)
-    return stored["identity"] if stored else {}
-
-
-def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -> Iterator[str]:
+def _problems(
+    source: _Source, fingerprints: Mapping[str, str], folds_of_seed: Mapping[int, Folds]
+) -> Iterator[str]:
     name = source.run.name
-    if not source.identity:
+    if not source.record.identity:
         hint = did_you_mean(similar_names(source.run.path)) or there_are(known_runs())
         yield f"{name} has no trained folds{hint}"
         return
     differing = [
         kind
-        for kind, dataset in (("train", data.train), ("test", data.test))
-        if dataset and source.identity.get(f"{kind} data") != dataset.fingerprint
+        for kind, fingerprint in fingerprints.items()
+        if source.record.identity.get(f"{kind} data") != fingerprint
     ]
     yield from (f"{name} was trained with other {kind} data" for kind in differing)
     if differing:
-        return  # of other rows the folds are others, too
+        return  # then its folds differ as well
     for seed, folds in folds_of_seed.items():
         seeds = _seeds_of_split(source, folds)
         missing = [
@@ -109,15 +115,15 @@ def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -
 def _seeds_of_split(source: _Source, folds: Folds) -> list[int]:
     """Return the seeds under which a source was cross-validated over exactly these folds."""
     return sorted(
-        int(key.removeprefix(folder.SEED_KEY))
-        for key, fingerprint in source.identity.items()
-        if key.startswith(folder.SEED_KEY) and fingerprint == folds.fingerprint
+        int(key.removeprefix(SEED_KEY))
+        for key, fingerprint in source.record.identity.items()
+        if key.startswith(SEED_KEY) and fingerprint == folds.fingerprint
     )
 
 
 def _test_probs(source: _Source, folds: Folds, fold: int) -> Float64[np.ndarray, "m k"]:
     results = [
-        folder.load_fold(source.run, folder.fold_identity(source.identity, seed), seed, fold)
+        stored_folds.load_fold(source.run, source.record.fold_identity(seed), seed, fold)
         for seed in _seeds_of_split(source, folds)
     ]
     return mean_probs([each.test_probs for each in results if each.test_probs is not None])

@@ -15,7 +15,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
 from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.reporting.pages import Table, print_table
-from hbcomp.system.command import console, hushed_tracker
+from hbcomp.system.command import console
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import within_memory
 from hbcomp.system.workers import worker_pool
@@ -31,7 +31,7 @@ MAX_LOAD = 0.5  # above it, other programs take part of what is measured
 
 @dataclass(frozen=True)
 class Probe:
-    """Nets to measure, without data: what they see is noise of the right shape."""
+    """Nets to time on noise of the right shape."""
 
     recipe: Recipe
     n_timepoints: int  # or features, where the net sees those
@@ -65,11 +65,11 @@ class Probe:
 
 def measure_speeds(experiments: Sequence[str]) -> dict[str, Any]:
     """Return how fast the net of each experiment trains here, and print it as a table."""
-    asked = [prepare(name, [], None) for name in dict.fromkeys(experiments)]
-    about, found = machine(), {}
-    if (load := about["load_at_start"] or 0.0) > MAX_LOAD:
+    requests = [prepare(name, [], None) for name in dict.fromkeys(experiments)]
+    about, found = asdict(machine()), {}
+    if (load := about["load_at_start"]) > MAX_LOAD:
         console.print(f"warning: other programs are running (load {load}), so rates are too low")
-    for each in asked:
+    for each in requests:
         console.print(f"{each.run.name}: measuring")
         found[each.run.name] = measure_speed(each.config, each.run)
     print_table(speed_table(found, about), console)
@@ -79,10 +79,10 @@ def measure_speeds(experiments: Sequence[str]) -> dict[str, Any]:
 def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     """Return the rows per second of one net and of as many as a run trains at once.
 
-    The data tell the shape of a signal, the classes and the folds. Scoring and, where they are
-    made for each fold, features are not part of the time.
+    The shape of a signal, the classes and the folds come from the data. Scoring is not timed, and
+    neither are features that are fitted in each fold.
     """
-    train = load_data(config.data).train
+    train, _ = load_data(config.data)
     n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
     n_nets = n_folds * len(config.folds.seeds)
     width = config.features.width(train.n_timepoints, train.n_classes)
@@ -91,14 +91,12 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     with within_memory("try a smaller train.batch_size or a smaller net (net.*)", device=device):
         data, replicas = probe.data(device), probe.replicas(n_nets, device)
         resources = choose_resources(config, run, data, replicas, n_folds, None)
-        compute, n_at_once = (
-            resources.compute,
-            min(n_nets, resources.n_jobs * resources.compute.n_together),
-        )
+        compute = resources.compute
+        n_at_once = min(n_nets, resources.n_jobs * compute.models_per_process)
         alone = probe.rows_per_second(1, compute)
-        together = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
+        at_once = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
     n_steps = config.train.n_epochs * replicas[0].n_steps(config.train.batch_size)
-    seconds_per_step_at_once = n_at_once * probe.batch_size / together
+    seconds_per_group = n_steps * n_at_once * probe.batch_size / at_once
     return {
         "net": config.net.name,
         "n_parameters": count_parameters(build_net(config.net, width, train.n_classes, seed=0)),
@@ -106,22 +104,20 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
         "compute": asdict(compute),
         "n_processes": resources.n_jobs,
         "n_at_once": n_at_once,
-        "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(together)},
+        "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(at_once)},
         "seconds_per_epoch": _rounded(N_ROWS / alone),
         "n_nets": n_nets,
         "n_epochs": config.train.n_epochs,
-        "seconds_of_run": _rounded(
-            math.ceil(n_nets / n_at_once) * n_steps * seconds_per_step_at_once
-        ),
+        "seconds_of_run": _rounded(math.ceil(n_nets / n_at_once) * seconds_per_group),
     }
 
 
 def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
     """Return the rows per second of all processes together, each on its own device or threads."""
     if n_processes == 1:
-        return probe.rows_per_second(compute.n_together, compute)
+        return probe.rows_per_second(compute.models_per_process, compute)
     slots = slots_for(compute, n_processes)
-    with hushed_tracker(), worker_pool(slots, _work) as workers:
+    with worker_pool(slots, _work) as workers:
         list(workers.done(iter([None] * n_processes)))  # imports take seconds, of each its own
         rates: list[float] = [each.result for each in workers.done(iter([probe] * n_processes))]
     return sum(rates)
@@ -129,7 +125,7 @@ def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
 
 def _work(probe: Probe | None, slot: Slot) -> float:
     compute = slot.compute
-    return probe.rows_per_second(compute.n_together, compute) if probe else 0.0
+    return probe.rows_per_second(compute.models_per_process, compute) if probe else 0.0
 
 
 def _rounded(value: float) -> float:

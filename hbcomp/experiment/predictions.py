@@ -33,7 +33,7 @@ Fold = int | Literal["all"]
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What one net, trained without one fold, says of that fold's rows and of the test rows."""
+    """The probabilities of one net, trained without one fold, for its rows and the test rows."""
 
     seed: int
     fold: Fold
@@ -48,7 +48,7 @@ class Predictions:
 
     With several seeds both are means over the seeds. `fold_of_row` is the first seed's split,
     by which rules are cross-fitted. Without a test file the test arrays and its fingerprint are
-    empty. The fingerprints are those of the beats, ids and labels included: equal ones mean the
+    empty. The fingerprints are those of the rows, ids and labels included: equal ones mean the
     same rows in the same order.
     """
 
@@ -146,25 +146,22 @@ def _text(array: np.ndarray) -> Any:
     return array if array.ndim else str(array)
 
 
-def check_aligned(members: Mapping[str, Predictions]) -> None:
-    """Refuse members that do not speak of the same train and test rows, naming each that differs.
-
-    The first member is what the others are compared with.
-    """
-    (first, reference), *others = members.items()
+def check_aligned(experiments: Mapping[str, Predictions]) -> None:
+    """Refuse experiments on other train or test rows than the first, naming each that differs."""
+    (first, reference), *others = experiments.items()
     problems = [
-        f"{name} was made on other {kind} beats than {first}"
+        f"{name} was made on other {kind} rows than {first}"
         for name, each in others
         for kind in ("train", "test")
         if getattr(each, f"{kind}_fingerprint") != getattr(reference, f"{kind}_fingerprint")
     ]
     if problems:
-        raise InputError.of("members must have the same rows in the same order", problems)
+        raise InputError.of("all experiments must have the same rows in the same order", problems)
 
 
-def have_same_folds(members: Mapping[str, Predictions]) -> bool:
-    """Return whether all members were cross-validated over the same (first) split."""
-    first, *others = (each.fold_of_row for each in members.values())
+def have_same_folds(experiments: Mapping[str, Predictions]) -> bool:
+    """Return whether all experiments were cross-validated over the same (first) split."""
+    first, *others = (each.fold_of_row for each in experiments.values())
     return all(np.array_equal(first, other) for other in others)
 
 
@@ -197,7 +194,7 @@ def assemble(
 
 
 def mean_oof(results: Sequence[FoldResult], shape: tuple[int, int]) -> Float64[np.ndarray, "n k"]:
-    """Return the mean over the seeds of what each row's nets say of it, summed in the order given.
+    """Return the mean of each row's probabilities over the seeds, summed in the order given.
 
     The shape is rows by classes.
     """

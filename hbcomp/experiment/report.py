@@ -1,7 +1,6 @@
 """The report of a finished experiment, report.json: its model, its numbers, its reader and writer.
 
-Runs, blends and imported experiments share one model. What a command needs more strictly than
-`Report` says is a `Part` beside that command.
+Runs, blends and imported experiments share one model.
 """
 
 import json
@@ -13,9 +12,10 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
-from hbcomp.data.load import Data
-from hbcomp.data.splits import Seeds
+from hbcomp.data.row_checks import MAX_LABEL
+from hbcomp.data.splits import Seed, Seeds
 from hbcomp.experiment import check_name
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring import metrics
@@ -30,8 +30,9 @@ from hbcomp.submissions.ledger import Score as Expected
 from hbcomp.system.config import Values, read_json, validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
+from hbcomp.training.device import Precision
 
-FORMAT: Final = 1  # of report.json and refit.json; those from before it was stated have none
+FORMAT: Final = 1  # of report.json and refit.json
 Kind = Literal["run", "blend", "imported"]
 # Their defaults, such as `kind`, are written too.
 WHOLE: Final = PlainSerializer(lambda part: part.model_dump(mode="json"), return_type=Values)
@@ -39,7 +40,7 @@ Rule = Annotated[DecisionRule, Field(discriminator="kind"), WHOLE]
 
 
 class Part(BaseModel):
-    """A part of report.json: strict in what it names, blind to what else is there."""
+    """A part of report.json: the types of its values are strict, other values are ignored."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", strict=True, allow_inf_nan=False, from_attributes=True
@@ -92,14 +93,17 @@ class Shift(Part):
     is_beyond_noise: bool
 
 
-class Transfer(Part):
-    """What a rule gains over the better fixed one, and whether the test rows can keep it."""
+class Transferability(Part):
+    """What a rule gains over the better fixed one, and whether that should hold on the test rows.
+
+    The disagreement is how far the rule's answers lie from those of the fixed one.
+    """
 
     name: str
-    is_safe: bool
+    is_accepted: bool
     gain_per_20k: float
     gain_standard_error: float
-    reach_per_20k: Comparison
+    disagreement_per_20k: Comparison
 
 
 class Scorecard(Part):
@@ -113,19 +117,19 @@ class Scorecard(Part):
     by_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     shift: Shift | None
-    transfers: tuple[Transfer, ...]
+    transferability: tuple[Transferability, ...]
 
 
 class Rows(Part):
-    """Which rows were used: their files, sizes and fingerprints."""
+    """The rows of an experiment: their files, sizes and fingerprints."""
 
     train: str
     test: str | None = None
     id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
-    n_timepoints: int | None = None
-    n_classes: int | None = None
+    n_timepoints: Annotated[int, Field(ge=1)] | None = None
+    n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
     fingerprint_train: str
     fingerprint_test: str | None = None
     duplicates: Duplicates | None = None
@@ -134,8 +138,8 @@ class Rows(Part):
 class FoldScore(Part):
     """One net of a run, scored on its own held-out rows."""
 
-    seed: int
-    fold: int
+    seed: Seed
+    fold: Annotated[int, Field(ge=0)]
     n_rows: int
     per_20k: dict[str, float]
     accuracy: float
@@ -160,18 +164,18 @@ class PseudoRowNumbersOfNet(PseudoRowNumbers):
 
 
 class Computed(Part):
-    """Where and how precisely it was computed."""
+    """The resources that an experiment was computed with."""
 
     device: str = ""
-    precision: str = ""
-    n_threads: int | None = None
+    precision: Precision | Literal[""] = ""
+    n_threads: Annotated[int, Field(ge=1)] | None = None
     reason: str = ""
     engine: str = ""
-    n_together: int = 1
+    models_per_process: int = 1
 
 
 class Environment(Part):
-    """Machine, versions and time; what else is said of the machine is kept."""
+    """Machine, versions and time; further values are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -182,7 +186,7 @@ class Environment(Part):
 
 
 class MethodScore(Part):
-    """A method of blending and its scores under rule half."""
+    """A method of blending and its scores at threshold 0.5."""
 
     name: str
     in_sample: Score
@@ -198,18 +202,13 @@ class FileNames(Part):
 
 
 class Report(Scorecard):
-    """A report.json: what every experiment has, then what only one kind of them has.
-
-    What an older experiment did not report has a default; reports from before there were blends
-    have no `kind`.
-    """
+    """A report.json: what every experiment has, then what only one kind of experiment has."""
 
     format: Literal[1] = FORMAT
     experiment: str = ""
     kind: Kind = "run"
-    config: dict[
-        str, Values
-    ] = {}  # as `Config` had it; of an import its data and folds, of a blend nothing
+    # That of a run, the data and folds of an import; blends have none.
+    config: dict[str, Values] = {}
     data: Rows
     environment: Environment = Environment()
     # Of a run.
@@ -218,7 +217,7 @@ class Report(Scorecard):
     seconds_by_phase: dict[str, float] = {}
     # Of a blend.
     method: str = ""
-    members: dict[str, float | None] = {}  # with their weights, where the method has any
+    base_models: dict[str, float | None] = {}  # with their weights, where the method has any
     has_same_folds: bool = True
     selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")
     methods: tuple[MethodScore, ...] = ()
@@ -229,12 +228,12 @@ class Report(Scorecard):
     identity: dict[str, str | int | None] = {}
     has_own_folds: bool = False
 
-    @field_validator("members")
+    @field_validator("base_models")
     @classmethod
-    def _check_names(cls, members: dict[str, float | None]) -> dict[str, float | None]:
-        for name in members:
+    def _check_names(cls, base_models: dict[str, float | None]) -> dict[str, float | None]:
+        for name in base_models:
             check_name(name)  # they are looked for in folders of these names
-        return members
+        return base_models
 
     @property
     def net(self) -> str:
@@ -259,7 +258,7 @@ class Report(Scorecard):
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
-        """What of a blend was fitted or chosen by the rows that it is scored on."""
+        """What was fitted to the rows that a blend is scored on, or chosen on them."""
         return self.selected if self.kind == "blend" else ()
 
     def per_20k(self, rule: str) -> float | None:
@@ -286,14 +285,14 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def read_report(path: Path) -> Report:
-    """Return what a finished experiment reported; an unfinished or odd one is an InputError."""
+    """Return the report of a finished experiment; an unfinished one is an InputError."""
     return read_part(path, Report)
 
 
 def read_part(
     path: Path, part: type[AnyPart], hint: str = "has the experiment finished?"
 ) -> AnyPart:
-    """Return those values of a report that a command needs beside or instead of `Report`'s."""
+    """Return the report in a file as a model of that type."""
     values = read_json(path, "report", hint)
     found = values.get("format", FORMAT)
     if isinstance(found, int) and found > FORMAT:
@@ -304,13 +303,13 @@ def read_part(
 
 
 def write_part(path: Path, part: Report | Refit) -> None:
-    """Write a report atomically; what was not stated of it is left out."""
-    values = {"format": part.format, "experiment": part.experiment, **plain(part)}
+    """Write a report atomically, without the values that were not set."""
+    values = {"format": part.format, "experiment": part.experiment, **as_json(part)}
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def plain(part: Part) -> Values:
-    """Return what was stated of a part as JSON values."""
+def as_json(part: Part) -> Values:
+    """Return the values of a part that were set, as JSON values."""
     return part.model_dump(mode="json", exclude_unset=True)
 
 
@@ -335,13 +334,13 @@ def scorecard(
         by_class=tuple(metrics.abs_sum_by_class(answers, labels)),
         confusion=tuple(map(tuple, metrics.confusion(answers, labels).tolist())),
         shift=Shift.model_validate(measure_shift(oof, test)) if has_test else None,
-        transfers=tuple(
-            Transfer(
+        transferability=tuple(
+            Transferability(
                 name=each.name,
-                is_safe=each.is_safe,
+                is_accepted=each.is_safe,
                 gain_per_20k=each.gain.per_20k,
                 gain_standard_error=each.gain.standard_error,
-                reach_per_20k=Comparison.model_validate(each.reach),
+                disagreement_per_20k=Comparison.model_validate(each.reach),
             )
             for each in (measure_transfers(rules, oof, test) if has_test else [])
         ),
@@ -383,9 +382,8 @@ def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
     }
 
 
-def data_numbers(data: Data) -> Rows:
+def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
     """Return which rows were used: their files, sizes and fingerprints."""
-    train, test = data.train, data.test
     return Rows(
         train=train.source,
         test=test.source if test else None,

@@ -22,7 +22,7 @@ from rich.text import Text as Styled
 
 from hbcomp.reporting.figures import style
 from hbcomp.system import files
-from hbcomp.system.command import visible
+from hbcomp.system.command import escape_control_chars
 
 NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%| ± [\d.,]+)?|-|")
 PICTURE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
@@ -45,10 +45,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Link:
-    """A table's cell that leads to the file at `path`, seen from the page's folder."""
+    """A text that leads to the file at `path`, as seen from the page's folder."""
 
     text: str
     path: PurePath
+    fragment: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -56,7 +57,7 @@ class Link:
     @property
     def href(self) -> str:
         """The path as a URL; nothing in a file's name is read as a scheme or as a query."""
-        return quote(self.path.as_posix())
+        return quote(self.path.as_posix()) + (f"#{self.fragment}" if self.fragment else "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Table:
     """A table; columns that hold nothing but numbers are set to the right.
 
     A sortable one is sorted by clicking a column's head and filtered by text, where the page's
-    script runs; without it all rows are shown in their order.
+    script runs; without it all rows are shown in their order. The last `n_minor` columns matter
+    least: narrow screens hide them.
     """
 
     kind: ClassVar[str] = "table"
@@ -73,6 +75,7 @@ class Table:
     rows: Sequence[Sequence[object]]
     note: str = ""
     is_sortable: bool = False
+    n_minor: int = 0
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, 1):
@@ -89,6 +92,12 @@ class Table:
             return [False] * len(self.header)
         columns = zip(*self.rows, strict=True)
         return [all(NUMBER.fullmatch(str(cell)) for cell in column) for column in columns]
+
+    @property
+    def is_minor(self) -> list[bool]:
+        """Whether each column is hidden on a narrow screen."""
+        n_major = len(self.header) - self.n_minor
+        return [place >= n_major for place in range(len(self.header))]
 
 
 @dataclass(frozen=True)
@@ -132,8 +141,10 @@ class Picture:
 Section = Text | Table | Picture
 
 
-def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page as HTML; whatever comes from data is escaped.
+def render_page(
+    title: str, subtitle: str, sections: Sequence[Section], links: Sequence[Link] = ()
+) -> str:
+    """Return the page as HTML, with the links at its top; whatever comes from data is escaped.
 
     A page with a sortable table has one script, ours: its hash is the only one that the page's
     Content-Security-Policy lets a browser run.
@@ -153,14 +164,17 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         title=title,
         subtitle=subtitle,
         sections=sections,
+        links=links,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
+def write_page(
+    path: Path, title: str, subtitle: str, sections: Sequence[Section], links: Sequence[Link] = ()
+) -> None:
     """Write the page to `path` atomically."""
-    files.write_text(path, render_page(title, subtitle, sections))
+    files.write_text(path, render_page(title, subtitle, sections, links))
 
 
 def write_pictures(folder: Path, drawn: Iterable[Picture]) -> None:
@@ -172,13 +186,15 @@ def write_pictures(folder: Path, drawn: Iterable[Picture]) -> None:
 def print_table(table: Table, console: Console) -> None:
     """Print a page's table on a terminal; nothing in it is read as markup."""
     shown = RichTable(
-        title=Styled(visible(table.title), style="bold"),
+        title=Styled(escape_control_chars(table.title), style="bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     for name, is_numeric in zip(table.header, table.is_numeric, strict=True):
-        shown.add_column(Styled(visible(name)), justify="right" if is_numeric else "left")
+        shown.add_column(
+            Styled(escape_control_chars(name)), justify="right" if is_numeric else "left"
+        )
     for row in table.rows:
-        shown.add_row(*(Styled(visible(str(cell))) for cell in row))
+        shown.add_row(*(Styled(escape_control_chars(str(cell))) for cell in row))
     console.print(shown)

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hbcomp.analysis import leaderboard
 from hbcomp.analysis.leaderboard import (
     COLUMNS,
-    Standing,
+    Row,
     against_best,
     rank,
-    read_standings,
+    read_rows,
     write_leaderboard,
 )
 from hbcomp.experiment import ROOT
@@ -95,7 +95,7 @@ def a_report(fingerprint, per_20k, n_train=10):
         by_class=(),
         confusion=(),
         shift=None,
-        transfers=(),
+        transferability=(),
     )
 
 
@@ -120,7 +120,7 @@ def an_entry(folder, name, source, expected, leaderboard=None, content=None):
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1000)), max_size=12))
 def test_ranking_keeps_everything_and_never_mixes_data(drawn):
-    found = [Standing(str(n), a_report(*each), "", None) for n, each in enumerate(drawn)]
+    found = [Row(str(n), a_report(*each), "", None) for n, each in enumerate(drawn)]
     groups = rank(found)
     assert sorted(each.name for group in groups for each in group) == sorted(
         each.name for each in found
@@ -136,7 +136,7 @@ def test_the_difference_to_the_best_is_paired_on_the_same_rows(here):
     best, _ = write_experiment(here, "best", n_wrong=2)
     other, _ = write_experiment(here, "other", n_wrong=5)
     costs = [2.0 * (each.oof_probs.argmax(axis=1) != each.labels) for each in (other, best)]
-    (group,) = rank(read_standings(here / ROOT)[0])
+    (group,) = rank(read_rows(here / ROOT)[0])
     found = against_best(group, here / ROOT)
     assert found["other"] == paired_difference(*costs)
     assert found["best"].per_20k == 0
@@ -147,14 +147,14 @@ def test_the_difference_to_the_best_is_paired_on_the_same_rows(here):
     assert line_of(here, "other")["against best"] == shown
 
 
-def test_predictions_of_other_beats_or_gone_are_not_paired(here):
+def test_predictions_of_other_rows_or_gone_are_not_paired(here):
     for n_wrong, name in enumerate(("a", "b", "c"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
     path = here / ROOT / "a" / "predictions.npz"
     path.unlink()
     path = here / ROOT / "b" / "predictions.npz"
     replace(Predictions.load(path), train_fingerprint="other").save(path)
-    (group,) = rank(read_standings(here / ROOT)[0])
+    (group,) = rank(read_rows(here / ROOT)[0])
     assert list(against_best(group, here / ROOT)) == ["c"]
 
 
@@ -162,11 +162,11 @@ def test_only_the_best_are_paired(here, monkeypatch):
     monkeypatch.setattr(leaderboard, "N_PAIRED", 2)
     for n_wrong, name in enumerate(("a", "b", "c"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
-    (group,) = rank(read_standings(here / ROOT)[0])
+    (group,) = rank(read_rows(here / ROOT)[0])
     assert list(against_best(group, here / ROOT)) == ["a", "b"]
 
 
-def test_a_line_says_what_the_report_says(here):
+def test_a_row_says_what_the_report_says(here):
     _, report = write_experiment(here, "a", n_wrong=3)
     (here / ROOT / "a" / "report.html").touch()
     write(here)
@@ -176,13 +176,13 @@ def test_a_line_says_what_the_report_says(here):
     assert line["score"] == f"{3 * 2 / N * 20_000:.1f} ± {error:.1f}"
     assert (line["half"], line["raw"]) == (f"{rules['half']:.1f}", f"{rules['raw']:.1f}")
     assert (line["kind"], line["net or method"], line["rule"]) == ("run", "resnet", "half")
-    assert (line["seeds x folds"], line["nets"], line["seconds"]) == ("2 x 5", "10", "20")
+    assert (line["seeds x folds"], line["seconds"]) == ("2 x 5", "20")
     assert (line["device"], line["leaderboard"], line["gap"]) == ("cpu fp32", "-", "-")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", line["written"])
     assert '<a href="a/report.html">a</a>' in page_of(here)
 
 
-def test_blends_and_imported_members_are_ranked_with_runs(here):
+def test_blends_and_imports_are_ranked_with_runs(here):
     write_experiment(here, "a", n_wrong=3)
     write_experiment(
         here,
@@ -190,7 +190,7 @@ def test_blends_and_imported_members_are_ranked_with_runs(here):
         n_wrong=2,
         kind="blend",
         method="greedy",
-        members={"a": 0.5, "c": None},
+        base_models={"a": 0.5, "c": None},
         folds=[],
         config={},
         environment={"seconds_of_this_call": 7.2},
@@ -199,8 +199,8 @@ def test_blends_and_imported_members_are_ranked_with_runs(here):
     (group,) = write(here)["groups"]
     assert (group["best"], group["n_experiments"], group["train"]) == ("b", 3, "train.csv")
     line = line_of(here, "b")
-    found = [line[name] for name in ("kind", "net or method", "seeds x folds", "nets", "seconds")]
-    assert found == ["blend", "greedy of 2", "-", "-", "7"]
+    found = [line[name] for name in ("kind", "net or method", "seeds x folds", "seconds")]
+    assert found == ["blend", "greedy of 2", "-", "7"]
     assert (line_of(here, "c")["kind"], line_of(here, "c")["device"]) == ("imported", "-")
     assert 'href="b/' not in page_of(here)  # it has no page
 
@@ -243,7 +243,7 @@ def test_a_wrong_value_in_a_report_is_named_with_its_place(here):
     _, report = write_experiment(here, "a")
     report["rules"][1]["cross_fitted"] = None
     (here / ROOT / "a" / "report.json").write_text(json.dumps(report))
-    _, unreadable = read_standings(here / ROOT)
+    _, unreadable = read_rows(here / ROOT)
     assert "rules.1.cross_fitted: " in unreadable["a"]
 
 
@@ -287,16 +287,21 @@ def test_without_submissions_there_is_no_section_of_them(here):
     assert "Submissions" not in page_of(here)
 
 
-def test_comparisons_are_linked(here):
+def test_the_ranking_links_the_other_pages_and_they_link_back(here):
     write_experiment(here, "a", n_wrong=1)
     write_experiment(here, "b", n_wrong=2)
-    assert run_hbcomp(["compare", "a", "b"], here).returncode == 0
+    for words in (["mistakes", "a"], ["compare", "a", "b"]):
+        assert run_hbcomp(words, here).returncode == 0
     done = run_hbcomp(["report"], here)
     assert done.returncode == 0, done.stderr
     page = "experiments/report.html"
     assert json.loads(done.stdout.splitlines()[-1])["page"] == page
-    link = re.search(r'href="(comparisons/[^"]*)">a against b<', (here / page).read_text())
-    assert (here / ROOT / link.group(1)).exists()
+    found = re.findall(r'href="(?:comparisons|a)/[^"]*"', (here / page).read_text())
+    assert found == ['href="a/mistakes.html"', 'href="comparisons/a~b.html"']
+    for href in found:
+        other = here / ROOT / href.removeprefix('href="').removesuffix('"')
+        (back,) = re.findall(r'<a href="([^"]*)">all experiments<', other.read_text())
+        assert (other.parent / back).resolve() == (here / page).resolve()
 
 
 def test_a_folder_without_experiments_is_one_line(here):
@@ -381,15 +386,20 @@ def test_nothing_but_our_script_runs(tmp_path, browser):
 
 
 @needs_chromium
-def test_the_page_fits_a_phone(here, browser):
+@pytest.mark.parametrize(("width", "n_columns"), [(390, 3), (1300, len(leaderboard.COLUMNS))])
+def test_the_ranking_fits_the_screen_and_a_phone_shows_its_first_columns(
+    here, browser, width, n_columns
+):
     for n_wrong, name in enumerate(("a", "a-run-with-a-rather-long-name-of-its-own"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
     write(here)
-    browser.open((here / ROOT / "report.html").as_uri(), width=390)
-    assert browser.value("document.documentElement.scrollWidth") == 390
-    assert browser.value(
+    browser.open((here / ROOT / "report.html").as_uri(), width=width)
+    assert browser.value("document.documentElement.scrollWidth") == width
+    assert not browser.value(
         "[...document.querySelectorAll('.scroll')].some(e => e.scrollWidth > e.clientWidth)"
     )
+    heads = "[...document.querySelector('table').tHead.rows[0].cells]"
+    assert browser.value(f"{heads}.filter(e => e.offsetWidth > 0).length") == n_columns
 
 
 def test_every_row_is_in_the_page_without_its_script(here):
@@ -404,6 +414,6 @@ def test_every_row_is_in_the_page_without_its_script(here):
 def test_the_head_of_the_group_is_its_best(here):
     write_experiment(here, "a", n_wrong=4)
     write_experiment(here, "b", n_wrong=2)
-    lines = leaderboard.lines_of(rank(read_standings(here / ROOT)[0])[0], here / ROOT, ())
-    assert [line.standing.name for line in lines] == ["b", "a"]
-    assert np.isclose(lines[0].standing.report.expected_per_20k, 2 * 2 / N * 20_000)
+    rows = leaderboard.complete(rank(read_rows(here / ROOT)[0])[0], here / ROOT, ())
+    assert [row.name for row in rows] == ["b", "a"]
+    assert np.isclose(rows[0].report.expected_per_20k, 2 * 2 / N * 20_000)
