@@ -73,7 +73,7 @@ def cross_validate(
     identity = {**config.identity(), **training_data.fingerprints}
     folder.admit(run, identity, force=force, described=training_data.described)
     pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
-    with watch.phase("arrange"):
+    with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
     about = _about(config, resources.compute)
     if pending and (others := folder.other_versions(run, about)):

@@ -55,7 +55,7 @@ def test_a_file_system_without_locks_is_said_to_be_one(tmp_path, monkeypatch, er
         raise error
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    with pytest.raises(InputError, match=r"run\.lock: its file system keeps no locks, .* another"):
+    with pytest.raises(InputError, match=r"run\.lock: its file system has no locks, .* another"):
         take_lock(tmp_path / "run.lock", 0.0)
 
 
@@ -99,5 +99,5 @@ def test_no_other_function_writes_csv_files_of_ids():
         if isinstance(node, ast.Attribute)
         and (node.attr == "to_csv" or ast.unparse(node) in ("csv.writer", "csv.DictWriter"))
     }
-    # A fold's history has numbers alone; the synthetic beats are for tests and benchmarks.
-    assert writers == {"system/files.py", "experiment/folder.py", "data/synthetic.py"}
+    # A fold's history has numbers alone.
+    assert writers == {"system/files.py", "experiment/folder.py"}
