@@ -58,7 +58,7 @@ def groups(
     from hbcomp.data.dataset import as_options, data_config
     from hbcomp.data.load import load_data
     from hbcomp.data.related_rows import find_links, spread, unite
-    from hbcomp.data.splits import write_groups
+    from hbcomp.data.tables import write_values
 
     config = data_config(
         train=train,
@@ -72,7 +72,7 @@ def groups(
     links = find_links(rows.signals, neighbours, max_distance, sine)
     max_size = max(2, int(max_share * rows.n_rows))
     found = unite(links, rows.n_rows, max_size)
-    write_groups(out, found.group_of_row, rows)
+    write_values(out, "group", found.group_of_row, rows.ids)
     words = [*as_options(config), "--set", f"folds.groups={out}"]
     numbers = {
         "file": str(out),

@@ -119,8 +119,11 @@ def test_a_wrong_fold_file_is_refused_with_its_ids(case: str, tmp_path: Path) ->
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"id,part\n0,1\n", "needs the columns 'id' and 'fold' once, but has ['id', 'part']"),
-        (b"id,fold\n0\n", "row 1 not as long as the header"),
+        (
+            b"id,part\n0,1\n",
+            "the columns 'id' and 'fold' must occur once, but found ['id', 'part']",
+        ),
+        (b"id,fold\n0\n", "not as long as the header: row 1"),
         (b"id,fold\n\xff,0\n", "not a CSV file in UTF-8"),
     ],
 )
