@@ -1,5 +1,6 @@
 """Rows with equal signals, which leak between folds, train and test."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -85,19 +86,22 @@ def check_pair(train: Dataset, test: Dataset) -> None:
             f"{train.source} have {train.n_timepoints}"
         )
     row_of_id = {row_id: row for row, row_id in enumerate(train.ids.tolist())}
-    n_shared = sum(row_id in row_of_id for row_id in test.ids.tolist())
-    differing = [
-        row_id
+    shared = [
+        (row_id, row_of_id[row_id], row)
         for row, row_id in enumerate(test.ids.tolist())
         if row_id in row_of_id
-        and not np.array_equal(train.signals[row_of_id[row_id]], test.signals[row])
+    ]
+    differing = [
+        row_id
+        for row_id, train_row, test_row in shared
+        if not np.array_equal(train.signals[train_row], test.signals[test_row])
     ]
     if differing:
         raise InputError(
             f"{test.source}: an id names one row, but these have another signal in "
             f"{train.source}: {listed(differing, 'id')}"
         )
-    if n_shared == test.n_rows:
+    if len(shared) == test.n_rows:
         raise InputError(
             f"{test.source}: all of its {test.n_rows:,} rows are training rows of {train.source}, "
             "with the same ids and signals; name the file of the rows to answer"
@@ -119,8 +123,7 @@ def _n_disagreeing(hashes: list[bytes], marks: np.ndarray | None) -> int | None:
     """Return how many rows have an equal signal under another mark."""
     if marks is None:
         return None
-    marks_of_hash: dict[bytes, set[int]] = {}
+    marks_of_hash: defaultdict[bytes, set[int]] = defaultdict(set)
     for key, mark in zip(hashes, marks.tolist(), strict=True):
-        marks_of_hash.setdefault(key, set()).add(mark)
-    torn = {key for key, found in marks_of_hash.items() if len(found) > 1}
-    return sum(key in torn for key in hashes)
+        marks_of_hash[key].add(mark)
+    return sum(len(marks_of_hash[key]) > 1 for key in hashes)

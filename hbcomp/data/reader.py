@@ -13,9 +13,9 @@ from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.row_checks import Unusual, parse_rows
 from hbcomp.system.errors import InputError, unreadable
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-# How each kind of file begins; a CSV file is known by not beginning like the others.
+# How each kind of file begins, and what it is called; a CSV file begins like none of them.
 MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b"}
+CONTENT = {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}
 # Shorter reads, under about a second, need no bar.
 MIN_BYTES_FOR_BAR = 100_000_000  # assumed
 
@@ -52,19 +52,15 @@ def _suffix(path: Path) -> str:
     """Return the kind of the file, on which its name and its first bytes must agree."""
     with path.open("rb") as file:
         start = file.read(4)
-    suffix = next((known for known in SUFFIXES if path.name.endswith(known)), None)
+    suffix = next((known for known in CONTENT if path.name.endswith(known)), None)
     if suffix is None:
-        raise InputError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: the name must end in one of {', '.join(sorted(CONTENT))}")
     if not start:
         raise InputError(f"{path}: the file is empty")
     inside = next((known for known, magic in MAGIC.items() if start.startswith(magic)), ".csv")
     if inside != suffix:
-        raise InputError(f"{path}: the name says {suffix}, but the content is {_called(inside)}")
+        raise InputError(f"{path}: the name says {suffix}, but the content is {CONTENT[inside]}")
     return suffix
-
-
-def _called(kind: str) -> str:
-    return {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}[kind]
 
 
 def _read_parquet(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:

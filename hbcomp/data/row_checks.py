@@ -182,12 +182,8 @@ def value_problem(cell: Any) -> str | None:
     """Return what is wrong with a cell as a value of a signal, or None."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return "is empty"
-    # float() also takes 1_0 and the digits of other scripts, which are more likely damage.
-    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
-        return f"is not a number: {_quoted(cell)}"
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
+    value = _number(cell)
+    if value is None:
         return f"is not a number: {_quoted(cell)}"
     if not math.isfinite(value):
         return f"is not finite: {cell}"
@@ -198,15 +194,22 @@ def value_problem(cell: Any) -> str | None:
     return None
 
 
+def _number(cell: Any) -> float | None:
+    # float() also takes 1_0 and the digits of other scripts, which are more likely damage.
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        return None
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
 def parse_label(text: str | None) -> int:
     """Return the class of a label such as `0`, `0.0` or `0e0`; anything else is a ValueError."""
     if text is None or not text.strip():
         raise ValueError("the label is empty")
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not (value >= 0 and value.is_integer()):
+    value = _number(text)
+    if value is None or not (value >= 0 and value.is_integer()):
         raise ValueError(f"the label must be one of 0, 1, 2, ..., but is {_quoted(text)}")
     if value > MAX_LABEL:
         raise ValueError(f"the label must be at most {MAX_LABEL}, but is {_quoted(text)}")

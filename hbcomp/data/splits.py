@@ -61,8 +61,7 @@ class Folds:
     seed: int
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
+        if problems := list(_fold_problems(self.fold_of_row, self.n_folds)):
             raise InputError.of("folds", problems)
         fold_of_row = self.fold_of_row.view()
         fold_of_row.flags.writeable = False
@@ -89,14 +88,17 @@ class Folds:
         if not 0 <= fold < self.n_folds:
             raise InputError(f"the fold must be one of 0..{self.n_folds - 1}, but got {fold}")
 
-    def _problems(self) -> Iterator[str]:
-        if self.n_folds < 2:
-            yield f"there must be at least 2 folds, but got {self.n_folds}"
-            return
-        present = np.unique(self.fold_of_row)
-        if len(present) and not (present[0] >= 0 and present[-1] < self.n_folds):
-            yield f"folds must be 0..{self.n_folds - 1}, but found {present[0]}..{present[-1]}"
-        if empty := sorted(set(range(self.n_folds)) - set(present.tolist())):
+
+def _fold_problems(fold_of_row: np.ndarray, n_folds: int) -> Iterator[str]:
+    if n_folds < 2:
+        yield f"there must be at least 2 folds, but got {n_folds}"
+    elif n_folds > len(fold_of_row):
+        yield f"{n_folds} folds need at least {n_folds} rows, but there are {len(fold_of_row)}"
+    else:
+        present = np.unique(fold_of_row)
+        if not (present[0] >= 0 and present[-1] < n_folds):
+            yield f"folds must be 0..{n_folds - 1}, but found {present[0]}..{present[-1]}"
+        if empty := sorted(set(range(n_folds)) - set(present.tolist())):
             yield f"no row is held out in {listed(empty, 'fold')}"
 
 
@@ -146,18 +148,11 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
     if wrong:
         shown = [text if len(text) <= 24 else f"{text[:20]}..." for text in wrong[:8]]
         raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(shown)}")
-    numbers = [int(text) for text in texts]
-    n_folds = max(numbers) + 1
-    present = set(numbers)
-    if n_folds < 2:
-        raise InputError(f"{path}: there must be at least 2 folds, but every row is in fold 0")
-    if len(present) < n_folds:
-        missing = next(fold for fold in range(n_folds) if fold not in present)
-        raise InputError(
-            f"{path}: folds must be 0..n-1 without a hole, but there is a fold "
-            f"{n_folds - 1} and no fold {missing}"
-        )
-    folds = Folds(np.array(numbers, dtype=np.int64), n_folds, seed)
+    fold_of_row = np.array(texts, dtype=np.int64)
+    n_folds = int(fold_of_row.max()) + 1
+    if problems := list(_fold_problems(fold_of_row, n_folds)):
+        raise InputError.of(path, problems)
+    folds = Folds(fold_of_row, n_folds, seed)
     _check_training_parts(folds, dataset.known_labels, str(path))
     return folds
 

@@ -40,7 +40,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"signals": np.array([[0, 0], [np.nan, 0], [0, np.inf]], np.float32)},
         "values must be finite, but are not in 2 ids: b, c",
     ),
-    "negative": ({"labels": np.array([0, -1, 1])}, "labels must be 0..k-1, but are negative for id b"),
+    "negative": ({"labels": np.array([0, -1, 1])}, "0..k-1, but are negative for id b"),
     "hole": ({"labels": np.array([0, 3, 1])}, "class 2 has no row (found 0, 1, 3)"),
     "one class": ({"labels": np.zeros(3, np.int64)}, "there must be at least 2 classes"),
 }
