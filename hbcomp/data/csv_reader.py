@@ -143,12 +143,17 @@ def _blocks(file: io.BufferedIOBase) -> Iterator[bytes]:
             raise Unusual("not lines of text")
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            yield (rest + chunk[:cut]).replace(b"\r\n", b"\n")
+            yield _with_bare_newlines(rest + chunk[:cut])
             rest = chunk[cut:]
         else:
             rest += chunk
     if rest:
-        yield (rest + b"\n").replace(b"\r\n", b"\n")
+        yield _with_bare_newlines(rest + b"\n")
+
+
+def _with_bare_newlines(block: bytes) -> bytes:
+    # The search for one byte is forty times as fast, and most files have none.
+    return block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
 
 @dataclass(frozen=True)
