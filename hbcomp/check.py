@@ -23,14 +23,14 @@ def check(
 
     Example: hbcomp check submissions/mine.csv --test testA.csv
     """
-    from hbcomp.experiment.origin import Asked, answered_by, sample
+    from hbcomp.experiment.origin import FileOptions, answered_by, sample
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions.files import check_submission, read_submission
     from hbcomp.submissions.ledger import read_ledger
     from hbcomp.system.errors import InputError
 
-    asked = Asked(test, id_column, signal_column)
-    answered = answered_by(file, read_ledger(FOLDER), asked)
+    file_options = FileOptions(test, id_column, signal_column)
+    answered = answered_by(file, read_ledger(FOLDER), file_options)
     if answered is None:
         answered = sample()
         if {*read_submission(file).ids.tolist()} != {*answered.ids.tolist()}:

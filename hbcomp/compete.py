@@ -27,15 +27,13 @@ def compete(
     watch = Stopwatch()
     from hbcomp.blending.plan import carry_out, n_kept, prepare_all, read_plan
     from hbcomp.experiment.folder import find_run
-    from hbcomp.system.config import as_assignments
 
-    files = as_assignments({"data.train": train, "data.test": test})
-    wanted = read_plan(plan)
-    asked = prepare_all(wanted, files)
+    steps = read_plan(plan)
+    requests = prepare_all(steps, options.assigned(None, train, test))
     try:
-        return carry_out(find_run(plan).name, wanted, asked, watch, n_jobs=jobs, force=force)
+        return carry_out(find_run(plan).name, steps, requests, watch, n_jobs=jobs, force=force)
     except KeyboardInterrupt:
-        raise cli.interrupted(n_kept(asked), "compete") from None
+        raise cli.interrupted(n_kept(requests), "compete") from None
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ from hbcomp.system import options
 from hbcomp.system.errors import InputError
 from hbcomp.system.stopwatch import Stopwatch
 
-DEFAULT = "quickstart"  # the experiment on the bundled beats
+DEFAULT = "quickstart"  # the experiment on the bundled sample
 
 
 @cli.command("Train", then="hbcomp mistakes {experiment}")
 def cv(
-    experiment: Annotated[
-        str, typer.Argument(help="An experiment: the name of a folder under experiments/.")
-    ] = DEFAULT,
+    experiment: options.Experiment = DEFAULT,
     assignments: options.Assignments = None,
     train: options.Train = None,
     test: options.Test = None,
@@ -52,16 +50,14 @@ def cv(
         from hbcomp.crossval import refit
         from hbcomp.crossval.cross_validate import run
         from hbcomp.experiment.setup import prepare
-        from hbcomp.system.config import as_assignments
 
-    files = as_assignments({"data.train": train, "data.test": test})
-    asked = prepare(experiment, [*files, *(assignments or [])], name)
+    request = prepare(experiment, options.assigned(assignments, train, test), name)
     try:
         if fold:
-            return refit.run(asked, watch, n_jobs=jobs)
-        return run(asked, watch, n_jobs=jobs, force=force, has_profile=profile)
+            return refit.run(request, watch, n_jobs=jobs)
+        return run(request, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
-        raise cli.interrupted(len(asked.run.stored_folds()), "cv") from None
+        raise cli.interrupted(len(request.run.stored_folds()), "cv") from None
 
 
 if __name__ == "__main__":

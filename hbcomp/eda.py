@@ -1,5 +1,6 @@
 """The command `python -m hbcomp.eda`: a first look at a data set, as numbers and as a page."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from hbcomp.system import options
 FOLDER = Path("experiments/eda")
 
 
-@cli.command("Look", then="hbcomp cv resnet --train {data} --name NAME")
+@cli.command("Look")
 def eda(
     data: Annotated[
         Path | None, typer.Argument(help="A labelled CSV or parquet file; default: the sample.")
@@ -25,30 +26,29 @@ def eda(
     label_column: options.LabelColumn = "label",
     ignored_columns: options.IgnoredColumns = None,
 ) -> dict[str, Any]:
-    """Describe a data set: classes, lengths, values, duplicates, shift to test, example beats.
+    """Describe a data set: classes, lengths, values, duplicates, shift to test, example signals.
 
     Prints tables and writes index.html and its pictures.
 
     Example: hbcomp eda train.csv --test testA.csv
     """
     from hbcomp.analysis.describe_data import look_at
-    from hbcomp.data.dataset import DataConfig
+    from hbcomp.data.dataset import as_options, data_config
     from hbcomp.data.load import load_data
-    from hbcomp.system.config import validate
     from hbcomp.system.files import stem
 
-    asked = {
-        "train": data,
-        "test": test,
-        "id_column": id_column,
-        "signal_column": signal_column,
-        "label_column": label_column,
-        "ignored_columns": ignored_columns,
-    }
-    given = {key: value for key, value in asked.items() if value is not None}
-    beats = load_data(validate(DataConfig, given, ""))
+    config = data_config(
+        train=data,
+        test=test,
+        id_column=id_column,
+        signal_column=signal_column,
+        label_column=label_column,
+        ignored_columns=ignored_columns,
+    )
     name = stem(data) if data else "bundled"
-    return look_at(beats, out or FOLDER / name, cli.console)
+    numbers = look_at(*load_data(config), out or FOLDER / name, cli.console)
+    words = ["hbcomp", "cv", "resnet", *as_options(config), "--name", "NAME"]
+    return {**numbers, **({"next": shlex.join(words)} if data else {})}
 
 
 if __name__ == "__main__":

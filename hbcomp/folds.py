@@ -19,26 +19,24 @@ def folds(
 ) -> dict[str, Any]:
     """Write id,fold of every labelled row: the fold in which an experiment holds it out.
 
-    The file is one that `folds.file` reads. An existing file is never overwritten.
+    `folds.file` reads such a file. An existing file is never overwritten.
 
     Example: hbcomp folds resnet --train train.csv --out folds.csv
     """
     from hbcomp.data.load import load_data
     from hbcomp.data.splits import make_folds, pick_seed, write_folds
     from hbcomp.experiment.setup import prepare
-    from hbcomp.system.config import as_assignments
 
-    files = as_assignments({"data.train": train})
-    config = prepare(experiment, [*files, *(assignments or [])], None).config
+    config = prepare(experiment, options.assigned(assignments, train), None).config
     split = pick_seed(config.folds, seed)
     # Without the test file: the folds do not depend on it, and it may be elsewhere.
-    beats = load_data(config.data.model_copy(update={"test": None})).train
-    made = make_folds(config.folds, beats, split)
-    write_folds(out, made, beats)
-    cli.console.print(f"{out}: {beats.n_rows:,} rows in {made.n_folds} folds, seed {split}")
+    rows, _ = load_data(config.data.model_copy(update={"test": None}))
+    made = make_folds(config.folds, rows, split)
+    write_folds(out, made, rows)
+    cli.console.print(f"{out}: {rows.n_rows:,} rows in {made.n_folds} folds, seed {split}")
     return {
         "file": str(out),
-        "n_rows": beats.n_rows,
+        "n_rows": rows.n_rows,
         "n_folds": made.n_folds,
         "seed": split,
         "fingerprint": made.fingerprint,

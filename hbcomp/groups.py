@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.groups`: related rows as groups, for a split without leaks."""
+"""The command `python -m hbcomp.groups`: groups of related rows, for a split without leaks."""
 
 from itertools import pairwise
 from math import inf
@@ -19,7 +19,7 @@ def groups(
     train: options.Sample = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("groups.csv"),
     neighbours: Annotated[
-        int, typer.Option(help="Nearest rows of each among which relatives are sought.")
+        int, typer.Option(help="How many nearest rows of each row are compared with it.")
     ] = 40,
     distance: Annotated[
         float,
@@ -31,8 +31,8 @@ def groups(
     sine: Annotated[
         float,
         typer.Option(
-            help="A mixture sees its two parents in opposite directions, up to an angle of at "
-            "most this sine."
+            help="An interpolated (SMOTE) row sees its two parents in opposite directions, up to "
+            "an angle of at most this sine."
         ),
     ] = 0.01,
     max_share: Annotated[
@@ -46,50 +46,51 @@ def groups(
     label_column: options.LabelColumn = "label",
     ignored_columns: options.IgnoredColumns = None,
 ) -> dict[str, Any]:
-    """Write id,group of every row: near-duplicates, and mixtures with their parents, together.
+    """Write id,group of every row: near-duplicates, and interpolated rows with their parents.
 
-    Found from the signals alone. `hbcomp cv NAME --set folds.groups=FILE` then keeps every group in
-    one fold, for a score nearer to that of rows without relatives. An existing file is never
+    Groups are found from the signals alone. `hbcomp cv NAME --set folds.groups=FILE` then keeps
+    every group in one fold, for a score nearer to that of unrelated rows. An existing file is never
     overwritten.
 
     Example: hbcomp groups --train train.csv --out groups.csv
     """
     _check(neighbours, distance, sine, max_share)
-    from hbcomp.data.dataset import DataConfig
+    from hbcomp.data.dataset import as_options, data_config
     from hbcomp.data.load import load_data
     from hbcomp.data.related_rows import find_links, spread, unite
     from hbcomp.data.splits import write_groups
-    from hbcomp.system.config import validate
 
-    columns: dict[str, str | list[str]] = {
-        "id_column": id_column,
-        "signal_column": signal_column,
-        "label_column": label_column,
-        **({"ignored_columns": ignored_columns} if ignored_columns else {}),
-    }
-    asked = columns if train is None else {"train": train, **columns}
-    beats = load_data(validate(DataConfig, asked, "")).train
-    max_distance = distance * spread(beats.signals)
-    links = find_links(beats.signals, neighbours, max_distance, sine)
-    max_size = max(2, int(max_share * beats.n_rows))
-    found = unite(links, beats.n_rows, max_size)
-    write_groups(out, found.group_of_row, beats)
+    config = data_config(
+        train=train,
+        id_column=id_column,
+        signal_column=signal_column,
+        label_column=label_column,
+        ignored_columns=ignored_columns,
+    )
+    rows, _ = load_data(config)
+    max_distance = distance * spread(rows.signals)
+    links = find_links(rows.signals, neighbours, max_distance, sine)
+    max_size = max(2, int(max_share * rows.n_rows))
+    found = unite(links, rows.n_rows, max_size)
+    write_groups(out, found.group_of_row, rows)
+    words = [*as_options(config), "--set", f"folds.groups={out}"]
     numbers = {
         "file": str(out),
-        "n_rows": beats.n_rows,
+        "n_rows": rows.n_rows,
         "n_neighbours": neighbours,
         "n_near_pairs": links.n_near,
-        "n_mixtures": links.n_mixtures,
+        "n_interpolated": links.n_interpolated,
         "n_links": len(links.pairs),
         "n_cut": len(found.cut),
-        "n_parted": found.n_parted,
+        "n_split": found.n_split,
         "n_groups": len(found.sizes),
         "largest": int(found.sizes.max()),
         "max_size": max_size,
         "max_distance": max_distance,
+        "next": f"hbcomp cv NAME {join(words)} --name NAME-grouped, then hbcomp compare NAME "
+        "NAME-grouped",
     }
-    changed = {key: name for key, name in columns.items() if name != getattr(DataConfig(), key)}
-    _print(numbers, found.sizes.tolist(), train, changed)
+    _print(numbers, found.sizes.tolist())
     return numbers
 
 
@@ -106,37 +107,24 @@ def _check(neighbours: int, distance: float, sine: float, max_share: float) -> N
         raise InputError.of("", problems)
 
 
-def _print(
-    numbers: dict[str, Any],
-    sizes: list[int],
-    train: Path | None,
-    columns: dict[str, str | list[str]],
-) -> None:
+def _print(numbers: dict[str, Any], sizes: list[int]) -> None:
     from hbcomp.reporting.pages import Table, print_table
 
     n_rows, n_links, n_cut = (numbers[key] for key in ("n_rows", "n_links", "n_cut"))
     title = f"{n_rows:,} rows in {len(sizes):,} groups"
     print_table(Table(title, ["rows of a group", "groups", "rows"], _size_rows(sizes)), cli.console)
     cli.console.print(
-        f"{numbers['n_near_pairs']:,} pairs of near-duplicates (at most "
-        f"{numbers['max_distance']:.3g} apart) and {numbers['n_mixtures']:,} mixtures of two other "
-        f"rows, among the {numbers['n_neighbours']:,} nearest of each, make {n_links:,} links."
+        f"Among the {numbers['n_neighbours']:,} nearest rows of each row, "
+        f"{numbers['n_near_pairs']:,} pairs are near-duplicates (at most "
+        f"{numbers['max_distance']:.3g} apart) and {numbers['n_interpolated']:,} rows are "
+        f"interpolated between two others: {n_links:,} links."
     )
     if n_cut:
         cli.console.print(
             f"{n_cut:,} links ({n_cut / n_links:.1%}) are cut, because no group may have more than "
-            f"{numbers['max_size']:,} rows: {numbers['n_parted']:,} rows have a relative in "
+            f"{numbers['max_size']:,} rows: {numbers['n_split']:,} rows are related to a row of "
             "another group, so the grouped score is still too good for them."
         )
-    settings = [f"data.{key}={name}" for key, name in columns.items()]
-    words = ["--train", str(train)] if train else []
-    words += [
-        word for each in [*settings, f"folds.groups={numbers['file']}"] for word in ("--set", each)
-    ]
-    cli.console.print(
-        f"next: hbcomp cv NAME {join(words)} --name NAME-grouped, then hbcomp compare NAME "
-        "NAME-grouped"
-    )
 
 
 def _size_rows(sizes: list[int]) -> list[list[str]]:

@@ -34,13 +34,13 @@ def submit(
     """
     from functools import partial
 
-    from hbcomp.experiment.origin import Asked, answered_by
+    from hbcomp.experiment.origin import FileOptions, answered_by
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions import submit as sending
 
     return sending.submit(
         file,
-        partial(answered_by, asked=Asked(test, id_column, signal_column)),
+        partial(answered_by, options=FileOptions(test, id_column, signal_column)),
         per_day,
         FOLDER,
         cli.console,

@@ -1,8 +1,6 @@
 """The command `python -m hbcomp.thresholds`: tune the clipping thresholds of a run with Optuna."""
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from hbcomp.system import command as cli
 from hbcomp.system import options
@@ -11,10 +9,8 @@ from hbcomp.system import options
 @cli.command("Combine")
 def thresholds(
     run: options.Finished,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 200,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
-    ] = 0,
+    trials: options.Trials = 200,
+    seed: options.SamplerSeed = 0,
 ) -> dict[str, Any]:
     """Tune clip(lo, hi) on the out-of-fold probabilities, beside the exact optimum.
 

@@ -21,7 +21,7 @@ def tune(
             "space.toml, or that of its net's preset]",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")] = 30,
+    trials: options.Trials = 30,
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds after which no trial begins.")
     ] = None,
@@ -69,13 +69,11 @@ def tune(
     hbcomp tune resnet --train train.csv --space my.toml --timeout 7200
     """
     from hbcomp.experiment.setup import prepare, space_file
-    from hbcomp.system.config import as_assignments
     from hbcomp.tuning.search_space import read_space
     from hbcomp.tuning.tune_experiment import TuneOptions, run
 
-    files = as_assignments({"data.train": train})
-    asked = prepare(experiment, [*files, *(assignments or [])], None)
-    options = TuneOptions(
+    request = prepare(experiment, options.assigned(assignments, train), None)
+    tune_options = TuneOptions(
         n_trials=trials,
         timeout=timeout,
         n_jobs=jobs,
@@ -89,7 +87,7 @@ def tune(
         n_best=best,
         is_fresh=fresh,
     )
-    return run(asked, read_space(space_file(asked, space)), options)
+    return run(request, read_space(space_file(request, space)), tune_options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command `eda`: its numbers equal loops over the file, and its page holds them."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_the_last_line_is_the_numbers_and_the_page_is_where_they_say(
     html = page.read_text(encoding="utf-8")
     for shown in ("Data: train.csv", "Train against test", "0 missing cells", "50.00 %"):
         assert shown in html
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_the_next_command_reads_the_same_files_and_columns(
+    train: Path, test_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    files = ["--train", str(train), "--test", str(test_file)]
+    line = eda.eda(train, test_file, out)["next"]
+    assert line == shlex.join(["hbcomp", "cv", "resnet", *files, "--name", "NAME"])
+    train.write_text(train.read_text().replace("id,", "row,", 1))
+    line = eda.eda(train, out=out, id_column="row")["next"]
+    column = ["--set", 'data.id_column="row"']
+    assert line == shlex.join(["hbcomp", "cv", "resnet", *files[:2], *column, "--name", "NAME"])
+    assert "next" not in eda.eda(out=out)
 
 
 @pytest.mark.usefixtures("no_drawing")

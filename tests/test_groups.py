@@ -16,7 +16,7 @@ SPLIT = ["--set", "folds.n_folds=3", "--set", "folds.seeds=[0, 1]"]
 
 
 def write_related(path):
-    """Write 60 beats of which every third is a mixture of the two before it."""
+    """Write 60 beats of which every third is interpolated between the two before it."""
     beats = make_beats(n=60, t=16, k=2)
     noise = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
     signals = beats.signals + noise
@@ -46,12 +46,12 @@ def column(path, name):
         return {row["id"]: row[name] for row in csv.DictReader(file)}
 
 
-def test_mixtures_and_their_parents_are_written_as_groups(folder):
+def test_interpolated_rows_and_their_parents_are_written_as_groups(folder):
     done = run_hbcomp([*GROUPS, "--max-share", "0.1"], folder)  # the same content is no conflict
     numbers = last_json(done)
-    assert numbers["n_mixtures"] == 20
+    assert numbers["n_interpolated"] == 20
     assert (numbers["n_rows"], numbers["n_groups"], numbers["largest"]) == (60, 20, 3)
-    assert (numbers["n_links"], numbers["n_cut"], numbers["n_parted"]) == (40, 0, 0)
+    assert (numbers["n_links"], numbers["n_cut"], numbers["n_split"]) == (40, 0, 0)
     group = column(folder / "groups.csv", "group")
     assert [group[str(row)] for row in range(60)] == [str(row // 3) for row in range(60)]
     said = " ".join(done.stderr.split())
@@ -65,14 +65,16 @@ def test_the_next_command_names_other_columns(folder):
     words = ["groups", "--train", "other.csv", "--id-column", "beat", "--out", "other-groups.csv"]
     done = run_hbcomp(words, folder)
     assert last_json(done)["n_rows"] == 60
-    assert "--set data.id_column=beat --set folds.groups=other-gr" in " ".join(done.stderr.split())
+    assert "--set 'data.id_column=\"beat\"' --set folds.groups=other-gr" in " ".join(
+        done.stderr.split()
+    )
 
 
 def test_a_cap_cuts_links_and_says_how_many(folder):
     done = run_hbcomp([*GROUPS, "--out", "small.csv", "--max-share", "0.04"], folder)
     numbers = last_json(done)
     assert (numbers["max_size"], numbers["largest"]) == (2, 2)
-    assert (numbers["n_cut"], numbers["n_parted"]) == (20, 40)
+    assert (numbers["n_cut"], numbers["n_split"]) == (20, 40)
     assert "20 links (50.0%) are cut" in done.stderr
 
 

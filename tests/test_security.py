@@ -14,21 +14,21 @@ from torch import nn
 from hbcomp import eda
 from hbcomp.analysis import compare_page as pair_page
 from hbcomp.data.tables import read_rows
-from hbcomp.experiment import MAX_NAME, RESERVED
+from hbcomp.experiment import MAX_NAME, RESERVED, manifest
 from hbcomp.experiment import ROOT as EXPERIMENTS
 from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import (
     RunFolder,
     find_run,
-    load_weights,
     locked,
-    read_run,
 )
+from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.stored_folds import load_weights
 from hbcomp.reporting import pages
 from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
-from hbcomp.system.command import console, visible
+from hbcomp.system.command import console
 from hbcomp.system.config import override, read_json, read_toml
 from hbcomp.system.errors import InputError
 
@@ -197,6 +197,7 @@ def test_weights_that_are_none_are_refused(tmp_path, content):
     path = tmp_path / "folds" / "0-0" / "model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
+    manifest.write_manifest(path.parent, [path.name])
     with pytest.raises(InputError, match="not the weights"):
         load_weights(RunFolder(tmp_path), 0, 0, nn.Linear(1, 1))
 
@@ -287,7 +288,7 @@ def test_no_command_takes_a_name_outside_of_the_experiments(tmp_path, words):
         ["eda", "NAME"],
         ["cv", "--train", "a.csv", "--test", "NAME"],
         ["predict", "a", "--data", "NAME"],
-        ["predict", "a", "--member", "b=NAME"],
+        ["predict", "a", "--base-model", "b=NAME"],
         ["import-oof", "b", "--oof", "NAME", "--like", "a"],
         ["cv", "--set", "data.train=NAME"],
     ],
@@ -297,7 +298,7 @@ def test_a_file_name_in_another_encoding_is_refused_by_its_name(tmp_path, words)
     name = "\udcc1\udcb7.csv"  # as Python reads the bytes C1 B7, a character in GBK
     done = run_hbcomp([word.replace("NAME", name) for word in words], tmp_path)
     assert done.returncode == 2
-    assert "\\udcc1\\udcb7.csv: names must be UTF-8 text" in done.stderr
+    assert "\\udcc1\\udcb7.csv: file names must be UTF-8 text" in done.stderr
 
 
 def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path):
@@ -313,7 +314,7 @@ def test_no_control_character_of_a_file_reaches_the_terminal(tmp_path):
     "mark", ["\u200b", "\u00a0", "\ufeff", "\u2060", "\u00ad", "\u3000", "\ufe0f"]
 )
 def test_what_looks_like_another_text_is_shown_with_its_invisible_mark(mark):
-    assert visible(f"id{mark},label_0") == f"id{ascii(mark)[1:-1]},label_0"
+    assert escape_control_chars(f"id{mark},label_0") == f"id{ascii(mark)[1:-1]},label_0"
 
 
 def test_tables_show_control_characters_as_escapes(capsys):
@@ -321,7 +322,7 @@ def test_tables_show_control_characters_as_escapes(capsys):
     pages.print_table(table, type(console)(stderr=True, width=160))
     type(console)(stderr=True).print("\x1b[2J", markup=False)
     shown = capsys.readouterr().err
-    assert shown == visible(shown)
+    assert shown == escape_control_chars(shown)
     assert "a\\x9b\\u2066b" in shown
 
 

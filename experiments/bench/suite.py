@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def measure_all(only: Sequence[str], nets: Sequence[str], *, save: bool) -> Numb
     """Return the numbers of the parts named in `only`, or of all; with `save`, also write them."""
     _check(only, nets, save=save)
     start = time.perf_counter()
-    numbers: Numbers = {"machine": machine()}
+    numbers: Numbers = {"machine": asdict(machine())}
     shown: list[Table] = []
     for name, part in PARTS.items():
         if not only or name in only:
@@ -72,8 +72,8 @@ def _check(only: Sequence[str], nets: Sequence[str], *, save: bool) -> None:
 
 
 def slug(about: dict[str, Any]) -> str:
-    """Return the name of a result's files: the GPU, or the cores and the processor."""
-    text = about["gpu"] or f"{about['n_cores']} cores {about['processor']}"
+    """Return the name of a result's files: the GPU, or the cores and the CPU."""
+    text = about["gpu"] or f"{about['n_cores']} cores {about['cpu']}"
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 

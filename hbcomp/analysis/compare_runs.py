@@ -198,7 +198,7 @@ def _selected(run: RunFolder, report: Report) -> tuple[str, ...]:
 
 def _is_grouped(report: Report) -> bool:
     """Whether an experiment, or a member of a blend whose report is here, held out groups."""
-    members = [find_run(name).report_file for name in report.members]
+    members = [find_run(name).report_file for name in report.base_models]
     reports = [report, *(read_report(path) for path in members if path.exists())]
     return any(each.grouped_by for each in reports)
 
@@ -229,7 +229,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
 
     A blend's report does not say it, but those of its members do.
     """
-    names = [name for each in reports for name in each.members]
+    names = [name for each in reports for name in each.base_models]
     known = [each.data_config for each in reports if each.data_config] or [
         report.data_config
         for report in (read_report(find_run(name).report_file) for name in names)
@@ -238,7 +238,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
     if not known:
         raise InputError("no report says how the beats were read")
     values = {key: value for key, value in known[0].items() if key != "test"}
-    beats = load_data(validate(DataConfig, values, "config.data")).train
+    beats, _ = load_data(validate(DataConfig, values, "config.data"))
     if beats.fingerprint != fingerprint:
         raise InputError(f"{beats.source} holds other beats than the experiments were made on")
     return beats

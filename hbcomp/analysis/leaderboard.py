@@ -257,7 +257,7 @@ def _name(line: Line) -> object:
 def _method(line: Line) -> str:
     report = line.standing.report
     if report.kind == "blend":
-        return f"{report.method} of {len(report.members)}"
+        return f"{report.method} of {len(report.base_models)}"
     return report.net or "-"
 
 

@@ -1,6 +1,7 @@
 """The beats of one file, checked once, so that nothing behind this door checks them again."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,8 @@ import xxhash
 from jaxtyping import Float, Float32, Int, Int64, Shaped
 from pydantic import model_validator
 
-from hbcomp.system.config import Section
-from hbcomp.system.errors import MAX_SHOWN, InputError
+from hbcomp.system.config import Section, as_assignments, validate
+from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 
 
 class DataConfig(Section):
@@ -35,6 +36,21 @@ class DataConfig(Section):
         if len(set(given)) < len(given):
             raise ValueError(f"the columns must have different names, but got {given}")
         return self
+
+
+def data_config(**options: Any) -> DataConfig:
+    """Return the configuration that the options of a command make; None is one not given."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return validate(DataConfig, given, "")
+
+
+def as_options(config: DataConfig) -> list[str]:
+    """Return the options with which `hbcomp cv` reads the same files and columns."""
+    changed = config.model_dump(mode="json", exclude_defaults=True)
+    files = [(f"--{key}", changed.pop(key)) for key in ("train", "test") if key in changed]
+    columns = as_assignments({f"data.{key}": value for key, value in changed.items()})
+    pairs = [*files, *(("--set", each) for each in columns)]
+    return [word for pair in pairs for word in pair]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +145,10 @@ class Dataset:
             yield "a signal must have at least one sample, but these have none"
 
     def _value_problems(self) -> Iterator[str]:
-        yield from self._id_problems()
+        ids = self.ids.tolist()
+        if "" in ids:
+            yield "an id must not be empty"
+        yield from id_problems(ids)
         is_finite = np.isfinite(self.signals)
         if not is_finite.all():
             broken = self.ids[~is_finite.all(axis=1)].tolist()
@@ -138,14 +157,6 @@ class Dataset:
             yield from _label_problems(self.labels, self.ids)
         if self.groups is not None and "" in set(self.groups.tolist()):
             yield f"empty group of {listed(self.ids[self.groups == ''].tolist(), 'id')}"
-
-    def _id_problems(self) -> Iterator[str]:
-        seen = set(self.ids.tolist())  # three times faster than np.unique on text
-        if "" in seen:
-            yield "an id must not be empty"
-        if len(seen) < len(self.ids):
-            ids, counts = np.unique(self.ids, return_counts=True)
-            yield f"ids must be unique, but repeated: {listed(ids[counts > 1].tolist(), 'id')}"
 
 
 def _label_problems(labels: np.ndarray, ids: np.ndarray) -> Iterator[str]:
@@ -165,13 +176,20 @@ def _label_problems(labels: np.ndarray, ids: np.ndarray) -> Iterator[str]:
         yield "there must be at least 2 classes, but every label is 0"
 
 
-def listed(values: list[Any], noun: str) -> str:
-    """Return `id a`, or `3 ids: a, b, c`, shortened after `MAX_SHOWN` values."""
-    if len(values) == 1:
-        return f"{noun} {values[0]}"
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    dots = ", ..." if len(values) > MAX_SHOWN else ""
-    return f"{len(values)} {plural}: {', '.join(map(str, values[:MAX_SHOWN]))}{dots}"
+def id_problems(
+    ids: Sequence[str], wanted: Sequence[str] | None = None, source: str = "the data"
+) -> Iterator[str]:
+    """Yield how ids are not unique, or not the wanted ones of a source, in whatever order."""
+    present = set(ids)
+    if len(present) < len(ids):
+        repeated = [row_id for row_id, count in Counter(ids).items() if count > 1]
+        yield f"ids must be unique, but repeated: {listed(repeated, 'id')}"
+    if wanted is None:
+        return
+    if missing := [row_id for row_id in wanted if row_id not in present]:
+        yield f"no row for {listed(missing, 'id')} of {source}"
+    if unknown := sorted(present.difference(wanted)):
+        yield f"not in {source}: {listed(unknown, 'id')}"
 
 
 def padded_lengths(signals: Float[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:

@@ -7,8 +7,8 @@ import numpy as np
 import xxhash
 from jaxtyping import Int64
 
-from hbcomp.data.dataset import Dataset, listed
-from hbcomp.system.errors import InputError
+from hbcomp.data.dataset import Dataset
+from hbcomp.system.errors import InputError, listed
 
 
 @dataclass(frozen=True)

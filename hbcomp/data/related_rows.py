@@ -1,16 +1,16 @@
-"""Rows that cannot be told apart or were mixed from each other: what makes a plain split leak.
+"""Near-duplicates and interpolated rows: what makes a plain split leak.
 
-Two kinds of links are found from the signals alone. Near-duplicates are closer than a tolerance. A
-mixture lies on the segment between two other rows, as SMOTE (Chawla et al. 2002, JAIR 16:321-357)
-and mixup make them: with a, b the differences of the two from the row, the angle between a and b is
-180 degrees, up to a tolerance. In many dimensions that does not happen by chance. Measured on the
-100,000 beats of the replica, the smallest sine of such an angle between two of a row's 40 nearest:
-below 0.01 for 4 of 77,327 recorded beats (below 0.4 for 37), and for 13,120 of the 22,673 that
-SMOTE made (below 1e-5 for 11,936). The others are not found: a parent may be in the test file, or
-crowded out by other mixtures.
+Both are found from the signals alone. Near-duplicates are closer than a tolerance. An interpolated
+row lies on the segment between two other rows, its parents, as SMOTE (Chawla et al. 2002, JAIR
+16:321-357) and mixup make them: with a, b the differences of the two from the row, the angle
+between a and b is 180 degrees, up to a tolerance. In many dimensions that does not happen by
+chance. Measured on the 100,000 heartbeats of the replica, the smallest sine of such an angle
+between two of a row's 40 nearest: below 0.01 for 4 of 77,327 recorded rows (below 0.4 for 37), and
+for 13,120 of the 22,673 that SMOTE made (below 1e-5 for 11,936). The others are not found: a parent
+may be in the test file, or not be among the nearest.
 
-A net that saw a row's relatives is not asked anything new by the row. Groups of relatives, kept in
-one fold (`folds.groups`), bring the score nearer to that of rows without any.
+A held-out row tests little when related rows were trained on. Groups of related rows that are kept
+in one fold (`folds.groups`) bring the score nearer to that of unrelated rows.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Links:
     lengths: Float64[np.ndarray, " p"]
     n_near: int
     """Pairs that are near-duplicates."""
-    n_mixtures: int
+    n_interpolated: int
     """Rows on the segment between two others."""
 
 
@@ -49,8 +49,8 @@ class Groups:
         return np.bincount(self.group_of_row).astype(np.int64)
 
     @property
-    def n_parted(self) -> int:
-        """The number of rows with a relative in another group."""
+    def n_split(self) -> int:
+        """The number of rows that are related to a row of another group."""
         return len(np.unique(self.cut))
 
 
@@ -62,10 +62,10 @@ def spread(signals: Float32[np.ndarray, "n t"]) -> float:
 def find_links(
     signals: Float32[np.ndarray, "n t"], n_neighbours: int, max_distance: float, max_sine: float
 ) -> Links:
-    """Return the links of each row to those of its nearest neighbours that are its relatives.
+    """Return the links of each row to those of its nearest neighbours that it is related to.
 
-    Near-duplicates are at most `max_distance` apart. A mixture sees two of its neighbours under an
-    angle above 90 degrees whose sine is at most `max_sine`, and is linked to both.
+    Near-duplicates are at most `max_distance` apart. An interpolated row sees two of its neighbours
+    under an angle above 90 degrees whose sine is at most `max_sine`, and is linked to both.
 
     Notes
     -----
@@ -80,8 +80,8 @@ def find_links(
     k = min(n_neighbours, len(signals) - 1)
     finder = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(signals)
     near = finder.kneighbors(return_distance=False)  # of each row itself, without it
-    looks = [_look(signals, rows, near[rows], max_sine) for rows in _chunks(len(signals))]
-    distances, is_parent = (np.concatenate(each) for each in zip(*looks, strict=True))
+    parts = [_compare(signals, rows, near[rows], max_sine) for rows in _chunks(len(signals))]
+    distances, is_parent = (np.concatenate(each) for each in zip(*parts, strict=True))
     first, place = np.nonzero((distances <= max_distance) | is_parent)
     ends = np.stack([first, near[first, place]], axis=1)
     ends.sort(axis=1)
@@ -92,7 +92,7 @@ def find_links(
         pairs[order],
         lengths[order],
         n_near=int((lengths <= max_distance).sum()),
-        n_mixtures=int(is_parent.any(axis=1).sum()),
+        n_interpolated=int(is_parent.any(axis=1).sum()),
     )
 
 
@@ -100,7 +100,7 @@ def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
 
 
-def _look(
+def _compare(
     signals: Float32[np.ndarray, "n t"],
     rows: slice,
     near: Int64[np.ndarray, "r m"],
@@ -121,7 +121,7 @@ def unite(links: Links, n_rows: int, max_size: int) -> Groups:
 
     Kruskal's algorithm (1956, Proc. AMS 7(1):48-50) with a cap: the shortest link first, and none
     that would make a group too large; so where links are cut it is the long ones, which are mostly
-    those of mixtures to their parents. Without the cap these are the connected components.
+    those of interpolated rows to their parents. Without the cap these are the connected components.
     """
     from scipy.cluster.hierarchy import DisjointSet
 

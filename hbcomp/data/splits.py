@@ -12,10 +12,10 @@ import xxhash
 from jaxtyping import Int64
 from pydantic import Field, model_validator
 
-from hbcomp.data.dataset import Dataset, listed
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.tables import read_values
 from hbcomp.system.config import Section, unique
-from hbcomp.system.errors import InputError
+from hbcomp.system.errors import InputError, listed
 from hbcomp.system.files import csv_bytes, write_bytes
 
 MAX_SEED = 2**32 - 1  # what sklearn's random_state takes

@@ -1,12 +1,12 @@
 """Beats made up for tests, and any beats as a CSV file of the competition's layout."""
 
-import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from hbcomp.data.dataset import Dataset
-from hbcomp.system.files import atomic_path
+from hbcomp.system.files import csv_bytes, write_bytes
 
 
 def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
@@ -30,12 +30,11 @@ def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
 
 def write_competition_csv(path: Path, dataset: Dataset) -> None:
     """Write `id,heartbeat_signals[,label]` atomically; reading it back gives equal samples."""
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        is_labelled = dataset.labels is not None
-        rows.writerow(["id", "heartbeat_signals", *(["label"] if is_labelled else [])])
-        for i, row_id in enumerate(dataset.ids.tolist()):
-            # As float64, whose repr is what the competition's own file has.
-            signal = ",".join(map(repr, dataset.signals[i].astype(np.float64).tolist()))
-            label = [float(dataset.labels[i])] if dataset.labels is not None else []
-            rows.writerow([row_id, signal, *label])
+    # As float64, whose repr is what the competition's own file has.
+    signals = (",".join(map(repr, signal.tolist())) for signal in dataset.signals.astype(float))
+    columns: list[Iterable[object]] = [dataset.ids.tolist(), signals]
+    header = ["id", "heartbeat_signals"]
+    if dataset.labels is not None:
+        columns.append(dataset.labels.astype(float).tolist())
+        header.append("label")
+    write_bytes(path, csv_bytes(header, zip(*columns, strict=True)))

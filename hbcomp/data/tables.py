@@ -2,17 +2,15 @@
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from hbcomp.data.dataset import listed
+from hbcomp.data.dataset import id_problems
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.sample import TRUTH
-from hbcomp.system.errors import InputError, Problems, unreadable
+from hbcomp.system.errors import InputError, Problems, listed, unreadable
 
 
 def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id") -> list[str]:
@@ -36,18 +34,6 @@ def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id")
     if problems:
         raise InputError.of(path, problems)
     return [value_of_id[row_id] for row_id in ids.tolist()]
-
-
-def id_problems(found: list[str], wanted: list[str]) -> Iterator[str]:
-    """Yield what keeps the ids of a file from being those of the data, each once, in any order."""
-    known, there = set(wanted), set(found)
-    repeated = [row_id for row_id, count in Counter(found).items() if count > 1]
-    if repeated:
-        yield f"ids must be unique, but repeated: {listed(repeated, 'id')}"
-    if missing := [row_id for row_id in wanted if row_id not in there]:
-        yield f"no row for {listed(missing, 'id')} of the data"
-    if unknown := sorted(there - known):
-        yield f"not in the data: {listed(unknown, 'id')}"
 
 
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -81,10 +67,8 @@ def read_truth(
     The file's ids must be exactly the given ones, and every label one of the `n_classes`.
     """
     source = path or TRUTH
-    if doubled := [row_id for row_id, count in Counter(ids.tolist()).items() if count > 1]:
-        raise InputError(
-            f"a row is scored once, but doubled in the answers: {listed(doubled, 'id')}"
-        )
+    if problems := list(id_problems(ids.tolist())):
+        raise InputError.of("the answers", problems)
     texts = read_values(source, "label", ids, id_column)
     wrong_texts, labels = Problems(), np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):

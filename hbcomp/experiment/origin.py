@@ -17,15 +17,15 @@ SAMPLE = "the bundled test rows"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the options of a command say of the test file; None where they say nothing."""
+class FileOptions:
+    """The options of a command that name the test file and its columns; None where not given."""
 
     test: Path | None = None
     id_column: str | None = None
     signal_column: str | None = None
 
 
-def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
+def answered_by(path: Path, entries: Entries, options: FileOptions) -> Answered | None:
     """Return the test rows that were named, or else those that the experiment answered.
 
     None where no test file is named and no experiment is here that wrote the file or, for one
@@ -33,10 +33,10 @@ def answered_by(path: Path, entries: Entries, asked: Asked) -> Answered | None:
     """
     origin = _origin(path, entries)
     config, written_for = origin or (DataConfig(), None)
-    columns = {"id_column": asked.id_column, "signal_column": asked.signal_column}
+    columns = {"id_column": options.id_column, "signal_column": options.signal_column}
     given = {name: value for name, value in columns.items() if value is not None}
-    if asked.test is not None:
-        return _read(asked.test, config.model_copy(update=given))
+    if options.test is not None:
+        return _read(options.test, config.model_copy(update=given))
     if origin is None:
         return None
     if config.train is None and written_for is None:
@@ -56,8 +56,8 @@ def sample() -> Answered:
 
 
 def _read(test: Path, config: DataConfig) -> Answered:
-    beats = read_dataset(test, config, labelled=False)
-    return Answered(beats.ids, config.id_column, str(test))
+    rows = read_dataset(test, config, labelled=False)
+    return Answered(rows.ids, config.id_column, str(test))
 
 
 def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | None:
@@ -73,15 +73,17 @@ def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | No
 
 
 def _config_of(name: str) -> DataConfig | None:
-    """Return how an experiment's data were read; those of a blend are its members'."""
+    """Return how an experiment's data were read; those of a blend are its base models'."""
     path = ROOT / name / "report.json"
     if Path(name).name != name or not path.exists():
         return None
     report = read_report(path)
     if report.data_config:
         return validate(DataConfig, report.data_config, path)
-    of_members = (_config_of(member) for member in report.members if member != name)
-    return next(filter(None, of_members), None)
+    of_base_models = (
+        _config_of(base_model) for base_model in report.base_models if base_model != name
+    )
+    return next(filter(None, of_base_models), None)
 
 
 def _predicted(entry: Entry) -> Path | None:

@@ -6,9 +6,9 @@ rows nearest to a beat every pair spans a line; with a, b the differences of the
 beat, the squared distance to its line is (|a|^2 |b|^2 - (a.b)^2) / |a - b|^2, all of it in one Gram
 matrix. The logarithms of the distances, of each class in several views, go to a linear net.
 
-Where a class was filled up with mixtures of neighbours (SMOTE), as here, a beat lies on the lines
-through its own mixtures, so a split by beat scores worse than one by patient would. `floor` keeps
-the exact hits of such lines from standing out against merely near ones.
+Where a class was filled up with rows that SMOTE interpolated between neighbours, as here, a row
+lies on the lines through the rows that were made from it, so the score of a split by row is too
+good. `floor` keeps the exact hits of such lines from standing out against merely near ones.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ from rich.text import Text as Styled
 
 from hbcomp.reporting.figures import style
 from hbcomp.system import files
-from hbcomp.system.command import visible
+from hbcomp.system.command import escape_control_chars
 
 NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?%| ± [\d.,]+)?|-|")
 PICTURE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
@@ -186,13 +186,15 @@ def write_pictures(folder: Path, drawn: Iterable[Picture]) -> None:
 def print_table(table: Table, console: Console) -> None:
     """Print a page's table on a terminal; nothing in it is read as markup."""
     shown = RichTable(
-        title=Styled(visible(table.title), style="bold"),
+        title=Styled(escape_control_chars(table.title), style="bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     for name, is_numeric in zip(table.header, table.is_numeric, strict=True):
-        shown.add_column(Styled(visible(name)), justify="right" if is_numeric else "left")
+        shown.add_column(
+            Styled(escape_control_chars(name)), justify="right" if is_numeric else "left"
+        )
     for row in table.rows:
-        shown.add_row(*(Styled(visible(str(cell))) for cell in row))
+        shown.add_row(*(Styled(escape_control_chars(str(cell))) for cell in row))
     console.print(shown)

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -13,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from hbcomp.data.dataset import id_problems
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
 from hbcomp.system.command import console
-from hbcomp.system.errors import MAX_SHOWN, InputError, Problems, unreadable
+from hbcomp.system.errors import InputError, Problems, unreadable
 from hbcomp.system.files import atomic_path, csv_bytes
 
 FOLDER = Path("submissions")
@@ -205,7 +205,7 @@ def align(
     problems, aligned = [], []
     for path, submission in zip(paths, submissions, strict=True):
         ids = submission.ids.tolist()
-        found = list(_set_problems(ids, wanted, str(paths[0])))
+        found = list(id_problems(ids, wanted, str(paths[0])))
         if submission.answers.shape[1] != n_classes:
             found.append(f"{submission.answers.shape[1]} classes, but {paths[0]} has {n_classes}")
         problems += [f"{path}: {problem}" for problem in found]
@@ -278,7 +278,7 @@ def _id_problems(ids: Sequence[str], test_ids: Sequence[str]) -> Iterator[str]:
         return
     if len(ids) != len(test_ids):
         yield f"{len(ids)} rows, but the test file has {len(test_ids)}"
-    problems = list(_set_problems(ids, test_ids, "the test file"))
+    problems = list(id_problems(ids, test_ids, "the test file"))
     yield from problems
     if not problems and len(ids) == len(test_ids):
         first = next(
@@ -288,16 +288,3 @@ def _id_problems(ids: Sequence[str], test_ids: Sequence[str]) -> Iterator[str]:
             f"the ids must be in the test file's order, but row {first + 1} is id {ids[first]} "
             f"instead of {test_ids[first]}"
         )
-
-
-def _set_problems(ids: Sequence[str], wanted: Sequence[str], whose: str) -> Iterator[str]:
-    there, known = set(ids), set(wanted)
-    kinds = {
-        "doubled": [beat_id for beat_id, count in Counter(ids).items() if count > 1],
-        "missing": [beat_id for beat_id in wanted if beat_id not in there],
-        f"not in {whose}": [beat_id for beat_id in ids if beat_id not in known],
-    }
-    for kind, found in kinds.items():
-        if found:
-            more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
-            yield f"ids {kind}: {', '.join(found[:MAX_SHOWN])}{more}"

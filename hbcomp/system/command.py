@@ -3,9 +3,9 @@
 Commands write for people on stderr, through `console`; stdout carries one JSON object, on a
 terminal only with --json.
 
-Exit codes: 0 done; 1 a bug of ours, with its traceback; 2 wrong input, or a disk or machine that
-is for the user to mend; 130 stopped with Ctrl-C; 143 stopped by SIGTERM. After 2, 130 and 143
-nothing half-written is left, and what was finished is kept.
+Exit codes: 0 done; 1 a bug of hbcomp, with its traceback; 2 wrong input, or a disk or machine that
+the user must mend; 130 stopped with Ctrl-C; 143 stopped by SIGTERM. After 2, 130 and 143 nothing
+half-written is left, and what was finished is kept.
 """
 
 import errno
@@ -35,34 +35,19 @@ EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
-# What a path or a disk can be that is for the user to mend, and no bug of ours.
+# What is wrong with a path, a disk or a machine is for the user to mend, and no bug of ours.
 USERS_TO_MEND = {
-    errno.EACCES,
-    errno.EBUSY,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.EMFILE,
-    errno.ENAMETOOLONG,
-    errno.ENFILE,
-    errno.ENOENT,  # a folder that was removed under our feet; but see `_is_in_package`
-    errno.ENOLCK,
-    errno.ENOMEM,
-    errno.ENOSPC,
-    errno.ENOTCONN,  # a network folder that is gone
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
+    *(errno.EACCES, errno.EPERM, errno.EROFS),  # rights
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),  # paths
+    errno.ENOENT,  # such as a folder that was removed meanwhile; but see `_is_in_package`
+    *(errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC),  # disks
+    *(errno.ENOLCK, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT),  # network folders
+    *(errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),  # limits of the machine
 }
 
 MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
-# What would move a terminal's cursor or turn its text around, halves of characters, and marks and
-# spaces that make two different texts look alike.
+# Characters that move a terminal's cursor or turn its text around, halves of characters, and marks
+# and spaces that make two different texts look alike.
 UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5"
     r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ud800-\udfff"
@@ -70,26 +55,30 @@ UNPRINTABLE = re.compile(
 )
 
 
-def visible(text: str) -> str:
-    """Return text with control and invisible characters as escapes, but for tabs and line ends."""
+def escape_control_chars(text: str) -> str:
+    """Return text with control and invisible characters escaped, except tabs and line ends."""
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class _Console(Console):
-    """A console on which ids, names and messages cannot command the terminal."""
+    """A console on which ids, names and messages cannot control the terminal."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the segments of what is printed; rich's own controls are not text, and stay."""
+        """Yield the segments of what is printed, escaped except for rich's own control segments."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=visible(segment.text))
+            yield (
+                segment
+                if segment.control
+                else segment._replace(text=escape_control_chars(segment.text))
+            )
 
 
 # A program that was started with its stderr closed has none.
 _is_on_screen = sys.stderr is not None and sys.stderr.isatty()
-# No markup: brackets in a file name are not for rich to read. Wide where nobody reads it on a
-# screen: a log's lines must not be broken at 80 columns.
+# Without markup, because rich would read brackets in a file name. Wide where stderr is no screen,
+# because a log's lines must not be broken at 80 columns.
 console = _Console(stderr=True, highlight=False, markup=False, width=None if _is_on_screen else 160)
 
 Numbers = Mapping[str, Any]
@@ -119,7 +108,8 @@ def command(panel: Panel, then: str | None = None) -> Callable[[AnyCommand], Any
     """Return a decorator that makes a function a command.
 
     The braces in `then` are keys of the command's numbers, or else names of its parameters; where
-    the value of one is None, there is nothing to do next.
+    the value of one is None, there is nothing to do next. A command may return the line itself, as
+    the number `next`.
     """
 
     def declare(function: AnyCommand) -> AnyCommand:
@@ -137,7 +127,7 @@ def interrupted(n_kept: int, command: str) -> Interrupted:
     """Return what a stopped `command` says: how many folds are kept, and how to go on.
 
     The line is what the user typed, `hbcomp cv ARGUMENTS` or `python -m hbcomp.cv ARGUMENTS`. A
-    --force stays in it: it keeps the folds that are as asked for, the new ones therefore, too.
+    --force stays in it, because it keeps the folds of the same configuration.
     """
     program = Path(sys.argv[0])
     typed = ["hbcomp"]
@@ -150,11 +140,11 @@ def interrupted(n_kept: int, command: str) -> Interrupted:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: to be treated as Ctrl-C, but for the exit code."""
+    """SIGTERM came, which is treated as Ctrl-C except for the exit code."""
 
 
 class CheckError(InputError):
-    """What a command was to check is not so; its numbers are printed before the message."""
+    """A check failed; the command's numbers are printed before the message."""
 
     def __init__(self, message: str, numbers: Numbers) -> None:
         super().__init__(message)
@@ -173,7 +163,7 @@ JSON_OPTION = inspect.Parameter(
 
 
 def guarded(function: Callable[..., Numbers], then: str | None = None) -> Callable[..., None]:
-    """Return what the program runs: numbers become the last lines, an InputError one line."""
+    """Return the program of a command, which prints its numbers or one line for an error."""
 
     @functools.wraps(function)
     def guard(*args: Any, has_json: bool = False, **arguments: Any) -> None:
@@ -182,7 +172,7 @@ def guarded(function: Callable[..., Numbers], then: str | None = None) -> Callab
             with terminable():
                 numbers = function(*args, **arguments)
             _print_written(numbers)
-            _print_next(then, {**arguments, **numbers})
+            _print_next(numbers.get("next") or _filled(then, {**arguments, **numbers}))
             _print_json(numbers, always=has_json)
         except InputError as error:
             if isinstance(error, CheckError):
@@ -215,14 +205,14 @@ def guarded(function: Callable[..., Numbers], then: str | None = None) -> Callab
 
 
 def _print_written(numbers: Numbers) -> None:
-    """Print where the result lies."""
+    """Print the paths of what was written."""
     for what in ("page", "report", "submission"):
         if numbers.get(what):
             console.print(f"{what}: {numbers[what]}", soft_wrap=True)
 
 
 class _Quoted(Formatter):
-    """Fills values into a line for a shell."""
+    """A formatter that quotes values for a shell."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if value is None:
@@ -230,21 +220,26 @@ class _Quoted(Formatter):
         return shlex.quote(format(str(value), format_spec))
 
 
-def _print_next(then: str | None, values: Numbers) -> None:
-    """Print the line that one would type next, if there is one."""
-    if then:
-        with suppress(LookupError):
-            console.print(f"next: {_Quoted().vformat(then, (), values)}", soft_wrap=True)
+def _filled(then: str | None, values: Numbers) -> str | None:
+    """Return the line that one would type next; None where a value for it is missing."""
+    with suppress(LookupError):
+        return _Quoted().vformat(then, (), values) if then else None
+    return None
+
+
+def _print_next(line: str | None) -> None:
+    if line:
+        console.print(f"next: {line}", soft_wrap=True)
 
 
 def _print_json(numbers: Numbers, *, always: bool) -> None:
-    """Print the numbers for programs: where stdout is no terminal, or `always`."""
+    """Print the numbers as JSON if stdout is no terminal, or `always`."""
     if always or not sys.stdout.isatty():
         print(json.dumps(numbers, allow_nan=False), flush=True)
 
 
 def _say_what_to_mend(error: OSError) -> None:
-    """Print what is wrong with a path or a disk; an error that is a bug of ours is raised again."""
+    """Print what is wrong with a path or a disk; raise an error again that is a bug of hbcomp."""
     if error.errno not in USERS_TO_MEND or _is_in_package(error.filename):
         raise error
     where = f"{error.filename}: " if error.filename else ""
@@ -252,7 +247,7 @@ def _say_what_to_mend(error: OSError) -> None:
 
 
 def _check_texts(values: Iterable[Any]) -> None:
-    """Refuse a file's name in another encoding: no report, ledger or page could hold it."""
+    """Refuse file names that are not UTF-8, because no report, ledger or page could hold them."""
     for value in values:
         if isinstance(value, list):
             _check_texts(value)
@@ -261,13 +256,12 @@ def _check_texts(values: Iterable[Any]) -> None:
                 str(value).encode()
             except UnicodeEncodeError:
                 raise InputError(
-                    f"{value}: names must be UTF-8 text, but this one has other bytes; rename the "
-                    "file"
+                    f"{value}: file names must be UTF-8 text, but this one is not; rename the file"
                 ) from None
 
 
 def _is_in_package(filename: object) -> bool:
-    """Whether a file is one of hbcomp's own: that it is missing is a bug of ours."""
+    """Return whether a file is one of hbcomp's own, which is there unless hbcomp has a bug."""
     return str(filename).startswith(str(Path(__file__).parents[1]))
 
 
@@ -289,18 +283,16 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def deafened() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM within the block, for this thread and what it starts.
+def signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C and SIGTERM within the block, for this thread and the processes it starts.
 
-    A worker that starts here never hears them, not even while it imports, where it would print a
-    traceback: its owner does, and ends it. What comes meanwhile is heard at the end of the block.
+    A worker that starts here never receives them, not even while it imports, where it would print a
+    traceback; its owner receives them and ends it. Signals that come meanwhile are delivered at the
+    end of the block.
     """
-    if sys.platform == "win32":
-        yield
-        return
     from multiprocessing import resource_tracker
 
-    # The first worker needs it, and Python 3.11 lets the signals through again once it has started.
+    # The first worker needs the tracker, and Python 3.11 unblocks the signals once it has started.
     resource_tracker.ensure_running()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -310,11 +302,11 @@ def deafened() -> Iterator[None]:
 
 
 @contextmanager
-def hushed_tracker() -> Iterator[None]:
-    """Let joblib's resource tracker, if it starts within the block, not warn of what workers leave.
+def tracker_warnings_off() -> Iterator[None]:
+    """Turn off the warnings of joblib's resource tracker, if it starts within the block.
 
-    Workers that are ended while they start do not count down what they share. The tracker deletes
-    it, as it should, and would say so below our last line, as if something were lost.
+    Workers that are ended while they start do not release what they share. The tracker deletes it,
+    as it should, and would warn of it below the last line, as if something were lost.
     """
     former = os.environ.get("PYTHONWARNINGS")
     hushed = [former] if former else []
@@ -333,8 +325,8 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def _say(kind: str, message: str) -> None:
-    # Not through rich: it would wrap the line, and an error must stay one line.
-    line = visible(" ".join(message.split()))
+    # Rich would wrap the line, and an error must stay one line.
+    line = escape_control_chars(" ".join(message.split()))
     if len(line) > MAX_MESSAGE:  # it quotes an endless id
         line = f"{line[:MAX_MESSAGE]} ... ({len(line):,} characters)"
     print(f"{kind}: {line}", file=sys.stderr, flush=True)
@@ -377,7 +369,7 @@ class _Output:
             raise
 
     def leave(self) -> None:
-        """Let nothing that is still unwritten fail when Python ends and change the exit code."""
+        """Flush the stream, or drop what cannot be written, so that the exit code stays."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
@@ -386,10 +378,10 @@ class _Output:
 
 
 def start(app: Callable[[], None]) -> None:
-    """Run a program of commands; that nobody reads its output ends no work.
+    """Run a program of commands, which does not stop when nobody reads its output.
 
-    What is written for people is dropped where stderr is closed, full or a pipe that nobody reads.
-    The same holds for stdout, except that a disk too full for a result is an error.
+    Messages are dropped where stderr is closed, full or a pipe that nobody reads. So are results on
+    stdout, except that a disk too full for a result is an error.
     """
     _open_standard_descriptors()
     former = sys.stdout, sys.stderr
@@ -413,10 +405,10 @@ def start(app: Callable[[], None]) -> None:
 
 
 def _open_standard_descriptors() -> None:
-    """Let the null device stand in for standard streams that were closed.
+    """Open the null device for every standard stream that is closed.
 
-    The next file opened would take a free number of theirs, and a library's warning, written to
-    descriptor 2, would end up in it.
+    Otherwise the next file would get a descriptor of theirs, and a library's warning, written to
+    descriptor 2, would end up in that file.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)  # for worker processes
@@ -424,7 +416,7 @@ def _open_standard_descriptors() -> None:
 
 
 def run(function: Callable[..., Numbers]) -> None:
-    """Run one command as a program of its own, as in `python -m hbcomp.cv`."""
+    """Run one command as a program, as `python -m hbcomp.cv` does."""
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS
     )

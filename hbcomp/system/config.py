@@ -27,7 +27,6 @@ from hbcomp.system.errors import (
 
 Values = dict[str, Any]
 MAX_DEPTH: Final = 50  # assumed: ours nest six deep
-NOT_IN_TOML: Final = re.compile(r'["\\\x00-\x1f\x7f]')  # unescaped, in a string
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -143,17 +142,14 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
         raise InputError(f"--set: {error}") from error
 
 
-def as_assignments(paths: Mapping[str, Path | None]) -> list[str]:
-    """Return `key="path"` for each path that is not None, as `override` reads it."""
-    return [
-        f'{key}="{re.sub(NOT_IN_TOML, _escaped, str(path))}"'
-        for key, path in paths.items()
-        if path is not None
-    ]
+def as_assignments(values: Mapping[str, Any]) -> list[str]:
+    """Return `key=value` for each value that is not None, as `override` reads it."""
+    return [f"{key}={_as_toml(value)}" for key, value in values.items() if value is not None]
 
 
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+def _as_toml(value: Any) -> str:
+    """Return text, a path or a list of texts as TOML, which escapes them as JSON does, and DEL."""
+    return json.dumps(value, default=str, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 def _parse_value(text: str) -> Any:

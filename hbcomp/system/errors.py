@@ -31,6 +31,15 @@ class InputError(ValueError):
         return cls(f"{subject}: " * bool(str(subject)) + "; ".join(shown))
 
 
+def listed(values: Sequence[object], noun: str) -> str:
+    """Return `id a`, or `3 ids: a, b, c`, shortened after `MAX_SHOWN` values."""
+    if len(values) == 1:
+        return f"{noun} {values[0]}"
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    dots = ", ..." if len(values) > MAX_SHOWN else ""
+    return f"{len(values)} {plural}: {', '.join(map(str, values[:MAX_SHOWN]))}{dots}"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on whatever device."""
     if isinstance(error, MemoryError):

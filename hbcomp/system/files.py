@@ -117,10 +117,7 @@ def sweep(folder: Path) -> None:
 
 def sync(path: Path) -> None:
     """Force a file or a folder to the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folders; its renames are journalled
-    # Windows flushes only what is open for writing.
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

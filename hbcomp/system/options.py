@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+Experiment = Annotated[
+    str, typer.Argument(help="An experiment: the name of a folder under experiments/.")
+]
 Finished = Annotated[str, typer.Argument(help="A finished experiment.")]
 Assignments = Annotated[
     list[str] | None,
@@ -36,6 +39,10 @@ IdColumnOfRun = Annotated[
 SignalColumnOfRun = Annotated[
     str | None, typer.Option(help="The test file's signal column; default: as in that run.")
 ]
+Trials = Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")]
+SamplerSeed = Annotated[
+    int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
@@ -49,3 +56,13 @@ Force = Annotated[
 ByHand = Annotated[
     bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
 ]
+
+
+def assigned(
+    assignments: list[str] | None, train: Path | None = None, test: Path | None = None
+) -> list[str]:
+    """Return what --train, --test and --set assign to keys of the experiment, in this order."""
+    from hbcomp.system.config import as_assignments
+
+    files = as_assignments({"data.train": train, "data.test": test})
+    return [*files, *(assignments or [])]

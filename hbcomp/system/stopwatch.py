@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-# In the order of a run. `arrange` times a few steps to choose processes and threads; `compile`
+# In the order of a run. `probe` times a few steps to choose processes and threads; `compile`
 # builds nets and takes the first steps, in which kernels are chosen, compiled or captured.
 PHASES = (
     "import",
     "read",
-    "arrange",
+    "probe",
     "transfer",
     "features",
     "compile",

@@ -61,7 +61,7 @@ def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset
 
     Each worker reads them once, from the cache, instead of receiving a copy with every trial.
     """
-    train = load_data(data).train
+    train, _ = load_data(data)
     if train.fingerprint != fingerprint:
         raise InputError(f"{train.source}: the file changed while the study was running")
     return train, put_on_device(train.signals, train.known_labels, device)

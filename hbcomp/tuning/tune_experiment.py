@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.experiment.setup import Request, write_config
 from hbcomp.reporting.pages import print_table
 from hbcomp.system.command import Interrupted, console
 from hbcomp.system.config import to_toml
@@ -61,7 +61,7 @@ class TuneOptions:
     is_fresh: bool
 
 
-def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
+def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
     """Tune an experiment and return the numbers of the last line.
 
     Everything is checked before the first trial. Finished trials are kept whatever happens.
@@ -95,7 +95,7 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
         with readable(options.url, request.run):
             # A storage that cannot be opened leaves nothing behind.
             storage = open_storage(options.url, request.run)
-        state_config(request, force=False)
+        write_config(request, force=False)
         with usable(options.url, request.run):
             with readable(options.url, request.run):
                 study = _open(storage, context, training_data, options)
@@ -173,7 +173,7 @@ def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, st
 
 def _work(
     study: optuna.Study,
-    request: Asked,
+    request: Request,
     context: StudyContext,
     training_data: TrainingData,
     options: TuneOptions,
@@ -202,7 +202,7 @@ def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
 
 def summarise(
     study: optuna.Study,
-    request: Asked,
+    request: Request,
     context: StudyContext,
     training_data: TrainingData,
     confirmed: Confirmed | None,
@@ -231,7 +231,7 @@ def summarise(
             path: entry.model_dump(mode="json", exclude_defaults=True)
             for path, entry in context.space.entries.items()
         },
-        "environment": machine(),
+        "environment": asdict(machine()),
     }
 
 
@@ -271,7 +271,7 @@ def _importances(study: optuna.Study) -> dict[str, float]:
 
 
 def _winner(
-    confirmed: Confirmed | None, study: optuna.Study, request: Asked, context: StudyContext
+    confirmed: Confirmed | None, study: optuna.Study, request: Request, context: StudyContext
 ) -> str | None:
     """Print the score on the fresh seed; return the name of the new experiment if it is better."""
     if not confirmed:
@@ -295,7 +295,7 @@ def _winner(
 
 
 def _write_winner(
-    confirmed: Confirmed, study: optuna.Study, request: Asked, context: StudyContext
+    confirmed: Confirmed, study: optuna.Study, request: Request, context: StudyContext
 ) -> str:
     """Write the winner as an experiment, headed by its origin; return its name."""
     config = context.space.apply(context.base, context.space.values_of(confirmed.winner.params))

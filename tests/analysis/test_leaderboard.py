@@ -95,7 +95,7 @@ def a_report(fingerprint, per_20k, n_train=10):
         by_class=(),
         confusion=(),
         shift=None,
-        transfers=(),
+        transferability=(),
     )
 
 
@@ -190,7 +190,7 @@ def test_blends_and_imported_members_are_ranked_with_runs(here):
         n_wrong=2,
         kind="blend",
         method="greedy",
-        members={"a": 0.5, "c": None},
+        base_models={"a": 0.5, "c": None},
         folds=[],
         config={},
         environment={"seconds_of_this_call": 7.2},

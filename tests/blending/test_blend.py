@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 
 import numpy as np
 import pytest
@@ -51,28 +50,15 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
         "train.csv",
         N,
     )
-    assert list(report["members"]) == ["a", "b", "c"]
+    assert list(report["base_models"]) == ["a", "b", "c"]
     assert report["expected_per_20k"] == pytest.approx(numbers["expected_per_20k"], abs=1e-3)
-    assert numbers["against_best_member"]["member"] == "c"
-    assert numbers["against_best_member"]["per_20k"] < 0
+    assert numbers["against_best_base_model"]["base_model"] == "c"
+    assert numbers["against_best_base_model"]["per_20k"] < 0
     page = (folder.path / "report.html").read_text()
-    assert "Who repairs whose errors" in page
+    assert "Errors of one base model that another one gets right" in page
     assert page.count("<img") == 3
     with (folder.path / "oof.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == N
-
-
-def without_unix():
-    few_trials()
-    for name in ("sysconf", "getloadavg", "sched_getaffinity"):
-        if hasattr(os, name):
-            delattr(os, name)
-
-
-def test_a_blend_needs_no_function_that_windows_lacks(three):
-    last_json(run_hbcomp(["blend", "a", "b"], three, prepare=without_unix))
-    report = json.loads((three / "experiments/blend/report.json").read_text())
-    assert report["environment"]["memory_gib"] is None
 
 
 def test_the_same_command_again_writes_the_same_bytes(three):
@@ -101,15 +87,18 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
     ("words", "message"),
     [
         (["a"], "a blend combines two experiments or more, but got a alone"),
-        (["a", "a"], "members: a is named 2 times"),
-        (["a", "blend"], "members: blend is a blend; name its members instead"),
+        (["a", "a"], "base models: a is named 2 times"),
+        (["a", "blend"], "base models: blend is a blend; name its base models instead"),
         (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file"),
         (["a", "../b"], "an experiment's name must be letters, digits"),
         (["a", "b", "--name", "a"], "experiments/a is an experiment of another kind"),
         (["a", "b", "--method", "magic"], "method must be one of auto, mean, geometric"),
         (["a", "b", "--calibration", "x"], "calibration must be one of auto, none, temperature"),
         (["a", "b", "--rule", "x"], "rule must be one of auto, half"),
-        (["a", "other"], "members must have the same rows in the same order: other was made on"),
+        (
+            ["a", "other"],
+            "all experiments must have the same rows in the same order: other was made on",
+        ),
     ],
 )
 def test_what_cannot_be_blended_is_one_line(three, words, message):

@@ -1,6 +1,7 @@
 """How fast a net trains here, and what follows from it for a run."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from commands import run_hbcomp
@@ -14,6 +15,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.features.lines import LinesConfig
 from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.system.environment import machine
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.optim import TrainConfig
@@ -88,7 +90,7 @@ def test_bench_measures_an_experiment_of_ones_own_and_writes_nothing(tmp_path):
     assert mine["rows_per_second"]["alone"] > 0
     assert mine["compute"]["n_threads"] == 1
     assert "3 x 2" in done.stderr
-    assert {"processor", "n_cores", "gpu"} <= set(numbers["machine"])
+    assert {"cpu", "n_cores", "gpu"} <= set(numbers["machine"])
 
 
 def be_quick():
@@ -104,7 +106,7 @@ def test_bench_takes_no_plan_and_no_unknown_name(tmp_path):
 
 
 def test_a_busy_machine_is_a_warning(quick, monkeypatch, capsys):
-    monkeypatch.setattr(speed, "machine", lambda: {"load_at_start": 3.2, "n_cores": 2, "gpu": None})
+    monkeypatch.setattr(speed, "machine", lambda: replace(machine(), load_at_start=3.2))
     monkeypatch.setattr(speed, "_rate_at_once", lambda *_: 1.0)
     speed.measure_speeds(["quickstart", "quickstart"])
     assert "other programs are running (load 3.2)" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from hbcomp.data import related_rows as relatives
+from hbcomp.data import related_rows
 from hbcomp.data.related_rows import Links, find_links, spread, unite
 from hbcomp.system.errors import InputError
 
@@ -35,7 +35,7 @@ def partition(group_of_row, order=None):
     return {frozenset(group) for group in groups.values()}
 
 
-def with_mixture(signals, share=0.3):
+def with_interpolated(signals, share=0.3):
     """Return the rows and a last one between the first two."""
     return np.vstack([signals, (1 - share) * signals[0] + share * signals[1]]).astype(np.float32)
 
@@ -44,16 +44,16 @@ def with_mixture(signals, share=0.3):
 @given(seeds)
 def test_independent_random_rows_are_not_linked(seed):
     links = links_of(random_rows(seed))
-    assert (len(links.pairs), links.n_near, links.n_mixtures) == (0, 0, 0)
+    assert (len(links.pairs), links.n_near, links.n_interpolated) == (0, 0, 0)
     assert unite(links, N, N).group_of_row.tolist() == list(range(N))
 
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.floats(0.05, 0.95))
-def test_a_planted_mixture_is_grouped_with_its_parents(seed, share):
-    signals = with_mixture(random_rows(seed), share)
+def test_a_planted_interpolated_row_is_grouped_with_its_parents(seed, share):
+    signals = with_interpolated(random_rows(seed), share)
     links = links_of(signals)
-    assert links.n_mixtures == 1
+    assert links.n_interpolated == 1
     assert {tuple(pair) for pair in links.pairs.tolist()} == {(0, N), (1, N)}
     assert partition(unite(links, N + 1, N).group_of_row) >= {frozenset({0, 1, N})}
 
@@ -64,7 +64,7 @@ def test_a_planted_duplicate_is_grouped_with_its_original(seed, noise):
     signals = random_rows(seed)
     copy = signals[:1] + np.float32(noise)
     links = links_of(np.vstack([signals, copy]))
-    assert (links.n_near, links.n_mixtures, links.pairs.tolist()) == (1, 0, [[0, N]])
+    assert (links.n_near, links.n_interpolated, links.pairs.tolist()) == (1, 0, [[0, N]])
 
 
 def test_an_exact_duplicate_is_found_at_distance_0():
@@ -73,28 +73,28 @@ def test_an_exact_duplicate_is_found_at_distance_0():
     assert (links.pairs.tolist(), links.lengths.tolist()) == ([[0, N]], [0.0])
 
 
-def test_what_lies_beyond_its_parents_is_no_mixture():
+def test_what_lies_beyond_its_parents_is_not_interpolated():
     signals = random_rows(0)
     beyond = signals[0] + 0.5 * (signals[0] - signals[1])
     links = links_of(np.vstack([signals, beyond[None]]))
-    # The first row now lies between the other two, and is the mixture.
+    # The first row now lies between the other two, and is interpolated.
     assert {tuple(pair) for pair in links.pairs.tolist()} == {(0, 1), (0, N)}
 
 
-def test_a_mixture_whose_parent_is_no_near_neighbour_is_not_found():
+def test_an_interpolated_row_whose_parent_is_no_near_neighbour_is_not_found():
     rng = np.random.default_rng(0)
-    signals = with_mixture(random_rows(0), 0.1)
+    signals = with_interpolated(random_rows(0), 0.1)
     crowd = signals[-1] + 0.5 * rng.normal(size=(3, T)).astype(np.float32)
     signals = np.vstack([signals, crowd])
-    assert links_of(signals).n_mixtures == 1
-    assert links_of(signals, n_neighbours=3).n_mixtures == 0
+    assert links_of(signals).n_interpolated == 1
+    assert links_of(signals, n_neighbours=3).n_interpolated == 0
 
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
 def test_the_order_of_the_rows_does_not_matter(seed):
     rng = np.random.default_rng(seed)
-    signals = np.vstack([with_mixture(random_rows(seed)), random_rows(seed)[5:6] + 1e-3])
+    signals = np.vstack([with_interpolated(random_rows(seed)), random_rows(seed)[5:6] + 1e-3])
     order = rng.permutation(len(signals))
     groups, shuffled = (
         unite(links_of(rows), len(rows), 3).group_of_row for rows in (signals, signals[order])
@@ -103,9 +103,9 @@ def test_the_order_of_the_rows_does_not_matter(seed):
 
 
 def test_chunks_do_not_change_the_links(monkeypatch):
-    signals = np.vstack([with_mixture(random_rows(1)), random_rows(1)[5:9] + np.float32(1e-3)])
+    signals = np.vstack([with_interpolated(random_rows(1)), random_rows(1)[5:9] + np.float32(1e-3)])
     whole = links_of(signals)
-    monkeypatch.setattr(relatives, "CHUNK", 7)
+    monkeypatch.setattr(related_rows, "CHUNK", 7)
     parts = links_of(signals)
     assert len(whole.pairs) == 6
     assert np.array_equal(whole.pairs, parts.pairs)
@@ -118,7 +118,7 @@ def some_links(draw):
     ends = st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda ends: ends[0] < ends[1])
     pairs = draw(st.lists(ends, unique=True, max_size=30))
     array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return Links(array, np.arange(len(pairs), dtype=np.float64), n_near=0, n_mixtures=0)
+    return Links(array, np.arange(len(pairs), dtype=np.float64), n_near=0, n_interpolated=0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -129,7 +129,7 @@ def test_without_a_cap_groups_are_the_connected_components(links):
     graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(12, 12))
     _, component = connected_components(graph, directed=False)
     assert partition(groups.group_of_row.tolist()) == partition(component.tolist())
-    assert (len(groups.cut), groups.n_parted) == (0, 0)
+    assert (len(groups.cut), groups.n_split) == (0, 0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -141,14 +141,14 @@ def test_no_group_is_above_the_cap_and_every_link_between_groups_is_counted(link
     group = groups.group_of_row
     between = [pair for pair in links.pairs.tolist() if group[pair[0]] != group[pair[1]]]
     assert groups.cut.tolist() == between
-    assert groups.n_parted == len({row for pair in between for row in pair})
+    assert groups.n_split == len({row for pair in between for row in pair})
     # Nothing was cut that had room.
     for first, second in between:
         assert groups.sizes[group[first]] + groups.sizes[group[second]] > max_size
 
 
 def test_the_shortest_link_is_kept_where_the_cap_allows_one():
-    links = Links(np.array([[1, 2], [0, 1]]), np.array([0.1, 0.2]), n_near=2, n_mixtures=0)
+    links = Links(np.array([[1, 2], [0, 1]]), np.array([0.1, 0.2]), n_near=2, n_interpolated=0)
     groups = unite(links, 3, 2)
     assert (groups.group_of_row.tolist(), groups.cut.tolist()) == ([0, 1, 1], [[0, 1]])
 

@@ -111,8 +111,11 @@ def test_spreadsheet_line_ends_and_a_missing_last_newline_are_accepted(tmp_path)
         (GOOD.replace("0.9", "1e999"), "label_1 must be in [0, 1], but is 1e999"),
         (GOOD.replace("0.9", "-0.5"), "label_1 must be in [0, 1], but is -0.5"),
         (GOOD.replace(",0.9", ""), "row 2 (id 007): 2 cells, but the header has 3"),
-        (GOOD.replace("007", "7"), "ids missing: 007; ids not in the test file: 7"),
-        (GOOD.replace("007", "100"), "ids doubled: 100; ids missing: 007"),
+        (
+            GOOD.replace("007", "7"),
+            "no row for id 007 of the test file; not in the test",
+        ),
+        (GOOD.replace("007", "100"), "unique, but repeated: id 100; no row for id 007"),
         (GOOD.replace("0.9", "\uff11"), "label_1 must be a finite number, but is '\uff11'"),
         (GOOD.replace("0.9", "\u0661"), "label_1 must be a finite number, but is '\u0661'"),
         ("\ufeff" + GOOD, "begins with a byte order mark"),
@@ -136,7 +139,7 @@ def test_a_wrong_file_is_refused_with_row_and_reason(tmp_path, text, message):
 def test_several_problems_are_named_at_once(tmp_path):
     path = tmp_path / "s.csv"
     path.write_text(GOOD.replace("0.9", "nan").replace("x-1", "y"))
-    with pytest.raises(InputError, match=r"label_1 must be .*; ids missing: x-1; ids not in"):
+    with pytest.raises(InputError, match=r"label_1 must be .*; no row for id x-1 of .*; not in"):
         check_submission(path, IDS)
 
 
@@ -367,9 +370,12 @@ def test_rows_are_aligned_by_id():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (Submission(IDS[:2], ANSWERS[:2]), "b.csv: ids missing: x-1"),
-        (Submission(IDS[[0, 1, 1]], ANSWERS), "b.csv: ids doubled: 007; b.csv: ids missing: x-1"),
-        (Submission(np.array(["100", "007", "y"]), ANSWERS), "b.csv: ids not in a.csv: y"),
+        (Submission(IDS[:2], ANSWERS[:2]), "b.csv: no row for id x-1 of a.csv"),
+        (
+            Submission(IDS[[0, 1, 1]], ANSWERS),
+            "repeated: id 007; b.csv: no row for id x-1",
+        ),
+        (Submission(np.array(["100", "007", "y"]), ANSWERS), "b.csv: not in a.csv: id y"),
         (Submission(IDS, np.zeros((3, 3))), "b.csv: 3 classes, but a.csv has 2"),
     ],
 )
@@ -381,5 +387,5 @@ def test_files_with_other_rows_are_not_aligned(other, message):
 
 def test_doubled_ids_are_refused_even_against_themselves():
     doubled = Submission(IDS[[0, 0, 1]], ANSWERS)
-    with pytest.raises(InputError, match=r"a\.csv: ids doubled: 100"):
+    with pytest.raises(InputError, match=r"a\.csv: ids must be unique, but repeated: id 100"):
         align([Path("a.csv")], [doubled])

@@ -104,7 +104,9 @@ def test_diff_needs_two_files_with_the_same_ids(cwd):
     (cwd / "other.csv").write_text("id,label_0,label_1\na,1,0\n")
     one = "submissions/one.csv"
     assert "two files or more are compared" in refusal(run_hbcomp(["diff", one], cwd))
-    assert "other.csv: ids missing: b, c, d" in refusal(run_hbcomp(["diff", one, "other.csv"], cwd))
+    assert "other.csv: no row for 3 ids: b, c, d" in refusal(
+        run_hbcomp(["diff", one, "other.csv"], cwd)
+    )
 
 
 # --- lb ---------------------------------------------------------------------------------------

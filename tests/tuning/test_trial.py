@@ -350,7 +350,7 @@ def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tm
     path = tmp_path / "train.csv"
     write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3))
     data = DataConfig(train=path)
-    fingerprint = load_data(data).train.fingerprint
+    fingerprint = load_data(data)[0].fingerprint
     assert study_data(data, fingerprint, "cpu") is study_data(data, fingerprint, "cpu")
     study_data.cache_clear()
     write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3, seed=1))

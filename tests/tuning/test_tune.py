@@ -507,7 +507,7 @@ def test_a_worker_says_in_one_line_why_its_study_cannot_be_written(monkeypatch, 
             raise error
 
     context = StudyContext(
-        Config(), load_data(Config().data).train.fingerprint, Space({}, ""), "half", 0
+        Config(), load_data(Config().data)[0].fingerprint, Space({}, ""), "half", 0
     )
     monkeypatch.setattr(searching, "_join", lambda *_: Full())
     job = TrialJob(context, StudyStorage(None, RunFolder(Path()), "s", 2), "w")

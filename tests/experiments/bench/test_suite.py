@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 import typer
@@ -10,7 +11,7 @@ from hbcomp.experiment.setup import prepare
 from hbcomp.reporting.pages import Table
 from hbcomp.system import command as cli
 
-ABOUT = {"gpu": None, "n_cores": 2, "processor": "Intel(R) Xeon(R) Processor @ 2.50GHz"}
+ABOUT = {"gpu": None, "n_cores": 2, "cpu": "Intel(R) Xeon(R) Processor @ 2.50GHz"}
 
 
 @pytest.fixture
@@ -90,8 +91,8 @@ def test_a_saved_result_holds_all_parts_and_their_tables(parts, monkeypatch, tmp
 def test_the_machine_is_described_without_its_name():
     import platform
 
-    about = machine()
-    assert {"processor", "n_cores", "memory_gib", "gpu", "torch", "numpy", "date"} <= set(about)
+    about = asdict(machine())
+    assert {"cpu", "n_cores", "memory_gib", "gpu", "torch", "numpy", "date"} <= set(about)
     assert platform.node() not in json.dumps(about).split('"')
 
 
