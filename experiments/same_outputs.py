@@ -21,7 +21,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 TINY = ["train.n_epochs=1", "train.batch_size=64", "compute.n_threads=1"]
-PLAN = 'runs = ["one", "two"]\n[blend]\nmembers = ["one", "two"]\n'
+PLAN = 'runs = ["one", "two"]\n[blend]\nbase_models = ["one", "two"]\n'
 # What differs from call to call.
 CHANGING = {"seconds", "seconds_by_phase", "train_seconds", "environment", "machine"}
 

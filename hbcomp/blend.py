@@ -8,9 +8,9 @@ from hbcomp.system import command as cli
 from hbcomp.system import options
 
 
-@cli.command("Combine", then="hbcomp compare {experiment} {against_best_member[member]}")
+@cli.command("Combine", then="hbcomp compare {experiment} {against_best_base_model[base_model]}")
 def blend(
-    members: Annotated[
+    base_models: Annotated[
         list[str], typer.Argument(help="Finished experiments, of nets or imported.")
     ],
     name: Annotated[str, typer.Option(help="The blend's own name under experiments/.")] = "blend",
@@ -31,15 +31,15 @@ def blend(
     """Blend experiments by every method, choose cross-fitted, write submission, recipe, report.
 
     Weights are fitted, and every method is scored, on the answers, not on raw probabilities: on
-    those no blend can beat its best member. `hbcomp predict` applies the recipe to new data.
+    those no blend can beat its best base model. `hbcomp predict` applies the recipe to new data.
 
     Example: hbcomp blend resnet wide lightgbm --name blend
     """
-    from hbcomp.blending.make_blend import run
-    from hbcomp.blending.selection import BlendWish
+    from hbcomp.blending.blend_runs import run
+    from hbcomp.blending.selection import BlendOptions
 
-    wish = BlendWish(method=method, calibration=calibration, rule=rule, seed=seed)
-    return run(members, name, wish, force=force)
+    options = BlendOptions(method=method, calibration=calibration, rule=rule, seed=seed)
+    return run(base_models, name, options, force=force)
 
 
 if __name__ == "__main__":

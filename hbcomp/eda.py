@@ -46,7 +46,7 @@ def eda(
         ignored_columns=ignored_columns,
     )
     name = stem(data) if data else "bundled"
-    numbers = look_at(load_data(config), out or FOLDER / name, cli.console)
+    numbers = look_at(*load_data(config), out or FOLDER / name, cli.console)
     words = ["hbcomp", "cv", "resnet", *as_options(config), "--name", "NAME"]
     return {**numbers, **({"next": shlex.join(words)} if data else {})}
 

@@ -31,7 +31,7 @@ def folds(
     config = prepare(experiment, options.assigned(assignments, train), None).config
     split = pick_seed(config.folds, seed)
     # Without the test file: the folds do not depend on it, and it may be elsewhere.
-    rows = load_data(config.data.model_copy(update={"test": None})).train
+    rows, _ = load_data(config.data.model_copy(update={"test": None}))
     made = make_folds(config.folds, rows, split)
     write_values(out, "fold", made.fold_of_row, rows.ids)
     cli.console.print(f"{out}: {rows.n_rows:,} rows in {made.n_folds} folds, seed {split}")

@@ -16,7 +16,7 @@ def import_oof(
         Path, typer.Option(help="Out-of-fold probabilities: CSV with id,[label,][fold,]prob_0,...")
     ],
     like: Annotated[
-        str, typer.Option(help="The experiment whose beats, folds and decision rule hold.")
+        str, typer.Option(help="The experiment whose rows, folds and decision rule it shares.")
     ],
     test: Annotated[
         Path | None, typer.Option(help="Probabilities of the test rows: CSV with id,prob_0,...")
@@ -37,14 +37,13 @@ def import_oof(
 
     Example: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
     """
-    from hbcomp.blending import import_probs as importing
-    from hbcomp.blending.import_probs import Files
+    from hbcomp.blending.import_probs import ImportOptions, run
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
 
     config = prepare(like, options.assigned(assignments, train, test_data), None).config
-    wish = importing.Wish(Files(oof, test), like, config, seed, normalise)
-    return importing.run(wish, find_run(name), force=force)
+    wanted = ImportOptions(oof, test, like, config, seed, normalise)
+    return run(wanted, find_run(name), force=force)
 
 
 if __name__ == "__main__":

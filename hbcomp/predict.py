@@ -22,10 +22,12 @@ def predict(
         Literal["all"] | None,
         typer.Option(metavar="all", help="Use the nets that `cv RUN --fold all` trained."),
     ] = None,
-    members: Annotated[
+    base_models: Annotated[
         list[str] | None,
         typer.Option(
-            "--member", metavar="NAME=FILE", help="Probabilities of a blend's imported member."
+            "--base-model",
+            metavar="NAME=FILE",
+            help="Probabilities of the rows by a blend's imported base model.",
         ),
     ] = None,
     device: Annotated[
@@ -36,22 +38,22 @@ def predict(
 
     For the run's own test file, on the device it ran on, this gives the very bytes it wrote.
     With --fold all, the nets that were trained on everything answer. A blend is answered by its
-    recipe: every member's nets, combined, calibrated and decided as it says.
+    recipe: every base model's nets, combined, calibrated and decided as it says.
 
     Examples: hbcomp predict resnet --data testB.csv
 
-    hbcomp predict blend --data testB.csv --member lightgbm=lightgbm-testB.csv
+    hbcomp predict blend --data testB.csv --base-model lightgbm=lightgbm-testB.csv
     """
     from hbcomp.crossval.predict import apply_run
     from hbcomp.experiment.folder import find_run
     from hbcomp.system.errors import InputError
 
-    found, files = find_run(run), _files(members or [])
+    found, files = find_run(run), _files(base_models or [])
     if not found.recipe_file.exists():
         if files:
-            raise InputError(f"--member is for a blend, but {run} is none")
+            raise InputError(f"--base-model is for a blend, but {run} is none")
         return apply_run(found, data, out, device, cli.console, is_refit=fold is not None)
-    from hbcomp.blending.predict import apply_blend
+    from hbcomp.blending.apply_recipe import apply_blend
 
     if fold:
         raise InputError(f"--fold all is for a run, but {run} is a blend")
@@ -63,10 +65,12 @@ def _files(assignments: list[str]) -> dict[str, Path]:
 
     pairs = [assignment.partition("=") for assignment in assignments]
     if wrong := [whole for whole, pair in zip(assignments, pairs, strict=True) if not all(pair)]:
-        raise InputError(f"--member must look like NAME=FILE, but got {', '.join(wrong)}")
+        raise InputError(f"--base-model must look like NAME=FILE, but got {', '.join(wrong)}")
     names = [name for name, _, _ in pairs]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"--member takes one file for each name, but {', '.join(doubled)} has two")
+        raise InputError(
+            f"--base-model takes one file for each name, but {', '.join(doubled)} has two"
+        )
     return {name: Path(file) for name, _, file in pairs}
 
 

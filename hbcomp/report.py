@@ -7,7 +7,7 @@ from hbcomp.system import command as cli
 
 @cli.command("Look", then="hbcomp submit submissions/NAME.csv")
 def report() -> dict[str, Any]:
-    """Rank all runs, blends and imported members, and show expected against leaderboard scores.
+    """Rank all runs, blends and imports, and show expected against leaderboard scores.
 
     The page is experiments/report.html: sorted by clicking a column's head, filtered by text, and
     it keeps both in its address, such as report.html#sort=half&filter=resnet.

@@ -25,7 +25,7 @@ SERVER.set_forkserver_preload(
         "hbcomp.analysis.describe_data",
         "hbcomp.tuning.thresholds",
         "hbcomp.tuning.tune_experiment",
-        "hbcomp.blending.make_blend",
+        "hbcomp.blending.blend_runs",
         "hbcomp.blending.plan",
         "hbcomp.analysis.compare_runs",
         "hbcomp.analysis.find_mistakes",

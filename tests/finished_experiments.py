@@ -44,19 +44,19 @@ def probs_for(labels, n_wrong, k=K, start=0):
 
 def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
     """Write the files of a finished run below `folder`, whose files are there, and return both."""
-    data = load_data(
+    train, test = load_data(
         FILES.model_copy(update={"train": folder / "train.csv", "test": folder / "test.csv"})
     )
-    labels = data.train.known_labels
+    labels = train.known_labels
     predictions = Predictions(
-        train_ids=data.train.ids,
+        train_ids=train.ids,
         labels=labels,
         fold_of_row=np.arange(N) % 5,
         oof_probs=probs_for(labels, n_wrong, start=start),
-        test_ids=data.test.ids,
+        test_ids=test.ids,
         test_probs=probs_for(np.arange(M) % K, n_wrong),
-        train_fingerprint=data.train.fingerprint,
-        test_fingerprint=data.test.fingerprint,
+        train_fingerprint=train.fingerprint,
+        test_fingerprint=test.fingerprint,
     )
     rules = evaluate_rules(predictions.oof_probs, labels, predictions.fold_of_row)
     scores = {"n_rows": N, "per_20k": {}, "accuracy": 1.0, "last_loss": 0.1}
@@ -65,7 +65,7 @@ def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
         experiment=name,
         kind="run",
         config={"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},
-        data=data_numbers(data).model_copy(update={"train": "train.csv"}),
+        data=data_numbers(train, test).model_copy(update={"train": "train.csv"}),
         folds=tuple(
             FoldScore(seed=seed, fold=fold, train_seconds=2.0, **scores)
             for seed in (0, 1)

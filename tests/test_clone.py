@@ -33,7 +33,7 @@ def test_git_ignores_what_the_user_makes_and_nothing_of_the_authors(tmp_path):
         return done.stdout.splitlines()
 
     theirs = ["experiments/results/a/report.html", "submissions/published/ledger.csv"]
-    theirs += ["experiments/outside/member.py", "experiments/LOG.md", "docs/results.csv"]
+    theirs += ["experiments/outside/outside.py", "experiments/LOG.md", "docs/results.csv"]
     git("init", "--quiet")
     shutil.copy(ROOT / ".gitignore", tmp_path)
     for name in (*MADE, *theirs):

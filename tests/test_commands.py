@@ -277,7 +277,7 @@ def test_the_threshold_study_says_where_it_goes_and_how_its_optimum_is_submitted
     run.config_file.write_text("")
     assert "exact thresholds: hbcomp cv tiny --set decision.rule=tuned" in said()
     run.recipe_file.write_text("{}")
-    assert "exact thresholds: blend the members again with --rule tuned" in said()
+    assert "exact thresholds: blend the base models again with --rule tuned" in said()
 
 
 def test_trials_count_in_total_and_the_study_continues(run, tmp_path):

@@ -32,7 +32,7 @@ n_threads = 1
 PLAN = """
 runs = ["teacher", "pupil"]
 [blend]
-members = ["teacher", "pupil"]
+base_models = ["teacher", "pupil"]
 method = "mean"
 """
 FILES = ["--train", "train.csv", "--test", "test.csv"]
@@ -82,7 +82,7 @@ def numbers_of(done):
 def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_them(finished):
     numbers = json.loads((finished / "numbers.json").read_text())
     assert [each["n_folds_trained"] for each in numbers["runs"].values()] == [3, 3]
-    assert numbers["members"] == {"teacher": 0.5, "pupil": 0.5}
+    assert numbers["base_models"] == {"teacher": 0.5, "pupil": 0.5}
     submission = (finished / "submissions/both.csv").read_bytes()
     for command in (
         ["cv", "teacher", *FILES, "--name", "teacher2"],
@@ -97,7 +97,7 @@ def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_t
     assert (finished / "submissions/both.csv").read_bytes() == submission
 
 
-def test_members_that_say_something_else_now_are_blended_anew_only_when_asked_for(
+def test_base_models_that_say_something_else_now_are_blended_anew_only_when_asked_for(
     finished, tmp_path
 ):
     folder = tmp_path / "copy"
@@ -136,7 +136,7 @@ def test_a_folder_that_the_blend_could_not_be_written_to_is_refused_before_train
     assert not (planned / "experiments/teacher/folds").exists()
 
 
-def test_a_further_seed_of_a_member_is_refused_before_training(finished, tmp_path):
+def test_a_further_seed_of_a_base_model_is_refused_before_training(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     more = CONFIG.format(n_epochs=8).replace("n_folds = 3", "n_folds = 3\nseeds = [0, 1]")
@@ -167,7 +167,10 @@ def test_another_method_is_refused_before_training_and_experiments_may_be_named_
     [
         (PLAN.replace('["teacher", "pupil"]', '["teacher"]', 1), "pupil is not one of runs"),
         (PLAN.replace('["teacher", "pupil"]', '["pupil", "teacher"]', 1), "trained after it"),
-        (PLAN.replace('"teacher", "pupil"]', '"teacher", "both"]', 1), "both is to be the blend"),
+        (
+            PLAN.replace('"teacher", "pupil"]', '"teacher", "both"]', 1),
+            "the blend will be called both",
+        ),
         (PLAN.replace('"pupil"]', '"pupil", "absent"]', 1), "absent/config.toml: no such"),
         (PLAN.replace("method", "methods"), "blend.methods"),
         (PLAN.replace('"mean"', '"meen"'), "meen"),

@@ -167,8 +167,8 @@ def test_a_run_killed_at_five_moments_ends_with_the_bits_of_an_uninterrupted_one
     write_data(tmp_path)
     moments = [
         Strike("crossval.fold", "predict_probs", is_after=True),  # in the middle of the first fold
-        Strike("experiment.folder", "sync", n=2),  # while the first fold's files are written
-        Strike("experiment.folder", "save_fold", n=2, is_after=True),  # between two folds
+        Strike("experiment.stored_folds", "sync", n=2),  # while the first fold's files are written
+        Strike("experiment.stored_folds", "save_fold", n=2, is_after=True),  # between two folds
         Strike("crossval.loop", "assemble"),  # after the last fold
         Strike("experiment.finish", "write_submission"),  # before the submission
     ]
@@ -195,16 +195,16 @@ def test_killed_with_two_workers_the_same_command_continues_beside_what_is_left_
     assert_same_bits(tmp_path, finished)
 
 
+STORED_FOLD = ("experiment.stored_folds", "save_fold", 2)
 TWO_JOBS = pytest.param("2", marks=pytest.mark.long("fresh workers import for seconds"))
 
 
 @pytest.mark.parametrize("jobs", ["1", TWO_JOBS])
 def test_ctrl_c_keeps_finished_folds_and_says_how_to_continue(tmp_path, jobs):
     write_data(tmp_path)
-    # Two jobs train in other processes; the parent is interrupted by what it shows of them.
-    strike = Strike("experiment.folder", "save_fold", n=2, is_after=True, signal=signal.SIGINT)
-    if jobs == "2":
-        strike = Strike("crossval.loop", "on_next_gpu", n=6, is_after=True, signal=signal.SIGINT)
+    # Two jobs train in other processes; the parent is interrupted as it sends them another fold.
+    where = ("crossval.loop", "_Job", 6) if jobs == "2" else STORED_FOLD
+    strike = Strike(*where, is_after=True, signal=signal.SIGINT)
     done = call("--jobs", jobs, cwd=tmp_path, strike=strike)
     assert done.returncode == 130, done.stderr
     message = done.stderr.splitlines()[-1]

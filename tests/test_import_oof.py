@@ -11,12 +11,13 @@ from commands import Strike, run_hbcomp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbcomp.blending.import_probs import Files, read_imported, read_probs
+from hbcomp.blending.import_probs import ImportOptions, read_imported
+from hbcomp.blending.probs_files import read_probs
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.load import Data
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import (
     Predictions,
@@ -149,11 +150,12 @@ def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):
         read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
 
 
-def imported(path, data=None, test=None, seed=None):
-    return read_imported(Files(path, test), data or Data(TRAIN), CONFIG, seed, normalise=False)
+def imported(path, test=None, seed=None):
+    options = ImportOptions(path, test, "mine", Config(folds=CONFIG), seed, normalise=False)
+    return read_imported(options, TRAIN, None)
 
 
-def test_a_fold_column_is_what_the_member_was_made_over(tmp_path):
+def test_a_fold_column_is_what_the_model_was_made_over(tmp_path):
     fold = np.arange(30) // 3 % 2
     of_file = imported(write(tmp_path / "oof.csv", table(fold=fold)))
     assert (of_file.has_own_folds, of_file.folds.n_folds) == (True, 2)
@@ -246,7 +248,7 @@ def test_an_import_without_folds_says_whose_they_are_taken_for(place):
     numbers = last_json(done)
     assert (numbers["has_own_folds"], numbers["submission"], numbers["n_test"]) == (False, None, 0)
     assert "taken on trust as made over the 3 folds of run, seed 0" in done.stderr
-    assert "warning: rows predicted by a model that trained on them" in done.stderr
+    assert "warning: if a model predicted rows that it was trained on" in done.stderr
     assert "without --test there is no submission" in done.stderr
 
 

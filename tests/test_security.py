@@ -14,16 +14,16 @@ from torch import nn
 from hbcomp import eda
 from hbcomp.analysis import compare_page as pair_page
 from hbcomp.data.tables import read_rows
-from hbcomp.experiment import MAX_NAME, RESERVED
+from hbcomp.experiment import MAX_NAME, RESERVED, manifest
 from hbcomp.experiment import ROOT as EXPERIMENTS
 from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import (
     RunFolder,
     find_run,
-    load_weights,
     locked,
-    read_run,
 )
+from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.stored_folds import load_weights
 from hbcomp.reporting import pages
 from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
@@ -197,6 +197,7 @@ def test_weights_that_are_none_are_refused(tmp_path, content):
     path = tmp_path / "folds" / "0-0" / "model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
+    manifest.write_manifest(path.parent, [path.name])
     with pytest.raises(InputError, match="not the weights"):
         load_weights(RunFolder(tmp_path), 0, 0, nn.Linear(1, 1))
 
@@ -287,7 +288,7 @@ def test_no_command_takes_a_name_outside_of_the_experiments(tmp_path, words):
         ["eda", "NAME"],
         ["cv", "--train", "a.csv", "--test", "NAME"],
         ["predict", "a", "--data", "NAME"],
-        ["predict", "a", "--member", "b=NAME"],
+        ["predict", "a", "--base-model", "b=NAME"],
         ["import-oof", "b", "--oof", "NAME", "--like", "a"],
         ["cv", "--set", "data.train=NAME"],
     ],

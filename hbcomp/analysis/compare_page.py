@@ -9,15 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hbcomp.data.dataset import Dataset
+from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report_tables import selection_bias
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
+from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
 from hbcomp.scoring.paired import NOISE
 
-FOLDER: Final = "comparisons"  # of the pages, beside the experiments
-JOINT: Final = "~"  # no experiment's name holds it, so that two pairs never share a file
 N_DRAWN: Final = 12  # beats in one picture: what a screen holds
 
 Numbers = Mapping[str, Any]
@@ -73,13 +73,14 @@ def write_page(
     first, second = (numbers[side]["experiment"] for side in ("first", "second"))
     sections: list[Section] = [
         Text("\n\n".join(_paragraphs(numbers)), "The difference"),
-        *tables(numbers),
+        _score_table(numbers),
         *drawn,
+        *tables(numbers)[1:],
         Table("Files", ["what", "file"], [[what, link] for link, what in links.items()]),
     ]
     title = f"{first} against {second}: {numbers['difference']['per_20k']:+.1f} per 20k"
     subtitle = f"out-of-fold, cross-fitted, {numbers['n_rows']:,} rows, paired; lower is better"
-    pages.write_page(path, title, subtitle, sections)
+    pages.write_page(path, title, subtitle, sections, links_from(path, [first, second], ROOT))
 
 
 def tables(numbers: Numbers) -> list[Table]:

@@ -18,6 +18,7 @@ from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
 from hbcomp.experiment.report import Report, oof_answers, read_report, standard_error
 from hbcomp.reporting import pages
+from hbcomp.reporting.links import BETWEEN, COMPARISONS
 from hbcomp.reporting.pages import Link, Picture, Text
 from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.disagreement import changes
@@ -173,7 +174,7 @@ def compare_experiments(
     cells = changed.drop(columns="row")
     write_bytes(listed, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
     drawn = _drawn(changed, members, reports)
-    pair_page.write_page(page, numbers, drawn, _links(pair, listed))
+    pair_page.write_page(page, numbers, drawn, _links(listed))
     for table in pair_page.tables(numbers):
         pages.print_table(table, console)
     console.print(pair_page.verdict(numbers))
@@ -197,24 +198,18 @@ def _selected(run: RunFolder, report: Report) -> tuple[str, ...]:
 
 def _is_grouped(report: Report) -> bool:
     """Whether an experiment, or a member of a blend whose report is here, held out groups."""
-    members = [find_run(name).report_file for name in report.members]
+    members = [find_run(name).report_file for name in report.base_models]
     reports = [report, *(read_report(path) for path in members if path.exists())]
     return any(each.grouped_by for each in reports)
 
 
 def _places(first: str, second: str) -> tuple[Path, Path]:
-    stem = ROOT / pair_page.FOLDER / f"{first}{pair_page.JOINT}{second}"
+    stem = ROOT / COMPARISONS / f"{first}{BETWEEN}{second}"
     return Path(f"{stem}.html"), Path(f"{stem}.csv")
 
 
-def _links(pair: Sequence[RunFolder], listed: Path) -> dict[Link, str]:
-    here = {Link(listed.name, PurePath(listed.name)): "rows called differently"}
-    reports = {
-        Link(run.name, PurePath("..", run.name, "report.html")): "report"
-        for run in pair
-        if (run.path / "report.html").exists()
-    }
-    return here | reports
+def _links(listed: Path) -> dict[Link, str]:
+    return {Link(listed.name, PurePath(listed.name)): "rows called differently"}
 
 
 def _drawn(
@@ -234,7 +229,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
 
     A blend's report does not say it, but those of its members do.
     """
-    names = [name for each in reports for name in each.members]
+    names = [name for each in reports for name in each.base_models]
     known = [each.data_config for each in reports if each.data_config] or [
         report.data_config
         for report in (read_report(find_run(name).report_file) for name in names)
@@ -243,7 +238,7 @@ def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
     if not known:
         raise InputError("no report says how the beats were read")
     values = {key: value for key, value in known[0].items() if key != "test"}
-    beats = load_data(validate(DataConfig, values, "config.data")).train
+    beats, _ = load_data(validate(DataConfig, values, "config.data"))
     if beats.fingerprint != fingerprint:
         raise InputError(f"{beats.source} holds other beats than the experiments were made on")
     return beats

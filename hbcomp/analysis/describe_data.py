@@ -11,7 +11,6 @@ from rich.console import Console
 
 from hbcomp.data.dataset import Dataset, padded_lengths
 from hbcomp.data.duplicates import Duplicates, find_duplicates
-from hbcomp.data.load import Data
 from hbcomp.data.scale import scale_warnings
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import data as data_figures
@@ -20,33 +19,32 @@ from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 Numbers = Mapping[str, Any]
 
 
-def look_at(data: Data, out: Path, console: Console) -> dict[str, Any]:
+def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -> dict[str, Any]:
     """Print the tables, write index.html and its pictures to `out`, and return the numbers."""
-    found = find_duplicates(data.train, data.test)
-    numbers = describe(data, found)
+    found = find_duplicates(train, test)
+    numbers = describe(train, test, found)
     tables = make_tables(numbers)
     for table in tables:
         pages.print_table(table, console)
-    warnings = list(scale_warnings(data.train, data.test))
+    warnings = list(scale_warnings(train, test))
     checks = [*(f"Warning: {each}." for each in warnings), *check_lines(found)]
     for line in checks:
         console.print(line, markup=False)
-    drawn = draw(data.train)
+    drawn = draw(train)
     pages.write_pictures(out, drawn)
     page = out / "index.html"
     sections: list[pages.Section] = [pages.Text("\n\n".join(checks), "Checks"), *tables, *drawn]
     # The path stays out of the page: the same data from another folder gives the same bytes.
-    title = f"Data: {Path(data.train.source).name}"
+    title = f"Data: {Path(train.source).name}"
     pages.write_page(page, title, _subtitle(numbers), sections)
     return {**numbers, "warnings": warnings, "page": str(page)}
 
 
-def describe(data: Data, found: Duplicates) -> dict[str, Any]:
+def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[str, Any]:
     """Return all that is measured as plain JSON values.
 
     Lengths are samples up to the trailing zeros; means and standard deviations leave those out.
     """
-    train, test = data.train, data.test
     return {
         "n_timepoints": train.n_timepoints,
         "n_classes": train.n_classes,
@@ -93,12 +91,12 @@ def draw(train: Dataset) -> list[pages.Picture]:
         ),
         pages.Picture(
             "beat-lengths",
-            data_figures.beat_lengths(train.signals, labels),
+            data_figures.signal_lengths(train.signals, labels),
             "Lengths of the beats up to their zero padding; each class adds up to 100 %.",
         ),
         pages.Picture(
             "example-beats",
-            data_figures.example_beats(train.signals, labels, train.ids),
+            data_figures.example_signals(train.signals, labels, train.ids),
             "Beats of each class, taken at even distances through the file; grey is padding.",
         ),
         pages.Picture(

@@ -11,9 +11,9 @@ from rich.console import Console
 from hbcomp.analysis import mistakes_page as page
 from hbcomp.analysis.compare_runs import find_beats
 from hbcomp.analysis.mistakes import Answered, Findings, examine
-from hbcomp.blending.members import load_members
+from hbcomp.blending.base_models import load_base_models
 from hbcomp.blending.recipe import read_recipe
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions, check_aligned, mean_oof
 from hbcomp.experiment.report import Report, read_report
@@ -62,8 +62,8 @@ def _members(
     is_blend = run.recipe_file.exists()
     if not is_blend and not further:
         return _seeds(run, report, own)
-    names = [*(read_recipe(run.recipe_file).members if is_blend else [run.name]), *further]
-    members = load_members(names).predictions
+    names = [*(read_recipe(run.recipe_file).base_models if is_blend else [run.name]), *further]
+    members = load_base_models(names).predictions
     check_aligned({run.name: own, **members})
     return {name: each.oof_probs for name, each in members.items()}
 
@@ -72,7 +72,7 @@ def _seeds(run: RunFolder, report: Report, own: Predictions) -> dict[str, Probs]
     """Return what each seed's nets say; the experiment's own word where the nets are not here."""
     if not report.folds or not run.stored_folds():
         return {run.name: own.oof_probs}
-    results = [folder.load_fold(run, None, each.seed, each.fold) for each in report.folds]
+    results = [stored_folds.load_fold(run, None, each.seed, each.fold) for each in report.folds]
     return {
         f"seed {seed}": mean_oof(
             [each for each in results if each.seed == seed], own.oof_probs.shape

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
 
-from hbcomp.analysis import compare_page as pair_page
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
+from hbcomp.reporting.links import PAGES, comparisons
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
 from hbcomp.scoring.choice import CANDIDATES, cross_fitted_costs
 from hbcomp.scoring.paired import Difference, paired_difference
@@ -135,7 +135,7 @@ def write_leaderboard(root: Path, submissions: Path, console: Console) -> Number
     entries = ledger.read_ledger(submissions)
     groups = [lines_of(group, root, entries) for group in rank(standings)]
     page = root / "report.html"
-    sections = _sections(groups, unreadable, _comparisons(root))
+    sections = _sections(groups, unreadable, _more_pages(root))
     pages.write_page(
         page,
         title=f"Experiments: {len(standings)}",
@@ -154,15 +154,15 @@ def write_leaderboard(root: Path, submissions: Path, console: Console) -> Number
     }
 
 
-def _comparisons(root: Path) -> list[Link]:
-    found = sorted((root / pair_page.FOLDER).glob("*.html"))
-    return [
-        Link(
-            " against ".join(path.stem.split(pair_page.JOINT)),
-            PurePath(path.parent.name, path.name),
-        )
-        for path in found
+def _more_pages(root: Path) -> list[tuple[str, Link]]:
+    """Return the pages beside the reports, with what each shows."""
+    found = [
+        (kind, Link(path.relative_to(root).parts[0], path.relative_to(root)))
+        for kind, page in PAGES.items()
+        if kind != "report"
+        for path in sorted(root.glob(f"*/{page}"))
     ]
+    return found + [("comparison", link) for link in comparisons(root)]
 
 
 def _group_numbers(lines: Sequence[Line]) -> Numbers:
@@ -182,13 +182,15 @@ def _group_numbers(lines: Sequence[Line]) -> Numbers:
 
 
 def _sections(
-    groups: Sequence[Sequence[Line]], unreadable: Mapping[str, str], comparisons: Sequence[Link]
+    groups: Sequence[Sequence[Line]],
+    unreadable: Mapping[str, str],
+    more_pages: Sequence[tuple[str, Link]],
 ) -> list[Section]:
     sections: list[Section] = [_table(lines, list(COLUMNS)) for lines in groups]
     sections.append(Text(EXPLANATION, "The columns"))
     sections += [_picture(number, lines) for number, lines in enumerate(groups, start=1)]
-    if comparisons:
-        sections.append(Table("Comparisons", ["page"], [[link] for link in comparisons]))
+    if more_pages:
+        sections.append(Table("More pages", ["what", "of"], more_pages, is_sortable=True))
     if unreadable:
         rows = [[name, reason] for name, reason in unreadable.items()]
         sections.append(Table("Left out: the report cannot be read", ["experiment", "why"], rows))
@@ -224,7 +226,8 @@ def _ledger_sections(entries: Sequence[Entry], folder: Path) -> list[Section]:
 
 def _table(lines: Sequence[Line], columns: Sequence[str]) -> Table:
     rows = [[COLUMNS[name](line) for name in columns] for line in lines]
-    return Table(_title(lines), columns, rows, is_sortable=True)
+    n_minor = max(0, len(columns) - N_ON_A_PHONE)
+    return Table(_title(lines), columns, rows, is_sortable=True, n_minor=n_minor)
 
 
 def _title(lines: Sequence[Line]) -> str:
@@ -254,7 +257,7 @@ def _name(line: Line) -> object:
 def _method(line: Line) -> str:
     report = line.standing.report
     if report.kind == "blend":
-        return f"{report.method} of {len(report.members)}"
+        return f"{report.method} of {len(report.base_models)}"
     return report.net or "-"
 
 
@@ -313,7 +316,7 @@ def _gap(line: Line) -> str:
     return "-" if gap is None else f"{gap:+.1f}"
 
 
-# The score beside the name: a phone shows two columns.
+# The most important first: a phone shows three columns, a terminal eight.
 COLUMNS: Final[Mapping[str, Callable[[Line], object]]] = {
     "experiment": _name,
     "score": _score,
@@ -326,11 +329,11 @@ COLUMNS: Final[Mapping[str, Callable[[Line], object]]] = {
     "half": _under("half"),
     "raw": _under("raw"),
     "seeds x folds": _seeds_and_folds,
-    "nets": lambda line: str(len(line.standing.report.folds) or "-"),
     "seconds": _seconds,
     "device": _device,
     "written": lambda line: line.standing.written,
 }
+N_ON_A_PHONE: Final = 3
 N_ON_A_TERMINAL: Final = 8  # first ones: 120 letters
 EXPLANATION: Final = (
     "Score: abs-sum per 20k rows, out-of-fold, under the chosen rule, cross-fitted, ± one standard "

@@ -12,6 +12,7 @@ from hbcomp.analysis.mistakes import N_LISTED, Findings, Group, Signals, cell_na
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import mistakes as pictures
 from hbcomp.reporting.figures.style import printable
+from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Section, Table, Text
 from hbcomp.scoring.confusions import KINDS, Cell
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, class_name, score_of
@@ -33,13 +34,20 @@ def write(path: Path, findings: Findings, signals: Signals) -> None:
         sections=[
             Text(summary(findings), "In short"),
             _cell_table(findings),
-            _matrix(findings),
-            *_why(findings),
-            Text(_about_doubts(findings), "Which labels are doubted"),
-            *_doubts(findings, signals),
-            _remedy_table(findings),
+            *sorted(_details(findings, signals), key=lambda each: isinstance(each, Table)),
         ],
+        links=links_from(path, [findings.answered.name, *findings.members], path.parents[1]),
     )
+
+
+def _details(findings: Findings, signals: Signals) -> list[Section]:
+    return [
+        _matrix(findings),
+        *_why(findings),
+        Text(_about_doubts(findings), "Which labels are doubted"),
+        *_doubts(findings, signals),
+        _remedy_table(findings),
+    ]
 
 
 def printed(findings: Findings) -> list[Table]:

@@ -7,27 +7,27 @@ import numpy as np
 from hbcomp.blending.methods import METHODS
 from hbcomp.blending.selection import Blended
 from hbcomp.experiment.report import Report
-from hbcomp.experiment.report_tables import rule_table, transfer_tables
+from hbcomp.experiment.report_tables import rule_table, transferability_tables
 from hbcomp.reporting.pages import Table
 from hbcomp.scoring.blending import disagreement, repairs
 from hbcomp.scoring.paired import Difference, paired_difference
 
 
 def weights_of(blended: Blended) -> list[float] | None:
-    """Return each member's weight, or None where the method has none."""
+    """Return each base model's weight, or None where the method has none."""
     weights = getattr(blended.method.combination, "weights", None)
     return None if weights is None else list(weights)
 
 
 def tables(blended: Blended, report: Report) -> list[Table]:
-    """Return what a person wants to see of a blend, the result last."""
+    """Return the tables of a blend, the rule that answers last."""
     return [
         _method_table(blended),
-        _member_table(blended),
+        _base_model_table(blended),
         *_pair_tables(blended),
         _calibration_table(blended),
         rule_table(report),
-        *transfer_tables(report),
+        *transferability_tables(report),
     ]
 
 
@@ -43,60 +43,67 @@ def _method_table(blended: Blended) -> Table:
         ]
         for each in blended.methods
     ]
-    title = f"Blends of {len(blended.members.names)} members by method, {_rows(blended)}, rule half"
+    n_base_models = len(blended.base_models.names)
+    title = f"Blends of {n_base_models} base models by method, {_rows(blended)}, threshold 0.5"
     header = ["method", "what it is", "in-sample", "cross-fitted", "against chosen", "seconds"]
     note = (
-        "Each row is blended by weights fitted without its fold. That the best of these was taken "
-        "is not counted, nor, below, that calibration and rule saw blends of the other folds."
-        if blended.members.has_same_folds
+        "Each row is blended by weights that were fitted without its fold. The scores do not count "
+        "that the best method was chosen by them, nor that calibration and rule were fitted on "
+        "blends of the other folds."
+        if blended.base_models.has_same_folds
         else (
-            "The members have different folds, so methods that fit weights were left out; rules "
-            f"and calibration are cross-fitted over the folds of {blended.members.names[0]}."
+            "The base models have different folds, so methods that fit weights were left out; "
+            "rules and calibration are cross-fitted over the folds of "
+            f"{blended.base_models.names[0]}."
         )
     )
     return Table(title, header, rows, note)
 
 
-def _member_table(blended: Blended) -> Table:
-    names = blended.members.names
+def _base_model_table(blended: Blended) -> Table:
+    names = blended.base_models.names
     weights = weights_of(blended)
     rows = [
         [
-            single.name,
-            f"{single.half.per_20k:.1f}",
-            f"{single.cross_fitted.per_20k:.1f}",
-            single.rule,
+            alone.name,
+            f"{alone.half.per_20k:.1f}",
+            f"{alone.cross_fitted.per_20k:.1f}",
+            alone.rule,
             "-" if weights is None else f"{weights[place]:.3f}",
             _gap(blended.without[place]),
         ]
-        for place, single in enumerate(blended.singles)
+        for place, alone in enumerate(blended.alone)
     ]
-    header = ["member", "half", "under its rule", "rule", "weight", "blend without it"]
+    header = ["base model", "threshold 0.5", "under its rule", "rule", "weight", "without it"]
     note = (
-        "Abs-sum per 20k, cross-fitted. Without it: what the blend, fitted again by the same "
-        "method, costs more under rule half; above zero the member helps."
+        "Abs-sum per 20k, cross-fitted. Without it: how much more the blend costs under threshold "
+        "0.5 when the same method is fitted without this model; above zero the model helps."
     )
-    return Table(f"The {len(names)} members, {_rows(blended)}", header, rows, note)
+    return Table(f"The {len(names)} base models, {_rows(blended)}", header, rows, note)
 
 
 def _pair_tables(blended: Blended) -> list[Table]:
-    names, oof = blended.members.names, blended.members.oof
-    differ, mended = disagreement(oof), repairs(oof, blended.members.labels)
-    share = [
-        [name, *(f"{100 * value:.2f} %" for value in row)]
-        for name, row in zip(names, differ, strict=True)
-    ]
-    count = [
-        [name, *(f"{value:,}" for value in row)] for name, row in zip(names, mended, strict=True)
-    ]
+    names, oof = blended.base_models.names, blended.base_models.oof
+    shares = disagreement(oof)
+    counts = repairs(oof, blended.base_models.labels)
     return [
-        Table("Rows on which the most probable classes of two members differ", ["", *names], share),
         Table(
-            "Who repairs whose errors",
+            "Share of rows on which the most probable classes of two base models differ",
+            ["", *names],
+            [
+                [name, *(f"{100 * share:.2f} %" for share in row)]
+                for name, row in zip(names, shares, strict=True)
+            ],
+        ),
+        Table(
+            "Errors of one base model that another one gets right",
             ["wrong", *names],
-            count,
-            "Rows whose most probable class is wrong by the member at the left and right by that "
-            "above.",
+            [
+                [name, *(f"{count:,}" for count in row)]
+                for name, row in zip(names, counts, strict=True)
+            ],
+            "Rows that the base model at the left gets wrong and the one above gets right, by "
+            "their most probable classes.",
         ),
     ]
 
@@ -112,7 +119,7 @@ def _calibration_table(blended: Blended) -> Table:
         ]
         for each in blended.calibrations
     ]
-    header = ["calibration", "parameters", "log loss", "half", "against chosen"]
+    header = ["calibration", "parameters", "log loss", "threshold 0.5", "against chosen"]
     return Table("Calibration of the blend, cross-fitted", header, rows)
 
 
@@ -125,7 +132,7 @@ def _parameters(values: dict[str, Any]) -> str:
 
 
 def _rows(blended: Blended) -> str:
-    return f"{len(blended.members.labels):,} rows"
+    return f"{len(blended.base_models.labels):,} rows"
 
 
 def _gap(difference: Difference) -> str:
@@ -133,8 +140,8 @@ def _gap(difference: Difference) -> str:
 
 
 def subtitle(blended: Blended) -> str:
-    """Return in a line what was blended, and how it was scored."""
+    """Return a line that says what was blended and how it was scored."""
     return (
-        f"{blended.method.name} of {', '.join(blended.members.names)}; out-of-fold, "
+        f"{blended.method.name} of {', '.join(blended.base_models.names)}; out-of-fold, "
         f"cross-fitted, rule {blended.rule.name}, {_rows(blended)}"
     )

@@ -26,20 +26,19 @@ from hbcomp.scoring.blending import (
 from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
 from hbcomp.scoring.metrics import Score, score_of
 from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
-from hbcomp.system.errors import check_name
 
 SeededFit = Callable[[Stack, Labels, int], Combination]
 
 N_TRIALS = 100  # of Optuna
 # scikit-learn's C: the L2 penalty's inverse weight, against the log loss summed over the rows.
-# Measured on four simulated members, fresh rows: with 400 to 100,000 rows 0.1 is within 1 % of the
-# best power of ten; with 400, 1 costs a quarter more.
+# Measured on four simulated base models, fresh rows: with 400 to 100,000 rows 0.1 is within 1 % of
+# the best power of ten; with 400, 1 costs a quarter more.
 STACK_C = 0.1
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to combine members: `fit` takes their stack, the labels and a seed."""
+    """A way to combine base models: `fit` takes their stack, the labels and a seed."""
 
     name: str
     description: str
@@ -49,7 +48,7 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class MethodResult:
-    """One method on a stack: fitted on all rows, and scored under rule `half` both ways.
+    """One method on a stack: fitted on all rows, and scored under threshold 0.5 both ways.
 
     `probs` and `costs` are cross-fitted: what blends a row was fitted without the row's fold.
     """
@@ -63,29 +62,29 @@ class MethodResult:
 
     @property
     def cross_fitted(self) -> Score:
-        """The honest score: no row was blended by weights that had seen it."""
+        """The score of the cross-fitted blend: no row was blended by weights that had seen it."""
         return score_of(self.costs)
 
 
 def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometric:
     """Return the cheapest of `N_TRIALS` weighted means that a seeded study by TPE tried.
 
-    A trial draws the kind of mean and a number u in (0, 1) for each member; its weight is
+    A trial draws the kind of mean and a number u in (0, 1) for each base model; its weight is
     -log u over their sum, uniform on the simplex. The first two trials are the equal weights.
     """
     import optuna
 
-    # In an order that is theirs, best first, so that how they were named changes nothing.
-    order = np.argsort([_squared_error(member, labels) for member in stack], kind="stable")
+    # Best first, so that the order in which they were named changes nothing.
+    order = np.argsort([_squared_error(base_model, labels) for base_model in stack], kind="stable")
     is_open = _is_open(stack)
-    members, open_labels = stack[order][:, is_open], labels[is_open]
+    base_models, open_labels = stack[order][:, is_open], labels[is_open]
     names = [f"u{place}" for place in range(len(stack))]
 
     def objective(trial: optuna.Trial) -> float:
         kind = trial.suggest_categorical("kind", list(_MEANS))
         draws = [trial.suggest_float(name, 1e-6, 1 - 1e-6) for name in names]
         mean = _MEANS[kind](weights=_dirichlet(draws))
-        return float(half_costs(mean.apply(members), open_labels).sum())
+        return float(half_costs(mean.apply(base_models), open_labels).sum())
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
@@ -101,22 +100,22 @@ def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometri
 
 
 def fit_stack(stack: Stack, labels: Labels) -> Stacked:
-    """Return multinomial logistic regression on the floored log-probabilities of all members."""
+    """Return multinomial logistic regression on the base models' floored log-probabilities."""
     from sklearn.linear_model import LogisticRegression
 
-    n_members, n_rows, n_classes = stack.shape
+    n_base_models, n_rows, n_classes = stack.shape
     features = np.moveaxis(floored_log(stack), 0, 1).reshape(n_rows, -1)
-    # Newton's method: 2 s on 100,000 rows of 4 members where L-BFGS takes 10 s.
+    # Newton's method: 2 s on 100,000 rows of 4 base models where L-BFGS takes 10 s.
     model = LogisticRegression(C=STACK_C, solver="newton-cholesky").fit(features, labels)
     slopes, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps only the difference of two classes
         slopes, intercept = np.vstack([-slopes, slopes]) / 2, np.append(-intercept, intercept) / 2
-    coefficients = np.zeros((n_members * n_classes, n_classes))
+    coefficients = np.zeros((n_base_models * n_classes, n_classes))
     coefficients[:, model.classes_] = slopes.T
     intercepts = np.full(n_classes, np.log(PROB_FLOOR))  # of a class without any row
     intercepts[model.classes_] = intercept
     return Stacked(
-        coefficients=_nested(coefficients.reshape(n_members, n_classes, n_classes)),
+        coefficients=_nested(coefficients.reshape(n_base_models, n_classes, n_classes)),
         intercept=tuple(intercepts.tolist()),
     )
 
@@ -134,9 +133,11 @@ _ALL = (
     Method("mean", "mean of the probabilities", _with_equal_weights(Arithmetic), False),
     Method("geometric", "mean of the log-probabilities", _with_equal_weights(Geometric), False),
     Method("median", "median of the probabilities", lambda _stack, _labels, _seed: Median(), False),
-    Method("vote", "share of the members that call a class", _with_equal_weights(Vote), False),
+    Method(
+        "vote", "share of the base models that predict a class", _with_equal_weights(Vote), False
+    ),
     Method("greedy", "ensemble selection with replacement", _seedless(fit_greedy), True),
-    Method("hill-climb", "hill climbing from the best member", _seedless(fit_hill_climb), True),
+    Method("hill-climb", "hill climbing from the best base model", _seedless(fit_hill_climb), True),
     Method("optuna", "kind of mean and its weights by TPE", fit_optuna, True),
     Method("stack", "logistic regression on log-probabilities", _seedless(fit_stack), True),
 )
@@ -152,11 +153,6 @@ def evaluate_methods(
 ) -> list[MethodResult]:
     """Return these methods with their in-sample and their cross-fitted score, in this order."""
     return [_evaluate(METHODS[name], stack, labels, fold_of_row, seed) for name in names]
-
-
-def check_method_name(name: str) -> str:
-    """Return the name if a method has it (or it is `auto`), else say which names there are."""
-    return check_name("method", name, ("auto", *METHODS))
 
 
 _MEANS: Mapping[str, type[Arithmetic] | type[Geometric]] = {
@@ -192,7 +188,7 @@ def _squared_error(probs: Probs, labels: Labels) -> float:
 
 
 def _is_open(stack: Stack) -> Bool[np.ndarray, " n"]:
-    """Return which rows not all members answer with the same class above one half.
+    """Return the rows whose answer depends on the weights: no class has p > 0.5 in every model.
 
     If all give a class more than one half, both means do: by Holder's inequality the geometric
     mean of what is left for the other classes is at most that of the 1 - p.
@@ -203,4 +199,4 @@ def _is_open(stack: Stack) -> Bool[np.ndarray, " n"]:
 
 
 def _nested(array: Float64[np.ndarray, "m k k"]) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    return tuple(tuple(tuple(row) for row in member) for member in array.tolist())
+    return tuple(tuple(tuple(row) for row in base_model) for base_model in array.tolist())

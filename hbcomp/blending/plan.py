@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hbcomp.blending import make_blend as blending
+from hbcomp.blending import blend_runs
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
-from hbcomp.blending.selection import BlendWish
+from hbcomp.blending.selection import BlendOptions
 from hbcomp.crossval.cross_validate import run as cross_validate
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.setup import Asked, check_kind, find_file, like, prepare
+from hbcomp.experiment.setup import Request, check_kind, find_file, like, prepare
 from hbcomp.system.command import console
 from hbcomp.system.config import Section, read_toml, unique, validate
 from hbcomp.system.errors import InputError
@@ -22,15 +22,15 @@ from hbcomp.system.stopwatch import Stopwatch
 class BlendPlan(Section):
     """Which of the experiments to blend, and how; the options of `hbcomp blend`."""
 
-    members: Annotated[tuple[str, ...], unique("members")] = Field(min_length=2)
+    base_models: Annotated[tuple[str, ...], unique("base_models")] = Field(min_length=2)
     method: str = "auto"
     calibration: str = "auto"
     rule: str = "auto"
 
     @property
-    def wish(self) -> BlendWish:
-        """What is asked of the blend."""
-        return BlendWish(self.method, self.calibration, self.rule)
+    def options(self) -> BlendOptions:
+        """How to blend."""
+        return BlendOptions(self.method, self.calibration, self.rule)
 
 
 class Plan(Section):
@@ -60,23 +60,23 @@ def _problems(plan: Plan, name: str) -> list[str]:
         if find_run(each).name != each
     ]
     problems += [
-        f"blend.members: {member} is not one of runs"
-        for member in plan.blend.members
-        if member not in plan.runs
+        f"blend.base_models: {each} is not one of runs"
+        for each in plan.blend.base_models
+        if each not in plan.runs
     ]
     if name in plan.runs:
-        problems.append(f"runs: {name} is to be the blend, so no run may have that name")
+        problems.append(f"runs: the blend will be called {name}, so no run may have that name")
     try:
-        blending.check_wish(plan.blend.wish)
+        blend_runs.check_options(plan.blend.options)
     except InputError as error:
         problems.append(f"blend: {error}")
     return problems
 
 
-def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
-    """Return what every run of the plan asks for; one that names no files takes the others'.
+def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
+    """Return the configurations of all runs; one that names no data files takes the others'.
 
-    Runs in folders of another kind, on unlike files, or that learn from a later one are refused.
+    Runs in folders of another kind, on different files, or that learn from a later one are refused.
     """
     asked = [prepare(each, assignments, None) for each in plan.runs]
     named = [each.config.data for each in asked if each.config.data.train]
@@ -106,11 +106,17 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Asked]:
 
 
 def carry_out(
-    name: str, plan: Plan, asked: list[Asked], watch: Stopwatch, *, n_jobs: int | None, force: bool
+    name: str,
+    plan: Plan,
+    asked: list[Request],
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool,
 ) -> dict[str, Any]:
     """Train what is missing, blend, and return the numbers of the last line.
 
-    Every finished fold is kept, so the same call after a stop of any kind goes on where it was.
+    Every finished fold is kept, so the same call continues after a stop of any kind.
     """
     _check_folder(name, plan, asked, force=force)
     runs = {}
@@ -123,68 +129,62 @@ def carry_out(
             "per_20k": numbers["oof_per_20k"][numbers["rule"]]["cross_fitted"],
             "seconds": numbers["seconds"],
         }
-    blended = blending.run(list(plan.blend.members), name, plan.blend.wish, force=force)
+    blended = blend_runs.run(list(plan.blend.base_models), name, plan.blend.options, force=force)
+    kept = (
+        "base_models", "method", "rule", "n_rows", "expected_per_20k", "submission", "report",
+    )  # fmt: skip
     return {
         "experiment": name,
         "runs": runs,
-        "members": blended["members"],
-        "method": blended["method"],
-        "rule": blended["rule"],
-        "n_rows": blended["n_rows"],
-        "expected_per_20k": blended["expected_per_20k"],
+        **{key: blended[key] for key in kept},
         "seconds": round(watch.total(), 1),
-        "submission": blended["submission"],
-        "report": blended["report"],
     }
 
 
-def _check_folder(name: str, plan: Plan, asked: list[Asked], *, force: bool) -> None:
+def _check_folder(name: str, plan: Plan, asked: list[Request], *, force: bool) -> None:
     """Refuse now what the blend would refuse after hours of training."""
     folder = find_run(name)
-    if folder.recipe_file.exists():
-        changes = _changes(plan.blend, read_recipe(folder.recipe_file)) + _new_seeds(plan, asked)
-        if changes and not force:
-            raise InputError(
-                f"{folder.path} holds another blend ({'; '.join(changes)}); --force replaces it, a "
-                "copy of the plan under another name keeps both"
-            )
-    elif folder.report_file.exists() or folder.config_file.exists():
+    blend_runs.check_folder(folder)
+    if force or not folder.recipe_file.exists():
+        return
+    if changes := _changes(plan.blend, read_recipe(folder.recipe_file)) + _new_seeds(plan, asked):
         raise InputError(
-            f"{folder.path} is an experiment of another kind; copy the plan to another name"
+            f"{folder.path} holds another blend ({'; '.join(changes)}); --force replaces it, a "
+            "copy of the plan under another name keeps both"
         )
 
 
-def _changes(asked: BlendPlan, recipe: BlendRecipe) -> list[str]:
-    """Return in what a blend that is there differs from what is asked and stored now."""
+def _changes(wanted: BlendPlan, recipe: BlendRecipe) -> list[str]:
+    """Return how a stored blend differs from the plan, and which base models have changed since."""
     pairs = {
-        "members": (list(recipe.members), list(asked.members)),
-        "method": (recipe.method, asked.method),
-        "calibration": (recipe.calibration.kind, asked.calibration),
-        "rule": (recipe.rule_name, asked.rule),
+        "base_models": (list(recipe.base_models), list(wanted.base_models)),
+        "method": (recipe.method, wanted.method),
+        "calibration": (recipe.calibration.kind, wanted.calibration),
+        "rule": (recipe.rule_name, wanted.rule),
     }
     changes = [
         f"{key} {was}, now {now}" for key, (was, now) in pairs.items() if now not in (was, "auto")
     ]
-    for member, fingerprint in zip(recipe.members, recipe.member_fingerprints, strict=True):
-        stored = find_run(member).predictions_file
+    for name, fingerprint in zip(recipe.base_models, recipe.fingerprints, strict=True):
+        stored = find_run(name).predictions_file
         # One whose outputs are missing was stopped while it wrote them again.
         if stored.exists() and Predictions.load(stored).fingerprint != fingerprint:
-            changes.append(f"{member} has other probabilities now")
+            changes.append(f"{name} has other probabilities now")
     return changes
 
 
-def _new_seeds(plan: Plan, asked: list[Asked]) -> list[str]:
-    """Return which members whose outputs are stored are now asked for further seeds."""
+def _new_seeds(plan: Plan, asked: list[Request]) -> list[str]:
+    """Return which finished base models would be trained with further seeds."""
     changes = []
     for each in asked:
         known = {path.name.partition("-")[0] for path in each.run.stored_folds()}
         seeds = [seed for seed in each.config.folds.seeds if str(seed) not in known]
         is_whole = each.run.predictions_file.exists() and bool(known)
-        if each.run.name in plan.blend.members and is_whole and seeds:
+        if each.run.name in plan.blend.base_models and is_whole and seeds:
             changes.append(f"{each.run.name} is asked for the further seeds {seeds}")
     return changes
 
 
-def n_kept(asked: list[Asked]) -> int:
+def n_kept(asked: list[Request]) -> int:
     """Return how many finished folds the runs of a plan have."""
     return sum(len(each.run.stored_folds()) for each in asked)

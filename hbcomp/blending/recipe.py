@@ -17,33 +17,33 @@ Stack = Float64[np.ndarray, "m n k"]
 
 
 class BlendRecipe(Section):
-    """What turns the members' probabilities into answers: combination, calibration, rule.
+    """What turns the base models' probabilities into answers: combination, calibration, rule.
 
-    All were fitted on every labelled row, calibration and rule on the cross-fitted blends of
-    them.
+    All were fitted on every labelled row; calibration and rule on the cross-fitted blends.
     """
 
-    members: Annotated[tuple[str, ...], Field(min_length=1), unique("members")]
+    base_models: Annotated[tuple[str, ...], Field(min_length=1), unique("base_models")]
     method: str
     combination: Annotated[Combination, Field(discriminator="kind")]
     calibration: Annotated[Calibration, Field(discriminator="kind")]
     rule_name: str
     rule: Annotated[DecisionRule, Field(discriminator="kind")]
-    member_fingerprints: tuple[str, ...]  # of the probabilities that it was fitted on
+    fingerprints: tuple[str, ...]  # of the base models' probabilities that it was fitted on
 
     @model_validator(mode="after")
     def _check(self) -> "BlendRecipe":
+        n_base_models = len(self.base_models)
         values = self.combination.model_dump()
         # A median has neither: it combines any number.
-        parts = values.get("weights", values.get("coefficients", self.members))
-        if len(parts) != len(self.members):
-            raise ValueError(f"{len(self.members)} members cannot have {len(parts)} weights")
-        if len(self.member_fingerprints) != len(self.members):
-            raise ValueError("there must be one of member_fingerprints for each member")
+        parts = values.get("weights", values.get("coefficients", self.base_models))
+        if len(parts) != n_base_models:
+            raise ValueError(f"{n_base_models} base models cannot have {len(parts)} weights")
+        if len(self.fingerprints) != n_base_models:
+            raise ValueError("each base model must have one of the fingerprints")
         return self
 
     def probs(self, stack: Stack) -> Float64[np.ndarray, "n k"]:
-        """Return the blended, calibrated probabilities of the members' ones, in their order."""
+        """Return the calibrated blend of the base models' probabilities, given in their order."""
         return self.calibration.apply(self.combination.apply(stack))
 
     def answers(self, stack: Stack) -> Float64[np.ndarray, "n k"]:

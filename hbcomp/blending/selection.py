@@ -1,4 +1,4 @@
-"""The best blend of some members under the decision rules: pure, from probabilities to numbers."""
+"""The best blend of some base models: from probabilities to choices and numbers, no files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64
 
-from hbcomp.blending.members import Members
+from hbcomp.blending.base_models import BaseModels
 from hbcomp.blending.methods import METHODS, MethodResult, evaluate_methods
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.blending import Combination, half_costs, leave_one_out
@@ -17,15 +17,17 @@ from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.scoring.transfer import choose_safe_rule
 from hbcomp.system.errors import InputError
 
+Probs = Float64[np.ndarray, "n k"]
+
 
 @dataclass(frozen=True)
-class BlendWish:
-    """What is asked of a blend: `auto`, or a choice by name."""
+class BlendOptions:
+    """How to blend: each choice by name, or `auto`."""
 
     method: str = "auto"
     calibration: str = "auto"
     rule: str = "auto"
-    seed: int = 0  # of what draws numbers: Optuna
+    seed: int = 0  # of Optuna's draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +36,19 @@ class CalibrationResult:
 
     name: str
     calibration: Calibration
-    probs: Float64[np.ndarray, "n k"]  # cross-fitted
-    costs: Float64[np.ndarray, " n"]  # of these under rule half
+    probs: Probs  # cross-fitted
+    costs: Float64[np.ndarray, " n"]  # of these under threshold 0.5
     log_loss: float  # of these
 
     @property
     def cross_fitted(self) -> Score:
-        """The score of the cross-fitted probabilities under rule half."""
+        """The score of the cross-fitted probabilities under threshold 0.5."""
         return score_of(self.costs)
 
 
 @dataclass(frozen=True, eq=False)
-class Single:
-    """A member by itself, under the rule that would be chosen for it."""
+class BaseModelResult:
+    """A base model by itself, under the rule that would be chosen for it."""
 
     name: str
     rule: str
@@ -63,103 +65,107 @@ class Single:
 class Blended:
     """Everything that was compared, and what was chosen."""
 
-    members: Members
+    base_models: BaseModels
     methods: list[MethodResult]
     method: MethodResult
     calibrations: list[CalibrationResult]
     calibration: CalibrationResult
     rules: list[RuleResult]
     rule: RuleResult
-    singles: list[Single]
-    without: list[Difference]  # what the blend costs more without each member
+    test_probs: Probs  # by what was fitted on all rows
+    alone: list[BaseModelResult]  # each base model, in their order
+    without: list[Difference]  # what the blend costs more without each of them
     selected: tuple[str, ...]  # what was fitted or chosen by these rows
 
     @property
     def predictions(self) -> Predictions:
         """The blend's probabilities: cross-fitted ones of train rows, of the final fit on test."""
-        test = self.calibration.calibration.apply(self.method.combination.apply(self.members.test))
-        first = self.members.first
-        return replace(first, oof_probs=self.calibration.probs, test_probs=test)
+        first = self.base_models.first
+        return replace(first, oof_probs=self.calibration.probs, test_probs=self.test_probs)
 
     @property
-    def best_single(self) -> Single:
-        """The cheapest member under its own rule."""
-        return min(self.singles, key=lambda single: single.cross_fitted.total)
+    def best_base_model(self) -> BaseModelResult:
+        """The base model that costs least under its own rule."""
+        return min(self.alone, key=lambda each: each.cross_fitted.total)
 
     @property
-    def against_best_single(self) -> Difference:
-        """How much more the blend costs than the best member, both cross-fitted."""
-        return paired_difference(self.rule.costs, self.best_single.costs)
+    def against_best_base_model(self) -> Difference:
+        """How much more the blend costs than the best base model, both cross-fitted."""
+        return paired_difference(self.rule.costs, self.best_base_model.costs)
 
 
-def blend(members: Members, wish: BlendWish) -> Blended:
+def blend(base_models: BaseModels, options: BlendOptions) -> Blended:
     """Return the blend that was asked for, each choice made on cross-fitted costs.
 
     `auto` takes the simplest method, calibration and rule that no other beats by two paired
     standard errors; of the rules only those whose gain the test rows can keep.
 
-    Two things the cross-fitted score does not count: the choice among them, made on the same
+    The cross-fitted score does not count two things: the choice among them, made on the same
     rows; and that calibration and rule are fitted for a fold on blends of the other folds, whose
     weights had seen its labels. Both are small where rows are many and weights few.
     """
-    oof, labels, fold_of_row = members.oof, members.labels, members.fold_of_row
-    methods = evaluate_methods(_names(members, wish.method), oof, labels, fold_of_row, wish.seed)
-    method = choose(methods, wish.method)
-    calibrations = _calibrations(method.probs, members)
-    calibration = choose(calibrations, wish.calibration)
+    oof, labels, fold_of_row = base_models.oof, base_models.labels, base_models.fold_of_row
+    names = _method_names(base_models, options.method)
+    methods = evaluate_methods(names, oof, labels, fold_of_row, options.seed)
+    method = choose(methods, options.method)
+    calibrations = _calibrations(method.probs, base_models)
+    calibration = choose(calibrations, options.calibration)
+    test = calibration.calibration.apply(method.combination.apply(base_models.test))
     rules = evaluate_rules(calibration.probs, labels, fold_of_row)
-    test = calibration.calibration.apply(method.combination.apply(members.test))
-    rule = choose_safe_rule(rules, calibration.probs, test, wish.rule)
+
+    def fit(stack: Float64[np.ndarray, "m n k"], labels: np.ndarray) -> Combination:
+        return METHODS[method.name].fit(stack, labels, options.seed)
+
     return Blended(
-        members=members,
+        base_models=base_models,
         methods=methods,
         method=method,
         calibrations=calibrations,
         calibration=calibration,
         rules=rules,
-        rule=rule,
-        singles=[_single(name, each) for name, each in members.predictions.items()],
-        without=_without(members, method, wish.seed),
-        selected=_selected(wish, method, methods),
+        rule=choose_safe_rule(rules, calibration.probs, test, options.rule),
+        test_probs=test,
+        alone=[_alone(name, each) for name, each in base_models.predictions.items()],
+        without=leave_one_out(fit, oof, labels, fold_of_row),
+        selected=_selected(options, method, methods),
     )
 
 
 def _selected(
-    wish: BlendWish, method: MethodResult, methods: Sequence[MethodResult]
+    options: BlendOptions, method: MethodResult, methods: Sequence[MethodResult]
 ) -> tuple[str, ...]:
     """Return what of the blend was fitted or chosen by the rows it is scored on."""
     found = {
         "weights": METHODS[method.name].is_fitted,
-        "method": wish.method == "auto" and len(methods) > 1,
-        "calibration": wish.calibration == "auto",
-        "rule": wish.rule == "auto",
+        "method": options.method == "auto" and len(methods) > 1,
+        "calibration": options.calibration == "auto",
+        "rule": options.rule == "auto",
     }
     return tuple(name for name, is_selected in found.items() if is_selected)
 
 
-def _names(members: Members, wanted: str) -> Sequence[str]:
-    """Return the methods to compare.
+def _method_names(base_models: BaseModels, wanted: str) -> Sequence[str]:
+    """Return the methods to compare; over different folds only those without fitted weights.
 
-    Over different folds only those without fitted weights are left:
-    with the same folds, the nets that predict a held-out fold predicted no row that its weights
+    With the same folds, the nets that predict a held-out fold predicted no row that its weights
     were fitted on, so it is scored as new rows by new nets. Over different folds they did, as
-    do the nets of a member's further seeds, which is accepted: no row's own label is seen.
+    do the nets of a base model's further seeds, which is accepted: no row's own label is seen.
     """
-    if members.has_same_folds:
+    if base_models.has_same_folds:
         return tuple(METHODS)
-    if wanted != "auto" and METHODS[wanted].is_fitted:
-        fixed = ", ".join(name for name, method in METHODS.items() if not method.is_fitted)
+    fixed = tuple(name for name, method in METHODS.items() if not method.is_fitted)
+    if wanted not in ("auto", *fixed):
         raise InputError(
-            f"method {wanted} fits weights, so the members must have the same folds; over "
-            f"different ones there are: {fixed}"
+            f"method {wanted} fits weights, so the base models must have the same folds; over "
+            f"different ones there are: {', '.join(fixed)}"
         )
-    return tuple(name for name, method in METHODS.items() if not method.is_fitted)
+    return fixed
 
 
-def _calibrations(probs: Float64[np.ndarray, "n k"], members: Members) -> list[CalibrationResult]:
-    labels, results = members.labels, []
+def _calibrations(probs: Probs, base_models: BaseModels) -> list[CalibrationResult]:
+    labels, results = base_models.labels, []
     for name, fit in CALIBRATIONS.items():
-        honest = cross_fitted_probs(fit, probs, labels, members.fold_of_row)
+        honest = cross_fitted_probs(fit, probs, labels, base_models.fold_of_row)
         costs = half_costs(honest, labels)
         results.append(
             CalibrationResult(name, fit(probs, labels), honest, costs, log_loss(honest, labels))
@@ -167,15 +173,8 @@ def _calibrations(probs: Float64[np.ndarray, "n k"], members: Members) -> list[C
     return results
 
 
-def _single(name: str, predictions: Predictions) -> Single:
+def _alone(name: str, predictions: Predictions) -> BaseModelResult:
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_safe_rule(rules, predictions.oof_probs, predictions.test_probs)
     half = next(rule for rule in rules if rule.name == "half")
-    return Single(name, chosen.name, half.cross_fitted, chosen.costs)
-
-
-def _without(members: Members, method: MethodResult, seed: int) -> list[Difference]:
-    def fit(stack: Float64[np.ndarray, "m n k"], labels: np.ndarray) -> Combination:
-        return METHODS[method.name].fit(stack, labels, seed)
-
-    return leave_one_out(fit, members.oof, members.labels, members.fold_of_row)
+    return BaseModelResult(name, chosen.name, half.cross_fitted, chosen.costs)

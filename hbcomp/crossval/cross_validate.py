@@ -13,11 +13,11 @@ from hbcomp.crossval.run_page import (
     subtitle,
 )
 from hbcomp.crossval.training_data import load_training_data
-from hbcomp.experiment.finish import write_answers, write_pictures, write_report
+from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.report import scores_by_rule
-from hbcomp.experiment.setup import Asked, state_config
-from hbcomp.reporting.pages import print_table
+from hbcomp.experiment.setup import Request, write_config
+from hbcomp.reporting.pages import print_table, write_pictures
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.ledger import read_ledger
 from hbcomp.system.command import console
@@ -25,19 +25,19 @@ from hbcomp.system.stopwatch import Stopwatch
 
 
 def run(
-    asked: Asked, watch: Stopwatch, *, n_jobs: int | None, force: bool, has_profile: bool
+    request: Request, watch: Stopwatch, *, n_jobs: int | None, force: bool, has_profile: bool
 ) -> dict[str, Any]:
     """Run the main job and return the numbers of its last line.
 
     Configuration, beats and folds are checked before anything is written.
     """
-    config, run = asked.config, asked.run
+    config, run = request.config, request.run
     with watch.phase("read"):
         training_data = load_training_data(config)
     with locked(run):
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
-        state_config(asked, force=force)
+        write_config(request, force=force)
         outcome = cross_validate(config, training_data, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):
             test = training_data.test
@@ -48,7 +48,7 @@ def run(
             _write_pseudo_rows(outcome, run)
         with watch.phase("draw"):
             drawn = draw(outcome, run)
-            write_pictures(run, drawn)
+            write_pictures(run.pictures_folder, drawn)
         seconds = watch.total()
         report = make_report(outcome, config, run, seconds, watch.seconds)
         page = write_report(run, report, subtitle(report), sections(report, drawn))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from hbcomp.crossval.training_data import replica_of
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
@@ -147,7 +147,7 @@ def train_folds(
         for task, last, history in zip(group, epochs, histories, strict=True):
             result = _result(task, last, data.n_classes)
             rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
-            folder.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
+            stored_folds.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
     if torch.cuda.is_available():
         del epochs, fold_epoch, last
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
@@ -182,23 +182,15 @@ def evenly_spaced(n_epochs: int, n_scored: int) -> list[int]:
 
 def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
     """Return the tasks in groups that train at the same time."""
-    size = tasks[0].compute.n_together
+    size = tasks[0].compute.models_per_process
     return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
-
-
-def on_next_gpu(group: list[FoldTask], position: int) -> list[FoldTask]:
-    """Return the tasks on the GPU that is theirs in turn, where there are several."""
-    if group[0].compute.device != "cuda" or torch.cuda.device_count() < 2:
-        return group
-    device = f"cuda:{position % torch.cuda.device_count()}"
-    return [replace(task, compute=replace(task.compute, device=device)) for task in group]
 
 
 @contextmanager
 def errors_as_input_error(group: Sequence[FoldTask]) -> Iterator[None]:
     """Turn what a user can mend (no memory, a diverged loss) into an error that names the fold."""
     compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
-    fewer = "compute.n_together" if compute.n_together > 1 else "--jobs"
+    fewer = "compute.models_per_process" if compute.models_per_process > 1 else "--jobs"
     advice = (
         f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or fewer "
         f"{fewer}"

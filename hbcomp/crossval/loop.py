@@ -1,20 +1,10 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from tempfile import gettempdir
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import (
-    BrokenProcessPool,
-    PicklingError,
-    TerminatedWorkerError,
-)
 
 import hbcomp
 from hbcomp.crossval.fold import (
@@ -22,22 +12,23 @@ from hbcomp.crossval.fold import (
     errors_as_input_error,
     evenly_spaced,
     in_groups,
-    on_next_gpu,
     train_folds,
 )
-from hbcomp.crossval.resources import Resources, choose_resources
+from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
 from hbcomp.crossval.training_data import TrainingData
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
+from hbcomp.experiment.run_record import RunRecord, check_resumable, other_versions, write_run
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
-from hbcomp.system.command import USERS_TO_MEND, console, signals_blocked, tracker_warnings_off
+from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, Relay, relayed, show_folds
 from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 
 
@@ -68,23 +59,26 @@ def cross_validate(
     The caller holds the run's lock. Killed at any moment, the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
     """
-    if run in map(folder.find_run, config.pseudo.runs):
+    if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
-    identity = {**config.identity(), **training_data.fingerprints}
-    folder.admit(run, identity, force=force, described=training_data.described)
+    record = RunRecord(
+        hbcomp=hbcomp.__version__,
+        torch=torch.__version__,
+        data=config.data.model_dump(mode="json", exclude_none=True),
+        identity={**config.identity(), **training_data.fingerprints},
+        described=training_data.described,
+    )
+    check_resumable(run, record, force=force)
     pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
     with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
-    about = _about(config, resources.compute)
-    if pending and (others := folder.other_versions(run, about)):
+    if pending and (others := other_versions(run, record)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
-    folder.begin(run, identity, {**about, "described": training_data.described})
-    identity_of_seed = {
-        seed: folder.fold_identity(identity, seed) for seed in training_data.folds_of_seed
-    }
+    write_run(run, record.model_copy(update={"compute": resources.compute}))
+    identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
     for seed, fold in training_data.fold_keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
-            folder.load_fold(run, identity_of_seed[seed], seed, fold)
+            stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
     announce(
         run,
         resources,
@@ -107,7 +101,7 @@ def _outcome(
     n_trained: int,
 ) -> Outcome:
     results = [
-        folder.load_fold(run, identity_of_seed[seed], seed, fold)
+        stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
     predictions = assemble(
@@ -118,15 +112,6 @@ def _outcome(
         rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
     return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
-
-
-def _about(config: Config, compute: Compute) -> dict[str, Any]:
-    return {
-        "hbcomp": hbcomp.__version__,
-        "torch": torch.__version__,
-        "data": config.data.model_dump(mode="json", exclude_none=True),
-        "compute": asdict(compute),
-    }
 
 
 def resources_for(
@@ -166,9 +151,7 @@ def train_nets(
     with show_folds(console, len(tasks), config.train.n_epochs) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
-            _train_in_workers(
-                groups, training_data, run, identity_of_seed, resources.n_jobs, emit, watch
-            )
+            _train_in_workers(groups, training_data, run, identity_of_seed, resources, emit, watch)
             return
         with errors_as_input_error(tasks), watch.phase("transfer"):
             data = training_data.on_device(resources.compute.device)
@@ -224,67 +207,38 @@ def _train_in_workers(
     training_data: TrainingData,
     run: RunFolder,
     identity_of_seed: Mapping[int, str],
-    n_jobs: int,
+    resources: Resources,
     emit: Emit,
     watch: Stopwatch,
 ) -> None:
-    try:
-        with relayed(emit) as relay:
-            # Only the start: a generator is returned when the first ones run.
-            with signals_blocked(), tracker_warnings_off():
-                results = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator")(
-                    delayed(_train_folds_in_worker)(
-                        on_next_gpu(group, position), training_data, run, identity_of_seed, relay
-                    )
-                    for position, group in enumerate(groups)
+    slots = slots_for(resources.compute, resources.n_jobs)
+    with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
+        jobs = (_Job(group, training_data, run, identity_of_seed, relay) for group in groups)
+        for done in workers.done(jobs):
+            if done.exit is not None:
+                raise InputError(
+                    f"a worker process was killed ({done.exit}), probably for lack of memory; "
+                    f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
-            spent = list(results)
-    except (BrokenProcessPool, PicklingError, OSError) as error:
-        if problem := _problem_of_workers(error):
-            raise InputError(f"{problem} (now {n_jobs})") from error
-        raise
-    finally:
-        # joblib would keep the workers, and the GPU memory they hold, for five more minutes.
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-    for seconds in spent:
-        watch.add(seconds)
+            watch.add(done.result)
 
 
-def _problem_of_workers(error: Exception) -> str | None:
-    """Return what the user can mend where workers or what they were sent ended; None for a bug."""
-    if isinstance(error, TerminatedWorkerError):
-        return (
-            "a worker process was killed, probably for lack of memory; finished folds are kept; "
-            "try fewer --jobs"
-        )
-    # Of an error while work was sent or received loky keeps no more than its traceback as text.
-    if isinstance(error, OSError):  # a worker's own has the name of its file
-        said = "" if error.filename else str(error.strerror)
-    else:
-        said = str(error.__cause__)
-    if "MemoryError" in said:
-        return "out of memory while rows were sent to worker processes; try fewer --jobs"
-    reasons = [os.strerror(each) for each in sorted(USERS_TO_MEND)]
-    reason = next((each for each in reasons if each in said), None)
-    if reason is None:
-        return None
-    folder = os.environ.get("JOBLIB_TEMP_FOLDER") or f"{gettempdir()} or /dev/shm"
-    return (
-        f"{folder}: {reason}; rows are sent to worker processes through this folder; finished "
-        "folds are kept; name another with the variable JOBLIB_TEMP_FOLDER, or take --jobs 1"
-    )
+@dataclass(frozen=True)
+class _Job:
+    """A group of folds and what a worker process needs to train and store them."""
+
+    group: list[FoldTask]
+    training_data: TrainingData
+    run: RunFolder
+    identity_of_seed: Mapping[int, str]
+    relay: Relay
 
 
-def _train_folds_in_worker(
-    group: list[FoldTask],
-    training_data: TrainingData,
-    run: RunFolder,
-    identity_of_seed: Mapping[int, str],
-    relay: Relay,
-) -> dict[str, float]:
-    relay.check_owner()
+def _train_in_worker(job: _Job, slot: Slot) -> dict[str, float]:
+    """Train and store the folds of a job, and return the seconds of each phase."""
+    group = [replace(task, compute=slot.compute) for task in job.group]
     watch = Stopwatch()
     with errors_as_input_error(group), watch.phase("transfer"):
-        data = training_data.on_device(group[0].compute.device)
-    train_folds(group, data, run, identity_of_seed, relay.emit, watch)
+        data = job.training_data.on_device(slot.compute.device)
+    train_folds(group, data, job.run, job.identity_of_seed, job.relay.emit, watch)
     return watch.seconds

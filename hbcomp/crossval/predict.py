@@ -18,7 +18,7 @@ from hbcomp.data.row_checks import MAX_LABEL
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
 from hbcomp.data.splits import Seed
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import ALL, Fold, mean_probs
@@ -156,7 +156,7 @@ def load_net(
     """Return the net of a seed and a fold with its weights; `shape` is time steps and classes."""
     width = config.features.width(*shape)
     built = build_net(config.net, width, shape[1], seed=0)  # its weights are replaced
-    return folder.load_weights(run, *net, built)
+    return stored_folds.load_weights(run, *net, built)
 
 
 def _shown(

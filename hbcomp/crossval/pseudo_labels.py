@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from hbcomp.data.load import Data
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds
-from hbcomp.experiment import folder
-from hbcomp.experiment.folder import Identity, RunFolder, find_run, known_runs
+from hbcomp.experiment import stored_folds
+from hbcomp.experiment.folder import RunFolder, find_run, known_runs
 from hbcomp.experiment.predictions import Fold, mean_probs
+from hbcomp.experiment.run_record import SEED_KEY, RunRecord, read_run
 from hbcomp.system.errors import InputError, did_you_mean, similar_names, there_are
 from hbcomp.system.files import csv_bytes, write_bytes
 from hbcomp.training.pseudo import PseudoConfig, PseudoLabels, PseudoRows, pseudo_labels
 
 
 def load_pseudo_labels(
-    config: PseudoConfig, data: Data, folds_of_seed: Mapping[int, Folds]
+    config: PseudoConfig,
+    train: Dataset,
+    test: Dataset | None,
+    folds_of_seed: Mapping[int, Folds],
 ) -> PseudoLabels | None:
     """Return the pseudo-labels that a configuration asks for, or None where it asks for none.
 
@@ -28,10 +32,15 @@ def load_pseudo_labels(
     """
     if not config.runs:
         return None
-    if data.test is None:
+    if test is None:
         raise InputError("pseudo.runs: pseudo-labels are for test rows; name a file with --test")
-    sources = [_Source(run, _identity(run)) for run in map(find_run, config.runs)]
-    problems = [text for source in sources for text in _problems(source, data, folds_of_seed)]
+    sources = [
+        _Source(run, read_run(run) or RunRecord(identity={})) for run in map(find_run, config.runs)
+    ]
+    fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    problems = [
+        text for source in sources for text in _problems(source, fingerprints, folds_of_seed)
+    ]
     if problems:
         raise InputError.of("pseudo.runs", problems)
     probs_of_fold = {
@@ -70,24 +79,21 @@ def write_pseudo_rows(
 @dataclass(frozen=True)
 class _Source:
     run: RunFolder
-    identity: Identity  # what its folds were trained with; empty where there are none
+    record: RunRecord
 
 
-def _identity(run: RunFolder) -> Identity:
-    stored = folder.read_run(run)
-    return stored["identity"] if stored else {}
-
-
-def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -> Iterator[str]:
+def _problems(
+    source: _Source, fingerprints: Mapping[str, str], folds_of_seed: Mapping[int, Folds]
+) -> Iterator[str]:
     name = source.run.name
-    if not source.identity:
+    if not source.record.identity:
         hint = did_you_mean(similar_names(source.run.path)) or there_are(known_runs())
         yield f"{name} has no trained folds{hint}"
         return
     differing = [
         kind
-        for kind, dataset in (("train", data.train), ("test", data.test))
-        if dataset and source.identity.get(f"{kind} data") != dataset.fingerprint
+        for kind, fingerprint in fingerprints.items()
+        if source.record.identity.get(f"{kind} data") != fingerprint
     ]
     yield from (f"{name} was trained with other {kind} data" for kind in differing)
     if differing:
@@ -109,15 +115,15 @@ def _problems(source: _Source, data: Data, folds_of_seed: Mapping[int, Folds]) -
 def _seeds_of_split(source: _Source, folds: Folds) -> list[int]:
     """Return the seeds under which a source was cross-validated over exactly these folds."""
     return sorted(
-        int(key.removeprefix(folder.SEED_KEY))
-        for key, fingerprint in source.identity.items()
-        if key.startswith(folder.SEED_KEY) and fingerprint == folds.fingerprint
+        int(key.removeprefix(SEED_KEY))
+        for key, fingerprint in source.record.identity.items()
+        if key.startswith(SEED_KEY) and fingerprint == folds.fingerprint
     )
 
 
 def _test_probs(source: _Source, folds: Folds, fold: int) -> Float64[np.ndarray, "m k"]:
     results = [
-        folder.load_fold(source.run, folder.fold_identity(source.identity, seed), seed, fold)
+        stored_folds.load_fold(source.run, source.record.fold_identity(seed), seed, fold)
         for seed in _seeds_of_split(source, folds)
     ]
     return mean_probs([each.test_probs for each in results if each.test_probs is not None])

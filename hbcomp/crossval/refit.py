@@ -6,13 +6,14 @@ from typing import Any
 from hbcomp.crossval.loop import Outcome, announce, cross_validate, resources_for, train_nets
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.training_data import TrainingData, load_training_data
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import submit, write_refit
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
 from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, plain
-from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.experiment.run_record import RunRecord, read_run
+from hbcomp.experiment.setup import Request, write_config
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance
 from hbcomp.submissions.ledger import read_ledger
@@ -22,7 +23,7 @@ from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.pseudo import PseudoRows
 
 
-def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]:
+def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]:
     """Train a net per refit seed on all rows, answer the test file, and return the numbers.
 
     The cross-validation must be finished: the rule and the expected score are its own. The nets
@@ -30,17 +31,17 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
     pseudo-labels they may learn from all nets of the sources for the same reason. Finished nets
     are kept as finished folds are, and the same call continues.
     """
-    run = asked.run
+    run = request.run
     _check_begun(run)
     with watch.phase("read"):
-        training_data = load_training_data(asked.config)
+        training_data = load_training_data(request.config)
     with locked(run):
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
-        state_config(asked, force=False)
+        write_config(request, force=False)
         _check_finished(training_data, run)
-        outcome = cross_validate(asked.config, training_data, run, watch, n_jobs=n_jobs)
-        config = refit_config(asked.config)
+        outcome = cross_validate(request.config, training_data, run, watch, n_jobs=n_jobs)
+        config = refit_config(request.config)
         results = _train(config, training_data, run, watch, n_jobs)
         refit = Refit(
             experiment=run.name,
@@ -51,7 +52,7 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
             chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
             expected_per_20k=outcome.chosen.cross_fitted.per_20k,
             expectation="as the cross-validation, not measured",
-            submission=_submit(outcome, results, run, asked.config.data.id_column),
+            submission=_submit(outcome, results, run, request.config.data.id_column),
         )
         run.discard_manifest()
         _write_pseudo_rows(refit.seeds, training_data, run)
@@ -65,7 +66,7 @@ def run(asked: Asked, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]
 
 
 def _check_begun(run: RunFolder) -> None:
-    if folder.read_run(run) is None:
+    if read_run(run) is None:
         raise InputError(
             f"{run.path}: training on everything needs a finished cross-validation, "
             f"and there is none; first: hbcomp cv {run.name}"
@@ -97,12 +98,10 @@ def _train(
     n_jobs: int | None,
 ) -> list[FoldResult]:
     seeds = config.refit.seeds
-    identity = folder.fold_identity(
-        _identity(config, training_data), seeds[0]
-    )  # of no split: one hash
+    identity = _record(config, training_data).fold_identity(seeds[0])  # it is that of all seeds
     stored = [seed for seed in seeds if run.is_done(seed, ALL)]
     for seed in stored:
-        folder.load_fold(run, identity, seed, ALL)  # refused before another is trained beside it
+        stored_folds.load_fold(run, identity, seed, ALL)  # a damaged one is refused first
     pending: list[tuple[int, Fold]] = [(seed, ALL) for seed in seeds if seed not in stored]
     if pending:
         # What was written of other nets must not be taken for what is written of these.
@@ -113,15 +112,15 @@ def _train(
     train_nets(
         config, training_data, run, pending, dict.fromkeys(seeds, identity), resources, watch
     )
-    return [folder.load_fold(run, identity, seed, ALL) for seed in seeds]
+    return [stored_folds.load_fold(run, identity, seed, ALL) for seed in seeds]
 
 
-def _identity(config: Config, training_data: TrainingData) -> dict[str, Any]:
+def _record(config: Config, training_data: TrainingData) -> RunRecord:
     """Return what these nets depend on: no split, and the sources' nets of every fold."""
     identity = {**config.identity(), **training_data.data_fingerprints}
     if training_data.pseudo:
         identity["pseudo-labels"] = training_data.pseudo.of_all.fingerprint
-    return identity
+    return RunRecord(identity=identity)
 
 
 def _pseudo_rows(training_data: TrainingData) -> PseudoRowNumbers | None:

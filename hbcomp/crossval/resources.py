@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.run_record import read_run
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.training.device import (
@@ -118,11 +118,11 @@ def choose_group_size(
         with suppress(torch.OutOfMemoryError):
             seconds[n_most] = seconds_per_step(recipe, data, replicas[:n_most], compute)
         torch.cuda.empty_cache()
-    n_together, gain = fastest(seconds)
+    models_per_process, gain = fastest(seconds)
     return replace(
         compute,
-        n_together=n_together,
-        reason=f"{compute.reason}; {n_together} at once, measured {gain:.1f}x one alone",
+        models_per_process=models_per_process,
+        reason=f"{compute.reason}; {models_per_process} at once, measured {gain:.1f}x one alone",
     )
 
 
@@ -165,9 +165,9 @@ def choose_resources(
     steps of the net itself. `n_jobs` None leaves the number of processes open; with
     `compute.n_threads` named it is then 1.
     """
-    stored = folder.read_run(run)
-    if stored:
-        compute = _continued(config, Compute(**stored["compute"]))
+    stored = read_run(run)
+    if stored and stored.compute:
+        compute = _continued(config, stored.compute)
         return Resources(compute, n_jobs or _open_jobs(config, compute, data, replicas))
     bound = config.net.is_compute_bound
     compute = choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds)
@@ -182,7 +182,7 @@ def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_job
     # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
     # Features of a fold take the time, not steps, and every net needs its own.
     n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
-    is_open = config.compute.n_together is None and not config.features.is_of_fold
+    is_open = config.compute.models_per_process is None and not config.features.is_of_fold
     return is_open and n_jobs <= n_gpus < n_nets
 
 
@@ -213,7 +213,7 @@ def _continued(config: Config, first: Compute) -> Compute:
             "device": first.device if is_auto and device_exists(first.device) else request.device,
             "precision": first.precision if request.precision == "auto" else request.precision,
             "n_threads": request.n_threads or first.n_threads,
-            "n_together": request.n_together or first.n_together,
+            "models_per_process": request.models_per_process or first.models_per_process,
             "engine": _engine(request, first),
         }
     )

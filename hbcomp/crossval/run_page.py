@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hbcomp.crossval.loop import Outcome
 from hbcomp.crossval.training_data import TrainingData
-from hbcomp.experiment import folder
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import FoldResult, Predictions
@@ -29,7 +29,7 @@ from hbcomp.experiment.report_tables import (
     probs_pictures,
     provenance_table,
     rule_table,
-    transfer_tables,
+    transferability_tables,
 )
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
@@ -51,7 +51,7 @@ def make_report(
         experiment=run.name,
         kind="run",
         config=config.model_dump(mode="json", exclude_none=True),
-        data=data_numbers(outcome.training_data).model_copy(
+        data=data_numbers(outcome.training_data.train, outcome.training_data.test).model_copy(
             update={"duplicates": outcome.training_data.duplicates}
         ),
         environment=_environment(outcome, seconds),
@@ -79,7 +79,7 @@ def fold_score(
         name: fit(oof[is_other], labels[is_other]).apply(result.valid_probs)
         for name, fit in CANDIDATES.items()
     }
-    history = folder.load_history(run, result.seed, result.fold)
+    history = stored_folds.load_history(run, result.seed, result.fold)
     return FoldScore(
         seed=result.seed,
         fold=cast(int, result.fold),  # nets that hold nothing out have no score
@@ -189,7 +189,7 @@ def sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Secti
     return [
         rule_table(report),
         *drawn,
-        *transfer_tables(report),
+        *transferability_tables(report),
         _fold_table(report),
         class_table(report),
         *_pseudo_tables(report),
@@ -211,7 +211,7 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
     """Return the pictures of the page."""
     histories = {}
     for seed, fold in outcome.training_data.fold_keys:
-        history = folder.load_history(run, seed, fold)
+        history = stored_folds.load_history(run, seed, fold)
         histories[f"{seed}-{fold}"] = {
             name: history[name].to_numpy(dtype=np.float64) for name in history.columns
         }
@@ -219,7 +219,7 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
         pages.Picture(
             "curves",
             pictures.training_curves(histories),
-            "Training loss, and abs-sum per 20k of the held-out fold (rule half), by epoch.",
+            "Training loss, and abs-sum per 20k of the held-out fold (threshold 0.5), by epoch.",
         ),
         *probs_pictures(outcome.predictions, outcome.rules, outcome.chosen),
         costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),

@@ -15,7 +15,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
 from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.reporting.pages import Table, print_table
-from hbcomp.system.command import console, tracker_warnings_off
+from hbcomp.system.command import console
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import within_memory
 from hbcomp.system.workers import worker_pool
@@ -65,11 +65,11 @@ class Probe:
 
 def measure_speeds(experiments: Sequence[str]) -> dict[str, Any]:
     """Return how fast the net of each experiment trains here, and print it as a table."""
-    asked = [prepare(name, [], None) for name in dict.fromkeys(experiments)]
+    requests = [prepare(name, [], None) for name in dict.fromkeys(experiments)]
     about, found = asdict(machine()), {}
     if (load := about["load_at_start"]) > MAX_LOAD:
         console.print(f"warning: other programs are running (load {load}), so rates are too low")
-    for each in asked:
+    for each in requests:
         console.print(f"{each.run.name}: measuring")
         found[each.run.name] = measure_speed(each.config, each.run)
     print_table(speed_table(found, about), console)
@@ -82,7 +82,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     The data tell the shape of a signal, the classes and the folds. Scoring and, where they are
     made for each fold, features are not part of the time.
     """
-    train = load_data(config.data).train
+    train, _ = load_data(config.data)
     n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
     n_nets = n_folds * len(config.folds.seeds)
     width = config.features.width(train.n_timepoints, train.n_classes)
@@ -93,7 +93,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
         resources = choose_resources(config, run, data, replicas, n_folds, None)
         compute, n_at_once = (
             resources.compute,
-            min(n_nets, resources.n_jobs * resources.compute.n_together),
+            min(n_nets, resources.n_jobs * resources.compute.models_per_process),
         )
         alone = probe.rows_per_second(1, compute)
         together = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
@@ -119,9 +119,9 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
 def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
     """Return the rows per second of all processes together, each on its own device or threads."""
     if n_processes == 1:
-        return probe.rows_per_second(compute.n_together, compute)
+        return probe.rows_per_second(compute.models_per_process, compute)
     slots = slots_for(compute, n_processes)
-    with tracker_warnings_off(), worker_pool(slots, _work) as workers:
+    with worker_pool(slots, _work) as workers:
         list(workers.done(iter([None] * n_processes)))  # imports take seconds, of each its own
         rates: list[float] = [each.result for each in workers.done(iter([probe] * n_processes))]
     return sum(rates)
@@ -129,7 +129,7 @@ def _rate_at_once(probe: Probe, compute: Compute, n_processes: int) -> float:
 
 def _work(probe: Probe | None, slot: Slot) -> float:
     compute = slot.compute
-    return probe.rows_per_second(compute.n_together, compute) if probe else 0.0
+    return probe.rows_per_second(compute.models_per_process, compute) if probe else 0.0
 
 
 def _rounded(value: float) -> float:

@@ -10,13 +10,13 @@ import torch
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
-from hbcomp.data.load import Data, load_data
+from hbcomp.data.load import load_data
 from hbcomp.data.scale import scale_warnings
 from hbcomp.data.splits import MAX_SEED, Folds, make_folds
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
+from hbcomp.experiment.run_record import PSEUDO_KEY, SEED_KEY, read_run
 from hbcomp.nets.registry import build_net
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, within_memory
@@ -28,9 +28,11 @@ from hbcomp.training.state import Replica
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TrainingData(Data):
+class TrainingData:
     """The rows, the folds of every seed, counts of exact duplicates and, if any, pseudo-labels."""
 
+    train: Dataset
+    test: Dataset | None
     folds_of_seed: Mapping[int, Folds]
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
@@ -50,13 +52,13 @@ class TrainingData(Data):
         return next(iter(self.folds_of_seed.values())).n_folds
 
     @property
-    def fingerprints(self) -> dict[str, str | None]:
+    def fingerprints(self) -> dict[str, str]:
         """Hashes of the rows, the folds and the pseudo-labels; stored folds are bound to them."""
         prints = self.data_fingerprints
         for seed, folds in self.folds_of_seed.items():
-            prints[f"{folder.SEED_KEY}{seed}"] = folds.fingerprint
+            prints[f"{SEED_KEY}{seed}"] = folds.fingerprint
             if self.pseudo:
-                prints[f"{folder.PSEUDO_KEY}{seed}"] = self.pseudo.fingerprint(seed)
+                prints[f"{PSEUDO_KEY}{seed}"] = self.pseudo.fingerprint(seed)
         return prints
 
     @property
@@ -67,17 +69,17 @@ class TrainingData(Data):
             "train data": _in_words(train),
             "test data": _in_words(test) if test else "none",
             **{
-                f"{folder.SEED_KEY}{seed}": f"{folds.n_folds} folds"
+                f"{SEED_KEY}{seed}": f"{folds.n_folds} folds"
                 for seed, folds in self.folds_of_seed.items()
             },
         }
 
     @property
-    def data_fingerprints(self) -> dict[str, str | None]:
+    def data_fingerprints(self) -> dict[str, str]:
         """Hashes of the train and the test rows."""
         return {
             "train data": self.train.fingerprint,
-            "test data": self.test.fingerprint if self.test else None,
+            "test data": self.test.fingerprint if self.test else "none",
         }
 
     def train_rows(self, seed: int, fold: Fold) -> tuple[np.ndarray, np.ndarray | None]:
@@ -124,25 +126,23 @@ def load_training_data(config: Config) -> TrainingData:
     Duplicates are no error, but they make the score too good, so a warning is printed; and so it is
     for values in other units than the nets were made for.
     """
-    data = load_data(config.data)
-    folds_of_seed = {
-        seed: make_folds(config.folds, data.train, seed) for seed in config.folds.seeds
-    }
+    train, test = load_data(config.data)
+    folds_of_seed = {seed: make_folds(config.folds, train, seed) for seed in config.folds.seeds}
     first_split = next(iter(folds_of_seed.values())).fold_of_row
-    duplicates = find_duplicates(data.train, data.test, first_split)
-    for warning in [*scale_warnings(data.train, data.test), *duplicates.warnings()]:
+    duplicates = find_duplicates(train, test, first_split)
+    for warning in [*scale_warnings(train, test), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
-    width = config.features.width(data.train.n_timepoints, data.train.n_classes)
+    width = config.features.width(train.n_timepoints, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        build_net(config.net, width, data.train.n_classes, seed=0)
+        build_net(config.net, width, train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
-    pseudo = load_pseudo_labels(config.pseudo, data, folds_of_seed)
+    pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
     return TrainingData(
-        train=data.train,
-        test=data.test,
+        train=train,
+        test=test,
         folds_of_seed=folds_of_seed,
         duplicates=duplicates,
         pseudo=pseudo,
@@ -152,7 +152,8 @@ def load_training_data(config: Config) -> TrainingData:
 def load_training_data_again(config: Config, run: RunFolder) -> TrainingData:
     """Return the data that a run's nets were trained on; if it has changed, raise an InputError."""
     training_data = load_training_data(config)
-    stored = (folder.read_run(run) or {"identity": {}})["identity"]
+    record = read_run(run)
+    stored = record.identity if record else {}
     changed = [
         name
         for name, value in training_data.fingerprints.items()

@@ -1,6 +1,5 @@
 """The one way from a configuration to beats: the named files, or the bundled sample."""
 
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,32 +10,20 @@ from hbcomp.data.sample import load_sample
 from hbcomp.system.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
-class Data:
-    """A labelled training set and, where there is one, the test set that goes with it."""
-
-    train: Dataset
-    test: Dataset | None = None
-
-    def __post_init__(self) -> None:
-        _ = self.train.known_labels
-        if self.test is not None:
-            check_pair(self.train, self.test)
-
-
-def load_data(config: DataConfig) -> Data:
-    """Return the data of the named files, or the bundled sample where none is named."""
+def load_data(config: DataConfig) -> tuple[Dataset, Dataset | None]:
+    """Return the train and the test rows of the named files, or the bundled sample without any."""
     if config.train is None:
         ignored = [key for key in DataConfig.model_fields if getattr(config, key) != _default(key)]
         if ignored:
             raise InputError(f"the bundled sample would ignore data.{', data.'.join(ignored)}")
-        return Data(*load_sample())
+        return load_sample()
     train = read_dataset(config.train, config, labelled=True)
     if config.test is None:
-        return Data(train)
+        return train, None
     test = read_dataset(config.test, config, labelled=False)
     _check_names(config.train, config.test, config)
-    return Data(train, test)
+    check_pair(train, test)
+    return train, test
 
 
 def _default(key: str) -> object:

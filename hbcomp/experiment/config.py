@@ -85,8 +85,10 @@ class Config(Section):
         problems = []
         if self.augment != AugmentConfig():
             problems.append("augment.scale, .noise and .shift must be 0: they change signals")
-        if self.compute.n_together not in (None, 1):
-            problems.append("compute.n_together must be 1: every net has features of its own")
+        if self.compute.models_per_process not in (None, 1):
+            problems.append(
+                "compute.models_per_process must be 1: every net has features of its own"
+            )
         if problems:
             raise ValueError(f"with features.name {self.features.name!r} {'; '.join(problems)}")
         return self

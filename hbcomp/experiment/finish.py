@@ -14,7 +14,8 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions, write_predictions
 from hbcomp.experiment.report import Refit, Report, standard_error, write_part
 from hbcomp.reporting import pages
-from hbcomp.reporting.pages import Picture, Section
+from hbcomp.reporting.links import links_from
+from hbcomp.reporting.pages import Section
 from hbcomp.scoring.choice import RuleResult
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
@@ -57,16 +58,12 @@ def submit(
     return str(path)
 
 
-def write_pictures(run: RunFolder, drawn: Sequence[Picture]) -> None:
-    """Write a report's pictures as files, beside the page that shows them."""
-    pages.write_pictures(run.path / "pictures", drawn)
-
-
 def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequence[Section]) -> str:
     """Write report.html, then report.json, then the manifest; return the page's path."""
     page = run.path / "report.html"
     title = f"{run.name}: {report.expected_per_20k:.1f} per 20k"
-    pages.write_page(page, title, subtitle, sections)
+    links = links_from(page, [run.name, *report.base_models], run.path.parent)
+    pages.write_page(page, title, subtitle, sections, links)
     write_part(run.report_file, report)
     run.write_manifest()
     return str(page)

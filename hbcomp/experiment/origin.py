@@ -73,15 +73,17 @@ def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | No
 
 
 def _config_of(name: str) -> DataConfig | None:
-    """Return how an experiment's data were read; those of a blend are its members'."""
+    """Return how an experiment's data were read; those of a blend are its base models'."""
     path = ROOT / name / "report.json"
     if Path(name).name != name or not path.exists():
         return None
     report = read_report(path)
     if report.data_config:
         return validate(DataConfig, report.data_config, path)
-    of_members = (_config_of(member) for member in report.members if member != name)
-    return next(filter(None, of_members), None)
+    of_base_models = (
+        _config_of(base_model) for base_model in report.base_models if base_model != name
+    )
+    return next(filter(None, of_base_models), None)
 
 
 def _predicted(entry: Entry) -> Path | None:

@@ -146,25 +146,22 @@ def _text(array: np.ndarray) -> Any:
     return array if array.ndim else str(array)
 
 
-def check_aligned(members: Mapping[str, Predictions]) -> None:
-    """Refuse members that do not speak of the same train and test rows, naming each that differs.
-
-    The first member is what the others are compared with.
-    """
-    (first, reference), *others = members.items()
+def check_aligned(experiments: Mapping[str, Predictions]) -> None:
+    """Refuse experiments on other train or test rows than the first, naming each that differs."""
+    (first, reference), *others = experiments.items()
     problems = [
-        f"{name} was made on other {kind} beats than {first}"
+        f"{name} was made on other {kind} rows than {first}"
         for name, each in others
         for kind in ("train", "test")
         if getattr(each, f"{kind}_fingerprint") != getattr(reference, f"{kind}_fingerprint")
     ]
     if problems:
-        raise InputError.of("members must have the same rows in the same order", problems)
+        raise InputError.of("all experiments must have the same rows in the same order", problems)
 
 
-def have_same_folds(members: Mapping[str, Predictions]) -> bool:
-    """Return whether all members were cross-validated over the same (first) split."""
-    first, *others = (each.fold_of_row for each in members.values())
+def have_same_folds(experiments: Mapping[str, Predictions]) -> bool:
+    """Return whether all experiments were cross-validated over the same (first) split."""
+    first, *others = (each.fold_of_row for each in experiments.values())
     return all(np.array_equal(first, other) for other in others)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
-from hbcomp.data.load import Data
 from hbcomp.data.splits import Seeds
 from hbcomp.experiment import check_name
 from hbcomp.experiment.predictions import Predictions
@@ -92,14 +92,17 @@ class Shift(Part):
     is_beyond_noise: bool
 
 
-class Transfer(Part):
-    """What a rule gains over the better fixed one, and whether the test rows can keep it."""
+class Transferability(Part):
+    """What a rule gains over the better fixed one, and whether that should hold on the test rows.
+
+    The disagreement is how far the rule's answers lie from those of the fixed one.
+    """
 
     name: str
-    is_safe: bool
+    is_accepted: bool
     gain_per_20k: float
     gain_standard_error: float
-    reach_per_20k: Comparison
+    disagreement_per_20k: Comparison
 
 
 class Scorecard(Part):
@@ -113,7 +116,7 @@ class Scorecard(Part):
     by_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     shift: Shift | None
-    transfers: tuple[Transfer, ...]
+    transferability: tuple[Transferability, ...]
 
 
 class Rows(Part):
@@ -167,7 +170,7 @@ class Computed(Part):
     n_threads: int | None = None
     reason: str = ""
     engine: str = ""
-    n_together: int = 1
+    models_per_process: int = 1
 
 
 class Environment(Part):
@@ -182,7 +185,7 @@ class Environment(Part):
 
 
 class MethodScore(Part):
-    """A method of blending and its scores under rule half."""
+    """A method of blending and its scores at threshold 0.5."""
 
     name: str
     in_sample: Score
@@ -218,7 +221,7 @@ class Report(Scorecard):
     seconds_by_phase: dict[str, float] = {}
     # Of a blend.
     method: str = ""
-    members: dict[str, float | None] = {}  # with their weights, where the method has any
+    base_models: dict[str, float | None] = {}  # with their weights, where the method has any
     has_same_folds: bool = True
     selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")
     methods: tuple[MethodScore, ...] = ()
@@ -229,12 +232,12 @@ class Report(Scorecard):
     identity: dict[str, str | int | None] = {}
     has_own_folds: bool = False
 
-    @field_validator("members")
+    @field_validator("base_models")
     @classmethod
-    def _check_names(cls, members: dict[str, float | None]) -> dict[str, float | None]:
-        for name in members:
+    def _check_names(cls, base_models: dict[str, float | None]) -> dict[str, float | None]:
+        for name in base_models:
             check_name(name)  # they are looked for in folders of these names
-        return members
+        return base_models
 
     @property
     def net(self) -> str:
@@ -335,13 +338,13 @@ def scorecard(
         by_class=tuple(metrics.abs_sum_by_class(answers, labels)),
         confusion=tuple(map(tuple, metrics.confusion(answers, labels).tolist())),
         shift=Shift.model_validate(measure_shift(oof, test)) if has_test else None,
-        transfers=tuple(
-            Transfer(
+        transferability=tuple(
+            Transferability(
                 name=each.name,
-                is_safe=each.is_safe,
+                is_accepted=each.is_safe,
                 gain_per_20k=each.gain.per_20k,
                 gain_standard_error=each.gain.standard_error,
-                reach_per_20k=Comparison.model_validate(each.reach),
+                disagreement_per_20k=Comparison.model_validate(each.reach),
             )
             for each in (measure_transfers(rules, oof, test) if has_test else [])
         ),
@@ -383,9 +386,8 @@ def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
     }
 
 
-def data_numbers(data: Data) -> Rows:
+def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
     """Return which rows were used: their files, sizes and fingerprints."""
-    train, test = data.train, data.test
     return Rows(
         train=train.source,
         test=test.source if test else None,

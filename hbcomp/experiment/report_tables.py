@@ -84,10 +84,10 @@ def costliest_picture(
     predictions: Predictions, chosen: RuleResult, train: Dataset
 ) -> pages.Picture:
     """Return a picture of the rows that cost most."""
-    figure = pictures.costliest_beats(
+    figure = pictures.costliest_rows(
         train.signals, predictions.labels, predictions.oof_probs, chosen.costs, train.ids
     )
-    caption = "The beats that cost most, under the chosen rule, cross-fitted."
+    caption = "The rows that cost most, under the chosen rule, cross-fitted."
     return pages.Picture("costliest", figure, caption)
 
 
@@ -102,29 +102,29 @@ def provenance_table(report: Report, *sections: str) -> pages.Table:
     return pages.Table("Where it comes from", ["what", "value"], rows)
 
 
-def transfer_tables(report: Report) -> list[pages.Table]:
-    """Return which rules can be trusted on the test rows; no table where there are none."""
+def transferability_tables(report: Report) -> list[pages.Table]:
+    """Return which rules are accepted for the test rows; no table where there are no such rows."""
     if not report.shift:
         return []
     rows = [
         [
             each.name,
             f"{each.gain_per_20k:+.1f} ± {each.gain_standard_error:.1f}",
-            f"{each.reach_per_20k.oof:.1f}",
-            f"{each.reach_per_20k.test:.1f}",
-            "yes" if each.is_safe else "no",
+            f"{each.disagreement_per_20k.oof:.1f}",
+            f"{each.disagreement_per_20k.test:.1f}",
+            "yes" if each.is_accepted else "no",
         ]
-        for each in report.transfers
+        for each in report.transferability
     ]
     confidence = report.shift.confidence
     note = (
         f"Mean confidence {confidence.oof:.4f} out of fold, {confidence.test:.4f} on the "
-        f"{report.data.n_test:,} test rows. Gain: over the better of half and argmax, "
-        "cross-fitted. Reach: how far the answers lie from it, the most that can be won or lost; "
-        "where it differs by more than the gain, auto does not take the rule."
+        f"{report.data.n_test:,} test rows. The gain is that over the better of half and argmax, "
+        "cross-fitted. The disagreement is how far the two rules' answers lie apart, the most that "
+        "can be won or lost. Where it changes by more than the gain, auto does not take the rule."
     )
-    header = ["rule", "gain", "reach out of fold", "reach on test", "safe"]
-    title = "Which rules the test rows can keep, per 20k rows"
+    header = ["rule", "gain", "disagreement out of fold", "on the test rows", "accepted"]
+    title = "Transferability: which rules are accepted for the test rows, per 20k rows"
     return [pages.Table(title, header, rows, note)]
 
 

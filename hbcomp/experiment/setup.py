@@ -8,8 +8,9 @@ import hbcomp
 from hbcomp.data.dataset import DataConfig
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
-from hbcomp.experiment.folder import RunFolder, find_run, read_run
+from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.report import Kind, read_report
+from hbcomp.experiment.run_record import read_run
 from hbcomp.system.command import console
 from hbcomp.system.config import Values, override, read_toml, to_toml, validate
 from hbcomp.system.errors import InputError, closest, did_you_mean, there_are
@@ -20,21 +21,21 @@ PRESETS = (PACKAGE / "presets", PACKAGE.parent / "experiments")  # of a wheel, a
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a command asked for: the configuration, the folder, and what its config.toml must say.
+class Request:
+    """What a command is to run: the configuration, the folder, and the text of its config.toml.
 
-    `statement` is None where the folder's own config.toml was read, which then stays as it is.
-    `space` is a search space that a new experiment takes over from the one it was made of.
+    `config_text` is None where the folder's own config.toml was read, which then stays as it is.
+    `space` is the search space that a new experiment takes over from the one it was made of.
     """
 
     config: Config
     run: RunFolder
-    statement: str | None
+    config_text: str | None
     space: Path | None = None
 
 
-def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> Asked:
-    """Return what `experiment`, changed by `assignments`, asks for; nothing is written.
+def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> Request:
+    """Return what is to run: `experiment`, changed by `assignments`; nothing is written.
 
     With `name` the run gets a folder of its own. A preset that has no folder here gets one. Where
     no train file is named, the files are those that the experiment began with.
@@ -45,9 +46,9 @@ def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> As
     if name is not None:
         is_same_kind = _net_kind(config) == _net_kind(validate(Config, read_toml(file), file))
         space = find_file(source, "space.toml") if is_same_kind else None
-        return Asked(config, find_run(name), to_toml(config), space)
+        return Request(config, find_run(name), to_toml(config), space)
     is_own = file == source.config_file
-    return Asked(config, source, None if is_own else file.read_text(encoding="utf-8"))
+    return Request(config, source, None if is_own else file.read_text(encoding="utf-8"))
 
 
 def _config(source: RunFolder, file: Path, assignments: Sequence[str]) -> Config:
@@ -61,33 +62,33 @@ def _config(source: RunFolder, file: Path, assignments: Sequence[str]) -> Config
         raise
 
 
-def state_config(asked: Asked, *, force: bool) -> None:
-    """Make the config.toml of a new run say what was asked.
+def write_config(request: Request, *, force: bool) -> None:
+    """Write the config.toml of a new run.
 
-    One that says something else is refused, unless `force` is set. Values are compared, so a file
-    that was edited by hand without changing them keeps its comments.
+    An existing one with other values is an InputError unless `force` is set. One with the same
+    values stays, and keeps the comments of who edited it.
     """
-    path = asked.run.config_file
-    check_kind(asked.run)
-    if asked.statement is None:
+    path = request.run.config_file
+    check_kind(request.run)
+    if request.config_text is None:
         return
     if path.exists():
-        if validate(Config, read_toml(path), path) == asked.config:
+        if validate(Config, read_toml(path), path) == request.config:
             return
         if not force:
             raise InputError(
-                f"{path} already states another configuration; "
+                f"{path} already holds another configuration; "
                 "choose another --name, or replace it with --force"
             )
-    asked.run.discard_manifest()
-    own_space = asked.run.path / "space.toml"
-    if asked.space and not own_space.exists():
-        write_text(own_space, asked.space.read_text(encoding="utf-8"))
-    write_text(path, asked.statement)
+    request.run.discard_manifest()
+    own_space = request.run.path / "space.toml"
+    if request.space and not own_space.exists():
+        write_text(own_space, request.space.read_text(encoding="utf-8"))
+    write_text(path, request.config_text)
 
 
 def check_kind(run: RunFolder) -> None:
-    """Refuse to train in the folder of a blend or of an imported member."""
+    """Refuse to train in the folder of a blend or of an import."""
     kind = _kind(run)
     if kind != "run":
         raise InputError(f"{run.path} holds a {kind} experiment; choose another --name")
@@ -118,7 +119,7 @@ def names_with(file: str) -> list[str]:
     )
 
 
-def space_file(asked: Asked, named: str | None) -> Path:
+def space_file(request: Request, named: str | None) -> Path:
     """Return the file of the search space for an experiment.
 
     `named` is a file, or an experiment that has a space. Left open, it is the experiment's own
@@ -126,12 +127,12 @@ def space_file(asked: Asked, named: str | None) -> Path:
     """
     if named and (Path(named).exists() or Path(named).name.endswith(".toml")):
         return Path(named)
-    kind = _net_kind(asked.config)
-    for run in [find_run(named)] if named else [asked.run, find_run(kind)]:
+    kind = _net_kind(request.config)
+    for run in [find_run(named)] if named else [request.run, find_run(kind)]:
         if path := find_file(run, "space.toml"):
             return path
     known = ", ".join(names_with("space.toml"))
-    missing = f"--space {named}" if named else f"{asked.run.path / 'space.toml'}"
+    missing = f"--space {named}" if named else f"{request.run.path / 'space.toml'}"
     raise InputError(
         f"{missing}: no such file, and no experiment {named or kind} has a search space (those "
         f"that have one: {known}); name a file or one of them with --space"
@@ -145,11 +146,11 @@ def _net_kind(config: Config) -> str:
 
 def _with_known_files(run: RunFolder, values: Values) -> Values:
     """Return a configuration that names no train file with the files that the run began with."""
-    asked, stored = values.get("data", {}), (read_run(run) or {}).get("data", {})
-    if "train" not in stored or not isinstance(asked, dict) or "train" in asked:
+    named, record = values.get("data", {}), read_run(run)
+    if not record or "train" not in record.data or not isinstance(named, dict) or "train" in named:
         return values
-    known = validate(DataConfig, stored, run.run_file).model_dump(mode="json", exclude_none=True)
-    data = {**known, **asked}
+    known = validate(DataConfig, record.data, run.run_file)
+    data = {**known.model_dump(mode="json", exclude_none=True), **named}
     files = " and ".join(str(data[key]) for key in ("train", "test") if key in data)
     console.print(f"{run.name}: on {files}, as this run began")
     return {**values, "data": data}

@@ -8,7 +8,7 @@ shortcut passes over every third module. What differs, and why:
   positions of 205 samples: six modules at full length would see five times as many.
 - Kernels 19, 9, 5 instead of 39, 19, 9: at a quarter of the positions they span twice the samples.
 - Maxima are taken of the narrowed input, not narrowed afterwards: a quarter of their cost.
-- The head also sees positions (`with_positions`). One net is one member: the paper's mean of five
+- The head also sees positions (`with_positions`). One net is one model: the paper's mean of five
   is left to seeds.
 """
 

@@ -2,7 +2,7 @@
 
 Three convolutions with pooling, as in the reference, then most of the parameters in one layer that
 sees every position of every channel. Public work on such beats found accuracy to grow with
-the size of that layer (experiments/LOG.md). Beside `resnet` it is a blend member of another kind.
+the size of that layer (experiments/LOG.md). Beside `resnet` it is a base model of another kind.
 """
 
 from typing import Literal

@@ -45,10 +45,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Link:
-    """A table's cell that leads to the file at `path`, seen from the page's folder."""
+    """A text that leads to the file at `path`, as seen from the page's folder."""
 
     text: str
     path: PurePath
+    fragment: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -56,7 +57,7 @@ class Link:
     @property
     def href(self) -> str:
         """The path as a URL; nothing in a file's name is read as a scheme or as a query."""
-        return quote(self.path.as_posix())
+        return quote(self.path.as_posix()) + (f"#{self.fragment}" if self.fragment else "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Table:
     """A table; columns that hold nothing but numbers are set to the right.
 
     A sortable one is sorted by clicking a column's head and filtered by text, where the page's
-    script runs; without it all rows are shown in their order.
+    script runs; without it all rows are shown in their order. The last `n_minor` columns matter
+    least: narrow screens hide them.
     """
 
     kind: ClassVar[str] = "table"
@@ -73,6 +75,7 @@ class Table:
     rows: Sequence[Sequence[object]]
     note: str = ""
     is_sortable: bool = False
+    n_minor: int = 0
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, 1):
@@ -89,6 +92,12 @@ class Table:
             return [False] * len(self.header)
         columns = zip(*self.rows, strict=True)
         return [all(NUMBER.fullmatch(str(cell)) for cell in column) for column in columns]
+
+    @property
+    def is_minor(self) -> list[bool]:
+        """Whether each column is hidden on a narrow screen."""
+        n_major = len(self.header) - self.n_minor
+        return [place >= n_major for place in range(len(self.header))]
 
 
 @dataclass(frozen=True)
@@ -132,8 +141,10 @@ class Picture:
 Section = Text | Table | Picture
 
 
-def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page as HTML; whatever comes from data is escaped.
+def render_page(
+    title: str, subtitle: str, sections: Sequence[Section], links: Sequence[Link] = ()
+) -> str:
+    """Return the page as HTML, with the links at its top; whatever comes from data is escaped.
 
     A page with a sortable table has one script, ours: its hash is the only one that the page's
     Content-Security-Policy lets a browser run.
@@ -153,14 +164,17 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         title=title,
         subtitle=subtitle,
         sections=sections,
+        links=links,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
+def write_page(
+    path: Path, title: str, subtitle: str, sections: Sequence[Section], links: Sequence[Link] = ()
+) -> None:
     """Write the page to `path` atomically."""
-    files.write_text(path, render_page(title, subtitle, sections))
+    files.write_text(path, render_page(title, subtitle, sections, links))
 
 
 def write_pictures(folder: Path, drawn: Iterable[Picture]) -> None:

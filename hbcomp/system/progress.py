@@ -1,7 +1,6 @@
 """The progress of folds: bars on a terminal, plain lines elsewhere."""
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from rich.progress import (
 
 @dataclass(frozen=True)
 class FoldProgress:
-    """The end of an epoch of a fold; `score` is abs-sum per 20k at threshold 0.5, if measured."""
+    """An epoch of a fold has ended; `score`, if measured, is abs-sum per 20k at threshold 0.5."""
 
     seed: int
     fold: int | str
@@ -128,19 +127,12 @@ class Relay:
     """
 
     path: Path
-    owner: int
-
-    def check_owner(self) -> None:
-        """Raise where the owner is gone: nobody waits for this fold, and another may train it."""
-        if os.getppid() != self.owner:
-            raise RuntimeError("the process that asked for this fold is gone")
 
     def emit(self, event: FoldProgress) -> None:
         """Append an event; one write call, so that lines of several workers do not mix.
 
         One that cannot be written, as on a full disk, is lost: no fold ends for it.
         """
-        self.check_owner()
         with suppress(OSError), self.path.open("a") as file:
             file.write(json.dumps(asdict(event)) + "\n")
 
@@ -149,7 +141,7 @@ class Relay:
 def relayed(emit: Emit) -> Iterator[Relay]:
     """Yield a relay for worker processes; a thread here passes its events on to `emit`."""
     with tempfile.TemporaryDirectory(prefix="hbcomp-") as name:
-        relay = Relay(Path(name) / "events", os.getpid())
+        relay = Relay(Path(name) / "events")
         relay.path.touch()
         is_over = Event()
         follower = Thread(target=_follow, args=(relay.path, emit, is_over))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import BrokenProcessPool
+from joblib.externals.loky.process_executor import BrokenProcessPool, PicklingError
 
-from hbcomp.system.command import signals_blocked
+from hbcomp.system.command import signals_blocked, tracker_warnings_off
 from hbcomp.system.errors import InputError
 
 
@@ -67,7 +67,7 @@ class WorkerPool(Generic[Job, Slot]):
         while True:
             while free and (job := next(jobs, None)) is not None:
                 slot = free.pop(0)
-                with signals_blocked():  # the pool's process starts here
+                with signals_blocked(), tracker_warnings_off():  # the pool's process starts here
                     running[self._pool(slot).submit(self._work, job, slot)] = slot, job
             if not running:
                 return
@@ -86,6 +86,14 @@ class WorkerPool(Generic[Job, Slot]):
                         ) from error
                     self._dismiss(slot)
                     yield Done(job, exit=_exit_of(error))
+                except PicklingError as error:
+                    # Of an error while a job was sent loky keeps the traceback only, as text.
+                    if "MemoryError" not in str(error.__cause__):
+                        raise
+                    raise InputError(
+                        "out of memory while rows were sent to worker processes; try fewer --jobs "
+                        f"(now {len(self._slots)})"
+                    ) from error
                 else:
                     self._n_exits = 0
                     yield Done(job, result)

@@ -24,7 +24,7 @@ class ComputeConfig(Section):
     # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
     # Nets that train at the same time in one process. None: measured on a CUDA GPU.
-    n_together: int | None = Field(default=None, ge=1)
+    models_per_process: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Compute:
     n_threads: int
     reason: str
     engine: Engine = "eager"
-    n_together: int = 1
+    models_per_process: int = 1
 
     @property
     def threads(self) -> str:
@@ -89,7 +89,7 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: in
         n_threads=config.n_threads or max(1, n_cores() // n_folds),
         reason=f"{why_device}; {why_precision}",
         engine=_choose_engine(config.engine, device),
-        n_together=config.n_together or 1,
+        models_per_process=config.models_per_process or 1,
     )
 
 

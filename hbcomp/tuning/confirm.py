@@ -1,12 +1,12 @@
-"""The best trials trained again on fresh folds and seeds, to tell a gain from selection bias.
+"""The best trials are trained again on fresh folds and seeds, to tell a gain from selection bias.
 
 The best of many trials is partly the one that chance favoured. So the best few and the base
 experiment are trained again on a fresh seed, which picks the winner; a second fresh seed, on which
 nothing was picked, measures the winner against the base.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from hbcomp.system.workers import worker_pool
 from hbcomp.tuning.trial import RULES, Costs, StudyContext, fold_costs, pack, study_data, unpack
 
 BASE = "base"
-PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody's search seeds lie there
+PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody searches with such seeds
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FoldJob:
 
     @property
     def key(self) -> str:
-        """The user attribute of the study that keeps its costs."""
+        """The user attribute of the study that stores its costs."""
         return f"fresh {self.name} seed {self.seed} fold {self.fold}"
 
 
@@ -46,17 +46,17 @@ class FoldJob:
 class Candidate:
     """A trial that was trained again: its score in the search and on the fresh seed, per 20k."""
 
-    number: int
+    trial: int
     search: float
     fresh: float
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What the fresh seeds said; all per 20k rows under the study's rule.
+    """The scores on the fresh seeds, per 20k rows under the study's rule.
 
-    `winner_fresh`, `base_fresh` and `difference` (winner minus base, paired on the same rows) are
-    of the seed that picked nothing.
+    `winner_fresh`, `base_fresh` and `difference` (winner minus base, paired on the same rows) were
+    measured on the seed that picked nothing.
     """
 
     seeds: tuple[int, int]
@@ -86,7 +86,8 @@ def confirm(
 
     None where no trial but the base is complete.
     """
-    best = best_trials(study, n_best, context.space.base_values(context.base))
+    own = context.space.base_values(context.base)
+    best = best_trials(study, n_best, own)
     if not best:
         return None
     pick, measure = context.seed + PICK, context.seed + MEASURE
@@ -104,7 +105,7 @@ def confirm(
             Candidate(trial.number, _value(trial), score_of(costs[_name(trial)]).per_20k)
             for trial in best
         ],
-        base_search=_search_score_of_base(study, context),
+        base_search=next((_value(each) for each in _complete(study) if each.params == own), None),
         base_fresh_picking=score_of(costs[BASE]).per_20k,
         winner=winner,
         winner_fresh=score_of(ours).per_20k,
@@ -117,9 +118,8 @@ def best_trials(
     study: optuna.Study, n_best: int, base: Mapping[str, Any] | None
 ) -> list[FrozenTrial]:
     """Return the best complete trials with different parameters, none of them the base's."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     distinct: dict[str, FrozenTrial] = {}
-    for trial in sorted(complete, key=lambda trial: (_value(trial), trial.number)):
+    for trial in sorted(_complete(study), key=lambda trial: (_value(trial), trial.number)):
         if trial.params != base:
             distinct.setdefault(repr(sorted(trial.params.items())), trial)
     return list(distinct.values())[:n_best]
@@ -147,14 +147,11 @@ def _train(
                     # Stored at once: a killed command trains no fold twice.
                     study.set_user_attr(done.job.key, done.result)
                     jobs.remove(done.job)
-                    _tell(done.job, done.result, len(jobs))
-
-
-def _tell(job: FoldJob, costs: str, n_left: int) -> None:
-    console.print(
-        f"{job.name} on fresh seed {job.seed} fold {job.fold}: "
-        f"{score_of(unpack(costs)).per_20k:.1f} per 20k, {n_left} folds left"
-    )
+                    console.print(
+                        f"{done.job.name} on fresh seed {seed} fold {done.job.fold}: "
+                        f"{score_of(unpack(done.result)).per_20k:.1f} per 20k, "
+                        f"{len(jobs)} folds left"
+                    )
 
 
 def _costs(study: optuna.Study, name: str, seed: int, n_folds: int) -> Costs:
@@ -176,33 +173,22 @@ def _value(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def _search_score_of_base(study: optuna.Study, context: StudyContext) -> float | None:
-    """Return what the base scored as a trial of the study, if it was one."""
-    own = context.space.base_values(context.base)
-    values = [trial.value for trial in _complete(study) if trial.params == own]
-    return values[0] if values else None
-
-
-def _complete(study: optuna.Study) -> Iterator[FrozenTrial]:
-    yield from study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+def _complete(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def to_json(confirmed: Confirmed) -> dict[str, Any]:
     """Return the numbers as plain values."""
-    difference = confirmed.difference
     return {
         "seeds": list(confirmed.seeds),
         "n_rows": confirmed.n_rows,
         "base": {"search": confirmed.base_search, "fresh": confirmed.base_fresh_picking},
-        "candidates": [
-            {"trial": each.number, "search": each.search, "fresh": each.fresh}
-            for each in confirmed.candidates
-        ],
+        "candidates": [asdict(each) for each in confirmed.candidates],
         "winner": {
             "trial": confirmed.winner.number,
             "fresh": confirmed.winner_fresh,
             "base": confirmed.base_fresh,
-            "difference": difference.per_20k,
-            "standard_error": difference.standard_error,
+            "difference": confirmed.difference.per_20k,
+            "standard_error": confirmed.difference.standard_error,
         },
     }

@@ -20,7 +20,7 @@ from hbcomp.tuning.trial import (
     UNSCORED,
     WORKER,
     StudyContext,
-    incumbent,
+    best_complete,
     run_trial,
     study_data,
 )
@@ -35,15 +35,12 @@ class StudyStorage:
     study_name: str
     n_workers: int
 
-    def join(self, seed: int) -> optuna.Study:
-        """Return the study."""
-        database = open_storage(self.url, self.run)
-        return join_study(database, self.study_name, seed, n_workers=self.n_workers)
-
 
 @lru_cache(maxsize=1)
-def _joined(storage: StudyStorage, seed: int) -> optuna.Study:
-    return storage.join(seed)
+def _join(storage: StudyStorage, seed: int) -> optuna.Study:
+    """Return the study, opened once in each worker."""
+    database = open_storage(storage.url, storage.run)
+    return join_study(database, storage.study_name, seed, n_workers=storage.n_workers)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def work(job: TrialJob, slot: Slot) -> None:
     context = job.context
     study_rows = study_data(context.base.data, context.fingerprint, slot.compute.device)
     with usable(job.storage.url, job.storage.run):
-        study = _joined(job.storage, context.seed)
+        study = _join(job.storage, context.seed)
         study.optimize(
             lambda trial: run_trial(trial, context, study_rows, slot.compute, job.worker),
             n_trials=1,
@@ -77,11 +74,12 @@ def search(
 ) -> None:
     """Bring the study to `n_trials` finished trials of its own, or as far as `timeout` seconds go.
 
-    No trial begins after the timeout; those that run then are finished. A trial whose worker is
-    killed is queued again at once, with its parameters. Trials that run on other machines count;
-    two machines that begin one at the same moment may both take the last.
+    No trial begins after the timeout; those running at that time are finished. A trial whose
+    worker is killed is queued again at once, with its parameters. Trials that run on other machines
+    count; two machines that begin a trial at the same moment may exceed the number by one.
     """
-    start, told = time.monotonic(), _told(study)
+    start = time.monotonic()
+    reported = {trial.number for trial in _ended(study)}
     running: set[str] = set()
 
     def jobs() -> Iterator[TrialJob]:
@@ -96,7 +94,7 @@ def search(
     try:
         with worker_pool(slots, work) as workers:
             has_more = True
-            # A round ends early by as many trials as lost their worker.
+            # A round ends early by one trial for each worker that exited.
             while has_more and n_finished(study) < n_trials:
                 has_more = False
                 for done in workers.done(jobs()):
@@ -105,7 +103,7 @@ def search(
                     if done.exit is not None:
                         console.print(f"a worker exited ({done.exit}); its trial is queued again")
                         retry(study, {done.job.worker})
-                    _tell(study, told, n_trials)
+                    _report_ended(study, reported, n_trials)
     except KeyboardInterrupt:
         retry(study, running)
         raise
@@ -114,7 +112,7 @@ def search(
 
 
 def _n_begun(study: optuna.Study, running: Collection[str]) -> int:
-    """Return how many trials are finished or run: ours by their jobs, others' by the study."""
+    """Return how many trials are finished or running, here or in other processes."""
     others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     n_others = sum(trial.user_attrs.get(WORKER) not in (None, *running) for trial in others)
     return n_finished(study) + len(running) + n_others
@@ -137,22 +135,22 @@ def retry(study: optuna.Study, workers: Collection[str] | None = None) -> None:
                 callback(study, trial)
 
 
-def _told(study: optuna.Study) -> set[int]:
-    return {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def _tell(study: optuna.Study, told: set[int], n_trials: int) -> None:
+def _report_ended(study: optuna.Study, reported: set[int], n_trials: int) -> None:
     """Print a line for each trial that ended since the last call."""
-    trials = study.get_trials(deepcopy=False)
-    best = incumbent(trials)
-    for trial in trials:
-        if trial.state.is_finished() and trial.number not in told:
-            told.add(trial.number)
+    ended = _ended(study)
+    best = best_complete(ended)
+    for trial in ended:
+        if trial.number not in reported:
+            reported.add(trial.number)
             console.print(f"{n_finished(study)}/{n_trials} {line_of(trial, best)}")
 
 
 def line_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
-    """Return what a person wants to know of a trial that ended."""
+    """Return how a trial ended, how long it took, and the best score so far."""
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     so_far = f", best {best.value:.1f} (trial {best.number})" if best else ""
     return f"trial {trial.number}: {_outcome(trial)}, {seconds:.0f} s{so_far}"

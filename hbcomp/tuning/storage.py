@@ -1,4 +1,4 @@
-"""Where studies are kept, and which of them may be continued.
+"""The database of studies, and which of them may be continued.
 
 A study is bound to its search space and to what its trials were measured on. Under another space
 it gets a successor, `NAME v2`, that takes over the trials which still fit; nothing is ever removed
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudySummary
@@ -26,15 +25,15 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.system.errors import InputError
 from hbcomp.tuning.search_space import Params, Space
 
-# Seconds. Assumed: a beat is one short write, and a trial takes minutes, so two minutes of silence
-# cost little; four missed beats are a dead process, not a slow one.
+# Seconds. Assumed: a heartbeat is one short write and a trial takes minutes, so two minutes of
+# waiting cost little; a process that misses four heartbeats has exited and is not merely slow.
 HEARTBEAT_INTERVAL = 30
 GRACE_PERIOD = 120
-# Assumed: a preempted machine is bad luck twice at most; a trial that dies a third time is itself
-# the cause, for example by its memory.
+# Assumed: a machine is preempted twice at most; a trial whose process exits a third time is itself
+# the cause, for example by the memory it needs.
 MAX_RETRIES = 2
 # Seconds that SQLite waits for another process's lock; its default of 5 can pass on a busy disk.
-# Assumed, below the grace period, so that a beat that waits is not taken for a missed one.
+# Assumed, below the grace period, so that a heartbeat that waits is not counted as missed.
 BUSY_TIMEOUT = 60
 # Optuna's default: trials drawn at random before its model is trusted.
 N_STARTUP_TRIALS = 10
@@ -52,10 +51,10 @@ def open_storage(url: str | None, run: RunFolder, *, has_heartbeat: bool = True)
     """Return the database of a run's studies: `studies.db` in its folder, or another by its URL.
 
     The first opening makes the tables: open it once before several workers do. One that cannot be
-    opened is an InputError without its password. Without a heartbeat, for trials of milliseconds,
-    one whose process died stays unfinished.
+    opened is an InputError without its password. Without a heartbeat, which trials of milliseconds
+    do not need, a trial whose process exited stays unfinished.
     """
-    # What a failed trial means is for the command to say.
+    # The command itself reports failed trials.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -173,63 +172,45 @@ def n_finished(study: optuna.Study) -> int:
 
 
 def reap(study: optuna.Study) -> None:
-    """Fail the trials of processes that died, and queue each once more with its parameters.
+    """Fail the trials of processes that exited, and queue each once more with its parameters.
 
-    A process counts as dead after `GRACE_PERIOD` seconds without a sign of life. `study.optimize`
-    does this before each trial too.
+    A process counts as exited after `GRACE_PERIOD` seconds without a heartbeat. `study.optimize`
+    does this before each trial, too.
     """
     with _experimental():
         optuna.storages.fail_stale_trials(study)
 
 
-class StudySampler(optuna.samplers.BaseSampler):
+class StudySampler(optuna.samplers.TPESampler):
     """TPE whose random stream is made anew for each trial from the seed and the trial's number.
 
     So a study that was stopped and continued suggests what an uninterrupted one does, and workers
-    draw from different streams without knowing of each other. Not for threads sharing a study.
+    draw from different streams without communicating. Threads must not share such a study.
     """
 
     def __init__(self, seed: Sequence[int], *, is_parallel: bool) -> None:
         self._seed = seed
         self._is_parallel = is_parallel
+        self._start_stream(0)
 
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Make the sampler of this trial."""
-        words = np.random.SeedSequence([*self._seed, trial.number]).generate_state(1)
+    def _start_stream(self, number: int) -> None:
+        words = np.random.SeedSequence([*self._seed, number]).generate_state(1)
         with _experimental():
-            self._tpe = optuna.samplers.TPESampler(
+            super().__init__(
                 seed=int(words[0]),
                 n_startup_trials=N_STARTUP_TRIALS,
                 # Learning rate, batch and epochs depend on each other.
                 multivariate=True,
                 # Conditional paths stay in the joint model of the trials that have them.
                 group=True,
-                # With one worker nothing runs while it draws, and a dead trial is no bad one.
+                # One worker draws while no trial runs, and a trial left over is not a bad one.
                 constant_liar=self._is_parallel,
             )
-        self._tpe.before_trial(study, trial)
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return what the trial's sampler draws together."""
-        return self._tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return the parameters that are drawn together."""
-        return self._tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Return a parameter that is drawn alone."""
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Start the random stream of this trial."""
+        self._start_stream(trial.number)
+        super().before_trial(study, trial)
 
 
 def _parsed(url: str) -> URL:
@@ -293,7 +274,8 @@ def _add_version(
 ) -> str:
     """Make the next version of a study, with the trials of the newest related one; return its name.
 
-    It counts from its last write on, so one whose process died on the way is passed over.
+    The version counts only once its last attribute is written, so one whose process exited before
+    is passed over.
     """
     number = max(_version_names(storage, name), default=0) + 1
     study_name = name if number == 1 else f"{name} v{number}"

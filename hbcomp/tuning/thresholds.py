@@ -168,7 +168,7 @@ def _print(numbers: dict[str, Any], console: Console) -> None:
 def _use(run: RunFolder) -> str:
     """Return where the study goes: into no submission; and how its optimum would."""
     if run.recipe_file.exists():
-        how = "blend the members again with --rule tuned"
+        how = "blend the base models again with --rule tuned"
     elif run.config_file.exists():
         how = f"hbcomp cv {run.name} --set decision.rule=tuned"
     else:

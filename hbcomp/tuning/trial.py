@@ -18,7 +18,7 @@ from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import row_costs, score_of
-from hbcomp.scoring.pruning import PruningRule, Verdict
+from hbcomp.scoring.pruning import PruningRule
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.stopwatch import Stopwatch
@@ -27,11 +27,11 @@ from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
 
-# Fixed rules only, so that a trial is not paid for soft probabilities; and with answers of 0 and 1,
-# so that a row's cost is a small whole number and a fold's costs are a few hundred bytes.
+# Fixed rules only, so that soft probabilities are not rewarded; and rules with answers of 0 and 1,
+# so that a row's cost is a small whole number and a fold's costs take a few hundred bytes.
 RULES: Mapping[str, DecisionRule] = {"half": Half(), "argmax": ArgMax()}
 
-WORKER = "worker"  # user attribute of a trial: who runs it, so that a worker exit is noticed
+WORKER = "worker"  # user attribute of a trial: its worker, so that an exit of it is noticed
 STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
 UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
@@ -59,10 +59,9 @@ class StudyContext:
 def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset, DeviceData]:
     """Return the train rows of a study, on the host and on the device; changed files are refused.
 
-    Each worker reads them once, from the cache: sent along with every trial they would be copied
-    each time.
+    Each worker reads them once, from the cache, instead of receiving a copy with every trial.
     """
-    train = load_data(data).train
+    train, _ = load_data(data)
     if train.fingerprint != fingerprint:
         raise InputError(f"{train.source}: the file changed while the study was running")
     return train, put_on_device(train.signals, train.known_labels, device)
@@ -108,8 +107,8 @@ def run_trial(
 ) -> float:
     """Return a trial's mean cost per 20k rows, or raise TrialPruned where it falls behind.
 
-    The costs of every row are stored with the trial: whoever is best is what later ones are
-    compared with.
+    The costs of every row are stored with the trial, because later trials are compared with those
+    of the best one.
     """
     trial.set_user_attr(WORKER, worker)
     config = context.space.apply(context.base, context.space.suggest(trial))
@@ -118,7 +117,7 @@ def run_trial(
     folds = make_folds(context.base.folds, train, context.seed)
     n_folds = context.n_folds or folds.n_folds
     pruning = _pruning_rule(context, folds, n_folds)
-    rival = _rival(trial.study)
+    incumbent = _incumbent(trial.study)
     n_checks = 1 + context.n_epoch_checks
     finished: list[Costs] = []
     for fold in range(n_folds):
@@ -129,7 +128,7 @@ def run_trial(
                 trial.report(score_of(np.concatenate([*finished, costs])).per_20k, step=fold)
             is_last = (fold, check) == (n_folds - 1, n_checks)
             if pruning and not is_last:
-                _prune_if_behind(trial, pruning, rival, [*finished, costs], check)
+                _prune_if_behind(trial, pruning, incumbent, [*finished, costs], check)
         finished.append(costs)
     return score_of(np.concatenate(finished)).per_20k
 
@@ -160,57 +159,52 @@ def _pruned_if_broken(checks: Iterator[Costs], trial: optuna.Trial) -> Iterator[
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        # Others may be smaller: a width or a batch that does not fit is an answer of the search.
+        # Not an error: other trials may have a smaller width or batch, which fits.
         trial.set_user_attr(UNSCORED, "out of memory")
         raise optuna.TrialPruned from error
 
 
 @dataclass(frozen=True)
-class Rival:
-    """The best trial so far, and from how many it was chosen.
+class Incumbent:
+    """The best trial when another began, and the number of trials it was chosen from.
 
-    It stays the same during a trial: each change would be a further check that the rule ignores.
+    It stays the same during that trial: each change would be a further check that the pruning rule
+    does not count.
     """
 
     trial: FrozenTrial
     n_candidates: int
 
 
-def _rival(study: optuna.Study) -> Rival | None:
+def _incumbent(study: optuna.Study) -> Incumbent | None:
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    best = incumbent(ended)
-    return Rival(best, len(ended)) if best else None
+    best = best_complete(ended)
+    return Incumbent(best, len(ended)) if best else None
 
 
 def _prune_if_behind(
     trial: optuna.Trial,
     pruning: PruningRule,
-    rival: Rival | None,
+    incumbent: Incumbent | None,
     costs: Sequence[Costs],
     check: int,
 ) -> None:
-    if rival is None:
+    if incumbent is None:
         return
     n_checks = 1 + pruning.n_epoch_checks
-    theirs = [stored_costs(rival.trial, fold) for fold in range(len(costs) - 1)]
-    theirs.append(stored_costs(rival.trial, len(costs) - 1, check, n_checks))
+    theirs = [stored_costs(incumbent.trial, fold) for fold in range(len(costs) - 1)]
+    theirs.append(stored_costs(incumbent.trial, len(costs) - 1, check, n_checks))
     n_unfinished = 0 if check == n_checks else len(costs[-1])
     verdict = pruning.compare(
-        np.concatenate(costs), np.concatenate(theirs), rival.n_candidates, n_unfinished
+        np.concatenate(costs), np.concatenate(theirs), incumbent.n_candidates, n_unfinished
     )
     if verdict.is_behind:
-        trial.set_user_attr(STOPPED, _pruning_verdict(verdict, rival.trial, costs))
+        number, n_rows = incumbent.trial.number, sum(map(len, costs))
+        trial.set_user_attr(STOPPED, {**asdict(verdict), "incumbent": number, "n_rows": n_rows})
         raise optuna.TrialPruned
 
 
-def _pruning_verdict(
-    verdict: Verdict, best: FrozenTrial, costs: Sequence[Costs]
-) -> dict[str, float]:
-    n_rows = sum(len(each) for each in costs)
-    return {**asdict(verdict), "incumbent": best.number, "n_rows": n_rows}
-
-
-def incumbent(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+def best_complete(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """Return the best complete trial, the earlier one of equals."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     return min(complete, key=lambda trial: (trial.value, trial.number), default=None)

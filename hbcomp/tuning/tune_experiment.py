@@ -1,9 +1,8 @@
-"""The tuning job in order: check, search, confirm, write the winner, report."""
+"""The steps of `hbcomp tune` in order: check, search, confirm, write the winner, report."""
 
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.setup import Asked, state_config
+from hbcomp.experiment.setup import Request, write_config
 from hbcomp.reporting.pages import print_table
 from hbcomp.system.command import Interrupted, console
 from hbcomp.system.config import to_toml
@@ -62,7 +61,7 @@ class TuneOptions:
     is_fresh: bool
 
 
-def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
+def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
     """Tune an experiment and return the numbers of the last line.
 
     Everything is checked before the first trial. Finished trials are kept whatever happens.
@@ -77,7 +76,11 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
     find_run(f"{request.run.name}-tuned")  # the winner's name: a wrong one is refused now
     space.check(request.config)
     training_data = load_training_data(request.config)
-    _check_folds(options.n_folds, training_data)
+    if (options.n_folds or 0) > training_data.n_folds:
+        raise InputError(
+            f"--folds must be at most {training_data.n_folds}, the number of folds, but got "
+            f"{options.n_folds}"
+        )
     context = StudyContext(
         base=request.config,
         fingerprint=training_data.train.fingerprint,
@@ -92,7 +95,7 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
         with readable(options.url, request.run):
             # A storage that cannot be opened leaves nothing behind.
             storage = open_storage(options.url, request.run)
-        state_config(request, force=False)
+        write_config(request, force=False)
         with usable(options.url, request.run):
             with readable(options.url, request.run):
                 study = _open(storage, context, training_data, options)
@@ -104,7 +107,10 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
                 ) from None
             summary = summarise(study, request, context, training_data, confirmed)
         winner = _winner(confirmed, study, request, context)
-        page = _write(summary, request.run)
+        folder = request.run.path / "tuning"
+        write_text(folder / "tune.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        page = write_page(summary, folder)
+    complete = [trial["per_20k"] for trial in summary["trials"] if trial["state"] == "complete"]
     for table in tables(summary):
         print_table(table, console)
     return {
@@ -112,21 +118,12 @@ def run(request: Asked, space: Space, options: TuneOptions) -> dict[str, Any]:
         "study": study.study_name,
         "n_trials": n_finished(study),
         "n_pruned": sum(trial["state"] == "pruned" for trial in summary["trials"]),
-        "best_in_search_per_20k": _best(summary),
+        "best_in_search_per_20k": min(complete, default=None),
         "confirmed": summary["confirmed"],
         "winner": winner,
         "seconds": round(time.perf_counter() - start, 1),
         "page": str(page),
     }
-
-
-def _check_folds(n_folds: int | None, training_data: TrainingData) -> None:
-    """Refuse to train more folds a trial than there are."""
-    if n_folds is not None and n_folds > training_data.n_folds:
-        raise InputError(
-            f"--folds must be at most {training_data.n_folds}, the number of folds, but got "
-            f"{n_folds}"
-        )
 
 
 def _open(
@@ -143,7 +140,7 @@ def _open(
         params_in=partial(params_in, context),
     )
     if options.url is None:
-        retry(study)  # whoever ran them is dead: we hold the run's lock
+        retry(study)  # their processes have exited: we hold the run's lock
     else:
         reap(study)
     own = context.space.base_values(context.base)
@@ -153,14 +150,14 @@ def _open(
     else:
         outside = ", ".join(context.space.outside(context.base))
         console.print(
-            f"warning: no trial is the experiment as it is, because {context.space.source} leaves "
-            f"out its own {outside}"
+            "warning: the experiment itself is not a trial, because its own values of "
+            f"{outside} lie outside {context.space.source}"
         )
     return study
 
 
 def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, str]:
-    """Return what trials must agree in to be compared."""
+    """Return what must be equal for two trials to be compared."""
     identity = {key: json.dumps(value) for key, value in context.base.identity().items()}
     folds = next(iter(training_data.folds_of_seed.values()))
     return {
@@ -170,13 +167,13 @@ def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, st
         "folds": context.base.folds.model_dump_json(exclude={"seeds"}),
         "rule": context.rule,
         "seed": str(context.seed),
-        "epoch looks": str(context.n_epoch_checks),
+        "interim checks": str(context.n_epoch_checks),
     }
 
 
 def _work(
     study: optuna.Study,
-    request: Asked,
+    request: Request,
     context: StudyContext,
     training_data: TrainingData,
     options: TuneOptions,
@@ -205,7 +202,7 @@ def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
 
 def summarise(
     study: optuna.Study,
-    request: Asked,
+    request: Request,
     context: StudyContext,
     training_data: TrainingData,
     confirmed: Confirmed | None,
@@ -213,6 +210,7 @@ def summarise(
     """Return everything about the study as plain values; this is tune.json."""
     folds = next(iter(training_data.folds_of_seed.values()))
     trials = study.get_trials(deepcopy=False)
+    own = context.space.base_values(context.base)
     return {
         "experiment": request.run.name,
         "study": study.study_name,
@@ -220,11 +218,15 @@ def summarise(
         "n_rows": int((folds.fold_of_row < (context.n_folds or folds.n_folds)).sum()),
         "n_folds": context.n_folds or folds.n_folds,
         "seed": context.seed,
-        "base_trial": _base_trial(study, context),
+        "base_trial": next((each.number for each in trials if each.params == own), None),
         "trials": [_trial_numbers(trial) for trial in trials if trial.state.is_finished()],
         "importances": _importances(study),
         "confirmed": to_json(confirmed) if confirmed else None,
-        "thresholds": _thresholds(request.run),
+        "thresholds": (
+            found_thresholds(request.run, Predictions.load(request.run.predictions_file))
+            if request.run.predictions_file.exists()
+            else None
+        ),
         "space": {
             path: entry.model_dump(mode="json", exclude_defaults=True)
             for path, entry in context.space.entries.items()
@@ -248,13 +250,6 @@ def _trial_numbers(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _base_trial(study: optuna.Study, context: StudyContext) -> int | None:
-    """Return the number of the trial that is the base experiment."""
-    own = context.space.base_values(context.base)
-    numbers = [each.number for each in study.get_trials(deepcopy=False) if each.params == own]
-    return numbers[0] if own is not None and numbers else None
-
-
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -275,25 +270,14 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     return {path: share for path, share in found.items() if math.isfinite(share)}
 
 
-def _best(summary: Mapping[str, Any]) -> float | None:
-    complete = [trial["per_20k"] for trial in summary["trials"] if trial["state"] == "complete"]
-    return min(complete, default=None)
-
-
-def _write(summary: Mapping[str, Any], run: RunFolder) -> Path:
-    folder = run.path / "tuning"
-    write_text(folder / "tune.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    return write_page(summary, folder)
-
-
 def _winner(
-    confirmed: Confirmed | None, study: optuna.Study, request: Asked, context: StudyContext
+    confirmed: Confirmed | None, study: optuna.Study, request: Request, context: StudyContext
 ) -> str | None:
-    """Say what the fresh seed said; return the name of the new experiment if it was better."""
+    """Print the score on the fresh seed; return the name of the new experiment if it is better."""
     if not confirmed:
         console.print(
-            "no trial was trained again: the best score is that of the search, selection bias "
-            "included"
+            "no trial was trained again, so the best score is that of the search and has a "
+            "selection bias"
         )
         return None
     difference = confirmed.difference
@@ -305,15 +289,15 @@ def _winner(
         f"rule {context.rule}, {confirmed.n_rows:,} rows, paired"
     )
     if difference.per_20k >= 0:
-        console.print(f"so {request.run.name} stays as it is")
+        console.print(f"{request.run.name} stays as it is, because no trial is better")
         return None
     return _write_winner(confirmed, study, request, context)
 
 
 def _write_winner(
-    confirmed: Confirmed, study: optuna.Study, request: Asked, context: StudyContext
+    confirmed: Confirmed, study: optuna.Study, request: Request, context: StudyContext
 ) -> str:
-    """Write the winner as an experiment, with where it comes from; return its name."""
+    """Write the winner as an experiment, headed by its origin; return its name."""
     config = context.space.apply(context.base, context.space.values_of(confirmed.winner.params))
     difference = confirmed.difference
     provenance = (
@@ -334,7 +318,7 @@ def _write_winner(
 
 
 def _free_folder(base: str, text: str) -> RunFolder:
-    """Return `BASE-tuned`, or the first numbered one that is free or says the same already."""
+    """Return `BASE-tuned`, or the first numbered name that is free or has this configuration."""
     names = [f"{base}-tuned", *(f"{base}-tuned-{n}" for n in range(2, 1000))]
     for run in (RunFolder(ROOT / name) for name in names):
         if not run.path.exists() or (
@@ -342,10 +326,3 @@ def _free_folder(base: str, text: str) -> RunFolder:
         ):
             return run
     raise InputError(f"there are 999 experiments named {base}-tuned already")
-
-
-def _thresholds(run: RunFolder) -> dict[str, Any] | None:
-    """Return what the thresholds study of the run's present predictions found, if there is one."""
-    if not run.predictions_file.exists():
-        return None
-    return found_thresholds(run, Predictions.load(run.predictions_file))

@@ -9,8 +9,9 @@ import numpy as np
 
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import tuning as drawings
+from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Table
-from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE, is_beyond_noise
+from hbcomp.scoring.paired import is_beyond_noise
 from hbcomp.tuning.search_space import as_json, as_param
 
 Summary = Mapping[str, Any]
@@ -26,13 +27,13 @@ def write_page(summary: Summary, folder: Path) -> Path:
     trials, ordered = _trials(summary)
     drawn, sliced = _pictures(summary, trials), _slice_pictures(summary, ordered, trials)
     pages.write_pictures(folder / "pictures", [*drawn, *sliced])
-    text = pages.Text("\n\n".join(_paragraphs(summary)), "The search")
+    text = pages.Text(_about(summary), "The search")
     thresholds = [_threshold_table(summary["thresholds"])] if summary["thresholds"] else []
-    # The slices, which are high, come together: cards side by side should be of one height.
-    sections: list[pages.Section] = [text, *drawn[:1], *tables(summary), *drawn[1:], *thresholds]
-    sections += [*sliced, _space_table(summary), *_pruned_tables(summary), _provenance(summary)]
+    sections: list[pages.Section] = [text, *drawn, *sliced, *tables(summary), *thresholds]
+    sections += [_space_table(summary), *_pruned_tables(summary), _provenance(summary)]
     page = folder / "tune.html"
-    pages.write_page(page, _title(summary), _subtitle(summary), sections)
+    links = links_from(page, [summary["experiment"]], folder.parents[1])
+    pages.write_page(page, _title(summary), verdict(summary), sections, links)
     return page
 
 
@@ -50,52 +51,48 @@ def n_saved(summary: Summary) -> int:
     return sum(summary["n_folds"] - _n_begun(trial, summary) for trial in pruned)
 
 
-def verdict(confirmed: Summary | None) -> str:
-    """Return a sentence on whether the winner is better than the base; empty without a winner.
+def verdict(summary: Summary) -> str:
+    """Return in a sentence which score to believe.
 
-    Candidates are trained again on the first fresh seed, which picks the winner; the last fresh
-    seed measures it.
+    That is the winner's on the last fresh seed. The first one picked the winner from the
+    candidates, and the search picked the candidates, so their scores there are too good.
     """
+    confirmed = summary["confirmed"]
     if not confirmed or not confirmed["winner"]:
-        return ""
+        return "No trial was confirmed on a fresh seed, so no score here is free of selection bias."
     winner = confirmed["winner"]
     difference, error = float(winner["difference"]), float(winner["standard_error"])
-    reach = N_ERRORS_OF_NOISE * error
-    holds = ""
+    noise = "which is within noise"
     if is_beyond_noise(difference, error):
-        holds = "better" if difference < 0 else "worse"
+        noise = f"{'better' if difference < 0 else 'worse'} beyond noise"
     return (
-        f"On fresh seed {confirmed['seeds'][-1]}, which picked nothing, trial {winner['trial']} "
-        f"scores {_score(winner['fresh'])} and the base {_score(winner['base'])}: a difference "
-        f"of {_gap(difference)}, with {NOISE} to each side {_gap(difference - reach)} to "
-        f"{_gap(difference + reach)}. "
-    ) + (f"It is {holds} beyond noise." if holds else "The two cannot be told apart.")
+        f"On fresh seed {confirmed['seeds'][-1]}, which chose nothing, trial {winner['trial']} "
+        f"scores {_score(winner['fresh'])} per 20k against {_score(winner['base'])} of the base: a "
+        f"difference of {_gap(difference)} ± {error:,.1f} (one standard error), {noise}."
+    )
 
 
 # --- text -------------------------------------------------------------------------------------
 
 
 def _title(summary: Summary) -> str:
-    best = _whole(summary)[:1]
-    return f"{summary['experiment']}: " + (
-        f"best trial {_score(best[0]['per_20k'])} per 20k" if best else "no complete trial"
-    )
+    confirmed, best = summary["confirmed"], _whole(summary)[:1]
+    if confirmed and confirmed["winner"]:
+        found = f"{_score(confirmed['winner']['fresh'])} per 20k, confirmed on a fresh seed"
+    elif best:
+        found = f"{_score(best[0]['per_20k'])} per 20k in the search, not confirmed"
+    else:
+        found = "no complete trial"
+    return f"{summary['experiment']}: {found}"
 
 
-def _subtitle(summary: Summary) -> str:
-    return (
-        f"study {summary['study']}, {len(summary['trials'])} trials, rule {summary['rule']}, "
-        f"{summary['n_rows']:,} rows, {summary['n_folds']} folds; in-sample for the selection"
-    )
-
-
-def _paragraphs(summary: Summary) -> list[str]:
+def _about(summary: Summary) -> str:
     states = Counter(trial["state"] for trial in summary["trials"])
     n_own = states["complete"] + states["pruned"]
     n_whole = n_own * summary["n_folds"]
     saved = n_saved(summary)
     share = f" ({100 * saved / n_whole:.1f} %)" if n_whole else ""
-    text = (
+    return (
         f"Study {summary['study']} varied {len(summary['space'])} parameters of "
         f"{summary['experiment']} (seed {summary['seed']}). Each trial is scored on the same "
         f"{summary['n_rows']:,} rows in {summary['n_folds']} folds: out-of-fold abs-sum per 20k "
@@ -106,7 +103,6 @@ def _paragraphs(summary: Summary) -> list[str]:
         f"{saved} of the {n_whole} fold trainings{share} that the {n_own} complete and pruned "
         "trials would have taken; one that was begun counts as taken."
     )
-    return [text, *filter(None, [verdict(summary["confirmed"])])]
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -265,10 +261,10 @@ def _trials(summary: Summary) -> tuple[drawings.Trials, list[Summary]]:
 def _pictures(summary: Summary, trials: drawings.Trials) -> list[Picture]:
     """Return the pictures but the slices, without those that nothing is known for."""
     drawn = []
-    if np.isfinite(trials.values).any():
-        drawn.append(_history_picture(trials, _base(summary)))
     if summary["confirmed"]:
         drawn.append(_confirmed_picture(summary["confirmed"]))
+    if np.isfinite(trials.values).any():
+        drawn.append(_history_picture(trials, _base(summary)))
     if summary["importances"]:
         drawn.append(_importance_picture(summary["importances"]))
     return drawn

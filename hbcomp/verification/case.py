@@ -6,12 +6,14 @@ from functools import cached_property
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.crossval.predict import Trained, read_trained
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
-from hbcomp.data.load import Data, load_data
-from hbcomp.experiment import folder
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.load import load_data
+from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
 from hbcomp.experiment.report import Kind, Refit, Report, plain, read_part, read_report
+from hbcomp.experiment.run_record import read_run
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.system.config import validate
 from hbcomp.system.environment import machine
@@ -65,16 +67,16 @@ class Case:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration that the report states; of a blend that of its first member."""
+        """The configuration that the report states; of a blend that of its first base model."""
         if self.kind == "blend":
             self.need("recipe.json")
-            first = Case(find_run(read_recipe(self.run.recipe_file).members[0]))
+            first = Case(find_run(read_recipe(self.run.recipe_file).base_models[0]))
             return first.config
         return validate(Config, self.report.config, self.run.report_file)
 
     @cached_property
-    def data(self) -> Data:
-        """The beats, if their files are there."""
+    def data(self) -> tuple[Dataset, Dataset | None]:
+        """The train and the test rows, if their files are there."""
         config = self.config
         files = (config.data.train, config.data.test, config.folds.file, config.folds.groups)
         if missing := [str(path) for path in files if path and not path.exists()]:
@@ -115,9 +117,9 @@ class Case:
         identity = None
         if fold != ALL:
             self.need("run.toml")
-            stored = folder.read_run(self.run) or {}
-            identity = folder.fold_identity(stored["identity"], seed)
-        return folder.load_fold(self.run, identity, seed, fold)
+            record = read_run(self.run)
+            identity = record.fold_identity(seed) if record else None
+        return stored_folds.load_fold(self.run, identity, seed, fold)
 
     @cached_property
     def is_same_machine(self) -> bool:

@@ -14,15 +14,16 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from hbcomp.blending.members import Members, load_members
+from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.methods import evaluate_methods
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.crossval.run_page import fold_score
 from hbcomp.data.splits import make_folds
-from hbcomp.experiment import folder, manifest
+from hbcomp.experiment import manifest
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, mean_oof, mean_probs, write_predictions
 from hbcomp.experiment.report import plain, scorecard
+from hbcomp.experiment.run_record import SEED_KEY, read_run
 from hbcomp.scoring.calibration import CALIBRATIONS, cross_fitted_probs
 from hbcomp.scoring.choice import evaluate_rules
 from hbcomp.scoring.transfer import choose_safe_rule
@@ -122,23 +123,18 @@ def _check_fold_files(case: Case) -> str:
     folders = case.run.stored_folds()
     if not folders:
         return ABSENT
-    problems, n_files, bare = [], 0, []
+    problems, n_files = [], 0
     for each in folders:
         prefix = f"folds/{each.name}/"
         listed = f"{prefix}{manifest.NAME}"
         if listed in case.damaged:
             continue  # named already; what it says counts for nothing
-        if not (each / manifest.NAME).exists():
-            bare.append(each.name)
-            continue
         hash_of = manifest.read_manifest(each)
         n_files += len(hash_of)
         problems += _damages(case, prefix, hash_of)
         extra = {path.name for path in each.iterdir()} - {*hash_of, manifest.NAME}
         problems += [f"{each / name}: not in the manifest" for name in sorted(extra)]
     _refuse(problems)
-    if bare:
-        raise NotChecked(f"no manifest.json in folds {', '.join(bare)}: they are an older build's")
     return f"{n_files} files of {len(folders)} nets have their manifests' sha256"
 
 
@@ -281,10 +277,10 @@ def _compare_submission(
 
 
 def _check_data(case: Case) -> str:
-    data, predictions = case.data, case.predictions
-    beats = {"train": data.train}
-    if len(predictions.test_ids) and data.test:
-        beats["test"] = data.test
+    (train, test), predictions = case.data, case.predictions
+    beats = {"train": train}
+    if len(predictions.test_ids) and test:
+        beats["test"] = test
     problems = [
         f"{each.source}: not the {kind} beats that {whose} was made on"
         for kind, each in beats.items()
@@ -295,7 +291,7 @@ def _check_data(case: Case) -> str:
         if each.fingerprint != fingerprint
     ]
     _refuse(problems)
-    own = [(predictions.train_ids, data.train.ids), (predictions.labels, data.train.known_labels)]
+    own = [(predictions.train_ids, train.ids), (predictions.labels, train.known_labels)]
     if "test" in beats:
         own.append((predictions.test_ids, beats["test"].ids))
     if not all(np.array_equal(*pair) for pair in own):
@@ -303,12 +299,10 @@ def _check_data(case: Case) -> str:
     if case.kind != "run":
         return "the beats have the stored fingerprints"
     case.need("run.toml")
-    identity = (folder.read_run(case.run) or {})["identity"]
+    record = read_run(case.run)
+    identity = record.identity if record else {}
     seeds = case.config.folds.seeds
-    prints = {
-        f"{folder.SEED_KEY}{seed}": make_folds(case.config.folds, data.train, seed)
-        for seed in seeds
-    }
+    prints = {f"{SEED_KEY}{seed}": make_folds(case.config.folds, train, seed) for seed in seeds}
     _refuse(
         [
             f"{case.run.run_file}: {key} are not what the configuration draws"
@@ -345,18 +339,18 @@ def _check_recipe(case: Case) -> str:
     case.need("recipe.json")
     file = case.run.recipe_file
     recipe = read_recipe(file)
-    absent = [name for name in recipe.members if not find_run(name).predictions_file.exists()]
+    absent = [name for name in recipe.base_models if not find_run(name).predictions_file.exists()]
     if absent:
-        raise NotChecked(f"members not here: {', '.join(absent)}")
-    members, predictions = load_members(recipe.members), case.predictions
-    pairs = zip(recipe.members, members.fingerprints, recipe.member_fingerprints, strict=True)
+        raise NotChecked(f"base models not here: {', '.join(absent)}")
+    base_models, predictions = load_base_models(recipe.base_models), case.predictions
+    pairs = zip(recipe.base_models, base_models.fingerprints, recipe.fingerprints, strict=True)
     _refuse([f"{file}: {name} is not what it was" for name, now, then in pairs if now != then])
     tolerance = 0.0 if case.is_same_machine else TOLERANCE
-    again = {"test_probs": recipe.probs(members.test)}
+    again = {"test_probs": recipe.probs(base_models.test)}
     if recipe.method != "optuna":  # its seed is not stored
-        again["oof_probs"] = _cross_fitted(recipe, members)
+        again["oof_probs"] = _cross_fitted(recipe, base_models)
     problems = [
-        f"{case.run.predictions_file}: {name} are not what {file.name} makes of the members"
+        f"{case.run.predictions_file}: {name} are not what {file.name} makes of the base models"
         for name, array in again.items()
         if not np.allclose(getattr(predictions, name), array, rtol=0, atol=tolerance)
     ]
@@ -364,12 +358,12 @@ def _check_recipe(case: Case) -> str:
         problems.append(f"{file}: another rule than in report.json")
     _refuse(problems)
     what = " and ".join(name.replace("_", " ") for name in again)
-    return f"applied again to {len(recipe.members)} members: {what}, {_within(tolerance)}"
+    return f"applied again to {len(recipe.base_models)} base models: {what}, {_within(tolerance)}"
 
 
-def _cross_fitted(recipe: BlendRecipe, members: Members) -> np.ndarray:
+def _cross_fitted(recipe: BlendRecipe, base_models: BaseModels) -> np.ndarray:
     """Return the blend's out-of-fold probabilities, its method and calibration fitted again."""
-    labels, fold_of_row = members.labels, members.fold_of_row
-    (method,) = evaluate_methods([recipe.method], members.oof, labels, fold_of_row, seed=0)
+    labels, fold_of_row = base_models.labels, base_models.fold_of_row
+    (method,) = evaluate_methods([recipe.method], base_models.oof, labels, fold_of_row, seed=0)
     fit = CALIBRATIONS[recipe.calibration.kind]
     return cross_fitted_probs(fit, method.probs, labels, fold_of_row)

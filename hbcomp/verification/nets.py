@@ -77,8 +77,8 @@ def _gap(case: Case, net: Net, compute: Compute) -> float:
     name = f"folds/{net[0]}-{net[1]}/model.safetensors"
     if name in case.damaged:
         raise NotChecked(f"{name} is damaged")
-    stored, data = case.load_fold(*net), case.data
-    shape = data.train.n_timepoints, data.train.n_classes
+    stored, (train, _) = case.load_fold(*net), case.data
+    shape = train.n_timepoints, train.n_classes
     weighted = load_net(case.run, case.config, shape, net).to(compute.device)
     held_out, test = _shown(case, net, stored.valid_idx, compute.device)
     pairs = [(held_out, stored.valid_probs), (test, stored.test_probs)]
@@ -94,9 +94,10 @@ def _shown(
     case: Case, net: Net, valid_idx: np.ndarray, device: str
 ) -> tuple[Tensor, Tensor | None]:
     """Return the held-out and the test rows as the net was shown them."""
+    train_rows, test_rows = case.data
     rows = torch.tensor(valid_idx, device=device)
-    test = torch.tensor(case.data.test.signals, device=device) if case.data.test else None
+    test = torch.tensor(test_rows.signals, device=device) if test_rows else None
     if not case.config.features.is_of_fold:
-        return torch.tensor(case.data.train.signals, device=device)[rows], test
+        return torch.tensor(train_rows.signals, device=device)[rows], test
     features = features_of_net(case.config, case.training_data, *net, device)
     return features.of_rows(rows), None if test is None else features.of_test(test)

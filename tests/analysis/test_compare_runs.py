@@ -148,7 +148,7 @@ def test_selection_that_did_not_help_is_said_and_the_other_is_beyond_noise():
 
 
 def test_a_blend_and_a_tuned_experiment_say_their_selection(here):
-    write_experiment(here, "c", n_wrong=1, kind="blend", members={"a": 0.5, "b": 0.5})
+    write_experiment(here, "c", n_wrong=1, kind="blend", base_models={"a": 0.5, "b": 0.5})
     (here / "experiments/b/config.toml").write_text("# Trial 3 of study 'tune' of a.\n")
     done = run_hbcomp(["compare", "b", "c"], here)
     assert done.returncode == 0, done.stderr
@@ -218,7 +218,7 @@ def test_other_folds_are_said(here):
 
 
 def test_the_beats_of_a_blend_are_read_as_its_members_say(here):
-    _, report = write_experiment(here, "c", kind="blend", members={"a": 0.5, "b": 0.5})
+    _, report = write_experiment(here, "c", kind="blend", base_models={"a": 0.5, "b": 0.5})
     path = here / "experiments/c/report.json"
     path.write_text(json.dumps({key: value for key, value in report.items() if key != "config"}))
     fingerprint = report["data"]["fingerprint_train"]
@@ -270,7 +270,7 @@ def test_other_beats_are_refused(here):
     path = here / "experiments/b/predictions.npz"
     replace(Predictions.load(path), train_fingerprint="other").save(path)
     done = run_hbcomp(["compare", "a", "b"], here)
-    assert (done.returncode, "b was made on other train beats than a" in done.stderr) == (2, True)
+    assert (done.returncode, "b was made on other train rows than a" in done.stderr) == (2, True)
 
 
 def test_a_chosen_rule_that_is_no_candidate_asks_for_one(here):

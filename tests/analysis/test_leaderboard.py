@@ -95,7 +95,7 @@ def a_report(fingerprint, per_20k, n_train=10):
         by_class=(),
         confusion=(),
         shift=None,
-        transfers=(),
+        transferability=(),
     )
 
 
@@ -176,7 +176,7 @@ def test_a_line_says_what_the_report_says(here):
     assert line["score"] == f"{3 * 2 / N * 20_000:.1f} ± {error:.1f}"
     assert (line["half"], line["raw"]) == (f"{rules['half']:.1f}", f"{rules['raw']:.1f}")
     assert (line["kind"], line["net or method"], line["rule"]) == ("run", "resnet", "half")
-    assert (line["seeds x folds"], line["nets"], line["seconds"]) == ("2 x 5", "10", "20")
+    assert (line["seeds x folds"], line["seconds"]) == ("2 x 5", "20")
     assert (line["device"], line["leaderboard"], line["gap"]) == ("cpu fp32", "-", "-")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", line["written"])
     assert '<a href="a/report.html">a</a>' in page_of(here)
@@ -190,7 +190,7 @@ def test_blends_and_imported_members_are_ranked_with_runs(here):
         n_wrong=2,
         kind="blend",
         method="greedy",
-        members={"a": 0.5, "c": None},
+        base_models={"a": 0.5, "c": None},
         folds=[],
         config={},
         environment={"seconds_of_this_call": 7.2},
@@ -199,8 +199,8 @@ def test_blends_and_imported_members_are_ranked_with_runs(here):
     (group,) = write(here)["groups"]
     assert (group["best"], group["n_experiments"], group["train"]) == ("b", 3, "train.csv")
     line = line_of(here, "b")
-    found = [line[name] for name in ("kind", "net or method", "seeds x folds", "nets", "seconds")]
-    assert found == ["blend", "greedy of 2", "-", "-", "7"]
+    found = [line[name] for name in ("kind", "net or method", "seeds x folds", "seconds")]
+    assert found == ["blend", "greedy of 2", "-", "7"]
     assert (line_of(here, "c")["kind"], line_of(here, "c")["device"]) == ("imported", "-")
     assert 'href="b/' not in page_of(here)  # it has no page
 
@@ -287,16 +287,21 @@ def test_without_submissions_there_is_no_section_of_them(here):
     assert "Submissions" not in page_of(here)
 
 
-def test_comparisons_are_linked(here):
+def test_the_ranking_links_the_other_pages_and_they_link_back(here):
     write_experiment(here, "a", n_wrong=1)
     write_experiment(here, "b", n_wrong=2)
-    assert run_hbcomp(["compare", "a", "b"], here).returncode == 0
+    for words in (["mistakes", "a"], ["compare", "a", "b"]):
+        assert run_hbcomp(words, here).returncode == 0
     done = run_hbcomp(["report"], here)
     assert done.returncode == 0, done.stderr
     page = "experiments/report.html"
     assert json.loads(done.stdout.splitlines()[-1])["page"] == page
-    link = re.search(r'href="(comparisons/[^"]*)">a against b<', (here / page).read_text())
-    assert (here / ROOT / link.group(1)).exists()
+    found = re.findall(r'href="(?:comparisons|a)/[^"]*"', (here / page).read_text())
+    assert found == ['href="a/mistakes.html"', 'href="comparisons/a~b.html"']
+    for href in found:
+        other = here / ROOT / href.removeprefix('href="').removesuffix('"')
+        (back,) = re.findall(r'<a href="([^"]*)">all experiments<', other.read_text())
+        assert (other.parent / back).resolve() == (here / page).resolve()
 
 
 def test_a_folder_without_experiments_is_one_line(here):
@@ -381,15 +386,20 @@ def test_nothing_but_our_script_runs(tmp_path, browser):
 
 
 @needs_chromium
-def test_the_page_fits_a_phone(here, browser):
+@pytest.mark.parametrize(("width", "n_columns"), [(390, 3), (1300, len(leaderboard.COLUMNS))])
+def test_the_ranking_fits_the_screen_and_a_phone_shows_its_first_columns(
+    here, browser, width, n_columns
+):
     for n_wrong, name in enumerate(("a", "a-run-with-a-rather-long-name-of-its-own"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
     write(here)
-    browser.open((here / ROOT / "report.html").as_uri(), width=390)
-    assert browser.value("document.documentElement.scrollWidth") == 390
-    assert browser.value(
+    browser.open((here / ROOT / "report.html").as_uri(), width=width)
+    assert browser.value("document.documentElement.scrollWidth") == width
+    assert not browser.value(
         "[...document.querySelectorAll('.scroll')].some(e => e.scrollWidth > e.clientWidth)"
     )
+    heads = "[...document.querySelector('table').tHead.rows[0].cells]"
+    assert browser.value(f"{heads}.filter(e => e.offsetWidth > 0).length") == n_columns
 
 
 def test_every_row_is_in_the_page_without_its_script(here):

@@ -50,12 +50,12 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
         "train.csv",
         N,
     )
-    assert list(report["members"]) == ["a", "b", "c"]
+    assert list(report["base_models"]) == ["a", "b", "c"]
     assert report["expected_per_20k"] == pytest.approx(numbers["expected_per_20k"], abs=1e-3)
-    assert numbers["against_best_member"]["member"] == "c"
-    assert numbers["against_best_member"]["per_20k"] < 0
+    assert numbers["against_best_base_model"]["base_model"] == "c"
+    assert numbers["against_best_base_model"]["per_20k"] < 0
     page = (folder.path / "report.html").read_text()
-    assert "Who repairs whose errors" in page
+    assert "Errors of one base model that another one gets right" in page
     assert page.count("<img") == 3
     with (folder.path / "oof.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == N
@@ -87,15 +87,18 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
     ("words", "message"),
     [
         (["a"], "a blend combines two experiments or more, but got a alone"),
-        (["a", "a"], "members: a is named 2 times"),
-        (["a", "blend"], "members: blend is a blend; name its members instead"),
+        (["a", "a"], "base models: a is named 2 times"),
+        (["a", "blend"], "base models: blend is a blend; name its base models instead"),
         (["a", "nowhere"], "experiments/nowhere/predictions.npz: no such file"),
         (["a", "../b"], "an experiment's name must be letters, digits"),
         (["a", "b", "--name", "a"], "experiments/a is an experiment of another kind"),
         (["a", "b", "--method", "magic"], "method must be one of auto, mean, geometric"),
         (["a", "b", "--calibration", "x"], "calibration must be one of auto, none, temperature"),
         (["a", "b", "--rule", "x"], "rule must be one of auto, half"),
-        (["a", "other"], "members must have the same rows in the same order: other was made on"),
+        (
+            ["a", "other"],
+            "all experiments must have the same rows in the same order: other was made on",
+        ),
     ],
 )
 def test_what_cannot_be_blended_is_one_line(three, words, message):

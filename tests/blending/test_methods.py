@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from hbcomp.blending import methods
+from hbcomp.blending.blend_runs import check_options
 from hbcomp.blending.methods import (
     METHODS,
     MethodResult,
-    check_method_name,
     evaluate_methods,
     fit_stack,
 )
+from hbcomp.blending.selection import BlendOptions
 from hbcomp.scoring.blending import Arithmetic, Median, equal, half_costs
 from hbcomp.scoring.choice import choose
 from hbcomp.scoring.metrics import score_of
@@ -23,11 +24,11 @@ def few_trials(monkeypatch):
     monkeypatch.setattr(methods, "N_TRIALS", 15)
 
 
-def make_stack(seed, n_members=3, n_rows=150, n_classes=3):
-    """Return members that know something, each with errors of its own, labels and folds."""
+def make_stack(seed, n_base_models=3, n_rows=150, n_classes=3):
+    """Return base models that know something, each with errors of its own, labels and folds."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, n_rows)
-    logits = 1.5 * np.eye(n_classes)[labels] + rng.normal(size=(n_members, n_rows, n_classes))
+    logits = 1.5 * np.eye(n_classes)[labels] + rng.normal(size=(n_base_models, n_rows, n_classes))
     weights = np.exp(logits)
     return weights / weights.sum(axis=2, keepdims=True), labels, rng.permutation(n_rows) % 3
 
@@ -48,7 +49,7 @@ def test_the_same_seed_gives_the_same_combination(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_permuting_members_changes_nothing(name):
+def test_permuting_base_models_changes_nothing(name):
     stack, labels, _ = make_stack(1)
     blend = METHODS[name].fit(stack, labels, 0).apply(stack)
     for order in ([1, 2, 0], [2, 1, 0]):
@@ -57,7 +58,7 @@ def test_permuting_members_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_identical_members_are_answered_as_the_member_is(name, monkeypatch):
+def test_identical_base_models_are_answered_as_the_base_model_is(name, monkeypatch):
     stack, labels, _ = make_stack(2)
     same = np.stack([stack[0]] * 3)
     blend = METHODS[name].fit(same, labels, 0).apply(same)
@@ -76,7 +77,7 @@ def test_identical_members_are_answered_as_the_member_is(name, monkeypatch):
 def test_a_fitted_method_gains_on_rows_it_has_not_seen(name):
     stack, labels, fold_of_row = make_stack(3, n_rows=1500)
     [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
-    best = min(half_costs(member, labels).sum() for member in stack)
+    best = min(half_costs(base_model, labels).sum() for base_model in stack)
     assert result.cross_fitted.total < 0.9 * best
 
 
@@ -105,7 +106,7 @@ def test_a_fold_is_never_blended_by_what_saw_its_labels(name):
 
 @pytest.mark.parametrize("name", FITTED)
 def test_cross_fitting_does_not_reward_fitting_noise(name):
-    # Labels without any relation to the members: no answer costs 1 a row, any class 4/3.
+    # Labels without any relation to the base models: no answer costs 1 a row, any class 4/3.
     in_sample, costs = [], []
     for seed in range(6):
         stack, _, fold_of_row = make_stack(seed, n_rows=60)
@@ -127,7 +128,7 @@ def test_optuna_is_no_dearer_than_either_plain_mean():
     assert optuna.in_sample.total <= min(mean.in_sample.total, geometric.in_sample.total)
 
 
-def test_rows_that_all_members_answer_alike_cannot_be_changed():
+def test_rows_that_all_base_models_answer_alike_cannot_be_changed():
     rng = np.random.default_rng(7)
     stack = rng.dirichlet([0.3] * 3, (3, 2000))
     settled = ~methods._is_open(stack)
@@ -175,7 +176,7 @@ def test_a_method_that_is_better_beyond_noise_wins():
 
 
 def test_an_unknown_method_lists_the_known_ones():
-    assert check_method_name("auto") == "auto"
-    assert check_method_name("stack") == "stack"
+    check_options(BlendOptions(method="auto"))
+    check_options(BlendOptions(method="stack"))
     with pytest.raises(InputError, match=r"one of auto, mean, geometric, .*, but got 'maen'"):
-        check_method_name("maen")
+        check_options(BlendOptions(method="maen"))

@@ -1,4 +1,4 @@
-"""A blend on new data: nets of runs beside files of imported members."""
+"""A blend on new data: nets of runs beside files of imported base models."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def call_the_ids_beat_id(path):
 
 @pytest.fixture(scope="module")
 def blended(tmp_path_factory):
-    """A folder with a run of two nets, an imported member, and the blend of both."""
+    """A folder with a run of two nets, an imported base model, and the blend of both."""
     folder = tmp_path_factory.mktemp("blended")
     write_files(folder)
     write_competition_csv(folder / "testB.csv", make_beats(n=7, t=16, k=K, seed=9))
@@ -69,7 +69,7 @@ def test_on_its_own_test_rows_it_gives_the_very_bytes_it_wrote(blended):
 def test_new_rows_are_answered_by_nets_and_files_together(blended, label):
     ids = np.array([str(i) for i in range(7)])[::-1]
     write_probs_csv(blended / "mineB.csv", ids, np.eye(K)[np.full(7, label)])
-    got = answers_of(blended, "--data", "testB.csv", "--member", "mine=mineB.csv")
+    got = answers_of(blended, "--data", "testB.csv", "--base-model", "mine=mineB.csv")
     assert got.ids.tolist() == ids[::-1].tolist(), "the order is that of the data"
     # Half the weight on one class is more than nets of one epoch can set against it.
     assert np.array_equal(got.answers, np.eye(K)[np.full(7, label)])
@@ -78,10 +78,13 @@ def test_new_rows_are_answered_by_nets_and_files_together(blended, label):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "testB.csv"], "members: mine was imported and has no nets; give its"),
-        (["--member", "nets=x.csv"], "members: nets is no imported member"),
-        (["--member", "mine=x.csv"], "members: mine needs no file for the test rows it came with"),
-        (["--member", "mine"], "--member must look like NAME=FILE, but got mine"),
+        (["--data", "testB.csv"], "base models: mine was imported and has no nets; give its"),
+        (["--base-model", "nets=x.csv"], "base models: nets is no imported base model"),
+        (
+            ["--base-model", "mine=x.csv"],
+            "base models: mine needs no file for the test rows it came with",
+        ),
+        (["--base-model", "mine"], "--base-model must look like NAME=FILE, but got mine"),
         (["--fold", "all"], "--fold all is for a run, but blend is a blend"),
     ],
 )
@@ -91,27 +94,27 @@ def test_what_cannot_be_answered_is_one_line(blended, words, message):
     assert done.stderr.startswith(f"error: {message}")
 
 
-def test_a_member_has_one_file(blended):
-    words = [word for file in "ab" for word in ("--member", f"mine={file}")]
+def test_a_base_model_has_one_file(blended):
+    words = [word for file in "ab" for word in ("--base-model", f"mine={file}")]
     done = call(blended, "predict", "blend", "--data", "testB.csv", *words)
-    assert done.stderr == "error: --member takes one file for each name, but mine has two\n"
+    assert done.stderr == "error: --base-model takes one file for each name, but mine has two\n"
 
 
-def test_members_made_anew_and_test_rows_that_changed_are_refused(blended, tmp_path):
+def test_base_models_made_anew_and_test_rows_that_changed_are_refused(blended, tmp_path):
     copied = tmp_path / "copy"
     shutil.copytree(blended, copied)
     write_competition_csv(copied / "test.csv", make_beats(n=M, t=16, k=K, seed=77))
     call_the_ids_beat_id(copied / "test.csv")
     changed = call(copied, "predict", "blend")
     assert changed.stderr.splitlines()[-1] == (
-        "error: test rows: test.csv holds other beats than nets was made on; name it with --data"
+        "error: test rows: test.csv holds other rows than nets was made on; name it with --data"
     )
     path = copied / "experiments/mine/predictions.npz"
     stored = Predictions.load(path)
     replace(stored, oof_probs=stored.oof_probs[:, ::-1]).save(path)
-    anew = call(copied, "predict", "blend", "--data", "testB.csv", "--member", "mine=x.csv")
+    anew = call(copied, "predict", "blend", "--data", "testB.csv", "--base-model", "mine=x.csv")
     assert anew.stderr == (
-        "error: experiments/blend/recipe.json: mine was trained or imported anew since; "
+        "error: experiments/blend/recipe.json: mine was trained or imported again since; "
         "blend again\n"
     )
 
@@ -155,12 +158,12 @@ def test_every_submission_calls_the_ids_as_the_competition_does(blended):
     numbers_of(call(blended, "verify", "nets", "mine", "blend"))
 
 
-def test_a_run_takes_no_member(blended):
-    done = call(blended, "predict", "nets", "--member", "a=b")
-    assert done.stderr == "error: --member is for a blend, but nets is none\n"
+def test_a_run_takes_no_base_model(blended):
+    done = call(blended, "predict", "nets", "--base-model", "a=b")
+    assert done.stderr == "error: --base-model is for a blend, but nets is none\n"
 
 
-def test_an_imported_member_alone_has_nothing_to_predict_with(blended):
+def test_an_imported_base_model_alone_has_nothing_to_predict_with(blended):
     done = call(blended, "predict", "mine")
     assert (done.returncode, done.stdout) == (2, "")
     assert "mine" in done.stderr

@@ -14,13 +14,13 @@ STACK = np.random.default_rng(0).dirichlet(np.ones(3), (2, 7))
 
 def recipe(**changes):
     parts = {
-        "members": ("a", "b"),
+        "base_models": ("a", "b"),
         "method": "mean",
         "combination": Arithmetic(weights=(0.25, 0.75)),
         "calibration": Temperature(temperature=2.0),
         "rule_name": "half",
         "rule": Half(),
-        "member_fingerprints": ("1", "2"),
+        "fingerprints": ("1", "2"),
     }
     return BlendRecipe(**parts | changes)
 
@@ -47,10 +47,13 @@ def test_a_recipe_survives_the_disk(tmp_path, changes):
     ("change", "message"),
     [
         (lambda r: r | {"code": "import os"}, "unknown key code"),
-        (lambda r: r | {"members": ["a", "a"]}, "members: members must be unique"),
-        (lambda r: r | {"members": ["a"]}, "1 members cannot have 2 weights"),
-        (lambda r: r | {"members": []}, "members: "),
-        (lambda r: r | {"member_fingerprints": ["1"]}, "one of member_fingerprints for each"),
+        (lambda r: r | {"base_models": ["a", "a"]}, "base_models: base_models must be unique"),
+        (lambda r: r | {"base_models": ["a"]}, "1 base models cannot have 2 weights"),
+        (lambda r: r | {"base_models": []}, "base_models: "),
+        (
+            lambda r: r | {"fingerprints": ["1"]},
+            "each base model must have one of the fingerprints",
+        ),
         (lambda r: r | {"rule": {"kind": "eval"}}, "rule"),
         (
             lambda r: r | {"combination": {"kind": "arithmetic", "weights": [0.5, 0.6]}},

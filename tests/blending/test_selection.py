@@ -1,4 +1,4 @@
-"""What is chosen of several blends, on members made by construction."""
+"""What is chosen of several blends, on base models made by construction."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hbcomp.blending import methods
-from hbcomp.blending.members import Members
+from hbcomp.blending.base_models import BaseModels
 from hbcomp.blending.methods import METHODS
-from hbcomp.blending.selection import BlendWish, blend
+from hbcomp.blending.selection import BlendOptions, blend
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.choice import choose, evaluate_rules
 from hbcomp.scoring.metrics import row_costs, score_of
@@ -20,8 +20,8 @@ LABELS = np.arange(N) % K
 FOLDS = np.arange(N) // K % 5
 
 
-def member(seed, n_wrong=40, labels=LABELS):
-    """Return a member that is confident, and wrong in rows of its own."""
+def base_model(seed, n_wrong=40, labels=LABELS):
+    """Return a base model that is confident, and wrong in rows of its own."""
     rng = np.random.default_rng(seed)
     called = labels.copy()
     is_wrong = rng.choice(N, n_wrong, replace=False)
@@ -49,25 +49,27 @@ def _few_trials():
 
 @pytest.fixture(scope="module")
 def three():
-    return blend(Members({name: member(seed) for seed, name in enumerate("abc")}), BlendWish())
+    return blend(
+        BaseModels({name: base_model(seed) for seed, name in enumerate("abc")}), BlendOptions()
+    )
 
 
 @pytest.mark.parametrize(
-    ("wish", "selected"),
+    ("options", "selected"),
     [
-        (BlendWish("mean"), ("calibration", "rule")),
-        (BlendWish("auto", "temperature", "half"), ("weights", "method")),
-        (BlendWish("greedy", "none", "half"), ("weights",)),
-        (BlendWish("mean", "none", "half"), ()),
+        (BlendOptions("mean"), ("calibration", "rule")),
+        (BlendOptions("auto", "temperature", "half"), ("weights", "method")),
+        (BlendOptions("greedy", "none", "half"), ("weights",)),
+        (BlendOptions("mean", "none", "half"), ()),
     ],
 )
-def test_what_was_chosen_by_the_scored_rows_is_listed(wish, selected):
-    members = Members({name: member(seed) for seed, name in enumerate("ab")})
-    assert blend(members, wish).selected == selected
+def test_what_was_chosen_by_the_scored_rows_is_listed(options, selected):
+    base_models = BaseModels({name: base_model(seed) for seed, name in enumerate("ab")})
+    assert blend(base_models, options).selected == selected
 
 
 def test_independent_errors_are_blended_away(three):
-    assert three.against_best_single.per_20k < -1000
+    assert three.against_best_base_model.per_20k < -1000
     assert all(gap.per_20k > 0 for gap in three.without)
     assert three.method.name == "mean", "weights are not worth fitting for equals"
 
@@ -81,26 +83,26 @@ def test_every_number_is_that_of_the_cross_fitted_probabilities(three):
     assert [each.name for each in three.methods] == list(METHODS)
     chosen = rule_of(three.predictions)
     assert (chosen.name, chosen.costs.tolist()) == (three.rule.name, three.rule.costs.tolist())
-    single = three.singles[1]
-    own = rule_of(member(1))
-    assert (single.name, single.rule) == ("b", own.name)
-    assert single.cross_fitted == score_of(own.costs)
-    assert three.best_single.cross_fitted.total == min(
-        each.cross_fitted.total for each in three.singles
+    score = three.alone[1]
+    own = rule_of(base_model(1))
+    assert (score.name, score.rule) == ("b", own.name)
+    assert score.cross_fitted == score_of(own.costs)
+    assert three.best_base_model.cross_fitted.total == min(
+        each.cross_fitted.total for each in three.alone
     )
 
 
 def test_test_rows_get_the_combination_that_was_fitted_on_all_rows(three):
-    stack = np.stack([member(seed).test_probs for seed in range(3)])
+    stack = np.stack([base_model(seed).test_probs for seed in range(3)])
     expected = three.calibration.calibration.apply(three.method.combination.apply(stack))
     assert np.array_equal(three.predictions.test_probs, expected)
     assert np.array_equal(three.predictions.test_ids, np.arange(M).astype(str))
 
 
-def test_a_wish_is_followed_by_name():
-    members = Members({name: member(seed) for seed, name in enumerate("ab")})
-    wish = BlendWish(method="vote", calibration="vector", rule="argmax")
-    made = blend(members, wish)
+def test_the_options_are_followed_by_name():
+    base_models = BaseModels({name: base_model(seed) for seed, name in enumerate("ab")})
+    options = BlendOptions(method="vote", calibration="vector", rule="argmax")
+    made = blend(base_models, options)
     assert (made.method.name, made.calibration.name, made.rule.name) == ("vote", "vector", "argmax")
     assert len(made.methods) == len(METHODS), "the others are there to compare with"
 
@@ -108,34 +110,34 @@ def test_a_wish_is_followed_by_name():
 def test_without_test_rows_there_is_nothing_that_a_rule_could_lose():
     none = np.zeros((0, K))
     untested = {
-        name: replace(member(seed), test_ids=np.array([], dtype=str), test_probs=none)
+        name: replace(base_model(seed), test_ids=np.array([], dtype=str), test_probs=none)
         for seed, name in enumerate("ab")
     }
-    made = blend(Members(untested), BlendWish())
+    made = blend(BaseModels(untested), BlendOptions())
     assert made.rule.name == choose(made.rules).name
     assert made.predictions.test_probs.shape == (0, K)
 
 
 def test_over_different_folds_only_methods_without_weights_are_tried():
-    other = replace(member(1), fold_of_row=FOLDS[::-1].copy())
-    members = Members({"a": member(0), "b": other})
-    names = [each.name for each in blend(members, BlendWish()).methods]
+    other = replace(base_model(1), fold_of_row=FOLDS[::-1].copy())
+    base_models = BaseModels({"a": base_model(0), "b": other})
+    names = [each.name for each in blend(base_models, BlendOptions()).methods]
     assert names == [name for name, method in METHODS.items() if not method.is_fitted]
-    assert blend(members, BlendWish(method="median")).method.name == "median"
+    assert blend(base_models, BlendOptions(method="median")).method.name == "median"
     with pytest.raises(InputError) as error:
-        blend(members, BlendWish(method="greedy"))
+        blend(base_models, BlendOptions(method="greedy"))
     assert str(error.value) == (
-        "method greedy fits weights, so the members must have the same folds; over different ones "
-        "there are: mean, geometric, median, vote"
+        "method greedy fits weights, so the base models must have the same folds; over "
+        "different ones there are: mean, geometric, median, vote"
     )
 
 
 def test_labels_of_noise_are_not_won_from_by_choosing_among_everything():
     rng = np.random.default_rng(5)
     noise = rng.permutation(LABELS)
-    members = Members(
-        {name: replace(member(seed), labels=noise) for seed, name in enumerate("abcd")}
+    base_models = BaseModels(
+        {name: replace(base_model(seed), labels=noise) for seed, name in enumerate("abcd")}
     )
-    made = blend(members, BlendWish())
+    made = blend(base_models, BlendOptions())
     nothing = score_of(row_costs(np.zeros((N, K)), noise))
     assert made.rule.cross_fitted.per_20k > 0.97 * nothing.per_20k

@@ -25,15 +25,15 @@ SPACE = '"train.lr" = { low = 5e-3, high = 1e-1, log = true }'
 def undrawn() -> None:
     """Draw one small picture where there would be five, and write nothing of matplotlib's."""
     import hbcomp.blending.methods
-    from hbcomp.blending import import_probs, make_blend
+    from hbcomp.blending import blend_runs, import_probs
     from hbcomp.crossval import cross_validate
     from hbcomp.reporting.figures import runs as pictures
     from hbcomp.tuning import tune_experiment as workflow
 
-    for module in (import_probs, make_blend):
+    for module in (import_probs, blend_runs):
         module.probs_pictures = lambda predictions, rules, chosen: []
     cross_validate.draw = lambda outcome, run: []
-    pictures.costliest_beats = lambda *arguments: empty_figure()
+    pictures.costliest_rows = lambda *arguments: empty_figure()
     workflow.write_page = lambda summary, folder: folder / "tune.html"
     hbcomp.blending.methods.N_TRIALS = 5
 

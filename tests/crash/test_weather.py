@@ -183,13 +183,13 @@ def fail_at_fold(fold: int, error: Exception | None) -> None:
 
 def fail_in_worker(fold: int, error: Exception | None) -> None:
     """Do so in the worker process that trains the fold."""
-    crossval._train_folds_in_worker = partial(train_and_fail, fold, error)
+    crossval._train_in_worker = partial(train_and_fail, fold, error)
 
 
 def train_and_fail(fold, error, *work):
     """Train folds in a worker, as hbcomp does, but fail at one of them."""
     fail_at_fold(fold, error)
-    return crossval._train_folds_in_worker(*work)
+    return crossval._train_in_worker(*work)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def train_and_fail(fold, error, *work):
 )
 def test_out_of_memory_keeps_finished_folds_and_says_what_to_lower(tmp_path, undisturbed, error):
     prepare("cv", tmp_path)
-    job = cv("--set", "compute.n_together=1")
+    job = cv("--set", "compute.models_per_process=1")
     done = call(job, tmp_path, partial(fail_at_fold, 1, error))
     assert_refused(done, "seed 0 fold 1: out of memory on cpu", "a smaller train.batch_size")
     assert len(stored(tmp_path)) == 1
@@ -260,7 +260,10 @@ def test_memory_that_runs_out_anywhere_is_one_line_and_other_errors_are_bugs(cap
     ("error", "text"),
     [
         (MemoryError(), "seed 0 fold 1: out of memory on cpu"),
-        (None, "a worker process was killed, probably for lack of memory; finished folds are kept"),
+        (
+            None,
+            "a worker process was killed (SIGKILL(-9)), probably for lack of memory",
+        ),
     ],
 )
 def test_a_worker_that_has_no_memory_ends_the_run_in_one_line(
@@ -269,7 +272,7 @@ def test_a_worker_that_has_no_memory_ends_the_run_in_one_line(
     if not is_long:
         pytest.skip("only with --long: fresh workers import for seconds")
     prepare("cv", tmp_path)
-    job = cv("--jobs", "2", "--set", "compute.n_together=1")
+    job = cv("--jobs", "2", "--set", "compute.models_per_process=1")
     assert_refused(call(job, tmp_path, partial(fail_in_worker, 1, error)), text)
     assert_continues(tmp_path, undisturbed, job)
 
@@ -278,14 +281,14 @@ def interrupt_all_while_workers_import() -> None:
     """Send Ctrl-C to this process and its workers, as a terminal does, a second after the start."""
     os.setpgid(0, 0)
     begin = threading.Timer(1.0, os.killpg, (0, signal.SIGINT)).start
-    crossval._warn_of_crowding = lambda *_: begin()
+    crossval._warn_of_shared_cores = lambda *_: begin()
 
 
 def test_ctrl_c_while_workers_import_is_one_line(tmp_path, undisturbed, is_long):
     if not is_long:
         pytest.skip("only with --long: fresh workers import for seconds")
     prepare("cv", tmp_path)
-    job = cv("--jobs", "2", "--set", "compute.n_together=1")
+    job = cv("--jobs", "2", "--set", "compute.models_per_process=1")
     done = call(job, tmp_path, interrupt_all_while_workers_import)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1].startswith("interrupted: 0 finished folds are kept; ")

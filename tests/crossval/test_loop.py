@@ -1,27 +1,22 @@
 """The parts of the fold loop that an end-to-end run does not reach."""
 
-import errno
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from joblib.externals.loky.process_executor import (
-    BrokenProcessPool,
-    PicklingError,
-    TerminatedWorkerError,
-)
 
 from hbcomp.crossval import fold, training_data
 from hbcomp.crossval import loop as crossval
-from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, on_next_gpu, train_folds
+from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, train_folds
 from hbcomp.crossval.loop import _train_in_workers, resources_for
+from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.training_data import TrainingData, load_training_data
-from hbcomp.data.load import Data
 from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.config import Config
@@ -30,6 +25,7 @@ from hbcomp.system.command import tracker_warnings_off
 from hbcomp.system.errors import InputError
 from hbcomp.system.progress import FoldProgress, Relay, relayed
 from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_on_device
 
@@ -108,14 +104,6 @@ def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_gpus_are_dealt_out_in_turn(monkeypatch, task):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    on_cuda = replace(task, compute=replace(CPU, device="cuda"))
-    devices = [on_next_gpu([on_cuda], position)[0].compute.device for position in range(5)]
-    assert devices == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
-    assert on_next_gpu([task], 1)[0].compute.device == "cpu"
-
-
 def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, data):
     def nan_probs(_net, signals, _compute):
         return np.full((len(signals), 4), np.nan, dtype=np.float32)
@@ -126,61 +114,22 @@ def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, tas
     assert list(tmp_path.iterdir()) == []
 
 
-def train_in_workers(task, folder):
-    """Train a group of one in two workers; what is sent to them does not matter here."""
-    run = RunFolder(folder)
-    _train_in_workers(
-        [[task]], Mock(spec=TrainingData), run, IDENTITY, 2, lambda _: None, Stopwatch()
-    )
-
-
-def caused(error, text):
-    error.__cause__ = Exception(text)  # as loky does: a traceback, as text
-    return error
-
-
-FULL = "OSError: [Errno 28] No space left on device"
-SENDING = "rows are sent to worker processes through this folder"
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (caused(PicklingError("Could not pickle"), FULL), f"/scratch: No space left .*; {SENDING}"),
-        (caused(BrokenProcessPool("un-serialize"), FULL), f"/scratch: No space left .*; {SENDING}"),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), f"/scratch: No space .*; {SENDING}"),
-        (caused(PicklingError(), "MemoryError"), r"out of memory while .* fewer --jobs \(now 2\)"),
-        (TerminatedWorkerError(), r"a worker process was killed, .* try fewer --jobs \(now 2\)"),
-    ],
-)
-def test_what_keeps_workers_from_their_rows_is_said_with_its_remedy(
-    monkeypatch, task, tmp_path, error, message
+def test_a_killed_worker_ends_the_run_in_one_line_that_says_what_to_lower(
+    monkeypatch, task, tmp_path
 ):
-    def refuse(**_):
-        raise error
-
-    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", "/scratch")
-    monkeypatch.setattr(crossval, "Parallel", refuse)
-    monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
-    with pytest.raises(InputError, match=message):
-        train_in_workers(task, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        caused(PicklingError(), "TypeError: cannot pickle 'generator' object"),
-        PermissionError(errno.EACCES, os.strerror(errno.EACCES), "experiments/a/folds"),
-    ],
-)
-def test_other_errors_of_workers_stay_what_they_are(monkeypatch, task, tmp_path, error):
-    def refuse(**_):
-        raise error
-
-    monkeypatch.setattr(crossval, "Parallel", refuse)
-    monkeypatch.setattr(crossval, "get_reusable_executor", Mock())
-    with pytest.raises(type(error)):
-        train_in_workers(task, tmp_path)
+    killed = Mock(done=lambda jobs: iter([Done(job, exit="SIGKILL(-9)") for job in jobs]))
+    monkeypatch.setattr(crossval, "worker_pool", lambda *_: nullcontext(killed))
+    words = r"a worker process was killed \(SIGKILL\(-9\)\), .* try fewer --jobs \(now 2\)"
+    with pytest.raises(InputError, match=words):
+        _train_in_workers(
+            [[task]],
+            Mock(spec=TrainingData),
+            RunFolder(tmp_path),
+            IDENTITY,
+            Resources(CPU, 2),
+            lambda _: None,
+            Stopwatch(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -204,22 +153,13 @@ def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_sm
         raise error
 
     monkeypatch.setattr(module, function, fail)
-    monkeypatch.setattr(training_data, "load_data", lambda _: Data(make_beats(n=40), None))
+    monkeypatch.setattr(training_data, "load_data", lambda _: (make_beats(n=40), None))
     config = Config(folds=FoldsConfig(n_folds=2))
     with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
         resources_for(config, load_training_data(config), RunFolder(tmp_path), [(0, 0)], 1)
 
 
-def test_a_worker_stops_when_its_owner_is_gone(tmp_path):
-    relay = Relay(tmp_path / "events", owner=os.getppid())
-    relay.check_owner()
-    with pytest.raises(RuntimeError, match="the process that asked for this fold is gone"):
-        replace(relay, owner=-1).emit(FoldProgress(0, 0, 1, 2, 0.5, None))
-    assert not relay.path.exists()
-
-
-def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
-    monkeypatch.setattr(os, "getppid", os.getpid)  # here the owner emits by itself
+def test_events_of_workers_arrive_once_and_in_order():
     events = [FoldProgress(0, 1, epoch, 9, 0.5, epoch / 3) for epoch in range(1, 10)]
     seen = []
     with relayed(seen.append) as relay:
@@ -231,31 +171,33 @@ def test_events_of_workers_arrive_once_and_in_order(monkeypatch):
 def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path):
     (tmp_path / "file").touch()
     event = FoldProgress(0, 0, 1, 2, 0.5, None)
-    Relay(tmp_path / "file" / "events", owner=os.getppid()).emit(event)
+    Relay(tmp_path / "file" / "events").emit(event)
     seen = []
     with relayed(seen.append) as relay:
         with relay.path.open("a") as file:
             file.write('{"seed": 0, "fo\n{}\n')
-        replace(relay, owner=os.getppid()).emit(event)
+        relay.emit(event)
     assert seen == [event]
 
 
 @pytest.mark.parametrize(
-    ("n_together", "expected"),
+    ("models_per_process", "expected"),
     [
         (1, [[0], [1], [2], [3], [4]]),
         (2, [[0, 1], [2, 3], [4]]),
         (9, [[0, 1, 2, 3, 4]]),
     ],
 )
-def test_as_many_folds_train_together_as_the_compute_says(task, n_together, expected):
-    compute = replace(CPU, n_together=n_together)
+def test_as_many_folds_traimodels_per_process_as_the_compute_says(
+    task, models_per_process, expected
+):
+    compute = replace(CPU, models_per_process=models_per_process)
     tasks = [replace(task, fold=number, compute=compute) for number in range(5)]
     assert [[each.fold for each in group] for group in in_groups(tasks)] == expected
 
 
 def test_folds_trained_together_are_all_stored(tmp_path, task, data):
-    compute = replace(CPU, n_together=2)
+    compute = replace(CPU, models_per_process=2)
     recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
     tasks = [
         replace(task, fold=number, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))

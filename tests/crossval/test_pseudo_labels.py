@@ -1,6 +1,7 @@
 """Where pseudo-labels come from: only nets that held out the same rows."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,16 +9,30 @@ import pytest
 from torch import nn
 
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels, write_pseudo_rows
-from hbcomp.data.load import Data
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats
-from hbcomp.experiment import folder
-from hbcomp.experiment.folder import PSEUDO_KEY, SEED_KEY, find_run, fold_identity
+from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import ALL, FoldResult
+from hbcomp.experiment.run_record import (
+    PSEUDO_KEY,
+    SEED_KEY,
+    RunRecord,
+    check_resumable,
+    write_run,
+)
+from hbcomp.experiment.stored_folds import save_fold
 from hbcomp.system.errors import InputError
 from hbcomp.training.pseudo import PseudoConfig
 
 N_TEST, K = 12, 3
+
+
+class Rows(NamedTuple):
+    """What a source was made on."""
+
+    train: Dataset
+    test: Dataset | None = None
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +44,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def data():
     test = make_beats(n=N_TEST, t=8, k=K, seed=1)
     ids = np.array([f"t{row}" for row in range(N_TEST)])
-    return Data(make_beats(n=30, t=8, k=K), replace(test, ids=ids, labels=None))
+    return Rows(make_beats(n=30, t=8, k=K), replace(test, ids=ids, labels=None))
 
 
 def folds_of(data, *seeds):
@@ -53,7 +68,8 @@ def store_source(name, data, folds_of_seed, missing=()):
     }
     run.path.mkdir(parents=True)
     (run.path / "config.toml").touch()
-    folder.begin(run, identity, {})
+    record = RunRecord(identity=identity)
+    write_run(run, record)
     for seed, folds in folds_of_seed.items():
         for fold in {0, 1, 2} - set(missing):
             given = data.train.known_labels[folds.train_idx(fold)]
@@ -66,12 +82,12 @@ def store_source(name, data, folds_of_seed, missing=()):
                 probs_by_a_net(given, salt=seed),
             )
             history = pd.DataFrame({"epoch": [1]})
-            folder.save_fold(run, fold_identity(identity, seed), result, nn.Linear(1, 1), history)
+            save_fold(run, record.fold_identity(seed), result, nn.Linear(1, 1), history)
     return identity
 
 
 def load(data, folds_of_seed, *runs, min_prob=0.6):
-    return load_pseudo_labels(PseudoConfig(runs=runs, min_prob=min_prob), data, folds_of_seed)
+    return load_pseudo_labels(PseudoConfig(runs=runs, min_prob=min_prob), *data, folds_of_seed)
 
 
 def rows_of(pseudo, key):
@@ -88,7 +104,7 @@ def test_no_label_of_a_fold_reaches_the_rows_of_its_net(data, fold, monkeypatch,
         if name == "changed":
             held_out = folds.valid_idx(fold)
             labels[held_out] = (labels[held_out] + 1) % K
-        there = Data(replace(data.train, labels=labels), data.test)
+        there = Rows(replace(data.train, labels=labels), data.test)
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         store_source("a", there, {0: folds})
@@ -120,7 +136,7 @@ def test_without_runs_there_are_no_pseudo_labels(data):
 
 def test_without_test_rows_pseudo_labels_are_refused(data):
     with pytest.raises(InputError, match="pseudo-labels are for test rows; name a file with --tes"):
-        load(Data(data.train), folds_of(data, 0), "a")
+        load(Rows(data.train), folds_of(data, 0), "a")
 
 
 def test_every_source_that_cannot_serve_is_named_with_its_reason(data):
@@ -129,7 +145,7 @@ def test_every_source_that_cannot_serve_is_named_with_its_reason(data):
     store_source("other-folds", data, {0: split[0]})
     store_source("unfinished", data, split, missing=[1])
     others = replace(data.train, signals=data.train.signals * np.float32(0.5))
-    store_source("other-beats", Data(others, data.test), split)
+    store_source("other-beats", Rows(others, data.test), split)
     assert load(data, split, "fine") is not None
     with pytest.raises(InputError) as error:
         load(data, split, "fine", "none", "other-folds", "unfinished", "other-beats")
@@ -153,14 +169,16 @@ def test_folds_that_only_count_alike_are_other_folds(data):
 def test_pseudo_labels_of_a_seed_bind_the_folds_of_that_seed_alone(data):
     identity = {"train.lr": 0.1, f"{PSEUDO_KEY}0": "aa", f"{PSEUDO_KEY}1": "bb"}
     changed = {**identity, f"{PSEUDO_KEY}1": "cc"}
-    assert fold_identity(identity, 0) == fold_identity(changed, 0)
-    assert fold_identity(identity, 1) != fold_identity(changed, 1)
+    before, after = RunRecord(identity=identity), RunRecord(identity=changed)
+    assert before.fold_identity(0) == after.fold_identity(0)
+    assert before.fold_identity(1) != after.fold_identity(1)
     run = find_run("b")
     run.path.mkdir(parents=True)
-    folder.begin(run, identity, {})
-    folder.admit(run, {key: identity[key] for key in list(identity)[:2]}, force=False)
+    write_run(run, before)
+    fewer = RunRecord(identity={key: identity[key] for key in list(identity)[:2]})
+    check_resumable(run, fewer, force=False)
     with pytest.raises(InputError, match="pseudo-labels of seed 1 was 'bb', now 'cc'"):
-        folder.admit(run, changed, force=False)
+        check_resumable(run, after, force=False)
 
 
 def test_the_record_names_every_row_of_every_net(data, tmp_path):

@@ -216,7 +216,7 @@ def test_killed_between_two_nets_on_everything_the_same_command_gives_the_same_b
 ):
     folder = copied(finished, tmp_path / "copy")
     words = ("pupil", "--fold", "all")
-    strike = Strike("experiment.folder", "save_fold", is_after=True)
+    strike = Strike("experiment.stored_folds", "save_fold", is_after=True)
     assert call(*words, cwd=folder, strike=strike).returncode == -signal.SIGKILL
     assert (folder / "experiments/pupil/folds/3-all").is_dir()
     assert not (folder / "experiments/pupil/folds/4-all").exists()
@@ -230,7 +230,7 @@ def test_killed_between_two_nets_on_everything_the_same_command_gives_the_same_b
 
 def test_ctrl_c_while_training_on_everything_says_how_to_continue(finished, tmp_path):
     folder = copied(finished, tmp_path / "copy")
-    strike = Strike("experiment.folder", "save_fold", is_after=True, signal=signal.SIGINT)
+    strike = Strike("experiment.stored_folds", "save_fold", is_after=True, signal=signal.SIGINT)
     done = call("pupil", "--fold", "all", cwd=folder, strike=strike)
     assert done.returncode == 130, done.stderr
     message = "continue with: hbcomp cv pupil --fold all"

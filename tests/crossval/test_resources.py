@@ -1,7 +1,7 @@
 """How the folds of a run share the machine, without a run."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,9 +20,9 @@ from hbcomp.crossval.resources import (
     seconds_per_step,
 )
 from hbcomp.data.synthetic import make_beats
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.run_record import RunRecord, write_run
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
@@ -45,11 +45,11 @@ def begun(tmp_path):
     """A run that began on a GPU this machine lacks, with three threads."""
     run = RunFolder(tmp_path)
     first = Compute("cuda:63", "fp32", 3, "tests")
-    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
+    write_run(run, RunRecord(identity={"train.lr": 0.1}, compute=first))
     return run
 
 
-def arranged(run, beats, n_nets=5, n_jobs=None, **keys):
+def chosen_resources(run, beats, n_nets=5, n_jobs=None, **keys):
     members = [Replica(torch.arange(32), (0, fold)) for fold in range(n_nets)]
     return choose_resources(Config(compute=ComputeConfig(**keys)), run, beats, members, 5, n_jobs)
 
@@ -66,7 +66,7 @@ def take_seconds(monkeypatch, seconds):
 
 
 def test_a_continued_run_keeps_its_threads_and_leaves_a_device_that_is_gone(begun, beats, capsys):
-    compute = arranged(begun, beats).compute
+    compute = chosen_resources(begun, beats).compute
     assert compute.n_threads == 3
     assert compute.device in {"cpu", "cuda", "mps"}
     assert "device cuda:63 before" in capsys.readouterr().err
@@ -76,14 +76,14 @@ def test_a_run_that_continues_as_it_began_says_so(tmp_path, beats, capsys, monke
     have_cores(monkeypatch, 4)
     take_seconds(monkeypatch, 10.0)
     run = RunFolder(tmp_path)
-    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(CPU)})
-    how = arranged(run, beats, device="cpu")
+    write_run(run, RunRecord(identity={"train.lr": 0.1}, compute=CPU))
+    how = chosen_resources(run, beats, device="cpu")
     assert how == Resources(replace(CPU, reason="as this run began"), n_jobs=4)
     assert capsys.readouterr().err == ""
 
 
 def test_a_continued_run_does_what_it_is_told(begun, beats):
-    how = arranged(begun, beats, n_jobs=3, device="cpu", n_threads=1, precision="bf16")
+    how = chosen_resources(begun, beats, n_jobs=3, device="cpu", n_threads=1, precision="bf16")
     compute = how.compute
     assert (compute.device, compute.n_threads, compute.precision) == ("cpu", 1, "bf16")
     assert how.n_jobs == 3
@@ -97,7 +97,9 @@ def test_jobs_and_threads_that_are_named_are_taken(
     tmp_path, beats, monkeypatch, n_jobs, n_threads, expected
 ):
     have_cores(monkeypatch, 8)
-    how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu", n_threads=n_threads)
+    how = chosen_resources(
+        RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu", n_threads=n_threads
+    )
     assert (how.n_jobs, how.compute.n_threads) == expected
 
 
@@ -110,7 +112,7 @@ def test_no_measurement_and_no_number_of_jobs_decides_the_threads(
     for seconds in (1e-9, 10.0):
         take_seconds(monkeypatch, seconds)
         for n_jobs in (None, 1, 2):
-            how = arranged(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu")
+            how = chosen_resources(RunFolder(tmp_path), beats, n_jobs=n_jobs, device="cpu")
             assert how.compute.n_threads == n_threads
             found[seconds, n_jobs] = how.n_jobs
     # Measured is how many train at once; what is asked for is taken.
@@ -121,16 +123,18 @@ def test_no_measurement_and_no_number_of_jobs_decides_the_threads(
 def test_a_further_seed_does_not_change_the_threads(tmp_path, beats, monkeypatch):
     have_cores(monkeypatch, 16)
     take_seconds(monkeypatch, 10.0)
-    of_seeds = [arranged(RunFolder(tmp_path), beats, n_nets=n, device="cpu") for n in (5, 10)]
+    of_seeds = [
+        chosen_resources(RunFolder(tmp_path), beats, n_nets=n, device="cpu") for n in (5, 10)
+    ]
     assert [(how.n_jobs, how.compute.n_threads) for how in of_seeds] == [(5, 3), (5, 3)]
 
 
 def test_a_net_that_is_left_of_several_gets_the_threads_of_the_others(tmp_path, beats, monkeypatch):
     have_cores(monkeypatch, 4)
     run = RunFolder(tmp_path)
-    first = arranged(run, beats, device="cpu", n_jobs=1).compute
-    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
-    left = arranged(run, beats, n_nets=1, device="cpu")
+    first = chosen_resources(run, beats, device="cpu", n_jobs=1).compute
+    write_run(run, RunRecord(identity={"train.lr": 0.1}, compute=first))
+    left = chosen_resources(run, beats, n_nets=1, device="cpu")
     assert (left.n_jobs, left.compute.n_threads) == (1, first.n_threads)
 
 
@@ -144,15 +148,15 @@ def test_a_gpu_gets_as_many_nets_at_once_as_was_measured_to_be_fastest(
 
     def fake(_recipe, _beats, members, compute):
         asked.append(len(members))
-        return replace(compute, n_together=5)
+        return replace(compute, models_per_process=5)
 
     monkeypatch.setattr(resources, "choose_group_size", fake)
-    how = arranged(RunFolder(tmp_path), beats)
-    assert (how.n_jobs, how.compute.n_together) == (1, 5)
+    how = chosen_resources(RunFolder(tmp_path), beats)
+    assert (how.n_jobs, how.compute.models_per_process) == (1, 5)
     assert asked == [5]
     # Named by the user, or several processes on the GPU: nothing is measured.
-    arranged(RunFolder(tmp_path), beats, n_together=2)
-    arranged(RunFolder(tmp_path), beats, n_jobs=3)
+    chosen_resources(RunFolder(tmp_path), beats, models_per_process=2)
+    chosen_resources(RunFolder(tmp_path), beats, n_jobs=3)
     assert len(asked) == 1
 
 
@@ -162,10 +166,10 @@ def test_a_continued_run_keeps_its_engine_unless_told_otherwise(
     have_cores(monkeypatch, 1)
     run = RunFolder(tmp_path)
     first = replace(CPU, engine="compile")
-    folder.begin(run, {"train.lr": 0.1}, {"compute": asdict(first)})
-    assert arranged(run, beats, device="cpu").compute.engine == "compile"
+    write_run(run, RunRecord(identity={"train.lr": 0.1}, compute=first))
+    assert chosen_resources(run, beats, device="cpu").compute.engine == "compile"
     assert capsys.readouterr().err == ""
-    assert arranged(run, beats, device="cpu", engine="eager").compute.engine == "eager"
+    assert chosen_resources(run, beats, device="cpu", engine="eager").compute.engine == "eager"
     assert "engine compile before, eager now" in capsys.readouterr().err
 
 
@@ -174,6 +178,7 @@ def test_a_continued_run_keeps_its_engine_unless_told_otherwise(
     [
         ('precision = "fp12"', "compute.precision: Input should be 'fp32', 'tf32' or 'bf16'"),
         ('n_threads = "two"', "compute.n_threads: Input should be a valid integer"),
+        ("device = 'cpu'\nlayout = 2", "compute.layout: Unexpected keyword argument"),
     ],
 )
 def test_a_damaged_run_toml_is_refused_by_its_key(begun, beats, line, message):
@@ -181,13 +186,8 @@ def test_a_damaged_run_toml_is_refused_by_its_key(begun, beats, line, message):
     text = begun.run_file.read_text()
     begun.run_file.write_text(re.sub(rf"(?m)^{key} = .*$", line, text))
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        arranged(begun, beats)
+        chosen_resources(begun, beats)
     assert str(error.value).startswith(f"{begun.run_file}: ")
-
-
-def test_what_an_older_version_wrote_of_its_layout_is_ignored(begun, beats):
-    begun.run_file.write_text(begun.run_file.read_text() + 'layout = "stacked"\n')
-    assert arranged(begun, beats).compute.n_threads == 3
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_the_number_of_nets_with_the_most_steps_per_second_is_taken(seconds, exp
     assert gain == pytest.approx(chosen * seconds[1] / seconds[chosen])
 
 
-def test_a_pilot_leaves_no_trace_in_the_training_to_come(monkeypatch):
+def test_a_timing_probe_leaves_no_trace_in_the_training_to_come(monkeypatch):
     monkeypatch.setattr("hbcomp.crossval.resources.MIN_SECONDS", 0.01)
     dataset = make_beats(n=32, t=16)
     beats = put_on_device(dataset.signals, dataset.known_labels, "cpu")
@@ -233,7 +233,7 @@ def test_a_pilot_leaves_no_trace_in_the_training_to_come(monkeypatch):
     )
     members = [Replica(torch.arange(32), (0, fold)) for fold in (0, 1)]
     before, rng = beats.signals.clone(), torch.get_rng_state()
-    compute = Compute("cpu", "fp32", 1, "tests", n_together=2)
+    compute = Compute("cpu", "fp32", 1, "tests", models_per_process=2)
     assert seconds_per_step(recipe, beats, members, compute) > 0
     assert torch.equal(before, beats.signals)
     assert torch.equal(rng, torch.get_rng_state())

@@ -7,7 +7,7 @@ import pytest
 
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
-from hbcomp.data.load import Data, load_data
+from hbcomp.data.load import load_data
 from hbcomp.data.sample import BUNDLED, load_sample
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.data.tables import read_truth
@@ -39,28 +39,28 @@ def test_the_sample_fits_into_3_megabytes_and_names_its_licence() -> None:
 
 
 def test_without_files_the_sample_is_loaded() -> None:
-    data = load_data(DataConfig())
-    assert data.test is not None
-    assert (data.train.n_rows, data.test.n_rows) == (4000, 1000)
+    train, test = load_data(DataConfig())
+    assert test is not None
+    assert (train.n_rows, test.n_rows) == (4000, 1000)
 
 
 def test_named_files_are_loaded_and_the_test_file_may_be_left_out(tmp_path: Path) -> None:
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
     write_competition_csv(train, make_beats())
     write_competition_csv(test, make_beats(n=20, seed=1))
-    assert load_data(DataConfig(train=train)).test is None
+    assert load_data(DataConfig(train=train))[1] is None
     with pytest.raises(InputError, match="an id names one row"):
         load_data(DataConfig(train=train, test=test))
     test.write_text(test.read_text().replace("\n", "\nt").removesuffix("t"))
-    data = load_data(DataConfig(train=train, test=test))
-    assert data.test is not None
-    assert data.test.n_rows == 20
-    assert data.test.labels is None
+    _, rows = load_data(DataConfig(train=train, test=test))
+    assert rows is not None
+    assert rows.n_rows == 20
+    assert rows.labels is None
 
 
-def test_training_data_needs_labels() -> None:
+def test_rows_without_labels_have_no_known_ones() -> None:
     with pytest.raises(InputError, match="labels are needed here"):
-        Data(load_sample()[1])
+        _ = load_sample()[1].known_labels
 
 
 def test_made_up_beats_are_balanced_and_repeatable() -> None:
@@ -101,8 +101,8 @@ def test_wide_files_with_other_sample_columns_are_refused(tmp_path):
 def test_wide_files_with_the_same_sample_columns_are_read(tmp_path):
     (tmp_path / "train.csv").write_text("s1,label,s2,id\n0,0,1,1\n1,1,0,2\n")
     (tmp_path / "test.csv").write_text("id,s1,s2\n3,0,1\n")
-    data = load_data(DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv"))
-    assert data.test.signals.tolist() == [[0.0, 1.0]]
+    _, test = load_data(DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv"))
+    assert test.signals.tolist() == [[0.0, 1.0]]
 
 
 WIDE_HEADERS = {
@@ -138,9 +138,9 @@ def test_numbered_columns_are_time_steps_and_ignored_ones_are_none(tmp_path, nam
     config = DataConfig(
         train=tmp_path / "train.csv", test=tmp_path / "test.csv", ignored_columns=("age",)
     )
-    data = load_data(config)
-    assert data.train.n_timepoints == data.test.n_timepoints == len(names.split(","))
-    assert set(data.train.signals.ravel().tolist()) == {5.0}
+    train, test = load_data(config)
+    assert train.n_timepoints == test.n_timepoints == len(names.split(","))
+    assert set(train.signals.ravel().tolist()) == {5.0}
 
 
 @pytest.mark.parametrize("has_labels", [True, False])
@@ -155,7 +155,7 @@ def test_the_training_file_is_not_taken_for_the_test_file(tmp_path, has_labels):
     with pytest.raises(InputError, match="all of its 2 rows are training rows of"):
         load_data(config)
     (tmp_path / "test.csv").write_text("\n".join([*test, '4,"0,0",0' if has_labels else '4,"0,0"']))
-    assert load_data(config).test.n_rows == 3
+    assert load_data(config)[1].n_rows == 3
 
 
 def test_an_index_written_by_pandas_is_not_taken_for_a_sample(tmp_path):

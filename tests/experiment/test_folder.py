@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from hbcomp.experiment import folder
+from hbcomp.experiment import folder, manifest, stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import FoldResult
+from hbcomp.experiment.run_record import RunRecord, check_resumable, write_run
 from hbcomp.system.errors import InputError
 
-IDENTITY = {"train.lr": 0.1, "net.widths": [4, 8], "test data": None}
+IDENTITY = {"train.lr": 0.1, "net.widths": [4, 8], "test data": "none"}
 
 
 @pytest.fixture
@@ -30,28 +31,28 @@ def store_fold(run, seed=0, fold=0, test_probs=True):
         test_probs=generator.random((4, 2)).astype(np.float32) if test_probs else None,
     )
     history = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "score": [np.nan, 100.0]})
-    folder.save_fold(run, "identity", result, nn.Linear(2, 2), history)
+    stored_folds.save_fold(run, "identity", result, nn.Linear(2, 2), history)
     return result
 
 
 @pytest.mark.parametrize("test_probs", [True, False])
 def test_a_fold_survives_the_disk(run, test_probs):
     result = store_fold(run, test_probs=test_probs)
-    again = folder.load_fold(run, "identity", 0, 0)
+    again = stored_folds.load_fold(run, "identity", 0, 0)
     for name, value in vars(result).items():
         assert np.array_equal(value, getattr(again, name)), name
-    assert folder.load_history(run, 0, 0)["loss"].tolist() == [0.5, 0.25]
+    assert stored_folds.load_history(run, 0, 0)["loss"].tolist() == [0.5, 0.25]
     assert run.is_done(0, 0)
     assert not run.is_done(0, 1)
 
 
 def test_weights_survive_the_disk_and_a_net_of_another_shape_is_refused(run):
     store_fold(run)
-    net = folder.load_weights(run, 0, 0, nn.Linear(2, 2))
+    net = stored_folds.load_weights(run, 0, 0, nn.Linear(2, 2))
     assert set(net.state_dict()) == {"weight", "bias"}
     for wrong in (nn.Linear(2, 3), nn.Linear(2, 2, bias=False), nn.Sequential(nn.Linear(2, 2))):
         with pytest.raises(InputError, match="not the weights of this run's net"):
-            folder.load_weights(run, 0, 0, wrong)
+            stored_folds.load_weights(run, 0, 0, wrong)
 
 
 @pytest.mark.parametrize("moment", ["np.savez", "save", "sync"])
@@ -59,7 +60,7 @@ def test_a_fold_that_fails_while_being_written_is_not_there(run, monkeypatch, mo
     def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"hbcomp.experiment.folder.{moment}", fail)
+    monkeypatch.setattr(f"hbcomp.experiment.stored_folds.{moment}", fail)
     with pytest.raises(OSError, match="No space left"):
         store_fold(run)
     assert not run.is_done(0, 0)
@@ -67,8 +68,9 @@ def test_a_fold_that_fails_while_being_written_is_not_there(run, monkeypatch, mo
 
 
 def begin(run, identity, *, force=False):
-    folder.admit(run, identity, force=force)
-    folder.begin(run, identity, {"hbcomp": "0"})
+    record = RunRecord(identity=identity, hbcomp="0")
+    check_resumable(run, record, force=force)
+    write_run(run, record)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +89,15 @@ def begin(run, identity, *, force=False):
 def test_changed_data_is_told_in_words_and_not_by_its_fingerprints(run, described, told):
     prints = {**IDENTITY, "train data": "aa", "folds of seed 0": "bb"}
     words = {"train data": "train.csv with 24 rows", "folds of seed 0": "5 folds"}
-    folder.begin(run, prints, {"described": words})
+    write_run(run, RunRecord(identity=prints, described=words))
     changed = {**prints, "train data": "cc", "folds of seed 0": "dd"}
     with pytest.raises(InputError) as error:
-        folder.admit(run, changed, force=False, described=described)
+        check_resumable(run, RunRecord(identity=changed, described=described), force=False)
     assert f"0 finished folds of something else: {told}; --name NEW" in str(error.value)
     fewer = {**described, "folds of seed 0": "3 folds"}
+    other = RunRecord(identity={**prints, "folds of seed 0": "dd"}, described=fewer)
     with pytest.raises(InputError, match="else: folds of seed 0 was 5 folds, now 3 folds; --name"):
-        folder.admit(run, {**prints, "folds of seed 0": "dd"}, force=False, described=fewer)
+        check_resumable(run, other, force=False)
 
 
 def test_what_a_killed_process_left_is_swept_away(run):
@@ -181,33 +184,33 @@ def test_a_torn_result_is_named_with_the_remedy(run):
     path = run.fold_folder(0, 0) / "result.npz"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"result\.npz: damaged: .*; delete \S+/folds/0-0, and"):
-        folder.load_fold(run, "identity", 0, 0)
-    (path.parent / "manifest.json").unlink()
+        stored_folds.load_fold(run, "identity", 0, 0)
+    manifest.write_manifest(path.parent, [each.name for each in path.parent.iterdir()])
     with pytest.raises(
         InputError, match=r"result\.npz: not a fold's result: .*; delete its folder"
     ):
-        folder.load_fold(run, "identity", 0, 0)
+        stored_folds.load_fold(run, "identity", 0, 0)
 
 
 def test_bits_of_channels_last_weights_survive(run):
     net = nn.Conv2d(2, 3, (1, 5)).to(memory_format=torch.channels_last)
     result = FoldResult(0, 0, np.arange(1), np.ones((1, 2), np.float32), None)
-    folder.save_fold(run, "identity", result, net, pd.DataFrame({"epoch": [1]}))
-    again = folder.load_weights(run, 0, 0, nn.Conv2d(2, 3, (1, 5)))
+    stored_folds.save_fold(run, "identity", result, net, pd.DataFrame({"epoch": [1]}))
+    again = stored_folds.load_weights(run, 0, 0, nn.Conv2d(2, 3, (1, 5)))
     assert torch.equal(again.weight, net.weight)
 
 
 def test_a_fold_that_another_configuration_trained_is_refused(run):
     store_fold(run)
     with pytest.raises(InputError, match=r"result\.npz: trained with another configuration"):
-        folder.load_fold(run, "another", 0, 0)
+        stored_folds.load_fold(run, "another", 0, 0)
 
 
 def test_a_fold_that_is_already_stored_stays(run):
     first = store_fold(run)
     result = replace(first, valid_probs=first.valid_probs + 1)
-    folder.save_fold(run, "identity", result, nn.Linear(2, 2), pd.DataFrame({"epoch": [1]}))
-    again = folder.load_fold(run, "identity", 0, 0)
+    stored_folds.save_fold(run, "identity", result, nn.Linear(2, 2), pd.DataFrame({"epoch": [1]}))
+    again = stored_folds.load_fold(run, "identity", 0, 0)
     assert np.array_equal(again.valid_probs, first.valid_probs)
     assert [path.name for path in run.folds_folder.iterdir()] == ["0-0"]
 
@@ -215,9 +218,12 @@ def test_a_fold_that_is_already_stored_stays(run):
 def test_the_identity_of_a_fold_is_that_of_its_seed():
     one = {**IDENTITY, "folds of seed 0": "aa"}
     two = {**one, "folds of seed 1": "bb"}
-    assert folder.fold_identity(one, 0) == folder.fold_identity(two, 0)
-    assert folder.fold_identity(two, 0) != folder.fold_identity(two, 1)
-    assert folder.fold_identity(one, 0) != folder.fold_identity({**one, "train.lr": 0.2}, 0)
+    first, both, changed = (
+        RunRecord(identity=each) for each in (one, two, {**one, "train.lr": 0.2})
+    )
+    assert first.fold_identity(0) == both.fold_identity(0)
+    assert both.fold_identity(0) != both.fold_identity(1)
+    assert first.fold_identity(0) != changed.fold_identity(0)
 
 
 def test_forced_new_folds_leave_no_report_of_the_old_ones(run):

@@ -70,8 +70,10 @@ def test_a_file_that_predict_wrote_answers_the_file_it_was_given(here):
     assert numbers_of(run_hbcomp(["submit", "submissions/one-b.csv"], here))["n_rows"] == M
 
 
-def test_a_blend_answers_the_test_file_of_its_members(here):
-    predictions, _ = write_experiment(here, "blend", kind="blend", members={"one": 1.0}, config={})
+def test_a_blend_answers_the_test_file_of_its_base_models(here):
+    predictions, _ = write_experiment(
+        here, "blend", kind="blend", base_models={"one": 1.0}, config={}
+    )
     write("blend", predictions.test_ids, source="blend", recipe="blend by mean of one, two")
     done = run_hbcomp(["check", "submissions/blend.csv"], here)
     assert numbers_of(done)["test"] == "test.csv"

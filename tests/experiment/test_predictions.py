@@ -131,7 +131,7 @@ def test_predictions_survive_the_disk(tmp_path, train, test, folds_of_seed):
     assert again.fingerprint == predictions.fingerprint
 
 
-def test_members_of_other_rows_are_refused_with_who_differs_where(train, test, folds_of_seed):
+def test_experiments_on_other_rows_are_refused_with_who_differs_where(train, test, folds_of_seed):
     results = random_results(folds_of_seed)
     predictions = assemble(train, test, folds_of_seed, results)
     others = {
@@ -142,8 +142,8 @@ def test_members_of_other_rows_are_refused_with_who_differs_where(train, test, f
     with pytest.raises(InputError) as error:
         check_aligned({"a": predictions, **others})
     assert str(error.value) == (
-        "members must have the same rows in the same order: b was made on other train beats than "
-        "a; c was made on other train beats than a; c was made on other test beats than a"
+        "all experiments must have the same rows in the same order: b was made on other train "
+        "rows than a; c was made on other train rows than a; c was made on other test rows than a"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hbcomp.analysis.leaderboard import read_standings
-from hbcomp.blending.import_probs import _admit
+from hbcomp.blending.import_probs import _check_target
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.report import Refit, read_part, read_report, write_part
@@ -137,7 +137,7 @@ def test_a_refit_of_a_later_format_is_one_line(tmp_path):
 def test_what_is_no_report_is_refused_by_every_reader(run, content):
     run.path.mkdir()
     run.report_file.write_text(content)
-    for read in (read_trained, lambda run: _admit(run, {}, force=True)):
+    for read in (read_trained, lambda run: _check_target(run, {}, force=True)):
         with pytest.raises(InputError, match="report"):
             read(run)
     assert list(read_standings(run.path.parent)[1]) == ["a"]
@@ -145,7 +145,7 @@ def test_what_is_no_report_is_refused_by_every_reader(run, content):
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc", "a/b", "ledger"])
-def test_members_that_lead_outside_of_the_experiments_are_refused(run, name):
-    write(run, put({name: 1.0}, "members"))
-    with pytest.raises(InputError, match=r"report\.json: members: an experiment"):
+def test_base_models_that_lead_outside_of_the_experiments_are_refused(run, name):
+    write(run, put({name: 1.0}, "base_models"))
+    with pytest.raises(InputError, match=r"report\.json: base_models: an experiment"):
         read_report(run.report_file)

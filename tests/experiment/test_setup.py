@@ -1,9 +1,10 @@
 import pytest
 
-from hbcomp.experiment import folder
 from hbcomp.experiment.config import read_config
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.setup import prepare, space_file, state_config
+from hbcomp.experiment.run_record import RunRecord, write_run
+from hbcomp.experiment.setup import prepare, space_file
+from hbcomp.experiment.setup import write_config as write_own_config
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS
 from hbcomp.system.errors import InputError
@@ -27,11 +28,11 @@ def write_config(name, text):
 
 @pytest.mark.parametrize("name", ["quickstart", "reference", "resnet"])
 def test_a_preset_needs_no_file_here_and_is_stated_when_it_runs(name):
-    asked = prepare(name, [], None)
-    assert not asked.run.path.exists()
-    state_config(asked, force=False)
-    assert read_config(asked.run.config_file) == asked.config
-    assert prepare(name, [], None).statement is None
+    request = prepare(name, [], None)
+    assert not request.run.path.exists()
+    write_own_config(request, force=False)
+    assert read_config(request.run.config_file) == request.config
+    assert prepare(name, [], None).config_text is None
 
 
 def test_a_config_names_its_net_and_its_schedule():
@@ -54,7 +55,7 @@ def test_an_unknown_experiment_lists_the_known_ones():
         prepare("nosuch", [], None)
 
 
-def test_an_experiment_that_is_like_a_known_one_is_asked_for():
+def test_an_experiment_that_is_like_a_known_one_is_request_for():
     write_config("mine", "")
     with pytest.raises(InputError, match=r"no such experiment, did you mean resnet\?; start one"):
         prepare("resent", [], None)
@@ -83,9 +84,9 @@ def test_a_mistake_is_said_of_the_file_or_of_the_words_that_hold_it():
 
 
 def named(base, assignments, name, *, force=False):
-    asked = prepare(base, assignments, name)
-    state_config(asked, force=force)
-    return asked.config
+    request = prepare(base, assignments, name)
+    write_own_config(request, force=force)
+    return request.config
 
 
 def test_preparing_writes_nothing(here):
@@ -112,7 +113,7 @@ def test_the_same_words_again_keep_a_file_that_says_the_same():
 def test_a_name_that_states_another_configuration_is_refused():
     write_config("base", "")
     named("base", ["train.lr=0.5"], "new")
-    with pytest.raises(InputError, match="already states another configuration"):
+    with pytest.raises(InputError, match="already holds another configuration"):
         named("base", ["train.lr=0.25"], "new")
     config = named("base", ["train.lr=0.25"], "new", force=True)
     assert prepare("new", [], None).config == config
@@ -121,7 +122,7 @@ def test_a_name_that_states_another_configuration_is_refused():
 def test_a_run_keeps_the_files_that_it_began_with_until_others_are_named(capsys):
     write_config("mine", "")
     run, data = find_run("mine"), {"train": "a.csv", "test": "b.csv", "id_column": "key"}
-    folder.begin(run, {"train.lr": 0.1}, {"data": data})
+    write_run(run, RunRecord(identity={"train.lr": 0.1}, data=data))
     for name in (None, "other"):
         kept = prepare("mine", [], name).config.data.model_dump(mode="json")
         assert {key: kept[key] for key in data} == data
@@ -129,7 +130,8 @@ def test_a_run_keeps_the_files_that_it_began_with_until_others_are_named(capsys)
     assert prepare("mine", ["data.train=c.csv"], None).config.data.test is None
     assert str(prepare("mine", ["data.test=d.csv"], None).config.data.train) == "a.csv"
     # Files that moved are known where they are now.
-    folder.begin(run, {"train.lr": 0.1}, {"data": data | {"train": "moved.csv"}})
+    moved = data | {"train": "moved.csv"}
+    write_run(run, RunRecord(identity={"train.lr": 0.1}, data=moved))
     assert str(prepare("mine", [], None).config.data.train) == "moved.csv"
     run.run_file.write_text('identity = {}\ndata = { train = "a.csv", tset = "b.csv" }\n')
     with pytest.raises(InputError, match=r"mine/run.toml: unknown key tset, did you mean test\?"):
@@ -150,11 +152,11 @@ def test_a_new_experiment_takes_the_space_of_the_one_it_was_made_of():
 
 def test_a_space_can_be_named_by_file_or_by_experiment():
     write_config("mine", "")
-    asked = prepare("mine", [], None)
-    assert str(space_file(asked, "my.toml")) == "my.toml"
-    assert space_file(asked, "lines") == space_file(prepare("lines", [], None), None)
+    request = prepare("mine", [], None)
+    assert str(space_file(request, "my.toml")) == "my.toml"
+    assert space_file(request, "lines") == space_file(prepare("lines", [], None), None)
     with pytest.raises(InputError, match=r"--space nosuch: no such file, .* have one: attention"):
-        space_file(asked, "nosuch")
+        space_file(request, "nosuch")
     linear = prepare("mine", ["net.name=linear"], None)
     with pytest.raises(InputError, match=r"mine/space.toml: no such file, .* linear has a search"):
         space_file(linear, None)

@@ -194,7 +194,7 @@ def test_a_pseudo_labelled_test_row_does_not_see_itself():
     ("keys", "named"),
     [
         ({"augment": {"noise": 0.1}}, "augment"),
-        ({"compute": {"n_together": 2}}, "n_together"),
+        ({"compute": {"models_per_process": 2}}, "models_per_process"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(keys, named):

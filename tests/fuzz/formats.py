@@ -17,17 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
-from hbcomp.blending.import_probs import read_probs
+from hbcomp.blending.probs_files import read_probs
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import read_folds
 from hbcomp.data.tables import read_values
+from hbcomp.experiment import manifest
 from hbcomp.experiment.config import read_config
-from hbcomp.experiment.folder import RunFolder, load_fold, read_run
+from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.manifest import manifest_text, read_manifest
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import read_report
+from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.stored_folds import load_fold
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, Entry, read_ledger
 from hbcomp.tuning.search_space import read_space
@@ -99,6 +102,8 @@ def _predictions(path):
 
 
 def _fold(path):
+    (path.parent / "history.csv").touch()
+    manifest.write_manifest(path.parent, [path.name, "history.csv"])
     read = load_fold(RunFolder(path.parents[2]), None, 0, 1)
     assert len(read.valid_idx) == len(read.valid_probs)
     return {"valid_idx": read.valid_idx.tolist(), "valid_probs": read.valid_probs.tolist()}
@@ -128,7 +133,7 @@ def _parquet():
 
 
 def _run(path):
-    return dict(oracles._leaves(read_run(RunFolder(path.parent))))
+    return dict(oracles._leaves(read_run(RunFolder(path.parent)).model_dump(exclude_unset=True)))
 
 
 LISTED = _csv(
@@ -164,7 +169,6 @@ OTHER = {**ENTRY, "sha256": "b" * 64, "file": "b.csv", "leaderboard": "0.1", "n_
 RUN = {
     "hbcomp": "0.1.0",
     "torch": "2.13",
-    "torch_threads": 2,
     "identity": {"net.widths": [8, 16], "train.lr": 0.004, "folds of seed 0": "ab", "x": "none"},
 }
 SHOWN = Path(__file__).parents[2] / "experiments"

@@ -136,7 +136,7 @@ def test_a_table_without_rows_can_be_shown() -> None:
 
 def test_every_table_can_scroll_by_itself() -> None:
     html = pages.render_page("a", "", [pages.Table("t", ["a"] * 40, [["1"] * 40])])
-    assert re.search(r'<div class="scroll"[^>]*>\s*<table>', html)
+    assert re.search(r'<div class="scroll"[^>]*>\s*<table class="dense">', html)
     assert ".scroll { overflow-x: auto; }" in html
 
 

@@ -100,4 +100,4 @@ def test_no_other_function_writes_csv_files_of_ids():
         and (node.attr == "to_csv" or ast.unparse(node) in ("csv.writer", "csv.DictWriter"))
     }
     # A fold's history has numbers alone.
-    assert writers == {"system/files.py", "experiment/folder.py"}
+    assert writers == {"system/files.py", "experiment/stored_folds.py"}

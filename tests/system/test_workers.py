@@ -130,6 +130,29 @@ def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("cause", "error", "message"),
+    [
+        ("MemoryError", InputError, r"out of memory while rows were sent .* --jobs \(now 2\)"),
+        ("TypeError: cannot pickle 'generator' object", crews.PicklingError, "Could not pickle"),
+    ],
+)
+def test_memory_that_runs_out_while_a_job_is_sent_is_one_line_and_a_bug_stays_one(
+    monkeypatch, cause, error, message
+):
+    class Sending(BrokenPool):
+        def submit(self, function, job, slot):
+            future = crews.Future()
+            refused = crews.PicklingError("Could not pickle")
+            refused.__cause__ = Exception(cause)  # as loky does: a traceback, as text
+            future.set_exception(refused)
+            return future
+
+    monkeypatch.setattr(crews, "ProcessPoolExecutor", Sending)
+    with worker_pool(slots(2), work) as workers, pytest.raises(error, match=message):
+        list(workers.done(iter("a")))
+
+
 def test_deaths_are_in_a_row_across_calls_and_a_finished_job_ends_the_row(monkeypatch):
     monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
     monkeypatch.setattr(crews, "wait", lambda running, **_: wait_for_first(running))

@@ -129,7 +129,7 @@ def test_as_many_nets_train_at_once_as_fit_and_gain(
         resources, "seconds_per_step", lambda _recipe, _beats, some, _compute: seconds[len(some)]
     )
     compute = choose_group_size(RECIPE, beats, members(4), compute_of())
-    assert compute.n_together == expected
+    assert compute.models_per_process == expected
     assert f"{expected} at once" in compute.reason
 
 
@@ -140,7 +140,7 @@ def test_nets_that_do_not_fit_together_after_all_train_alone(cuda, beats, monkey
         return 1.0
 
     monkeypatch.setattr(resources, "seconds_per_step", fake)
-    assert choose_group_size(RECIPE, beats, members(4), compute_of()).n_together == 1
+    assert choose_group_size(RECIPE, beats, members(4), compute_of()).models_per_process == 1
     assert cuda.n_emptied == 2  # also after the failure, or the nets to come find it taken
 
 
@@ -150,7 +150,7 @@ def test_the_nets_of_a_run_on_a_gpu_are_timed_for_real(tmp_path, beats, monkeypa
     monkeypatch.setattr(resources, "N_STEPS_PER_TIMING", 2)
     config = Config(net=RECIPE.net, train=RECIPE.train, augment=RECIPE.augment)
     how = choose_resources(config, RunFolder(tmp_path), beats, members(3), 3, None)
-    assert how.compute.n_together in {1, 3}
+    assert how.compute.models_per_process in {1, 3}
     assert how.n_jobs == 1
 
 

@@ -321,7 +321,7 @@ def test_only_several_workers_lie_about_running_trials(storage, space_of):
     for n_workers, is_lying in [(1, False), (2, True)]:
         study = open_study(storage, "s", space_of(SPACE), BINDING, 0, n_workers=n_workers)
         optimize(study, space_of(SPACE), 1)
-        tpe = study.sampler._tpe
+        tpe = study.sampler
         assert (tpe._constant_liar, tpe._multivariate, tpe._group) == (is_lying, True, True)
 
 

@@ -26,9 +26,9 @@ from hbcomp.tuning.trial import (
     UNSCORED,
     WORKER,
     StudyContext,
+    best_complete,
     costs_key,
     fold_costs,
-    incumbent,
     pack,
     run_trial,
     stored_costs,
@@ -260,7 +260,7 @@ def test_a_look_within_a_fold_compares_with_the_same_epoch_of_the_best(
     assert compared == [(2.0 * n, 2.0 * n, 2, n), (0, 0, 2, 0)] * 2 + [(2.0 * n, 2.0 * n, 2, n)]
 
 
-def test_the_rival_is_the_same_for_a_whole_trial(study, context_of, here, costs_of):
+def test_the_incumbent_is_the_same_for_a_whole_trial(study, context_of, here, costs_of):
     context = context_of()
     costs_of(lambda fold, check: 1.0)
     run(study, context, here)
@@ -285,14 +285,16 @@ def test_the_rival_is_the_same_for_a_whole_trial(study, context_of, here, costs_
     assert compared == [({1.0}, 1)] * 2
 
 
-def test_the_selection_bias_of_a_rival_counts_stopped_trials_too(study, context_of, here, costs_of):
+def test_the_selection_bias_of_an_incumbent_counts_pruned_trials_too(
+    study, context_of, here, costs_of
+):
     context = context_of()
     for cost in (0.0, 2.0):
         costs_of(lambda fold, check, cost=cost: cost)
         run(study, context, here)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
-    rival = trials._rival(study)
-    assert (rival.trial.number, rival.n_candidates) == (0, 2)
+    incumbent = trials._incumbent(study)
+    assert (incumbent.trial.number, incumbent.n_candidates) == (0, 2)
 
 
 def test_the_incumbent_is_the_earlier_one_of_equals_and_never_a_stopped_one():
@@ -303,8 +305,8 @@ def test_the_incumbent_is_the_earlier_one_of_equals_and_never_a_stopped_one():
     made = [trial_of(9.0, pruned), *(trial_of(value, complete) for value in (12.0, 10.0, 10.0))]
     study = optuna.create_study()
     study.add_trials(made)
-    assert incumbent(study.trials).number == 2
-    assert incumbent(study.trials[:1]) is None
+    assert best_complete(study.trials).number == 2
+    assert best_complete(study.trials[:1]) is None
 
 
 def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, context_of, here):
@@ -348,7 +350,7 @@ def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tm
     path = tmp_path / "train.csv"
     write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3))
     data = DataConfig(train=path)
-    fingerprint = load_data(data).train.fingerprint
+    fingerprint = load_data(data)[0].fingerprint
     assert study_data(data, fingerprint, "cpu") is study_data(data, fingerprint, "cpu")
     study_data.cache_clear()
     write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3, seed=1))

@@ -217,7 +217,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(copied, finished):
 
 def test_killed_between_trials_and_continued_it_is_the_study_of_one_go(finished, tmp_path):
     write_data(tmp_path)
-    strike = Strike("tuning.search", "_tell", n=2)
+    strike = Strike("tuning.search", "_report_ended", n=2)
     assert search_only(tmp_path, N_TRIALS, strike=strike).returncode == -signal.SIGKILL
     assert len(trials_of(tmp_path)) == 2
     assert last_json(search_only(tmp_path, N_TRIALS))["n_trials"] == N_TRIALS
@@ -263,7 +263,7 @@ def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_a
 @pytest.mark.long("fresh workers import for seconds")
 def test_the_parent_of_two_workers_is_killed_and_the_next_call_finishes(tmp_path):
     write_data(tmp_path)
-    strike = Strike("tuning.search", "_tell")
+    strike = Strike("tuning.search", "_report_ended")
     done = search_only(tmp_path, 4, "--jobs", "2", strike=strike)
     assert done.returncode == -signal.SIGKILL
     before = {trial.number: trial for trial in trials_of(tmp_path) if trial.state.is_finished()}
@@ -507,9 +507,9 @@ def test_a_worker_says_in_one_line_why_its_study_cannot_be_written(monkeypatch, 
             raise error
 
     context = StudyContext(
-        Config(), load_data(Config().data).train.fingerprint, Space({}, ""), "half", 0
+        Config(), load_data(Config().data)[0].fingerprint, Space({}, ""), "half", 0
     )
-    monkeypatch.setattr(searching, "_joined", lambda *_: Full())
+    monkeypatch.setattr(searching, "_join", lambda *_: Full())
     job = TrialJob(context, StudyStorage(None, RunFolder(Path()), "s", 2), "w")
     with pytest.raises(InputError) as error:
         searching.work(job, Slot(0, Compute("cpu", "fp32", 1, "tests")))

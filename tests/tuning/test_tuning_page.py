@@ -225,7 +225,7 @@ def test_folds_of_unequal_size_are_counted_whole():
 
 
 def test_the_text_counts_the_trials_and_what_pruning_saved():
-    text = page._paragraphs(a_summary())[0]
+    text = page._about(a_summary())
     assert "3 complete, 3 pruned, 1 failed, 1 carried over" in text
     # 6 trials of 5 folds; 4 + 2 + 4 were never begun
     assert "saved 10 of the 30 fold trainings (33.3 %) that the 6 complete and pruned" in text
@@ -253,20 +253,32 @@ def test_confirmed_scores_are_set_beside_those_of_the_search():
 
 @pytest.mark.parametrize(
     ("difference", "words"),
-    [(-60, "cannot be told apart"), (-61, "better beyond noise"), (61, "worse beyond noise")],
+    [(-60, "is within noise"), (-61, "better beyond noise"), (61, "worse beyond noise")],
 )
-def test_the_verdict_is_that_of_the_interval(difference, words):
+def test_the_verdict_takes_two_standard_errors_for_noise(difference, words):
     winner = CONFIRMED["winner"] | {"difference": difference}
-    text = page.verdict(CONFIRMED | {"winner": winner})
-    # 2 * 30 = 60
-    assert f"{difference - 60:+.1f} to {difference + 60:+.1f}" in text
+    text = page.verdict(a_summary(confirmed=CONFIRMED | {"winner": winner}))
+    assert f"{difference:+.1f} ± 30.0" in text
     assert words in text
 
 
-def test_without_a_winner_there_is_no_verdict(tmp_path):
+def test_the_page_is_headed_by_the_confirmed_score_and_not_by_the_best_of_the_search(tmp_path):
+    text = written(a_summary(), tmp_path)
+    assert "<h1>quickstart: 1,255.0 per 20k, confirmed on a fresh seed</h1>" in text
+    unconfirmed = written(a_summary(confirmed=None), tmp_path)
+    assert "<h1>quickstart: 1,190.0 per 20k in the search, not confirmed</h1>" in unconfirmed
+
+
+def test_without_a_winner_no_score_is_called_free_of_selection_bias(tmp_path):
     confirmed = CONFIRMED | {"winner": None}
-    assert page.verdict(None) == page.verdict(confirmed) == ""
+    for each in (None, confirmed):
+        assert "no score here is free of selection bias" in page.verdict(a_summary(confirmed=each))
     assert "tune-confirmed" in written(a_summary([], confirmed=confirmed), tmp_path)
+
+
+def test_every_picture_stands_before_every_table(tmp_path):
+    text = written(a_summary(), tmp_path)
+    assert text.rindex("<figure") < text.index("<table")
 
 
 def test_stopped_trials_are_listed_with_the_closest_decision_first():

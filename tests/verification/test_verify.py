@@ -32,14 +32,14 @@ SEED = 20261122  # of the flips
 def with_one_small_picture():
     from matplotlib.figure import Figure
 
-    from hbcomp.blending import import_probs, make_blend, methods
+    from hbcomp.blending import blend_runs, import_probs, methods
     from hbcomp.crossval import cross_validate
     from hbcomp.reporting import pages
 
     methods.N_TRIALS = 2
     drawn = [pages.Picture("curves", Figure(figsize=(1, 1)), "")]
     cross_validate.draw = lambda outcome, run: drawn
-    for module in (import_probs, make_blend):
+    for module in (import_probs, blend_runs):
         module.probs_pictures = lambda predictions, rules, chosen: []
 
 
@@ -54,7 +54,7 @@ def numbers_of(done):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a run, nets of it on everything, an imported member and the blend of both."""
+    """A folder with a run, nets of it on everything, an imported model and the blend of both."""
     folder = tmp_path_factory.mktemp("made")
     write_files(folder)
     settings = [word for each in TINY for word in ("--set", each)]

@@ -1,7 +1,5 @@
 """Figures of the data: labels, lengths and waveforms; arrays in, a matplotlib Figure out."""
 
-import math
-
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from matplotlib.figure import Figure
@@ -14,6 +12,7 @@ from hbcomp.reporting.figures.style import (
     draw_signal,
     group_thousands,
     new_figure,
+    panel_grid,
     printable,
     styled,
 )
@@ -34,9 +33,8 @@ def label_counts(labels: Int[np.ndarray, " n"]) -> Figure:
     texts = [f"{n:,} ({share:.1f} %)" for n, share in zip(counts, shares, strict=True)]
     axes.bar_label(bars, texts, padding=4)
     left_out = f" (the first {len(counts)} of {n_classes} classes)"
-    axes.set(
-        xlabel="beats" + left_out * (n_classes > len(counts)), xlim=(0, 1.38 * counts.max())
-    )  # room for the longest text
+    axes.set_xlabel("rows" + left_out * (n_classes > len(counts)))
+    axes.set_xlim(0, 1.38 * counts.max())  # room for the longest text
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     group_thousands(axes, "x", 4)
@@ -44,7 +42,7 @@ def label_counts(labels: Int[np.ndarray, " n"]) -> Figure:
 
 
 @styled
-def beat_lengths(
+def signal_lengths(
     signals: Float[np.ndarray, "n t"], labels: Int[np.ndarray, " n"] | None = None
 ) -> Figure:
     """Return the histogram of the lengths up to the zero padding, each class adding up to 100 %."""
@@ -63,9 +61,9 @@ def beat_lengths(
             histtype="step",
             linewidth=1.6,
             color=class_colour(label),
-            label=f"class {label}" if labels is not None else "all beats",
+            label=f"class {label}" if labels is not None else "all rows",
         )
-    axes.set(xlabel="length without padding (samples)", ylabel="beats of the class (%)")
+    axes.set(xlabel="length without padding (time steps)", ylabel="rows of the class (%)")
     axes.set_xlim(edges[0], edges[-1])
     axes.grid(axis="y")
     axes.legend()
@@ -73,18 +71,18 @@ def beat_lengths(
 
 
 @styled
-def example_beats(
+def example_signals(
     signals: Float[np.ndarray, "n t"],
     labels: Int[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
     n_per_class: int = 4,
 ) -> Figure:
-    """Return a few beats of every class, taken at even distances through its rows."""
+    """Return a few signals of every class, taken at even distances through its rows."""
     classes = _rows_by_class(labels, len(signals))
-    figure = new_figure(0.6 + 1.35 * len(classes))
-    grid = figure.subplots(len(classes), n_per_class, sharex=True, sharey=True, squeeze=False)
+    figure, grid = panel_grid(len(classes) * n_per_class, n_per_class, 1.35, top=0.6)
     lengths = padded_lengths(signals)
-    for (label, rows), panels in zip(classes, grid, strict=True):
+    for place, (label, rows) in enumerate(classes):
+        panels = grid[place * n_per_class : (place + 1) * n_per_class]
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, n_per_class).astype(int))]
         for axes, row in zip(panels, chosen, strict=False):
             draw_signal(axes, signals[row], int(lengths[row]), class_colour(label))
@@ -92,7 +90,6 @@ def example_beats(
         for axes in panels[len(chosen) :]:
             axes.set_axis_off()
         panels[0].set_ylabel(f"class {label}")
-    figure.supxlabel("sample", fontsize=11)
     return figure
 
 
@@ -100,23 +97,17 @@ def example_beats(
 def class_mean_spread(signals: Float[np.ndarray, "n t"], labels: Int[np.ndarray, " n"]) -> Figure:
     """Return the mean of every class and the band of its middle 80 %, padding zeros included."""
     classes = _rows_by_class(labels, len(signals))
-    n_columns = min(2, len(classes))
-    n_lines = math.ceil(len(classes) / n_columns)
-    figure = new_figure(0.9 + 2.0 * n_lines)
-    grid = figure.subplots(n_lines, n_columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = panel_grid(len(classes), min(2, len(classes)), 2.0, top=0.9)
     mean_of_all = signals.mean(axis=0)
-    samples = np.arange(signals.shape[1])
-    for axes, (label, rows) in zip(grid.flat, classes, strict=False):
+    time_steps = np.arange(signals.shape[1])
+    for axes, (label, rows) in zip(panels, classes, strict=True):
         low, high = np.quantile(signals[rows], (0.1, 0.9), axis=0)
         colour = class_colour(label)
-        axes.fill_between(samples, low, high, color=colour, alpha=0.22, linewidth=0)
-        axes.plot(samples, mean_of_all, color=QUIET, linewidth=1, linestyle="--")
-        axes.plot(samples, signals[rows].mean(axis=0), color=colour)
+        axes.fill_between(time_steps, low, high, color=colour, alpha=0.22, linewidth=0)
+        axes.plot(time_steps, mean_of_all, color=QUIET, linewidth=1, linestyle="--")
+        axes.plot(time_steps, signals[rows].mean(axis=0), color=colour)
         axes.set_title(f"class {label}  (n = {len(rows):,})")
         axes.grid()
-    for axes in grid.flat[len(classes) :]:
-        axes.set_axis_off()
-    figure.supxlabel("sample", fontsize=11)
     figure.supylabel("amplitude (scaled)", fontsize=11)
     return figure
 

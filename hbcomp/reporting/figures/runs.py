@@ -5,11 +5,12 @@ it at 360 pixels; panels are therefore stacked, never put side by side.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Final
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int, Shaped
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
@@ -28,6 +29,7 @@ from hbcomp.reporting.figures.style import (
     class_colour,
     draw_signal,
     new_figure,
+    panel_grid,
     percent,
     plain_log_ticks,
     printable,
@@ -39,14 +41,7 @@ from hbcomp.scoring.thresholds import threshold_costs
 
 MAX_NAMED: Final = 11  # folds in a legend: three lines of four with the mean
 
-
 Histories = Mapping[str, Mapping[str, Float[np.ndarray, " _"] | Int[np.ndarray, " _"]]]
-
-
-# --- the data ---------------------------------------------------------------------------------
-
-
-# --- a run ------------------------------------------------------------------------------------
 
 
 @styled
@@ -76,7 +71,7 @@ def training_curves(histories: Histories) -> Figure:
 def confusion(counts: Int[np.ndarray, "k k+1"]) -> Figure:
     """Return the confusion matrix (rows are the truth) with counts and per cents of the row.
 
-    The last column, of rows that are called none, is drawn only where there are such rows. Colour
+    The last column, of rows that are answered none, is drawn only where there are such rows. Colour
     is the logarithm of the row's share, because the interesting cells hold well under 1 %.
     """
     n_classes = len(counts)
@@ -141,20 +136,13 @@ def reliability(
     figure = new_figure(7.4)
     curve_axes, confidence_axes = figure.subplots(2, 1, height_ratios=(1.35, 1))
     _draw_reliability(curve_axes, probs, labels)
-    groups = (
-        {"out-of-fold": probs}
-        if test_probs is None
-        else {
-            "out-of-fold": probs,
-            "test": test_probs,
-        }
-    )
+    groups = {"out-of-fold": probs} | ({} if test_probs is None else {"test": test_probs})
     _draw_confidence(confidence_axes, groups)
     return figure
 
 
 @styled
-def costliest_beats(
+def costliest_rows(
     signals: Float[np.ndarray, "n t"],
     labels: Int[np.ndarray, " n"],
     probs: Float[np.ndarray, "n k"],
@@ -165,18 +153,12 @@ def costliest_beats(
     """Return the rows with the highest cost, the least probable truth first among equals."""
     truth_probs = probs[np.arange(len(labels)), labels]
     chosen = np.lexsort((truth_probs, -costs))[:n]
-    n_columns = 3
-    n_lines = math.ceil(len(chosen) / n_columns)
-    figure = new_figure(0.5 + 1.9 * n_lines)
-    grid = figure.subplots(n_lines, n_columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = panel_grid(len(chosen), n_columns=3, line_height=1.9)
     lengths = padded_lengths(signals)
-    for axes, row in zip(grid.flat, chosen, strict=False):
+    for axes, row in zip(panels, chosen, strict=True):
         draw_signal(axes, signals[row], int(lengths[row]), class_colour(int(labels[row])))
         title = f"id {printable(ids[row])}\ntrue {labels[row]}, cost {costs[row]:.2f}"
         axes.set_title(f"{title}\n{_top_probs(probs[row])}", fontsize=9, pad=3)
-    for axes in grid.flat[len(chosen) :]:
-        axes.set_axis_off()
-    figure.supxlabel("sample", fontsize=11)
     return figure
 
 
@@ -191,9 +173,9 @@ def _draw_folds(axes: Axes, histories: Histories, name: str) -> None:
         values = history[name][is_measured]
         label = printable(fold) if len(histories) <= MAX_NAMED else None
         axes.plot(epochs, values, _marker(epochs), color=colour, lw=0.9, label=label)
-    epochs, mean = _mean_over_folds(histories, name)
-    if len(histories) > 1 and len(epochs):
-        axes.plot(epochs, mean, _marker(epochs), color=SECOND, lw=2.2, label="mean")
+    mean = _mean_over_folds(histories, name)
+    if len(histories) > 1 and len(mean):
+        axes.plot(mean.index, mean, _marker(mean), color=SECOND, lw=2.2, label="mean")
     low, high = axes.dataLim.intervaly
     if high > 3 * low > 0:  # below a factor of three a logarithmic axis has hardly a tick
         axes.set_yscale("log")
@@ -201,24 +183,15 @@ def _draw_folds(axes: Axes, histories: Histories, name: str) -> None:
     axes.grid(which="both")
 
 
-def _marker(epochs: Int[np.ndarray, " e"]) -> str:
-    return ".-" if len(epochs) < 30 else "-"  # a value measured once would not be seen as a line
+def _marker(values: Sized) -> str:
+    return ".-" if len(values) < 30 else "-"  # a value measured once would not be seen as a line
 
 
-def _mean_over_folds(
-    histories: Histories, name: str
-) -> tuple[Int[np.ndarray, " shared"], Float[np.ndarray, " shared"]]:
-    by_fold = [
-        {
-            int(epoch): float(value)
-            for epoch, value in zip(history["epoch"], history[name], strict=True)
-            if np.isfinite(value)
-        }
-        for history in histories.values()
-    ]
-    shared = sorted(set.intersection(*(set(values) for values in by_fold)))
-    means = [np.mean([values[epoch] for values in by_fold]) for epoch in shared]
-    return np.array(shared, dtype=np.int64), np.array(means, dtype=np.float64)
+def _mean_over_folds(histories: Histories, name: str) -> pd.Series:
+    """Return the mean by epoch, of the epochs at which every fold has a value."""
+    by_fold = [pd.Series(each[name], index=each["epoch"]).dropna() for each in histories.values()]
+    mean: pd.Series = pd.concat(by_fold, axis=1, join="inner").mean(axis=1).sort_index()
+    return mean
 
 
 def _draw_single_threshold(

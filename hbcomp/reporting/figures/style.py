@@ -17,11 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 WIDTH: Final = 6.4  # inches
-
-
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
-
-
 # Okabe and Ito's palette, told apart with every common colour blindness
 # (https://jfly.uni-koeln.de/color/), its yellow darkened because a line of it is lost on white.
 # A class keeps its colour everywhere.
@@ -35,26 +31,12 @@ CLASS_COLOURS: Final = (
     "#000000",
     "#b8ab00",
 )
-
-
 INK: Final = "#24292f"
-
-
 QUIET: Final = "#8c959f"
-
-
 ACCENT: Final = "#0072b2"
-
-
 SECOND: Final = "#d55e00"
-
-
 MAX_CLASSES: Final = 20  # drawn one by one; beyond it a label column is hardly one of classes
-
-
 LEAST_COST: Final = 1.0  # per 20k: where a perfect model's zero cannot span an axis
-
-
 # Any, because matplotlib types the keys as a closed list that grows with its version.
 STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
@@ -133,6 +115,20 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def panel_grid(
+    n_panels: int, n_columns: int, line_height: float, *, top: float = 0.5, share_x: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of this many panels and the panels, line by line; heights are in inches."""
+    n_lines = math.ceil(n_panels / n_columns)
+    figure = new_figure(top + line_height * n_lines)
+    grid = figure.subplots(n_lines, n_columns, sharex=share_x, sharey=True, squeeze=False)
+    for axes in grid.flat[n_panels:]:
+        axes.set_axis_off()
+    if share_x:
+        figure.supxlabel("time step", fontsize=11)
+    return figure, list(grid.flat[:n_panels])
 
 
 def draw_signal(axes: Axes, signal: Float[np.ndarray, " t"], length: int, colour: str) -> None:

@@ -100,21 +100,17 @@ def history(trials: Trials, base: int | None) -> Figure:
 @styled
 def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
     """Return a panel for each parameter: the value of each trial over what it took."""
-    n_columns = min(2, len(parameters))
-    n_lines = math.ceil(len(parameters) / n_columns)
-    figure = style.new_figure(0.7 + 2.05 * n_lines)
-    grid = figure.subplots(n_lines, n_columns, sharey=True, squeeze=False)
+    n = len(parameters)
+    figure, panels = style.panel_grid(n, min(2, n), 2.05, top=0.7, share_x=False)
     heights = _heights(trials.values, trials.values)
-    for axes, parameter in zip(grid.flat, parameters, strict=False):
+    for axes, parameter in zip(panels, parameters, strict=True):
         _draw_states(axes, trials, _places(parameter, trials.numbers), heights)
         _score_axis(axes, trials.values[np.isfinite(trials.values)])
         _take_axis(axes, parameter)
         axes.set_title(printable(parameter.name, 32), fontsize=10, pad=4)
         axes.tick_params(labelsize=9)
-    for axes in grid.flat[len(parameters) :]:
-        axes.set_axis_off()
     figure.supylabel(SCORE, fontsize=11)
-    _head(figure, grid.flat)
+    _head(figure, panels)
     return figure
 
 

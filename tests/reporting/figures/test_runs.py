@@ -45,15 +45,15 @@ def a_history(n_epochs: int = 6, seed: int = 0, every: int = 2) -> dict[str, np.
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
     "label_counts": lambda: data_figures.label_counts(LABELS),
-    "beat_lengths": lambda: data_figures.beat_lengths(SIGNALS, LABELS),
-    "beat_lengths_unlabelled": lambda: data_figures.beat_lengths(SIGNALS),
-    "example_beats": lambda: data_figures.example_beats(SIGNALS, LABELS % 2, IDS, 1),
+    "signal_lengths": lambda: data_figures.signal_lengths(SIGNALS, LABELS),
+    "signal_lengths_unlabelled": lambda: data_figures.signal_lengths(SIGNALS),
+    "example_signals": lambda: data_figures.example_signals(SIGNALS, LABELS % 2, IDS, 1),
     "class_mean_spread": lambda: data_figures.class_mean_spread(SIGNALS, LABELS % 2),
     "training_curves": lambda: pictures.training_curves({"0": a_history(), "1": a_history(8, 1)}),
     "confusion": lambda: pictures.confusion(confusion(PROBS, LABELS)),
     "threshold_landscape": lambda: pictures.threshold_landscape(PROBS, LABELS, {"a": (0.1, 0.9)}),
     "reliability": lambda: pictures.reliability(PROBS, LABELS, some_probs(seed=1)),
-    "costliest_beats": lambda: pictures.costliest_beats(
+    "costliest_rows": lambda: pictures.costliest_rows(
         SIGNALS, LABELS, PROBS, row_costs(PROBS, LABELS), IDS, n=2
     ),
 }
@@ -176,10 +176,10 @@ def test_extreme_probabilities_can_be_drawn(
     style.to_png(pictures.reliability(probs, LABELS))
 
 
-def test_costliest_beats_come_first_and_among_equals_the_least_probable_truth() -> None:
+def test_costliest_rows_come_first_and_among_equals_the_least_probable_truth() -> None:
     probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.99, 0.01]])
     labels, costs = np.array([1, 1, 1, 1]), np.array([2.0, 1.0, 0.0, 2.0])
-    figure = pictures.costliest_beats(
+    figure = pictures.costliest_rows(
         SIGNALS[:4], labels, probs, costs, np.array(["a", "b", "c", "$d$\n"]), n=3
     )
     first_lines = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
@@ -239,13 +239,13 @@ def test_bars_name_count_and_per_cent() -> None:
 
 def test_a_class_keeps_its_colour_when_others_are_missing() -> None:
     kept = LABELS >= 2
-    axes = data_figures.beat_lengths(SIGNALS[kept], LABELS[kept]).axes[0]
+    axes = data_figures.signal_lengths(SIGNALS[kept], LABELS[kept]).axes[0]
     colours = [to_hex(patch.get_edgecolor()) for patch in axes.patches]
     assert colours == [style.class_colour(2), style.class_colour(3)]
 
 
 def test_lengths_of_each_class_add_up_to_100_per_cent() -> None:
-    axes = data_figures.beat_lengths(SIGNALS, LABELS).axes[0]
+    axes = data_figures.signal_lengths(SIGNALS, LABELS).axes[0]
     for patch in axes.patches:
         path = patch.get_path().vertices  # two corners per bin, after the start at zero
         assert path[1::2, 1][:-1].sum() == pytest.approx(100)
@@ -253,7 +253,7 @@ def test_lengths_of_each_class_add_up_to_100_per_cent() -> None:
 
 def test_examples_are_distinct_rows_of_their_class() -> None:
     labels = np.array([0, 0, 0, 0, 0, 1])
-    figure = data_figures.example_beats(SIGNALS[:6], labels, IDS[:6], n_per_class=4)
+    figure = data_figures.example_signals(SIGNALS[:6], labels, IDS[:6], n_per_class=4)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["id 0", "id 1", "id 2", "id 4", "id 5", "", "", ""]
 
@@ -263,7 +263,7 @@ def test_a_label_column_of_many_values_still_fits_on_a_page() -> None:
     signals = np.zeros((400, 5), dtype=np.float32)
     for figure in (
         data_figures.label_counts(labels),
-        data_figures.example_beats(signals, labels, labels.astype(str), n_per_class=1),
+        data_figures.example_signals(signals, labels, labels.astype(str), n_per_class=1),
         pictures.confusion(np.eye(400, 401, dtype=np.int64)),
     ):
         assert figure.get_size_inches()[1] < 30

@@ -1,7 +1,7 @@
 """LightGBM on the samples, over the folds of an experiment.
 
 pip install -e '.[outside]'
-python experiments/outside/lightgbm_member.py OUT --like resnet --train train.csv --test testA.csv
+python experiments/outside/lightgbm_model.py OUT --like resnet --train train.csv --test testA.csv
 hbcomp import-oof lightgbm --oof OUT/oof.csv --test OUT/test.csv --like resnet --train train.csv ...
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import typer
-from member import beats_and_folds, say, write_member
+from outside import rows_and_folds, say, write_probs
 
 
 def main(
@@ -22,10 +22,10 @@ def main(
     threads: int = 1,
 ) -> None:
     """Train one model per fold; the number of trees is fixed, not picked on the scored fold."""
-    data, folds = beats_and_folds(like, train, test)
-    beats, labels = data.train.signals, data.train.known_labels
-    test_beats = data.test.signals if data.test else None
-    oof = np.zeros((len(labels), data.train.n_classes))
+    train_rows, test_rows, folds = rows_and_folds(like, train, test)
+    beats, labels = train_rows.signals, train_rows.known_labels
+    test_beats = test_rows.signals if test_rows else None
+    oof = np.zeros((len(labels), train_rows.n_classes))
     of_test = []
     for fold in range(folds.n_folds):
         train_idx, valid_idx = folds.train_idx(fold), folds.valid_idx(fold)
@@ -42,7 +42,8 @@ def main(
         if test_beats is not None:
             of_test.append(model.predict_proba(test_beats))
         say(f"fold {fold} of {folds.n_folds} is done")
-    write_member(out, data, folds, oof, np.mean(of_test, axis=0) if of_test else None)
+    of_all = np.mean(of_test, axis=0) if of_test else None
+    write_probs(out, train_rows, test_rows, folds, oof, of_all)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pure parts of the example members in experiments/outside."""
+"""The pure parts of the example base models in experiments/outside."""
 
 import importlib.util
 import sys
@@ -29,7 +29,7 @@ def load(monkeypatch):
 
 @pytest.fixture
 def rocket(load):
-    return load("minirocket_member")
+    return load("minirocket_model")
 
 
 @pytest.fixture
@@ -105,21 +105,23 @@ def test_minirocket_features_are_standardised_with_ones_behind(rocket):
 
 
 def test_nearness_is_in_proportion_to_the_inverse_distance_to_each_class(load):
-    member = load("knn_member")
+    base_model = load("knn_model")
     signals = np.array([[0.0, 0], [10, 0], [0, 3], [0, 9]], dtype=np.float32)
-    probs = member.nearness(signals, np.array([0, 0, 1, 1]), np.array([[1, 0], [0, 3]], np.float32))
+    probs = base_model.nearness(
+        signals, np.array([0, 0, 1, 1]), np.array([[1, 0], [0, 3]], np.float32)
+    )
     inverse = 1 / np.array([1.0, np.sqrt(10)])
     np.testing.assert_allclose(probs[0], inverse / inverse.sum(), rtol=1e-6)
     assert probs[1, 1] == pytest.approx(1, abs=1e-5)  # an equal beat leaves no doubt
 
 
-def test_lightgbm_members_are_made_fold_by_fold_and_can_be_imported(load, tmp_path, monkeypatch):
+def test_lightgbm_models_are_made_fold_by_fold_and_can_be_imported(load, tmp_path, monkeypatch):
     pytest.importorskip("lightgbm", reason="LightGBM is in the extra `outside`")
-    from hbcomp.blending.import_probs import read_probs
+    from hbcomp.blending.probs_files import read_probs
     from hbcomp.data.sample import load_sample
 
     monkeypatch.chdir(tmp_path)
-    load("lightgbm_member").main(tmp_path, n_trees=2)
+    load("lightgbm_model").main(tmp_path, n_trees=2)
     train, test = load_sample()
     for name, beats in (("oof", train), ("test", test)):
         read = read_probs(tmp_path / f"{name}.csv", beats, 4, normalise=False)

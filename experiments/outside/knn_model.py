@@ -1,6 +1,6 @@
 """Nearest neighbours: which class has the nearest training beat, and by how much?
 
-python experiments/outside/knn_member.py OUT --like resnet --train train.csv --test testA.csv
+python experiments/outside/knn_model.py OUT --like resnet --train train.csv --test testA.csv
 hbcomp import-oof knn --oof OUT/oof.csv --test OUT/test.csv --like resnet --train train.csv ...
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from member import beats_and_folds, write_member
+from outside import rows_and_folds, write_probs
 from sklearn.neighbors import NearestNeighbors
 
 from hbcomp.scoring.calibration import cross_fitted_probs, fit_vector, softmax
@@ -37,19 +37,19 @@ def main(
     out: Path, like: str = "quickstart", train: Path | None = None, test: Path | None = None
 ) -> None:
     """Look up every beat among the other folds, and test beats among all beats."""
-    data, folds = beats_and_folds(like, train, test)
-    signals, labels = data.train.signals, data.train.known_labels
-    probs = np.zeros((len(labels), data.train.n_classes))
+    train_rows, test_rows, folds = rows_and_folds(like, train, test)
+    signals, labels = train_rows.signals, train_rows.known_labels
+    probs = np.zeros((len(labels), train_rows.n_classes))
     for fold in range(folds.n_folds):
         train_idx, valid_idx = folds.train_idx(fold), folds.valid_idx(fold)
         probs[valid_idx] = nearness(signals[train_idx], labels[train_idx], signals[valid_idx])
     # The calibration that answers a fold comes from the other folds' out-of-fold probabilities.
     oof = cross_fitted_probs(fit_vector, probs, labels, folds.fold_of_row)
     test_probs = None
-    if data.test:
-        of_test = nearness(signals, labels, data.test.signals)
+    if test_rows:
+        of_test = nearness(signals, labels, test_rows.signals)
         test_probs = fit_vector(probs, labels).apply(of_test)
-    write_member(out, data, folds, oof, test_probs)
+    write_probs(out, train_rows, test_rows, folds, oof, test_probs)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""The blending job in order: load, blend, write, submit, report."""
+"""Blending finished experiments, in order: load, blend, write, submit, report."""
 
 from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
 from hbcomp.blending import blend_page as page
-from hbcomp.blending.members import Members, load_members
-from hbcomp.blending.methods import check_method_name
+from hbcomp.blending.base_models import BaseModels, load_base_models
+from hbcomp.blending.methods import METHODS
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
-from hbcomp.blending.selection import Blended, BlendWish, blend
-from hbcomp.experiment.finish import write_answers, write_pictures, write_report
+from hbcomp.blending.selection import Blended, BlendOptions, blend
+from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.report import (
     Environment,
@@ -22,7 +22,7 @@ from hbcomp.experiment.report import (
     scorecard,
 )
 from hbcomp.experiment.report_tables import class_table, probs_pictures, selection_bias
-from hbcomp.reporting.pages import Section, print_table
+from hbcomp.reporting.pages import Section, print_table, write_pictures
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.system.command import console
@@ -30,28 +30,28 @@ from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, check_name
 
 
-def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[str, Any]:
+def run(names: list[str], name: str, options: BlendOptions, *, force: bool) -> dict[str, Any]:
     """Blend finished experiments into an experiment of its own and return the last line's numbers.
 
     Everything is checked before anything is written. The same call writes the same predictions,
     recipe and submission.
     """
     start = perf_counter()
-    check_wish(wish)
+    check_options(options)
     folder = find_run(name)
-    members = load_members(names)
-    blended = blend(members, wish)
+    base_models = load_base_models(names)
+    blended = blend(base_models, options)
     recipe = _recipe(blended)
     with locked(folder):
-        _admit(folder, recipe, force=force)
+        _check_target(folder, recipe, force=force)
         report = _report(blended, folder, perf_counter() - start)
         predictions = blended.predictions
-        origin = f"blend by {blended.method.name} of {', '.join(members.names)}"
+        origin = f"blend by {blended.method.name} of {', '.join(base_models.names)}"
         submission = write_answers(folder, predictions, blended.rule, origin, report.id_column)
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
         drawn = probs_pictures(predictions, blended.rules, blended.rule)
-        write_pictures(folder, drawn)
+        write_pictures(folder.pictures_folder, drawn)
         sections: list[Section] = [methods, *drawn, *others, class_table(report)]
         report_page = write_report(folder, report, page.subtitle(blended), sections)
     for table in tables:
@@ -60,11 +60,11 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     console.print(expectation(report))
     return {
         "experiment": folder.name,
-        "members": report.members,
+        "base_models": report.base_models,
         "method": blended.method.name,
         "calibration": blended.calibration.name,
         "rule": blended.rule.name,
-        "n_rows": len(members.labels),
+        "n_rows": len(base_models.labels),
         "per_20k": {
             each.name: {
                 "in_sample": round(each.in_sample.per_20k, 3),
@@ -74,10 +74,10 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
         },
         "expected_per_20k": round(report.expected_per_20k, 3),
         "accuracy": report.accuracy,
-        "against_best_member": {
-            "member": blended.best_single.name,
-            "per_20k": round(blended.against_best_single.per_20k, 3),
-            "standard_error": round(blended.against_best_single.standard_error, 3),
+        "against_best_base_model": {
+            "base_model": blended.best_base_model.name,
+            "per_20k": round(blended.against_best_base_model.per_20k, 3),
+            "standard_error": round(blended.against_best_base_model.standard_error, 3),
         },
         "seconds": round(perf_counter() - start, 1),
         "submission": submission,
@@ -86,49 +86,56 @@ def run(names: list[str], name: str, wish: BlendWish, *, force: bool) -> dict[st
     }
 
 
-def check_wish(wish: BlendWish) -> None:
-    """Raise an InputError where a blend is asked for by a name that nothing has."""
-    check_method_name(wish.method)
-    check_rule_name(wish.rule)
-    check_name("calibration", wish.calibration, ("auto", *CALIBRATIONS))
+def check_options(options: BlendOptions) -> None:
+    """Refuse names that no method, calibration or rule has; the message lists those there are."""
+    check_name("method", options.method, ("auto", *METHODS))
+    check_name("calibration", options.calibration, ("auto", *CALIBRATIONS))
+    check_rule_name(options.rule)
+
+
+def check_folder(folder: RunFolder) -> None:
+    """Refuse to write a blend into the folder of a run or of an import."""
+    if not folder.recipe_file.exists() and (
+        folder.report_file.exists() or folder.config_file.exists()
+    ):
+        raise InputError(
+            f"{folder.path} is an experiment of another kind; choose another name for the blend"
+        )
 
 
 def _recipe(blended: Blended) -> BlendRecipe:
-    rule = blended.rule
     return BlendRecipe(
-        members=blended.members.names,
+        base_models=blended.base_models.names,
         method=blended.method.name,
         combination=blended.method.combination,
         calibration=blended.calibration.calibration,
-        rule_name=rule.name,
-        rule=rule.rule,
-        member_fingerprints=blended.members.fingerprints,
+        rule_name=blended.rule.name,
+        rule=blended.rule.rule,
+        fingerprints=blended.base_models.fingerprints,
     )
 
 
-def _admit(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> None:
-    """Let a blend be written where there is nothing, or the same blend; another with `force`."""
-    if folder.recipe_file.exists():
-        if not force and read_recipe(folder.recipe_file) != recipe:
-            raise InputError(
-                f"{folder.path} holds another blend; --name NEW keeps both, --force replaces it"
-            )
-    elif folder.report_file.exists() or folder.config_file.exists():
-        raise InputError(f"{folder.path} is an experiment of another kind; choose another --name")
+def _check_target(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> None:
+    """Refuse to write over anything but the same blend; with `force` any blend is replaced."""
+    check_folder(folder)
+    if folder.recipe_file.exists() and not force and read_recipe(folder.recipe_file) != recipe:
+        raise InputError(
+            f"{folder.path} holds another blend; --name NEW keeps both, --force replaces it"
+        )
 
 
 def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
-    members = blended.members
-    weights = page.weights_of(blended) or (None,) * len(members.names)
+    base_models = blended.base_models
+    weights = page.weights_of(blended) or (None,) * len(base_models.names)
     return Report(
         **dict(scorecard(blended.predictions, blended.rules, blended.rule)),
         experiment=folder.name,
         kind="blend",
-        data=_data_numbers(members),
+        data=_data_numbers(base_models),
         environment=Environment(**asdict(machine()), seconds_of_this_call=seconds),
         method=blended.method.name,
-        members=dict(zip(members.names, weights, strict=True)),
-        has_same_folds=members.has_same_folds,
+        base_models=dict(zip(base_models.names, weights, strict=True)),
+        has_same_folds=base_models.has_same_folds,
         selected=blended.selected,
         methods=tuple(
             MethodScore(
@@ -143,9 +150,9 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     )
 
 
-def _data_numbers(members: Members) -> Rows:
-    first = members.first
-    report = read_report(find_run(members.names[0]).report_file)
+def _data_numbers(base_models: BaseModels) -> Rows:
+    first = base_models.first
+    report = read_report(find_run(base_models.names[0]).report_file)
     return Rows(
         train=report.data.train,
         id_column=report.id_column,
@@ -158,11 +165,11 @@ def _data_numbers(members: Members) -> Rows:
 
 
 def _verdict(blended: Blended) -> str:
-    best, gap = blended.best_single, blended.against_best_single
+    best, gap = blended.best_base_model, blended.against_best_base_model
     share = gap.per_20k / best.cross_fitted.per_20k if best.cross_fitted.total else 0.0
     return (
-        f"{blended.method.name} of {len(blended.members.names)}: {gap.per_20k:+.1f} ± "
-        f"{gap.standard_error:.1f} per 20k ({share:+.1%}) against the best member, {best.name} "
-        f"({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, same rows. "
-        f"{selection_bias('the blend', blended.selected)}"
+        f"{blended.method.name} of {len(blended.base_models.names)}: {gap.per_20k:+.1f} ± "
+        f"{gap.standard_error:.1f} per 20k ({share:+.1%}) against the best base model, "
+        f"{best.name} ({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, on "
+        f"the same rows. {selection_bias('the blend', blended.selected)}"
     )

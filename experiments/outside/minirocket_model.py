@@ -4,7 +4,7 @@ The features are aeon's (Dempster et al. 2021, arXiv:2012.08791); the head needs
 only. The rows of each fold are added up apart, so that one pass gives every fold's training part.
 
 pip install -e '.[rocket]'
-python experiments/outside/minirocket_member.py OUT --like resnet --train train.csv --test testA.csv
+python experiments/outside/minirocket_model.py OUT --like resnet --train train.csv --test testA.csv
 hbcomp import-oof minirocket --oof OUT/oof.csv --test OUT/test.csv --like resnet --train ...
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import typer
-from member import beats_and_folds, say, write_member
+from outside import rows_and_folds, say, write_probs
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import ssyrk
 
@@ -133,7 +133,7 @@ class Head:
     calibration: VectorScaling
 
     def apply(self, stack: np.ndarray) -> np.ndarray:
-        """Return the probabilities (n, k) of a stack (p, n, k), one member per penalty."""
+        """Return the probabilities (n, k) of a stack (p, n, k), one model per penalty."""
         return self.calibration.apply(stack[self.position])
 
 
@@ -160,9 +160,9 @@ def main(
     threads: int = 1,
 ) -> None:
     """Fit a head for every fold and penalty; choose penalty and calibration cross-fitted."""
-    data, folds = beats_and_folds(like, train, test)
-    signals, labels = data.train.signals, data.train.known_labels
-    onehot = np.eye(data.train.n_classes, dtype=np.float32)[labels]
+    train_rows, test_rows, folds = rows_and_folds(like, train, test)
+    signals, labels = train_rows.signals, train_rows.known_labels
+    onehot = np.eye(train_rows.n_classes, dtype=np.float32)[labels]
     sample = np.random.default_rng(0).permutation(len(labels))[:N_BLOCK]
     features = minirocket(signals[sample], n_features, threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -184,11 +184,11 @@ def main(
     head = fit_head(stack, labels)
     say(f"penalty {PENALTIES[head.position]} per row, {head.calibration!r}")
     test_probs = None
-    if data.test:
-        of_test = ridge_probs(features, data.test.signals, np.concatenate(weights_of_fold))
+    if test_rows:
+        of_test = ridge_probs(features, test_rows.signals, np.concatenate(weights_of_fold))
         by_fold = np.split(of_test, folds.n_folds)
         test_probs = np.mean([head.apply(stack) for stack in by_fold], axis=0)
-    write_member(out, data, folds, oof, test_probs)
+    write_probs(out, train_rows, test_rows, folds, oof, test_probs)
 
 
 if __name__ == "__main__":

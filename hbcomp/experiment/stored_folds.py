@@ -1,0 +1,115 @@
+"""The stored folds of a run: the predictions, the weights and the history of each net."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from hbcomp.experiment import manifest
+from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.predictions import Fold, FoldResult, Layout, read_arrays
+from hbcomp.system.errors import InputError
+from hbcomp.system.files import naming, sync
+
+RESULT, HISTORY, WEIGHTS = "result.npz", "history.csv", "model.safetensors"
+LAYOUT: Layout = {
+    "identity": ("U", ""),
+    "valid_idx": ("int64", "v"),
+    "valid_probs": ("float32", "vk"),
+    "test_probs": ("float32", "mk"),
+}
+
+
+def save_fold(
+    run: RunFolder, identity: str, result: FoldResult, net: nn.Module, history: pd.DataFrame
+) -> None:
+    """Store a fold atomically; a fold that is already stored stays.
+
+    `identity` is the hash of what it was trained with.
+    """
+    final = run.fold_folder(result.seed, result.fold)
+    run.folds_folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=run.folds_folder))
+    try:
+        with naming(final):
+            arrays: dict[str, Any] = {
+                "valid_idx": result.valid_idx,
+                "valid_probs": result.valid_probs,
+            }
+            if result.test_probs is not None:
+                arrays["test_probs"] = result.test_probs
+            np.savez(partial / RESULT, identity=np.array(identity), **arrays)
+            tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+            # The file is not written by safetensors, whose error on a full disk is no OSError.
+            (partial / WEIGHTS).write_bytes(save(tensors))
+            history.to_csv(partial / HISTORY, index=False, lineterminator="\n")
+            manifest.write_manifest(partial, (RESULT, HISTORY, WEIGHTS))
+            partial.chmod(0o755)
+            for path in (*partial.iterdir(), partial):
+                sync(path)
+            if not final.exists():
+                partial.rename(final)
+                sync(run.folds_folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_fold(run: RunFolder, identity: str | None, seed: int, fold: Fold) -> FoldResult:
+    """Return the predictions of a stored fold; a damaged one is an InputError.
+
+    So is one that was trained with something else than `identity`, unless that is None.
+    """
+    path = run.fold_folder(seed, fold) / RESULT
+    _check_files(path.parent, RESULT, HISTORY)
+    try:
+        arrays = read_arrays(path, LAYOUT, optional=["test_probs"])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a fold's result: {error}; delete its folder") from error
+    if identity is not None and str(arrays["identity"]) != identity:
+        raise InputError(
+            f"{path}: trained with another configuration or on other data; delete its folder"
+        )
+    return FoldResult(
+        seed=seed,
+        fold=fold,
+        valid_idx=arrays["valid_idx"],
+        valid_probs=arrays["valid_probs"],
+        test_probs=arrays.get("test_probs"),
+    )
+
+
+def load_history(run: RunFolder, seed: int, fold: Fold) -> pd.DataFrame:
+    """Return the history of a stored fold, one row per epoch."""
+    return pd.read_csv(run.fold_folder(seed, fold) / HISTORY)
+
+
+def load_weights(run: RunFolder, seed: int, fold: Fold, net: nn.Module) -> nn.Module:
+    """Return the net with the weights of a stored fold, which must be exactly those it has."""
+    path = run.fold_folder(seed, fold) / WEIGHTS
+    _check_files(path.parent, WEIGHTS)
+    try:
+        net.load_state_dict(load_file(path), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path}: not the weights of this run's net: {error}") from error
+    return net
+
+
+def _check_files(folder: Path, *names: str) -> None:
+    """Raise an InputError unless these files of a fold have the hashes of its manifest."""
+    try:
+        hash_of = manifest.read_manifest(folder)
+        problems = [
+            f"{folder / name}: {damage}"
+            for name in names
+            if (damage := manifest.damage(folder / name, hash_of.get(name, "")))
+        ]
+    except InputError as error:
+        problems = [str(error)]
+    if problems:
+        raise InputError(f"{'; '.join(problems)}; delete {folder}, and `hbcomp cv` trains it anew")
