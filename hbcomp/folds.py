@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.folds`: the folds of an experiment, for training elsewhere."""
+"""The command `python -m hbcomp.folds`: the folds of an experiment as a file."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ def folds(
     assignments: options.Assignments = None,
     train: options.Train = None,
 ) -> dict[str, Any]:
-    """Write id,fold of every labelled row: the fold in which an experiment holds it out.
+    """Write id,fold of every labelled row, the fold in which an experiment holds it out.
 
     `folds.file` reads such a file. An existing file is never overwritten.
 

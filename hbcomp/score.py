@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.score`: what a submission costs, where the labels are known."""
+"""The command `python -m hbcomp.score`: the score of a submission whose labels are known."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +13,12 @@ def score(
     file: Annotated[Path, typer.Argument(help="The submission to score.")],
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV with id,label; only for the bundled test rows it is not needed."),
+        typer.Option(help="CSV with id,label; default: the labels of the bundled test rows."),
     ] = None,
 ) -> dict[str, Any]:
-    """Score a submission: abs-sum (lower is better) as sum, per row and per 20k rows, by class.
+    """Print the abs-sum of a submission (lower is better): in all, per row, per 20k rows, by class.
 
-    The rows are matched by id; both files must have the same ids.
+    Rows are matched by id; both files must have the same ids.
 
     Example: hbcomp score submissions/quickstart.csv
     """
@@ -32,10 +32,10 @@ def score(
     if truth is None:
         if {*submission.ids.tolist()} != {*sample().ids.tolist()}:
             raise InputError(
-                f"{file}: its ids are not those of {SAMPLE}, the only ones whose labels come with "
-                "hbcomp; name the file of the labels with --truth"
+                f"{file}: its ids are not those of {SAMPLE}, whose labels come with hbcomp; name "
+                "the file of the labels with --truth"
             )
-        cli.console.print(f"scored by the labels of {SAMPLE}, whose ids these are")
+        cli.console.print(f"The labels are those of {SAMPLE}, which have these ids.")
     labels = read_truth(truth, submission.ids, submission.answers.shape[1], submission.id_column)
     numbers = describe(submission.answers, labels)
     _print(file, numbers)
