@@ -1,11 +1,11 @@
 """The command `python -m hbcomp.verify`: are the results of finished experiments reproducible?"""
 
-from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system.errors import InputError
 
 
 @cli.command("Look")
@@ -36,34 +36,12 @@ def verify(
 
     hbcomp verify resnet blend --all-folds
     """
-    from hbcomp.experiment.folder import find_run, finished_runs
-    from hbcomp.reporting.pages import Table, print_table
-    from hbcomp.system.errors import InputError
-    from hbcomp.verification.checks import Check, verify_run
+    from hbcomp.verification.verify_runs import verify_runs
 
     if fold and all_folds:
         raise InputError("--all-folds includes --fold; give one of the two")
     nets = [fold] if fold else [] if all_folds else None
-    names = runs or finished_runs()
-    if not names:
-        raise InputError("there is no finished experiment under experiments/")
-    checks: list[Check] = [check for name in names for check in verify_run(find_run(name), nets)]
-    rows = [[each.experiment, each.name, each.status, each.detail] for each in checks]
-    table = Table("Computed again", ["experiment", "check", "result", "details"], rows)
-    print_table(table, cli.console)
-    n_of = Counter(each.status for each in checks)
-    numbers = {
-        "experiments": names,
-        "n_checks": len(checks),
-        "n_ok": n_of["ok"],
-        "n_failed": n_of["FAILED"],
-        "n_not_checked": n_of["not checked"],
-    }
-    if failed := [each for each in checks if each.status == "FAILED"]:
-        named = [f"{each.experiment}: {each.name}: {each.detail}" for each in failed]
-        message = f"{len(failed)} of {len(checks)} checks failed: {'; '.join(named)}"
-        raise cli.CheckError(message, numbers)
-    return numbers
+    return verify_runs(runs, nets, cli.console)
 
 
 if __name__ == "__main__":
