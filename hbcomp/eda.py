@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.eda`: a first look at a data set, as numbers and as a page."""
+"""The command `python -m hbcomp.eda`: a description of a data set, as numbers and as a page."""
 
 import shlex
 from pathlib import Path

@@ -12,7 +12,7 @@ def thresholds(
     trials: options.Trials = 200,
     seed: options.SamplerSeed = 0,
 ) -> dict[str, Any]:
-    """Tune clip(lo, hi) on the out-of-fold probabilities, beside the exact optimum.
+    """Tune clip(lo, hi) on the out-of-fold probabilities, and compare it with the exact optimum.
 
     The study is stored in the run's folder and continues up to the total number of trials.
 

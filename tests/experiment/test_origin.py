@@ -103,4 +103,4 @@ def test_score_knows_the_labels_of_the_bundled_rows_alone_and_says_so(here):
     write("sample", ids, source="sample", k=4)
     done = run_hbcomp(["score", "submissions/sample.csv"], here)
     assert numbers_of(done)["n_rows"] == len(ids)
-    assert "scored by the labels of the bundled test rows" in done.stderr
+    assert "The labels are those of the bundled test rows" in done.stderr
