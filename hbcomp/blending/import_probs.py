@@ -1,6 +1,5 @@
 """The import of outside probabilities in order: read, check, write, submit, report."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,18 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
             costliest_picture(predictions, chosen, train),
         ]
         pages.write_pictures(run.pictures_folder, drawn)
-        page = write_report(run, report, _subtitle(imported, report), _sections(report, drawn))
+        sections: list[pages.Section] = [
+            rule_table(report),
+            *drawn,
+            *transferability_tables(report),
+            class_table(report),
+            provenance_table(report, "files", "identity", "config", "data"),
+        ]
+        subtitle = (
+            f"imported; out-of-fold, cross-fitted, rule {chosen.name}, "
+            f"{report.data.n_train:,} rows; {_folds(imported, options.like)}"
+        )
+        page = write_report(run, report, subtitle, sections)
     pages.print_table(rule_table(report), console)
     _print_notes(options, imported, report)
     return {
@@ -196,23 +206,6 @@ def _check_target(run: RunFolder, identity: Identity, *, force: bool) -> None:
             f"{run.path} holds another import, with other {', '.join(changed)}; "
             "another NAME keeps both, --force replaces it"
         )
-
-
-def _subtitle(imported: Imported, report: Report) -> str:
-    return (
-        f"imported; out-of-fold, cross-fitted, rule {report.chosen.name}, "
-        f"{report.data.n_train:,} rows; {_folds(imported, report.like)}"
-    )
-
-
-def _sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Section]:
-    return [
-        rule_table(report),
-        *drawn,
-        *transferability_tables(report),
-        class_table(report),
-        provenance_table(report, "files", "identity", "config", "data"),
-    ]
 
 
 def _folds(imported: Imported, like: str) -> str:
