@@ -12,9 +12,7 @@ from hbcomp.system import options
 @cli.command("Submit", then="hbcomp ledger")
 def lb(
     file: Annotated[str, typer.Argument(help="The file that was sent, or the start of its hash.")],
-    score: Annotated[
-        float, typer.Argument(help="The score that the leaderboard shows: the sum over the rows.")
-    ],
+    score: Annotated[float, typer.Argument(help="The score that the leaderboard shows.")],
     date: Annotated[
         datetime | None, typer.Option(help="The time of the score, in UTC.  [default: now]")
     ] = None,
@@ -33,6 +31,7 @@ def lb(
 
     Example: hbcomp lb submissions/resnet.csv 166.4954
     """
+    from hbcomp.experiment.origin import metric_by
     from hbcomp.submissions import FOLDER, ledger
     from hbcomp.submissions.submit import record
 
@@ -40,6 +39,7 @@ def lb(
         file,
         score,
         (date if date.tzinfo else date.replace(tzinfo=UTC)) if date else ledger.now(),
+        metric_by,
         FOLDER,
         cli.console,
         is_correction=correct,

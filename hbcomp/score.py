@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
 @cli.command("Submit")
@@ -15,8 +16,9 @@ def score(
         Path | None,
         typer.Option(help="CSV with id,label; default: the labels of the bundled test rows."),
     ] = None,
+    competition: options.Competition = "heartbeat",
 ) -> dict[str, Any]:
-    """Print the abs-sum of a submission (lower is better): in all, per row, per 20k rows, by class.
+    """Print the score of a submission, its standard error, and what each class contributes.
 
     Rows are matched by id; both files must have the same ids.
 
@@ -24,7 +26,7 @@ def score(
     """
     from hbcomp.analysis.score_submission import score_submission
 
-    return score_submission(file, truth, cli.console)
+    return score_submission(file, truth, competition, cli.console)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def submit(
     """
     from functools import partial
 
-    from hbcomp.experiment.origin import FileOptions, answered_by
+    from hbcomp.experiment.origin import FileOptions, answered_by, metric_by
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions import submit as sending
 
@@ -44,6 +44,7 @@ def submit(
         file,
         partial(answered_by, options=FileOptions(test, id_column, signal_column)),
         per_day,
+        metric_by,
         FOLDER,
         cli.console,
         is_again=again,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 from hbcomp.system.errors import InputError
 
 
@@ -21,6 +22,7 @@ def verify(
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="Let every net predict again.")
     ] = False,
+    trust: options.Trust = False,
 ) -> dict[str, Any]:
     """Compute the results of finished experiments again; exit code 2 if any differs.
 
@@ -41,7 +43,7 @@ def verify(
     if fold and all_folds:
         raise InputError("--all-folds includes --fold; give one of the two")
     nets = [fold] if fold else [] if all_folds else None
-    return verify_runs(runs, nets, cli.console)
+    return verify_runs(runs, nets, cli.console, is_trusted=trust)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The score of a submission whose labels are known, as numbers and a table."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.data.tables import read_truth
 from hbcomp.experiment.origin import SAMPLE, sample
-from hbcomp.scoring.metrics import describe
+from hbcomp.scoring.by_class import ClassScore, accuracy, confusion, score_by_class
+from hbcomp.scoring.metrics import describe_metric
+from hbcomp.scoring.paired import as_text, measure
 from hbcomp.submissions.files import read_submission
 from hbcomp.system.errors import InputError
 
 
-def score_submission(file: Path, truth: Path | None, console: Console) -> dict[str, Any]:
+def score_submission(
+    file: Path, truth: Path | None, competition: str, console: Console
+) -> dict[str, Any]:
     """Print and return the scores; without `truth` the labels are those of the bundled rows."""
     submission = read_submission(file)
     if truth is None:
@@ -26,29 +33,42 @@ def score_submission(file: Path, truth: Path | None, console: Console) -> dict[s
             )
         console.print(f"The labels are those of {SAMPLE}, which have these ids.")
     labels = read_truth(truth, submission.ids, submission.answers.shape[1], submission.id_column)
-    numbers: dict[str, Any] = describe(submission.answers, labels)
-    console.print(_class_table(file, numbers["by_class"]))
+    answers = submission.answers
+    classes = [str(label) for label in range(answers.shape[1])]
+    metric = metric_of(load_competition(competition).metric_spec(classes))
+    rows = measure(metric, answers, labels)
+    by_class = score_by_class(rows.values, answers, labels)
+    of_answers = accuracy(answers, labels)
+    console.print(_class_table(file, metric.name, by_class))
     console.print(
-        f"abs-sum {numbers['sum']:.3f} over {numbers['n_rows']:,} rows = {numbers['mean']:.5f} "
-        f"per row = {numbers['per_20k']:.1f} per 20k; "
-        f"accuracy of the answers {numbers['accuracy']:.4f}"
+        f"{describe_metric(metric)}: {as_text(rows.score)} ± {as_text(rows.standard_error)} on "
+        f"{len(labels):,} rows; accuracy of the answers {of_answers:.4f}"
     )
-    return {"file": str(file), **numbers}
+    return {
+        "file": str(file),
+        "metric": metric.name,
+        "score": rows.score,
+        "standard_error": rows.standard_error,
+        "n_rows": len(labels),
+        "accuracy": of_answers,
+        "by_class": [asdict(each) for each in by_class],
+        "confusion": confusion(answers, labels).tolist(),
+    }
 
 
-def _class_table(file: Path, by_class: list[dict[str, Any]]) -> Table:
+def _class_table(file: Path, metric: str, by_class: Sequence[ClassScore]) -> Table:
     # Not by `print_table`, which imports matplotlib for the pictures of pages.
-    title = Text(f"{file}: abs-sum by true class", style="bold")
+    title = Text(f"{file}: {metric} by true class", style="bold")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("class", "rows", "abs-sum", "per row", "recall", "answered none"):
+    for name in ("class", "rows", "share of score", "mean", "recall", "answered none"):
         table.add_column(name, justify="right")
     for row in by_class:
         table.add_row(
-            str(row["label"]),
-            f"{row['n_rows']:,}",
-            f"{row['total']:.3f}",
-            f"{row['mean']:.5f}",
-            f"{row['recall']:.4f}",
-            f"{row['n_none']:,}",
+            str(row.label),
+            f"{row.n_rows:,}",
+            as_text(row.share),
+            as_text(row.mean),
+            f"{row.recall:.4f}",
+            f"{row.n_none:,}",
         )
     return table

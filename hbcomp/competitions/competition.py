@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float64
 from pydantic import Field, model_validator
 
-from hbcomp.competitions.own_function import load_own_metric
+from hbcomp.competitions.own_function import hash_of, load_own_metric
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.tables import read_rows
-from hbcomp.scoring.metrics import Metric, MetricConfig, make_metric
+from hbcomp.scoring.metrics import Metric, MetricConfig, MetricSpec, make_metric
 from hbcomp.system.config import Section, read_toml, validate
 from hbcomp.system.errors import InputError, closest, did_you_mean, there_are
 
@@ -82,18 +81,19 @@ class Competition:
         """Return the place of a file that competition.toml names."""
         return self.folder / relative
 
-    def metric(self, classes: Sequence[str], *, is_trusted: bool) -> Metric:
-        """Return the metric for these classes.
-
-        One's own function is code, which is run only if `is_trusted`: if the user named the
-        competition, or said so.
-        """
+    def metric_spec(self, classes: Sequence[str]) -> MetricSpec:
+        """Return what the metric for these classes is made from."""
         config = self.file.metric
-        if config.is_own:
-            return load_own_metric(config, self.folder, classes, is_trusted=is_trusted)
-        return make_metric(config, classes, self._costs(classes))
+        file = self.folder.resolve() / config.name.partition(":")[0] if config.is_own else None
+        return MetricSpec(
+            config=config,
+            classes=tuple(classes),
+            costs=self._costs(classes),
+            file=file,
+            sha256=hash_of(file) if file else None,
+        )
 
-    def _costs(self, classes: Sequence[str]) -> Float64[np.ndarray, "k k"] | None:
+    def _costs(self, classes: Sequence[str]) -> tuple[tuple[float, ...], ...] | None:
         """Return the matrix in `metric.costs`: predicted classes in columns, true ones in rows."""
         if self.file.metric.costs is None:
             return None
@@ -105,9 +105,21 @@ class Competition:
                 "and, in the same order, the first cells of the rows"
             )
         try:
-            return np.array([[float(cell) for cell in row[1:]] for row in rows])
+            return tuple(tuple(map(float, row[1:])) for row in rows)
         except ValueError as error:
             raise InputError(f"{path}: costs must be numbers: {error}") from error
+
+
+def metric_of(spec: MetricSpec, *, is_trusted: bool = False) -> Metric:
+    """Return the metric that a competition or a report describes.
+
+    One's own function is code: it is executed from a file in the working directory, as it was when
+    it scored, or if `is_trusted`.
+    """
+    if spec.file is None:
+        costs = None if spec.costs is None else np.array(spec.costs)
+        return make_metric(spec.config, spec.classes, costs)
+    return load_own_metric(spec, is_trusted=is_trusted)
 
 
 def shipped() -> list[str]:

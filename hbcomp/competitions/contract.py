@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hbcomp.competitions.competition import CLASS, Competition
-from hbcomp.data.tables import id_problems, read_rows
+from hbcomp.data.dataset import id_problems
+from hbcomp.data.tables import read_rows
 from hbcomp.system.errors import InputError
 
 Answers = Float64[np.ndarray, "n k"]

@@ -6,6 +6,7 @@ Both tables have a row per signal and the columns of the submission file: classe
 submissions, otherwise numbers, where the solution has 1 for the true class and 0 for others.
 """
 
+import hashlib
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from hbcomp.scoring.metrics import MetricConfig
+from hbcomp.scoring.metrics import MetricConfig, MetricSpec
 from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.system.errors import InputError, unreadable
 
@@ -22,25 +23,36 @@ ID: Final = "id"
 LABEL: Final = "label"
 
 
-def load_own_metric(
-    config: MetricConfig, folder: Path, classes: Sequence[str], *, is_trusted: bool
-) -> OwnMetric:
+def load_own_metric(spec: MetricSpec, *, is_trusted: bool) -> OwnMetric:
     """Return the function that `FILE.py:FUNCTION` names as a metric; its file is executed."""
-    file, _, name = config.name.partition(":")
-    path = folder / file
-    if not is_trusted:
-        raise InputError(
-            f"{path}: this metric is code of whoever made the run, which is executed only with "
-            "--trust"
-        )
-    function = _load(path, name)
+    config, path = spec.config, spec.file
+    assert path is not None  # it is one's own
     assert config.answers is not None  # competition.toml was checked
+    is_here = path.resolve().is_relative_to(Path.cwd())
+    if not is_trusted and not is_here:
+        raise InputError(
+            f"{path}: this metric is code from outside of the working directory, which is executed "
+            "only with --trust"
+        )
+    if hash_of(path) != spec.sha256:
+        raise InputError(
+            f"{path}: this metric was changed after it scored; another metric needs a new run"
+        )
+    name = config.name.partition(":")[2]
     return OwnMetric(
         name=config.name,
-        function=_as_score(function, path, name, classes, config),
+        function=_as_score(_load(path, name), path, name, spec.classes, config),
         greater_is_better=bool(config.greater_is_better),
         answers=config.answers,
     )
+
+
+def hash_of(path: Path) -> str:
+    """Return the sha256 of a file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _load(path: Path, name: str) -> Callable[..., Any]:

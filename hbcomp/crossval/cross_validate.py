@@ -43,7 +43,12 @@ def run(
             test = training_data.test
             recipe = f"cv of {len(outcome.results)} nets, on {test.source if test else None}"
             submission = write_answers(
-                run, outcome.predictions, outcome.chosen, recipe, config.data.id_column
+                run,
+                training_data.metric,
+                outcome.predictions,
+                outcome.chosen,
+                recipe,
+                config.data.id_column,
             )
             if pseudo := training_data.pseudo:
                 write_pseudo_rows(
@@ -63,7 +68,8 @@ def run(
         "n_rows": outcome.training_data.train.n_rows,
         "n_folds_trained": outcome.n_trained,
         "rule": outcome.chosen.name,
-        "oof_per_20k": scores_by_rule(outcome.rules),
+        "metric": report.metric.config.name,
+        "oof_scores": scores_by_rule(outcome.rules),
         "accuracy": report.accuracy,
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.crossval.training_data import replica_of
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
-from hbcomp.scoring.decision import Half
-from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.choice import fixed_rule_scores
+from hbcomp.scoring.metrics import MetricSpec
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
@@ -46,6 +47,7 @@ class FoldTask:
     valid_idx: np.ndarray
     recipe: Recipe
     features: FeatureConfig
+    metric: MetricSpec
     compute: Compute
     scored_epochs: frozenset[int]
     train_labels: np.ndarray | None = None
@@ -157,7 +159,8 @@ def _report(task: FoldTask, after: FoldEpoch, history: History, emit: Emit) -> N
     """Add an epoch to the history of its fold, and show it."""
     epoch, score = after.epoch, None
     if after.valid_probs is not None:
-        score = abs_sum(Half().apply(after.valid_probs), after.valid_labels).per_20k
+        metric = metric_of(task.metric)
+        score = fixed_rule_scores(metric, after.valid_probs, after.valid_labels).score
     n_threads = task.compute.n_threads
     history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
     n_epochs = task.recipe.train.n_epochs

@@ -22,7 +22,7 @@ from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
 from hbcomp.experiment.run_record import RunRecord, check_resumable, other_versions, write_run
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
-from hbcomp.scoring.transfer import choose_safe_rule
+from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError, within_memory
@@ -107,9 +107,12 @@ def _outcome(
     predictions = assemble(
         training_data.train, training_data.test, training_data.folds_of_seed, results
     )
-    rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
-    chosen = choose_safe_rule(
-        rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
+    metric = training_data.metric
+    rules = evaluate_rules(
+        metric, predictions.oof_probs, predictions.labels, predictions.fold_of_row
+    )
+    chosen = choose_accepted_rule(
+        metric, rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
     return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
 
@@ -176,6 +179,7 @@ def _task(
         valid_idx=valid_idx,
         recipe=config.recipe,
         features=config.features,
+        metric=training_data.metric_spec,
         compute=compute,
         scored_epochs=scored_epochs,
         train_labels=train_labels,

@@ -72,8 +72,10 @@ def apply_run(
         recipe=recipe,
         rule=chosen.name,
         # No row is left to score nets on that were trained on everything.
-        expected_per_20k=None if is_refit else report.expected_per_20k,
-        standard_error=None if is_refit else report.expected_standard_error,
+        metric=report.metric.config.name,
+        better=report.better,
+        expected=None if is_refit else report.score,
+        standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
     id_column = trained.config.data.id_column

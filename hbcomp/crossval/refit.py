@@ -13,6 +13,7 @@ from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
 from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, as_json
 from hbcomp.experiment.run_record import RunRecord, read_run
 from hbcomp.experiment.setup import Request, write_config
+from hbcomp.scoring.paired import as_text
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance
 from hbcomp.submissions.ledger import read_ledger
@@ -47,7 +48,7 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
             n_rows=training_data.train.n_rows,
             pseudo=_pseudo_rows(training_data),
             chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
-            expected_per_20k=outcome.chosen.cross_fitted.per_20k,
+            expected=outcome.chosen.cross_fitted,
             expectation="as the cross-validation, not measured",
             submission=_submit(outcome, results, run, request.config.data.id_column),
         )
@@ -61,7 +62,7 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
         write_refit(run, refit)
     console.print(
         f"{len(refit.seeds)} nets on {refit.n_rows:,} rows, rule {refit.chosen.name!r}: expected "
-        f"{refit.expected_per_20k:.1f} per 20k as the cross-validation; not measured, because no "
+        f"{as_text(outcome.chosen.cross_fitted)} as the cross-validation; not measured, because no "
         "labelled row is left"
     )
     return {**as_json(refit), "seconds": round(watch.total(), 1)}
@@ -142,7 +143,9 @@ def _submit(
         source=run.name,
         recipe=f"cv --fold all of {len(probs)} nets, on {test.source}",
         rule=outcome.chosen.name,
-        expected_per_20k=None,  # no labelled row is left to score these nets on
+        metric=outcome.training_data.metric.name,
+        better="higher" if outcome.training_data.metric.greater_is_better else "lower",
+        expected=None,  # no labelled row is left to score these nets on
         standard_error=None,
         n_scored=None,
     )

@@ -33,8 +33,10 @@ from hbcomp.experiment.report_tables import (
 )
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
-from hbcomp.scoring import metrics
-from hbcomp.scoring.choice import CANDIDATES
+from hbcomp.scoring.by_class import accuracy
+from hbcomp.scoring.choice import RULES
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import as_text
 from hbcomp.system.environment import machine, peak_memory_mib
 
 
@@ -47,7 +49,15 @@ def make_report(
 ) -> Report:
     """Return everything that was measured."""
     return Report(
-        **dict(scorecard(outcome.predictions, outcome.rules, outcome.chosen)),
+        **dict(
+            scorecard(
+                outcome.training_data.metric_spec,
+                outcome.training_data.metric,
+                outcome.predictions,
+                outcome.rules,
+                outcome.chosen,
+            )
+        ),
         experiment=run.name,
         kind="run",
         config=config.model_dump(mode="json", exclude_none=True),
@@ -56,7 +66,9 @@ def make_report(
         ),
         environment=_environment(outcome, seconds),
         folds=tuple(
-            fold_score(outcome.predictions, run, each, outcome.chosen.name)
+            fold_score(
+                outcome.training_data.metric, outcome.predictions, run, each, outcome.chosen.name
+            )
             for each in outcome.results
         ),
         pseudo=_pseudo_rows(outcome.training_data),
@@ -65,7 +77,7 @@ def make_report(
 
 
 def fold_score(
-    predictions: Predictions, run: RunFolder, result: FoldResult, chosen: str
+    metric: Metric, predictions: Predictions, run: RunFolder, result: FoldResult, chosen: str
 ) -> FoldScore:
     """Return one net's scores on its own held-out rows; fitted rules saw the other rows only.
 
@@ -76,18 +88,16 @@ def fold_score(
     is_other[result.valid_idx] = False
     truth = labels[result.valid_idx]
     answers_by = {
-        name: fit(oof[is_other], labels[is_other]).apply(result.valid_probs)
-        for name, fit in CANDIDATES.items()
+        name: RULES[name](metric, oof[is_other], labels[is_other]).apply(result.valid_probs)
+        for name in metric.rules
     }
     history = stored_folds.load_history(run, result.seed, result.fold)
     return FoldScore(
         seed=result.seed,
         fold=cast(int, result.fold),  # only nets with held-out rows are scored
         n_rows=len(truth),
-        per_20k={
-            name: metrics.abs_sum(answers, truth).per_20k for name, answers in answers_by.items()
-        },
-        accuracy=metrics.accuracy(answers_by[chosen], truth),
+        scores={name: metric.score(answers, truth) for name, answers in answers_by.items()},
+        accuracy=accuracy(answers_by[chosen], truth),
         last_loss=float(history["loss"].iloc[-1]),
         train_seconds=float(history["seconds"].sum()),
         n_threads=int(history["n_threads"].iloc[-1]),
@@ -124,24 +134,24 @@ def print_tables(report: Report, console: Console) -> None:
 
 
 def _fold_table(report: Report) -> pages.Table:
-    names = list(CANDIDATES)
+    names = [rule.name for rule in report.rules]
     header = ["fold", "rows", *names, "accuracy", "train s", "threads"]
     rows = [
         [
             f"{fold.seed}-{fold.fold}",
             f"{fold.n_rows:,}",
-            *(f"{fold.per_20k[name]:.0f}" for name in names),
+            *(as_text(fold.scores[name]) for name in names),
             f"{fold.accuracy:.4f}",
             f"{fold.train_seconds:.0f}",
             str(fold.n_threads or "-"),
         ]
         for fold in report.folds
     ]
-    overall = [f"{rule.cross_fitted.per_20k:.0f}" for rule in report.rules]
+    overall = [as_text(rule.cross_fitted) for rule in report.rules]
     n_rows = f"{report.data.n_train:,}"
     seconds = f"{sum(fold.train_seconds for fold in report.folds):.0f}"
     rows.append(["all", n_rows, *overall, f"{report.accuracy:.4f}", seconds, ""])
-    title = "Each net on its held-out fold (seed-fold), abs-sum per 20k rows, cross-fitted"
+    title = f"Each net on its held-out fold (seed-fold), {report.metric_in_words}, cross-fitted"
     return pages.Table(title, header, rows)
 
 
@@ -220,6 +230,8 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
             pictures.training_curves(histories),
             "Training loss, and abs-sum per 20k of the held-out fold (threshold 0.5), by epoch.",
         ),
-        *probs_pictures(outcome.predictions, outcome.rules, outcome.chosen),
+        *probs_pictures(
+            outcome.training_data.metric, outcome.predictions, outcome.rules, outcome.chosen
+        ),
         costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),
     ]

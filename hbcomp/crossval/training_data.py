@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
@@ -18,6 +20,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
 from hbcomp.experiment.run_record import PSEUDO_KEY, SEED_KEY, read_run
 from hbcomp.nets.registry import build_net
+from hbcomp.scoring.metrics import Metric, MetricSpec
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.training.device import choose_compute
@@ -34,6 +37,7 @@ class TrainingData:
     train: Dataset
     test: Dataset | None
     folds_of_seed: Mapping[int, Folds]
+    metric_spec: MetricSpec
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
 
@@ -45,6 +49,11 @@ class TrainingData:
             for seed, folds in self.folds_of_seed.items()
             for fold in range(folds.n_folds)
         ]
+
+    @cached_property
+    def metric(self) -> Metric:
+        """The competition's metric."""
+        return metric_of(self.metric_spec)
 
     @property
     def n_folds(self) -> int:
@@ -140,7 +149,9 @@ def load_training_data(config: Config) -> TrainingData:
     pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
+    classes = [str(label) for label in range(train.n_classes)]
     return TrainingData(
+        metric_spec=load_competition(config.competition).metric_spec(classes),
         train=train,
         test=test,
         folds_of_seed=folds_of_seed,

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from hbcomp.data.dataset import listed
 from hbcomp.data.layout import DataLayout
-from hbcomp.system.errors import MAX_SHOWN, InputError
+from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 
 MAX_CLASSES = 10_000  # assumed: more are ids, not classes
 

@@ -12,17 +12,24 @@ from jaxtyping import Float64, Shaped
 
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions, write_predictions
-from hbcomp.experiment.report import Refit, Report, standard_error, write_part
+from hbcomp.experiment.report import Refit, Report, write_part
 from hbcomp.reporting import pages
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Section
 from hbcomp.scoring.choice import RuleResult
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import as_text
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 
 
 def write_answers(
-    run: RunFolder, predictions: Predictions, chosen: RuleResult, recipe: str, id_column: str
+    run: RunFolder,
+    metric: Metric,
+    predictions: Predictions,
+    chosen: RuleResult,
+    recipe: str,
+    id_column: str,
 ) -> str | None:
     """Replace an experiment's outputs by new predictions and return their submission's path.
 
@@ -35,9 +42,11 @@ def write_answers(
         source=run.name,
         recipe=recipe,
         rule=chosen.name,
-        expected_per_20k=chosen.cross_fitted.per_20k,
-        standard_error=standard_error(chosen.costs),
-        n_scored=len(chosen.costs),
+        metric=metric.name,
+        better="higher" if metric.greater_is_better else "lower",
+        expected=chosen.rows.score,
+        standard_error=chosen.rows.standard_error,
+        n_scored=len(chosen.rows.values),
     )
     answers = chosen.rule.apply(predictions.test_probs)
     return submit(run.name, predictions.test_ids, answers, provenance, id_column)
@@ -61,7 +70,7 @@ def submit(
 def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequence[Section]) -> str:
     """Write report.html, then report.json, then the manifest; return the page's path."""
     page = run.path / "report.html"
-    title = f"{run.name}: {report.expected_per_20k:.1f} per 20k"
+    title = f"{run.name}: {as_text(report.score)} {report.metric.config.name}"
     links = links_from(page, [run.name, *report.base_models], run.path.parent)
     pages.write_page(page, title, subtitle, sections, links)
     write_part(run.report_file, report)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.report import read_report
+from hbcomp.scoring.metrics import Metric
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
 from hbcomp.submissions.submit import Answered
 from hbcomp.system.config import validate
@@ -84,6 +86,14 @@ def data_config_of(name: str) -> DataConfig | None:
         data_config_of(base_model) for base_model in report.base_models if base_model != name
     )
     return next(filter(None, of_base_models), None)
+
+
+def metric_by(entry: Entry) -> Metric:
+    """Return the metric of the experiment that made a submission, or that of the heartbeats."""
+    path = ROOT / entry.source / "report.json"
+    if Path(entry.source).name == entry.source and path.exists():
+        return metric_of(read_report(path).metric)
+    return metric_of(load_competition().metric_spec(("0", "1", "2", "3")))
 
 
 def _predicted(entry: Entry) -> Path | None:

@@ -12,18 +12,19 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
 from hbcomp.data.row_checks import MAX_LABEL
 from hbcomp.data.splits import Seed, Seeds
 from hbcomp.experiment import check_name
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.scoring import metrics
+from hbcomp.scoring.by_class import ClassScore, accuracy, confusion, score_by_class
 from hbcomp.scoring.calibration import Calibration
-from hbcomp.scoring.choice import CANDIDATES, RuleResult, cross_fitted_answers
+from hbcomp.scoring.choice import RuleResult, cross_fitted_answers
 from hbcomp.scoring.decision import DecisionRule
-from hbcomp.scoring.metrics import ClassScore
-from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.metrics import Metric, MetricSpec, describe_metric
+from hbcomp.scoring.paired import as_text, paired_difference
 from hbcomp.scoring.transfer import measure_shift, measure_transfers
 from hbcomp.submissions.ledger import Count
 from hbcomp.submissions.ledger import Score as Expected
@@ -47,23 +48,14 @@ class Part(BaseModel):
     )
 
 
-class Score(Part):
-    """A score as a sum, per row and per 20,000 rows."""
-
-    sum: float
-    mean: float
-    per_20k: float
-    n_rows: int
-
-
 class RuleScore(Part):
-    """A decision rule, its scores, and what it costs more than the chosen one on the same rows."""
+    """A decision rule, its scores, and how much higher they are than the chosen one's."""
 
     name: str
     rule: Rule
-    in_sample: Score
-    cross_fitted: Score
-    against_chosen_per_20k: float
+    in_sample: float
+    cross_fitted: float
+    against_chosen: float
     against_chosen_standard_error: float
 
 
@@ -101,18 +93,19 @@ class Transferability(Part):
 
     name: str
     is_accepted: bool
-    gain_per_20k: float
+    gain: float
     gain_standard_error: float
-    disagreement_per_20k: Comparison
+    disagreement: Comparison
 
 
 class Scorecard(Part):
     """What the out-of-fold probabilities are worth, under every rule and the chosen one."""
 
+    metric: MetricSpec
     rules: tuple[RuleScore, ...]
     chosen: Chosen
-    expected_per_20k: Expected
-    expected_standard_error: Expected
+    score: Expected
+    standard_error: Expected
     accuracy: float
     by_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -141,7 +134,7 @@ class FoldScore(Part):
     seed: Seed
     fold: Annotated[int, Field(ge=0)]
     n_rows: int
-    per_20k: dict[str, float]
+    scores: dict[str, float]  # by rule
     accuracy: float
     last_loss: float
     train_seconds: float
@@ -186,11 +179,11 @@ class Environment(Part):
 
 
 class MethodScore(Part):
-    """A method of blending and its scores at threshold 0.5."""
+    """A method of blending and its scores under the metric's fixed rule."""
 
     name: str
-    in_sample: Score
-    cross_fitted: Score
+    in_sample: float
+    cross_fitted: float
     seconds: float
 
 
@@ -208,7 +201,7 @@ class Report(Scorecard):
     experiment: str = ""
     kind: Kind = "run"
     # That of a run, the data and folds of an import; blends have none.
-    config: dict[str, Values] = {}
+    config: Values = {}
     data: Rows
     environment: Environment = Environment()
     # Of a run.
@@ -241,9 +234,20 @@ class Report(Scorecard):
         return str(self.config.get("net", {}).get("name", ""))
 
     @property
+    def better(self) -> Literal["lower", "higher"]:
+        """Which scores are better."""
+        return "higher" if metric_of(self.metric).greater_is_better else "lower"
+
+    @property
+    def metric_in_words(self) -> str:
+        """The metric's name and direction."""
+        return describe_metric(metric_of(self.metric))
+
+    @property
     def data_config(self) -> Values:
         """How the data were read, as `DataConfig` had it; empty for a blend."""
-        return self.config.get("data", {})
+        data: Values = self.config.get("data", {})
+        return data
 
     @property
     def id_column(self) -> str:
@@ -261,9 +265,9 @@ class Report(Scorecard):
         """What was fitted to the rows that a blend is scored on, or chosen on them."""
         return self.selected if self.kind == "blend" else ()
 
-    def per_20k(self, rule: str) -> float | None:
+    def score_of(self, rule: str) -> float | None:
         """Return the cross-fitted score under a rule, or None if the rule was not scored."""
-        return next((each.cross_fitted.per_20k for each in self.rules if each.name == rule), None)
+        return next((each.cross_fitted for each in self.rules if each.name == rule), None)
 
 
 class Refit(Part):
@@ -276,7 +280,7 @@ class Refit(Part):
     n_epochs: int | None = None
     n_rows: int | None = None
     pseudo: PseudoRowNumbers | None = None
-    expected_per_20k: Expected | None = None
+    expected: Expected | None = None
     expectation: str = ""
     submission: str | None = None
 
@@ -314,69 +318,63 @@ def as_json(part: Part) -> Values:
 
 
 def scorecard(
-    predictions: Predictions, rules: Sequence[RuleResult], chosen: RuleResult
+    spec: MetricSpec,
+    metric: Metric,
+    predictions: Predictions,
+    rules: Sequence[RuleResult],
+    chosen: RuleResult,
 ) -> Scorecard:
     """Return every rule's scores, the chosen one, accuracy, classes and confusion.
 
-    With test rows, also how their probabilities differ and which rules survive that. `rules` are
-    those of `evaluate_rules` on the predictions; accuracy, classes and confusion are those of the
-    chosen rule's cross-fitted answers.
+    With test rows, also how their probabilities differ and which rules are accepted for them.
+    `rules` are those of `evaluate_rules` on the predictions; accuracy, classes and confusion are
+    those of the chosen rule's cross-fitted answers.
     """
     labels, oof, test = predictions.labels, predictions.oof_probs, predictions.test_probs
     has_test = len(test) > 1
-    answers = oof_answers(predictions, chosen.name)
+    answers = oof_answers(metric, predictions, chosen.name)
     return Scorecard(
+        metric=spec,
         rules=tuple(_rule_score(rule, chosen) for rule in rules),
         chosen=Chosen(name=chosen.name, rule=chosen.rule),
-        expected_per_20k=chosen.cross_fitted.per_20k,
-        expected_standard_error=standard_error(chosen.costs),
-        accuracy=metrics.accuracy(answers, labels),
-        by_class=tuple(metrics.abs_sum_by_class(answers, labels)),
-        confusion=tuple(map(tuple, metrics.confusion(answers, labels).tolist())),
+        score=chosen.rows.score,
+        standard_error=chosen.rows.standard_error,
+        accuracy=accuracy(answers, labels),
+        by_class=tuple(score_by_class(chosen.rows.values, answers, labels)),
+        confusion=tuple(map(tuple, confusion(answers, labels).tolist())),
         shift=Shift.model_validate(measure_shift(oof, test)) if has_test else None,
         transferability=tuple(
-            Transferability(
-                name=each.name,
-                is_accepted=each.is_safe,
-                gain_per_20k=each.gain.per_20k,
-                gain_standard_error=each.gain.standard_error,
-                disagreement_per_20k=Comparison.model_validate(each.reach),
-            )
-            for each in (measure_transfers(rules, oof, test) if has_test else [])
+            Transferability.model_validate(each)
+            for each in (measure_transfers(metric, rules, oof, test) if has_test else [])
         ),
     )
 
 
 def _rule_score(rule: RuleResult, chosen: RuleResult) -> RuleScore:
-    against = paired_difference(rule.costs, chosen.costs)
+    against = paired_difference(rule.rows, chosen.rows)
     return RuleScore(
         name=rule.name,
         rule=rule.rule,
-        in_sample=Score.model_validate(rule.in_sample.to_json()),
-        cross_fitted=Score.model_validate(rule.cross_fitted.to_json()),
-        against_chosen_per_20k=against.per_20k,
+        in_sample=rule.in_sample,
+        cross_fitted=rule.cross_fitted,
+        against_chosen=against.value,
         against_chosen_standard_error=against.standard_error,
     )
 
 
-def oof_answers(predictions: Predictions, rule: str) -> Float64[np.ndarray, "n k"]:
+def oof_answers(metric: Metric, predictions: Predictions, rule: str) -> Float64[np.ndarray, "n k"]:
     """Return the out-of-fold answers under the candidate rule of that name, cross-fitted."""
     return cross_fitted_answers(
-        CANDIDATES[rule], predictions.oof_probs, predictions.labels, predictions.fold_of_row
+        rule, metric, predictions.oof_probs, predictions.labels, predictions.fold_of_row
     )
 
 
-def standard_error(costs: Float64[np.ndarray, " n"]) -> float:
-    """Return the standard error of a score per 20k rows that comes from which rows were drawn."""
-    return float(costs.std(ddof=1) / len(costs) ** 0.5 * metrics.ROWS_OF_THE_LEADERBOARD)
-
-
 def scores_by_rule(rules: Sequence[RuleResult]) -> dict[str, dict[str, float]]:
-    """Return each rule's scores per 20k rows, as the last line of a command gives them."""
+    """Return each rule's scores, as the last line of a command gives them."""
     return {
         rule.name: {
-            "in_sample": round(rule.in_sample.per_20k, 3),
-            "cross_fitted": round(rule.cross_fitted.per_20k, 3),
+            "in_sample": round(rule.in_sample, 6),
+            "cross_fitted": round(rule.cross_fitted, 6),
         }
         for rule in rules
     }
@@ -400,9 +398,8 @@ def expectation(report: Report) -> str:
     """Return in a sentence what the leaderboard is expected to say."""
     n_none = sum(row.n_none for row in report.by_class)
     return (
-        f"answers by rule {report.chosen.name!r}: expected "
-        f"{report.expected_per_20k:.1f} ± {report.expected_standard_error:.1f} per 20k "
-        "rows (out-of-fold, cross-fitted, ± one standard error of the row sample); "
-        f"accuracy of the answers {report.accuracy:.4f}"
+        f"answers by rule {report.chosen.name!r}: expected {as_text(report.score)} ± "
+        f"{as_text(report.standard_error)} by {report.metric_in_words} (out-of-fold, cross-fitted, "
+        f"± one standard error of the row sample); accuracy of the answers {report.accuracy:.4f}"
         + (f", with {n_none:,} rows answered none, which is never right" if n_none else "")
     )

@@ -8,24 +8,24 @@ from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, as_json, oof_answers
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
-from hbcomp.scoring import metrics
+from hbcomp.scoring.by_class import confusion
 from hbcomp.scoring.choice import RuleResult
 from hbcomp.scoring.decision import Clip
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.row_metrics import RowMetric
 
 
 def rule_table(report: Report) -> pages.Table:
     """Return the rules side by side."""
-    title = (
-        f"Out-of-fold abs-sum per 20k rows by rule, {report.data.n_train:,} rows (lower is better)"
-    )
-    header = ["rule", "in-sample", "cross-fitted", "per row", "against chosen"]
+    title = f"Out-of-fold {report.metric_in_words} by rule, {report.data.n_train:,} rows"
+    header = ["rule", "in-sample", "cross-fitted", "against chosen"]
     rows = [
         [
             f"{rule.name} (chosen)" if rule.name == report.chosen.name else rule.name,
-            f"{rule.in_sample.per_20k:.1f}",
-            f"{rule.cross_fitted.per_20k:.1f}",
-            f"{rule.cross_fitted.mean:.5f}",
-            f"{rule.against_chosen_per_20k:+.1f} ± {rule.against_chosen_standard_error:.1f}",
+            as_text(rule.in_sample),
+            as_text(rule.cross_fitted),
+            f"{as_text(rule.against_chosen, '+')} ± {as_text(rule.against_chosen_standard_error)}",
         ]
         for rule in report.rules
     ]
@@ -33,42 +33,37 @@ def rule_table(report: Report) -> pages.Table:
 
 
 def class_table(report: Report) -> pages.Table:
-    """Return what each true class costs."""
+    """Return what each true class contributes to the score."""
+    names = report.metric.classes
     rows = [
         [
-            str(row.label),
+            names[row.label] if row.label < len(names) else str(row.label),
             f"{row.n_rows:,}",
-            f"{row.total:.1f}",
-            f"{row.mean:.5f}",
+            as_text(row.share),
+            as_text(row.mean),
             f"{row.recall:.4f}",
             f"{row.n_none:,}",
         ]
         for row in report.by_class
     ]
-    header = ["class", "rows", "abs-sum", "per row", "recall", "answered none"]
+    header = ["class", "rows", "share of score", "mean", "recall", "answered none"]
     return pages.Table("By true class, under the chosen rule, cross-fitted", header, rows)
 
 
 def probs_pictures(
-    predictions: Predictions, rules: Sequence[RuleResult], chosen: RuleResult
+    metric: Metric, predictions: Predictions, rules: Sequence[RuleResult], chosen: RuleResult
 ) -> list[pages.Picture]:
-    """Return pictures of the chosen rule's confusion, of thresholds and of reliability."""
+    """Return pictures of the confusion, of thresholds where there are any, and of reliability."""
     oof, labels = predictions.oof_probs, predictions.labels
-    points = {
-        rule.name: (rule.rule.lo, rule.rule.hi) for rule in rules if isinstance(rule.rule, Clip)
-    } | {"half": (0.5, 0.5)}
+    answers = oof_answers(metric, predictions, chosen.name)
     return [
         pages.Picture(
             "confusion",
-            pictures.confusion(metrics.confusion(oof_answers(predictions, chosen.name), labels)),
+            pictures.confusion(confusion(answers, labels)),
             f"Out-of-fold confusion under rule {chosen.name}, cross-fitted: true classes in rows, "
             "answered classes in columns; none is an answer of zeros, which names no class.",
         ),
-        pages.Picture(
-            "thresholds",
-            pictures.threshold_landscape(oof, labels, points),
-            "Out-of-fold cost of one threshold, and of clipping at two (in-sample).",
-        ),
+        *_threshold_pictures(metric, predictions, rules),
         pages.Picture(
             "reliability",
             pictures.reliability(
@@ -80,12 +75,35 @@ def probs_pictures(
     ]
 
 
+def _threshold_pictures(
+    metric: Metric, predictions: Predictions, rules: Sequence[RuleResult]
+) -> list[pages.Picture]:
+    """Return a picture of clipping at every pair of thresholds, where a metric has such rules."""
+    points = {
+        rule.name: (rule.rule.lo, rule.rule.hi) for rule in rules if isinstance(rule.rule, Clip)
+    }
+    if not points or not isinstance(metric, RowMetric):
+        return []
+    return [
+        pages.Picture(
+            "thresholds",
+            pictures.threshold_landscape(
+                predictions.oof_probs,
+                predictions.labels,
+                {**points, "half": (0.5, 0.5)},
+                metric.scale,
+            ),
+            "Out-of-fold score of one threshold, and of clipping at two (in-sample).",
+        )
+    ]
+
+
 def costliest_picture(
     predictions: Predictions, chosen: RuleResult, train: Dataset
 ) -> pages.Picture:
     """Return a picture of the rows that cost most."""
     figure = pictures.costliest_rows(
-        train.signals, predictions.labels, predictions.oof_probs, chosen.costs, train.ids
+        train.signals, predictions.labels, predictions.oof_probs, chosen.rows.losses, train.ids
     )
     caption = "The rows that cost most, under the chosen rule, cross-fitted."
     return pages.Picture("costliest", figure, caption)
@@ -109,9 +127,9 @@ def transferability_tables(report: Report) -> list[pages.Table]:
     rows = [
         [
             each.name,
-            f"{each.gain_per_20k:+.1f} ± {each.gain_standard_error:.1f}",
-            f"{each.disagreement_per_20k.oof:.1f}",
-            f"{each.disagreement_per_20k.test:.1f}",
+            f"{as_text(each.gain, '+')} ± {as_text(each.gain_standard_error)}",
+            as_text(each.disagreement.oof),
+            as_text(each.disagreement.test),
             "yes" if each.is_accepted else "no",
         ]
         for each in report.transferability
@@ -119,12 +137,12 @@ def transferability_tables(report: Report) -> list[pages.Table]:
     confidence = report.shift.confidence
     note = (
         f"Mean confidence {confidence.oof:.4f} out of fold, {confidence.test:.4f} on the "
-        f"{report.data.n_test:,} test rows. The gain is that over the better of half and argmax, "
+        f"{report.data.n_test:,} test rows. The gain is that over the better fixed rule, "
         "cross-fitted. The disagreement is how far the two rules' answers lie apart, the most that "
         "can be won or lost. Where it changes by more than the gain, auto does not take the rule."
     )
     header = ["rule", "gain", "disagreement out of fold", "on the test rows", "accepted"]
-    title = "Transferability: which rules are accepted for the test rows, per 20k rows"
+    title = "Transferability: which rules are accepted for the test rows"
     return [pages.Table(title, header, rows, note)]
 
 

@@ -85,6 +85,19 @@ class MetricConfig(Section):
         return self
 
 
+class MetricSpec(Section):
+    """All that a metric is made from: what a report keeps, so that others score as it did.
+
+    `file` and its hash are those of one's own function.
+    """
+
+    config: MetricConfig
+    classes: tuple[str, ...]
+    costs: tuple[tuple[float, ...], ...] | None = None
+    file: Path | None = None
+    sha256: str | None = None
+
+
 PROBABILITY_RULES: Final = ("raw", "temperature", "vector scaling", "floor")
 ABS_SUM: Final = RowMetric(
     name="abs-sum",
@@ -216,6 +229,20 @@ def _index(config: MetricConfig, classes: Sequence[str]) -> int:
             "metric.positive, or take a macro average"
         )
     return 1
+
+
+def score_bounds(metric: Metric, answers: Float[np.ndarray, "n k"]) -> tuple[float, float]:
+    """Return the least and the greatest score that these answers can have, whatever the labels.
+
+    Of a metric that is no mean over rows they are those of any answers.
+    """
+    if not isinstance(metric, RowMetric):
+        return metric.bounds
+    n_rows, n_classes = answers.shape
+    of_label = np.stack(
+        [metric.contributions(answers, np.full(n_rows, label)) for label in range(n_classes)]
+    )
+    return float(of_label.min(axis=0).mean()), float(of_label.max(axis=0).mean())
 
 
 def largest_change(

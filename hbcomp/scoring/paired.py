@@ -54,6 +54,14 @@ def is_better(score: float, other: float, greater_is_better: bool) -> bool:
     return score > other if greater_is_better else score < other
 
 
+def as_text(score: float, sign: str = "") -> str:
+    """Return a score or a difference with as many digits as tell: 123.4, but 0.9321.
+
+    Scores that are shares have four decimals, sums one.
+    """
+    return f"{score:{sign}.1f}" if abs(score) >= 10 else f"{score:{sign}.4f}"
+
+
 def measure(
     metric: Metric, answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> RowScores:

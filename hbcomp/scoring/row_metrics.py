@@ -111,3 +111,8 @@ def costs_of_rows(costs: Float64[np.ndarray, "k k"]) -> Callable[[Answers, Label
 def predicted_class(answers: Answers) -> Int64[np.ndarray, " n"]:
     """Return the class of the largest answer of each row, and -1 for an all-zero row."""
     return np.where(answers.any(axis=1), answers.argmax(axis=1), -1).astype(np.int64)
+
+
+def class_name(predicted: int) -> str:
+    """Return a predicted class in words."""
+    return "none" if predicted < 0 else str(predicted)

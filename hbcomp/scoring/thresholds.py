@@ -67,8 +67,9 @@ def threshold_costs(
     labels: Int[np.ndarray, " n"],
     lows: Float[np.ndarray, " points"],
     highs: Float[np.ndarray, " points"],
+    scale: float = 1.0,
 ) -> Float[np.ndarray, " points"]:
-    """Return the abs-sum per row of `clip(low, high)` for every pair, `low <= high`.
+    """Return the abs-sum per `scale` rows of `clip(low, high)` for every pair, `low <= high`.
 
     A probability below `low` becomes 0, one above `high` becomes 1, the rest is kept. With
     `low == high == t` and no probability equal to t this is the single threshold t. All
@@ -88,7 +89,7 @@ def threshold_costs(
     first = np.searchsorted(values, lows, "left")
     last = np.searchsorted(values, highs, "right")
     cost = as_zero[first] + as_kept[last] - as_kept[first] + as_one[-1] - as_one[last]
-    return np.asarray(cost / len(probs))
+    return np.asarray(cost * (scale / len(probs)))
 
 
 def _cumulative(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:

@@ -1,4 +1,4 @@
-"""How far submission files are apart: in rows, in called classes and in points."""
+"""How far submission files are apart: in rows, in predicted classes and in score."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -7,14 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.scoring.disagreement import Changes, changes
-from hbcomp.scoring.metrics import class_name
+from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.row_metrics import class_name
 from hbcomp.submissions.files import align, read_submission
 from hbcomp.system.errors import MAX_SHOWN
 
 
-def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
+def compare_files(paths: Sequence[Path], competition: str, console: Console) -> dict[str, Any]:
     """Print how far files are apart, two in detail and more as a matrix; return the numbers.
 
     The rows are matched by id; files with other ids than the first are refused.
@@ -25,7 +27,10 @@ def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
     for path, submission in zip(paths, submissions, strict=True):
         if submission.ids.tolist() != ids:
             console.print(f"{path}: the same ids in another order than {paths[0]}; matched by id")
-    found = {(a, b): changes(answers[a], answers[b]) for a, b in combinations(range(len(paths)), 2)}
+    classes = [str(label) for label in range(answers[0].shape[1])]
+    metric = metric_of(load_competition(competition).metric_spec(classes))
+    pairs_of_files = combinations(range(len(paths)), 2)
+    found = {(a, b): changes(metric, answers[a], answers[b]) for a, b in pairs_of_files}
     if len(paths) > 2:
         print_table(_matrix(paths, found), console)
         pairs = [
@@ -40,9 +45,9 @@ def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
         "first": str(paths[0]),
         "second": str(paths[1]),
         **of_pair.to_json(),
-        "recalled": [
+        "class_changes": [
             {"from": each.before, "to": each.after, "n_rows": each.n_rows}
-            for each in of_pair.recalled
+            for each in of_pair.class_changes
         ],
         "first_changed_ids": changed_ids,
     }
@@ -50,11 +55,13 @@ def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
 
 def in_words(of_pair: Changes) -> str:
     """Return the size of the changes as half a sentence."""
-    return (
+    text = (
         f"{len(of_pair.changed_idx):,} of {of_pair.n_rows:,} rows differ, "
-        f"{of_pair.n_called_otherwise:,} are called another class; the scores differ by at most "
-        f"{of_pair.at_stake:.1f} ({of_pair.at_stake_per_20k:.1f} per 20k)"
+        f"{of_pair.n_class_changes:,} in their predicted class"
     )
+    if of_pair.max_difference is None:
+        return text
+    return f"{text}; the scores differ by at most {as_text(of_pair.max_difference)}"
 
 
 def _print_pair(
@@ -62,10 +69,10 @@ def _print_pair(
 ) -> None:
     rows = [
         [class_name(each.before), class_name(each.after), f"{each.n_rows:,}"]
-        for each in of_pair.recalled
+        for each in of_pair.class_changes
     ]
     if rows:
-        title = "Rows by the class they are called"
+        title = "Rows by their predicted class"
         print_table(Table(title, [str(paths[0]), str(paths[1]), "rows"], rows), console)
     console.print(in_words(of_pair))
     n_more = len(of_pair.changed_idx) - len(changed_ids)
@@ -75,17 +82,17 @@ def _print_pair(
 
 
 def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> Table:
-    """Return rows that differ above the diagonal and points at stake below it."""
+    """Return rows that differ above the diagonal and changes of the predicted class below it."""
 
     def cell(a: int, b: int) -> str:
         if a == b:
             return "-"
         of_pair = found[min(a, b), max(a, b)]
-        return f"{len(of_pair.changed_idx):,}" if a < b else f"{of_pair.at_stake:.1f}"
+        return f"{len(of_pair.changed_idx):,}" if a < b else f"{of_pair.n_class_changes:,}"
 
     places = range(len(paths))
     return Table(
-        "Rows that differ (above the diagonal) and points at stake, sum |a - b| (below it)",
+        "Rows that differ (above the diagonal) and that change their predicted class (below it)",
         ["file", *(str(place + 1) for place in places)],
         [[f"{a + 1}: {paths[a]}", *(cell(a, b) for b in places)] for a in places],
     )

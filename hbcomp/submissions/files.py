@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -59,14 +60,16 @@ def _decimal(value: float) -> str:
 class Provenance:
     """Where answers come from: an experiment, what made them of it, and what is expected of them.
 
-    The expected score and its standard error are per 20,000 rows, cross-fitted on `n_scored`
-    rows; all three are None where nothing was scored.
+    The expected score by `metric` and its standard error are cross-fitted on `n_scored` rows; all
+    three are None where nothing was scored.
     """
 
     source: str
     recipe: str
     rule: str
-    expected_per_20k: float | None
+    metric: str
+    better: Literal["lower", "higher"]
+    expected: float | None
     standard_error: float | None
     n_scored: int | None
 

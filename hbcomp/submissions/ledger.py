@@ -25,8 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
-from hbcomp.scoring.paired import is_beyond_noise
+from hbcomp.scoring.paired import is_better, is_beyond_noise
 from hbcomp.system.config import Section
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
@@ -47,7 +46,7 @@ def _in_utc(time: datetime) -> datetime:
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 # Far beyond any table or score, and near enough that arithmetic stays finite.
 Count = Annotated[int, Field(ge=1, le=10**9)]
-Score = Annotated[float, Field(ge=0, le=1e12)]
+Score = Annotated[float, Field(ge=-1e12, le=1e12)]
 State = Literal["ok", "renamed", "edited by hand", "missing"]
 
 
@@ -58,9 +57,9 @@ def _split(value: object) -> object:
 class Entry(Section):
     """What is known of one content of a submission file.
 
-    `file` is its name in the ledger's folder. The expected score and its standard error are per
-    20,000 rows, estimated on `n_scored` rows; `leaderboard` is what the leaderboard said, the sum
-    over the `n_rows` rows of the file, and `received` when. `sent` holds the time of every try.
+    `file` is its name in the ledger's folder. The expected score by `metric` and its standard error
+    were estimated on `n_scored` rows; `leaderboard` is what the leaderboard said, and `received`
+    when. `sent` holds the time of every try.
     """
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,8 +69,10 @@ class Entry(Section):
     recipe: str = ""
     rule: str = ""
     n_rows: Count | None = None
-    expected_per_20k: Score | None = None
-    standard_error: Score | None = None
+    metric: str = ""
+    better: Literal["lower", "higher"] = "lower"
+    expected: Score | None = None
+    standard_error: Annotated[float, Field(ge=0, le=1e12)] | None = None
     n_scored: Count | None = None
     sent: Annotated[tuple[Time, ...], BeforeValidator(_split)] = ()
     leaderboard: Score | None = None
@@ -80,7 +81,7 @@ class Entry(Section):
     @model_validator(mode="after")
     def _check(self) -> "Entry":
         for names in (
-            ("expected_per_20k", "standard_error", "n_scored"),
+            ("expected", "standard_error", "n_scored"),
             ("leaderboard", "received"),
         ):
             if len({getattr(self, name) is None for name in names}) > 1:
@@ -93,11 +94,9 @@ class Entry(Section):
         return self.sent or ((self.received,) if self.received else ())
 
     @property
-    def leaderboard_per_20k(self) -> float | None:
-        """The leaderboard's sum scaled to 20,000 rows, as the expected score is."""
-        if self.leaderboard is None or self.n_rows is None:
-            return None
-        return self.leaderboard * ROWS_OF_THE_LEADERBOARD / self.n_rows
+    def greater_is_better(self) -> bool:
+        """The direction of its metric."""
+        return self.better == "higher"
 
 
 Entries = tuple[Entry, ...]
@@ -105,7 +104,7 @@ COLUMNS: Final = tuple(Entry.model_fields)
 # What is not known of a content that was made by hand.
 ORIGIN: Final = (
     *("source", "recipe", "rule", "n_rows"),
-    *("expected_per_20k", "standard_error", "n_scored"),
+    *("metric", "better", "expected", "standard_error", "n_scored"),
 )
 
 
@@ -113,14 +112,14 @@ ORIGIN: Final = (
 
 
 def gap(entry: Entry) -> float | None:
-    """Return leaderboard minus expected score per 20k rows, or None where one is not known."""
-    if entry.leaderboard_per_20k is None or entry.expected_per_20k is None:
+    """Return leaderboard minus expected score, or None where one is not known."""
+    if entry.leaderboard is None or entry.expected is None:
         return None
-    return entry.leaderboard_per_20k - entry.expected_per_20k
+    return entry.leaderboard - entry.expected
 
 
 def gap_error(entry: Entry) -> float | None:
-    """Return the standard error of an entry's gap per 20k rows, from which rows were drawn.
+    """Return the standard error of an entry's gap, from which rows were drawn.
 
     The expected score s is a mean over m rows with standard error e, so one row deviates by
     e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
@@ -135,7 +134,7 @@ def gap_error(entry: Entry) -> float | None:
 class Inversion:
     """Two entries of which the one expected to be better did worse on the leaderboard.
 
-    Both differences are positive and per 20k rows. Beyond noise means more than two standard
+    Both differences are positive. Beyond noise means more than two standard
     errors of the gaps, as if the two files were scored on different rows. On the same rows, which
     are hard or easy for both, the noise is smaller: "beyond" is said too seldom, not too often.
     """
@@ -159,12 +158,26 @@ def inversions(entries: Sequence[Entry]) -> tuple[Inversion, ...]:
 
 
 def _inversion(favourite: Entry, other: Entry) -> Inversion | None:
-    expected = (other.expected_per_20k or 0.0) - (favourite.expected_per_20k or 0.0)
-    real = (favourite.leaderboard_per_20k or 0.0) - (other.leaderboard_per_20k or 0.0)
-    if expected <= 0 or real <= 0:
+    sign = -1.0 if favourite.greater_is_better else 1.0
+    expected = sign * ((other.expected or 0.0) - (favourite.expected or 0.0))
+    real = sign * ((favourite.leaderboard or 0.0) - (other.leaderboard or 0.0))
+    if favourite.metric != other.metric or expected <= 0 or real <= 0:
         return None
     noise = float(((gap_error(favourite) or 0.0) ** 2 + (gap_error(other) or 0.0) ** 2) ** 0.5)
     return Inversion(favourite, other, expected, real, is_beyond_noise(expected + real, noise))
+
+
+def best(entries: Sequence[Entry], metric: str) -> Entry | None:
+    """Return the entry that did best on the leaderboard under a metric, the earlier of equals."""
+    found: Entry | None = None
+    for each in entries:
+        if each.leaderboard is None or each.metric != metric:
+            continue
+        if found is None or is_better(
+            each.leaderboard, found.leaderboard or 0.0, each.greater_is_better
+        ):
+            found = each
+    return found
 
 
 def find(entries: Sequence[Entry], sha256: str) -> Entry | None:

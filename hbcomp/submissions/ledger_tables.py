@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from hbcomp.reporting.pages import Table, print_table
+from hbcomp.scoring.paired import as_text
 from hbcomp.submissions.ledger import (
     Entry,
     State,
@@ -36,7 +37,7 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
         "n_entries": len(entries),
         "n_sent": sum(bool(entry.tries) for entry in entries),
         "n_scored": len(gaps),
-        "mean_gap_per_20k": sum(gaps) / len(gaps) if gaps else None,
+        "mean_gap": sum(gaps) / len(gaps) if gaps else None,
         "n_inversions": len(found),
         "n_inversions_beyond_noise": sum(each.is_beyond_noise for each in found),
         "states": dict(Counter(state_of)),
@@ -46,31 +47,27 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
 
 def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
     """Return a line for every content, oldest first."""
-    header = ("file", "source", "rule", "rows", "expected", "sent", "leaderboard", "gap", "state")
+    header = (
+        *("file", "source", "rule", "rows", "metric"),
+        *("expected", "sent", "leaderboard", "gap", "state"),
+    )
     rows = [
         [
             entry.file,
             entry.source,
             entry.rule or "-",
             f"{entry.n_rows:,}" if entry.n_rows else "-",
-            _with_error(entry.expected_per_20k, entry.standard_error),
+            f"{entry.metric} ({entry.better})" if entry.metric else "-",
+            _with_error(entry.expected, entry.standard_error),
             f"{entry.tries[-1]:%Y-%m-%d %H:%M}" if entry.tries else "-",
-            _real(entry),
+            "-" if entry.leaderboard is None else as_text(entry.leaderboard),
             _with_error(gap(entry), gap_error(entry), "+"),
             state,
         ]
         for entry, state in zip(entries, state_of, strict=True)
     ]
-    title = "Submissions: expected, leaderboard and gap per 20k rows, times in UTC"
+    title = "Submissions: expected, leaderboard and gap; which scores are better in brackets; UTC"
     return Table(title, header, rows)
-
-
-def _real(entry: Entry) -> str:
-    """Return what the leaderboard said, scaled as the expected score is."""
-    if entry.leaderboard_per_20k is not None:
-        return f"{entry.leaderboard_per_20k:.1f}"
-    # Without the number of rows it cannot be scaled.
-    return "-" if entry.leaderboard is None else f"{entry.leaderboard:.1f} in sum"
 
 
 def inversion_table(entries: Sequence[Entry]) -> Table:
@@ -79,14 +76,14 @@ def inversion_table(entries: Sequence[Entry]) -> Table:
         [
             each.expected_better.file,
             each.did_better.file,
-            f"{each.expected_difference:.1f}",
-            f"{each.leaderboard_difference:.1f}",
+            as_text(each.expected_difference),
+            as_text(each.leaderboard_difference),
             "beyond" if each.is_beyond_noise else "within",
         ]
         for each in inversions(entries)
     ]
     header = ("expected better", "did better", "expected by", "did by", "noise")
-    return Table("Other order on the leaderboard than expected, per 20k rows", header, rows)
+    return Table("Other order on the leaderboard than expected", header, rows)
 
 
 def calibration(entries: Sequence[Entry]) -> str:
@@ -96,7 +93,7 @@ def calibration(entries: Sequence[Entry]) -> str:
         return "no submission has both an expected and a leaderboard score yet"
     mean = sum(gaps) / len(gaps)
     return (
-        f"leaderboard minus expected: {mean:+.1f} per 20k on average over {len(gaps)} submissions"
+        f"leaderboard minus expected: {as_text(mean, '+')} on average over {len(gaps)} submissions"
     )
 
 
@@ -107,4 +104,4 @@ def _gaps(entries: Sequence[Entry]) -> list[float]:
 def _with_error(value: float | None, error: float | None, sign: str = "") -> str:
     if value is None:
         return "-"
-    return f"{value:{sign}.1f}" + ("" if error is None else f" ± {error:.1f}")
+    return as_text(value, sign) + ("" if error is None else f" ± {as_text(error)}")

@@ -13,6 +13,8 @@ from jaxtyping import Shaped
 from rich.console import Console
 
 from hbcomp.scoring.disagreement import changes
+from hbcomp.scoring.metrics import Metric, describe_metric, score_bounds
+from hbcomp.scoring.paired import as_text
 from hbcomp.submissions import ledger
 from hbcomp.submissions.differences import in_words
 from hbcomp.submissions.files import Submission, align, by_hand, check_submission, read_submission
@@ -35,6 +37,7 @@ class Answered:
 
 # From a submission and the ledger to the rows that it answers; None where nobody knows them.
 FindAnswered = Callable[[Path, Entries], Answered | None]
+FindMetric = Callable[[Entry], Metric]
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def record(
     text: str,
     score: float,
     received: datetime,
+    find_metric: FindMetric,
     folder: Path,
     console: Console,
     *,
@@ -136,16 +140,13 @@ def record(
     is_by_hand: bool,
     force: bool,
 ) -> Numbers:
-    """Write down what the leaderboard said of a content; print and return expected against real.
-
-    `score` is what the leaderboard shows: the sum over the file's rows.
-    """
-    if not 0 <= score < float("inf"):
-        raise InputError(f"a score must be a finite number and not negative, but got {score}")
+    """Write down what the leaderboard said of a content; print and return expected against real."""
+    if not np.isfinite(score):
+        raise InputError(f"a score must be a finite number, but got {score}")
     with _locked(folder):
         named = find_named(text, folder, is_by_hand=is_by_hand)
         if not force:
-            check_score(score, named)
+            check_score(score, find_metric(named.entry), named)
         entry = with_score(named.entry, score, received, is_correction=is_correction)
         ledger.write_ledger(folder, ledger.replaced(named.entries, entry))
     _say_if_by_hand(entry, console)
@@ -153,29 +154,23 @@ def record(
     return score_numbers(entry)
 
 
-def check_score(score: float, named: Named) -> None:
-    """Refuse what cannot be the sum over the rows of a content.
-
-    Whatever the labels are, a row with the answers a costs at least sum a + 1 - 2 max a and at
-    most sum a + 1 - 2 min a.
-    """
-    low, high = 0.0, 2.0 * (named.entry.n_rows or np.inf)
+def check_score(score: float, metric: Metric, named: Named) -> None:
+    """Refuse a score that the answers of a content cannot have, whatever the labels are."""
+    low, high = metric.bounds
     if named.path is not None:
-        answers = read_submission(named.path).answers
-        all_wrong = answers.sum(axis=1) + 1
-        low = float((all_wrong - 2 * answers.max(axis=1)).sum())
-        high = float((all_wrong - 2 * answers.min(axis=1)).sum())
-    rows = f"{named.entry.n_rows:,} rows" if named.entry.n_rows else "its rows"
-    if not low - ROUNDING <= score <= high + ROUNDING:
+        low, high = score_bounds(metric, read_submission(named.path).answers)
+    slack = ROUNDING if high - low > 100 else ROUNDING / 100
+    what = describe_metric(metric)
+    if not low - slack <= score <= high + slack:
         raise InputError(
-            f"{named.entry.file}: the leaderboard's score is the sum over {rows}, which must be in "
-            f"[{low:,.1f}, {high:,.1f}] for these answers, but got {score}; is it another file's, "
-            "another metric's, or of a part of the rows? --force records it all the same"
+            f"{named.entry.file}: a score by {what} must be in [{as_text(low)}, {as_text(high)}] "
+            f"for these answers, but got {score}; is it another file's, another metric's, or of a "
+            "part of the rows? --force records it all the same"
         )
-    if 0 < score < 1:
+    if high > 100 and 0 < score < 1:
         raise InputError(
-            f"{named.entry.file}: the leaderboard's score is the sum over {rows}, but {score} "
-            "looks like an accuracy or a mean per row; --force records it all the same"
+            f"{named.entry.file}: {score} looks like an accuracy or a mean per row, not like a "
+            f"score by {what}; --force records it all the same"
         )
 
 
@@ -201,10 +196,10 @@ def score_numbers(entry: Entry) -> Numbers:
         "file": entry.file,
         "sha256": entry.sha256,
         "leaderboard": entry.leaderboard,
-        "leaderboard_per_20k": entry.leaderboard_per_20k,
-        "expected_per_20k": entry.expected_per_20k,
+        "metric": entry.metric,
+        "expected": entry.expected,
         "standard_error": entry.standard_error,
-        "gap_per_20k": gap,
+        "gap": gap,
         "gap_standard_error": error,
         "gap_in_standard_errors": gap / error if gap is not None and error else None,
     }
@@ -212,16 +207,15 @@ def score_numbers(entry: Entry) -> Numbers:
 
 def score_in_words(entry: Entry) -> str:
     """Return expected against real as a sentence."""
-    rows = f" over {entry.n_rows:,} rows" if entry.n_rows else ""
-    real = f"{entry.file}: the leaderboard says {entry.leaderboard}{rows}"
+    real = f"{entry.file}: the leaderboard says {entry.leaderboard}"
     gap, error = ledger.gap(entry), ledger.gap_error(entry)
-    if gap is None:
+    if gap is None or entry.expected is None or entry.standard_error is None:
         return f"{real}; no score was expected of it ({entry.source})"
     in_errors = f", which is {gap / error:+.1f} standard errors" if error else ""
+    of_gap = "" if error is None else f" ± {as_text(error)} by the noise of both samples of rows"
     return (
-        f"{real}, {entry.leaderboard_per_20k:.1f} per 20k; expected {entry.expected_per_20k:.1f} ± "
-        f"{entry.standard_error:.1f}; gap {gap:+.1f} ± {error:.1f} by the noise of both samples "
-        f"of rows{in_errors}"
+        f"{real}; expected {as_text(entry.expected)} ± {as_text(entry.standard_error)} "
+        f"({entry.metric}, {entry.better} is better); gap {as_text(gap, '+')}{of_gap}{in_errors}"
     )
 
 
@@ -232,6 +226,7 @@ def submit(
     text: str,
     find_answered: FindAnswered,
     per_day: int | None,
+    find_metric: FindMetric,
     folder: Path,
     console: Console,
     *,
@@ -253,8 +248,9 @@ def submit(
         submission = check_content(named.path, answered)
         now = ledger.now()
         n_today = check_try(named.entries, named.entry, per_day, now, is_again=is_again)
+        metric = find_metric(named.entry)
         compared = {
-            name: against(named.path, submission, rival, folder)
+            name: against(metric, named.path, submission, rival, folder)
             for name, rival in rivals(named.entries, named.entry).items()
         }
         # With all tries: a score without a known sending was one, and must stay counted.
@@ -268,7 +264,7 @@ def submit(
         "file": str(named.path),
         "sha256": named.entry.sha256,
         "n_rows": len(submission.ids),
-        "expected_per_20k": named.entry.expected_per_20k,
+        "expected": named.entry.expected,
         "standard_error": named.entry.standard_error,
         "sent": now.isoformat(),
         "n_sent_today": n_today + 1,
@@ -300,10 +296,11 @@ def _announce(
     )
     console.print(f"{named.path}: {n_rows:,} rows, {n_classes} classes, {ids}")
     console.print(f"written as {entry.file} by {entry.source}: {entry.recipe}")
-    if entry.expected_per_20k is not None:
+    if entry.expected is not None and entry.standard_error is not None:
         console.print(
-            f"expected {entry.expected_per_20k:.1f} ± {entry.standard_error:.1f} per 20k rows "
-            f"(out-of-fold, cross-fitted on {entry.n_scored:,} rows, rule {entry.rule})"
+            f"expected {as_text(entry.expected)} ± {as_text(entry.standard_error)} by "
+            f"{entry.metric}, {entry.better} is better (out-of-fold, cross-fitted on "
+            f"{entry.n_scored:,} rows, rule {entry.rule})"
         )
     console.print(f"marked as sent: upload {named.path} now")
 
@@ -344,17 +341,12 @@ def rivals(entries: Sequence[Entry], entry: Entry) -> dict[str, Entry]:
     # Backwards: of those sent in the same second, the one that was written later.
     tried = [each for each in reversed(others) if each.tries]
     sent = max(tried, key=lambda each: each.tries[-1], default=None)
-    scored = [(each.leaderboard_per_20k, each) for each in others]
-    best = min(
-        ((score, each) for score, each in scored if score is not None),
-        key=lambda pair: pair[0],
-        default=(None, None),
-    )[1]
+    best = ledger.best(others, entry.metric)
     return {name: each for name, each in (("last sent", sent), ("best", best)) if each}
 
 
 def against(
-    path: Path, submission: Submission, rival: Entry, folder: Path
+    metric: Metric, path: Path, submission: Submission, rival: Entry, folder: Path
 ) -> tuple[str, Numbers | None]:
     """Return in words and numbers how far a submission is from a rival's file.
 
@@ -367,5 +359,5 @@ def against(
         answers = align([path, there], [submission, read_submission(there)])
     except InputError as error:
         return f"{there} cannot be compared: {error}", None
-    of_pair = changes(answers[0], answers[1])
+    of_pair = changes(metric, answers[0], answers[1])
     return f"{there}: {in_words(of_pair)}", {"file": str(there), **of_pair.to_json()}

@@ -43,6 +43,12 @@ Trials = Annotated[int, typer.Option(min=1, help="Trials in total, over all call
 SamplerSeed = Annotated[
     int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
 ]
+Competition = Annotated[
+    str, typer.Option(help="One that ships with hbcomp, or a folder with a competition.toml.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Execute the metric.py of somebody else's competition.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),

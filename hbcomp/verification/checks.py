@@ -26,7 +26,7 @@ from hbcomp.experiment.report import as_json, scorecard
 from hbcomp.experiment.run_record import SEED_KEY, read_run
 from hbcomp.scoring.calibration import CALIBRATIONS, cross_fitted_probs
 from hbcomp.scoring.choice import evaluate_rules
-from hbcomp.scoring.transfer import choose_safe_rule
+from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import submission_bytes
 from hbcomp.submissions.ledger import NAME as LEDGER
@@ -48,7 +48,9 @@ class Check:
     detail: str
 
 
-def verify_run(run: RunFolder, nets: Sequence[str] | None) -> list[Check]:
+def verify_run(
+    run: RunFolder, nets: Sequence[str] | None, *, is_trusted: bool = False
+) -> list[Check]:
     """Return the result of every check of an experiment; an unfinished one is an InputError.
 
     `nets` (`SEED-FOLD`) predict again. None stands for the net of the first fold and the first one
@@ -57,7 +59,7 @@ def verify_run(run: RunFolder, nets: Sequence[str] | None) -> list[Check]:
     if not run.report_file.exists() and not run.manifest_file.exists():
         similar = did_you_mean(similar_names(run.path))
         raise InputError(f"{run.path}: no report.json{similar}; has the run finished?")
-    tested = RunUnderTest(run)
+    tested = RunUnderTest(run, is_trusted)
     checks: dict[str, Callable[[RunUnderTest], str]] = {
         "files": _check_files,
         "fold files": _check_fold_files,
@@ -152,13 +154,14 @@ def _damages(tested: RunUnderTest, prefix: str, hash_of: Mapping[str, str]) -> l
 def _check_scores(tested: RunUnderTest) -> str:
     predictions, report = tested.predictions, tested.report
     oof, test = predictions.oof_probs, predictions.test_probs
-    rules = evaluate_rules(oof, predictions.labels, predictions.fold_of_row)
+    metric = tested.metric
+    rules = evaluate_rules(metric, oof, predictions.labels, predictions.fold_of_row)
     # Only a run's configuration tells whether the rule was chosen or requested.
     requested = tested.config.decision.rule if tested.kind == "run" else report.chosen.name
     if requested != "auto" and requested not in {rule.name for rule in rules}:
         raise InputError(f"{tested.run.report_file}: there is no rule {requested!r}")
-    chosen = choose_safe_rule(rules, oof, test, requested)
-    again = as_json(scorecard(predictions, rules, chosen))
+    chosen = choose_accepted_rule(metric, rules, oof, test, requested)
+    again = as_json(scorecard(report.metric, metric, predictions, rules, chosen))
     stored = {key: value for key, value in as_json(report).items() if key in again}
     _raise_if_any(_report_differences(tested, "", stored, again))
     how = as_words(tested.tolerance)
@@ -206,7 +209,9 @@ def _check_predictions(tested: RunUnderTest) -> str:
         if not _has_same_bits(getattr(predictions, name), array)
     ]
     chosen = tested.report.chosen.name
-    again_scored = [fold_score(predictions, run, result, chosen) for result in results]
+    again_scored = [
+        fold_score(tested.metric, predictions, run, result, chosen) for result in results
+    ]
     stored, scored = (
         [as_json(fold) for fold in folds] for folds in (tested.report.folds, again_scored)
     )
@@ -314,7 +319,7 @@ def _check_refit(tested: RunUnderTest) -> str:
     tested.need("report.json")
     problems = [
         f"{tested.run.refit_file}: {key} is not that of report.json"
-        for key in ("chosen", "expected_per_20k")
+        for key in ("chosen", "expected")
         if getattr(refit, key) != getattr(report, key)
     ]
     _raise_if_any(problems)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hbcomp.blending.recipe import read_recipe
+from hbcomp.competitions.competition import metric_of
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.load import load_data
@@ -14,6 +15,7 @@ from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
 from hbcomp.experiment.report import Kind, Refit, Report, as_json, read_part, read_report
 from hbcomp.experiment.run_record import read_run
 from hbcomp.scoring.decision import DecisionRule
+from hbcomp.scoring.metrics import Metric
 from hbcomp.system.config import validate
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError
@@ -35,6 +37,7 @@ class RunUnderTest:
     """
 
     run: RunFolder
+    is_trusted: bool = False  # whether its own metric may be executed
     damaged: set[str] = field(default_factory=set)
 
     def need(self, *names: str) -> None:
@@ -79,6 +82,11 @@ class RunUnderTest:
         if missing := [str(path) for path in files if path and not path.exists()]:
             raise NotChecked(f"data not found: {', '.join(missing)}")
         return load_data(config.data)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """The metric that it was scored by."""
+        return metric_of(self.report.metric, is_trusted=self.is_trusted)
 
     @cached_property
     def training_data(self) -> TrainingData:

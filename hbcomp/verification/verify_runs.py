@@ -14,7 +14,11 @@ from hbcomp.verification.checks import Check, verify_run
 
 
 def verify_runs(
-    runs: Sequence[str] | None, nets: Sequence[str] | None, console: Console
+    runs: Sequence[str] | None,
+    nets: Sequence[str] | None,
+    console: Console,
+    *,
+    is_trusted: bool = False,
 ) -> dict[str, Any]:
     """Print the checks of the runs, or of all finished ones, and return their counts.
 
@@ -23,7 +27,9 @@ def verify_runs(
     names = runs or finished_runs()
     if not names:
         raise InputError("there is no finished experiment under experiments/")
-    checks: list[Check] = [check for name in names for check in verify_run(find_run(name), nets)]
+    checks: list[Check] = [
+        check for name in names for check in verify_run(find_run(name), nets, is_trusted=is_trusted)
+    ]
     rows = [[each.experiment, each.name, each.status, each.detail] for each in checks]
     table = Table("Computed again", ["experiment", "check", "result", "details"], rows)
     print_table(table, console)

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from hbcomp.competitions.competition import DEFAULT, load_competition, shipped
+from hbcomp.competitions.competition import DEFAULT, load_competition, metric_of, shipped
 from hbcomp.competitions.contract import make_contract, order_like
 from hbcomp.system.errors import InputError
 
@@ -17,7 +17,7 @@ def write(folder, text):
 def test_heartbeat_ships_and_is_the_default():
     assert DEFAULT in shipped()
     competition = load_competition()
-    metric = competition.metric(["0", "1", "2", "3"], is_trusted=True)
+    metric = metric_of(competition.metric_spec(["0", "1", "2", "3"]))
     assert metric.bounds == (0.0, 40_000.0)
     contract = make_contract(competition, ["0", "1", "2", "3"])
     assert contract.header == ["id", "label_0", "label_1", "label_2", "label_3"]
@@ -53,10 +53,10 @@ def test_a_wrong_competition_is_refused_with_its_key(tmp_path, text, message):
 def test_a_cost_matrix_is_read_from_its_file(tmp_path):
     (tmp_path / "costs.csv").write_text(",a,b\na,0,5\nb,1,0\n")
     competition = write(tmp_path, "title='x'\n[metric]\nname='cost-matrix'\ncosts='costs.csv'")
-    metric = competition.metric(["a", "b"], is_trusted=True)
+    metric = metric_of(competition.metric_spec(["a", "b"]))
     assert metric.score(np.eye(2)[[1, 0]], np.array([0, 1])) == 3.0
     with pytest.raises(InputError, match="the classes a, c must be the columns"):
-        competition.metric(["a", "c"], is_trusted=True)
+        competition.metric_spec(["a", "c"])
 
 
 OWN = """title = 'x'
@@ -75,9 +75,13 @@ def score(solution, submission, row_id_column_name, bonus):
 """
 
 
+def own_metric(tmp_path, **trust):
+    return metric_of(write(tmp_path, OWN).metric_spec(["walk", "run"]), **trust)
+
+
 def test_ones_own_function_has_kaggles_signature_and_gets_the_classes_as_text(tmp_path):
     (tmp_path / "metric.py").write_text(SCORE)
-    metric = write(tmp_path, OWN).metric(["walk", "run"], is_trusted=True)
+    metric = own_metric(tmp_path, is_trusted=True)
     assert metric.score(np.eye(2)[[0, 1, 1]], np.array([0, 1, 0])) == pytest.approx(1 + 2 / 3)
     assert metric.greater_is_better
 
@@ -85,7 +89,17 @@ def test_ones_own_function_has_kaggles_signature_and_gets_the_classes_as_text(tm
 def test_somebody_elses_function_is_not_run_unless_trusted(tmp_path):
     (tmp_path / "metric.py").write_text("raise SystemExit('executed')")
     with pytest.raises(InputError, match="only with --trust"):
-        write(tmp_path, OWN).metric(["walk", "run"], is_trusted=False)
+        own_metric(tmp_path, is_trusted=False)
+
+
+def test_a_function_in_the_working_directory_is_run_until_it_is_changed(tmp_path, monkeypatch):
+    (tmp_path / "metric.py").write_text(SCORE)
+    monkeypatch.chdir(tmp_path)
+    spec = write(tmp_path, OWN).metric_spec(["walk", "run"])
+    assert metric_of(spec).greater_is_better
+    (tmp_path / "metric.py").write_text(SCORE + "# changed")
+    with pytest.raises(InputError, match="was changed after it scored"):
+        metric_of(spec)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +113,9 @@ def test_somebody_elses_function_is_not_run_unless_trusted(tmp_path):
 )
 def test_what_a_function_does_wrong_is_said_with_its_file(tmp_path, code, message):
     (tmp_path / "metric.py").write_text(code)
-    competition = write(tmp_path, OWN)
+    spec = write(tmp_path, OWN).metric_spec(["walk", "run"])
     with pytest.raises(InputError, match=rf"metric\.py: .*{message}"):
-        competition.metric(["walk", "run"], is_trusted=True).score(np.eye(2)[[0]], np.array([0]))
+        metric_of(spec, is_trusted=True).score(np.eye(2)[[0]], np.array([0]))
 
 
 def sampled(tmp_path, kind, sample, metric="accuracy"):

@@ -174,6 +174,6 @@ def test_init_writes_relative_paths_and_replaces_nothing(tmp_path):
     write_competition(folder, *files, console, is_forced=False)
     found = load_competition(str(folder))
     assert found.path(found.file.data.train).resolve() == (tmp_path / "train.csv").resolve()
-    assert found.metric(found.file.data.classes, is_trusted=True).name == "macro-f1"
+    assert found.metric_spec(found.file.data.classes).config.name == "macro-f1"
     with pytest.raises(InputError, match="exists; --force replaces it"):
         write_competition(folder, *files, console, is_forced=False)

@@ -48,14 +48,14 @@ Histories = Mapping[str, Mapping[str, Float[np.ndarray, " _"] | Int[np.ndarray, 
 def training_curves(histories: Histories) -> Figure:
     """Return loss and, where one was measured, validation score per epoch: a line per fold.
 
-    A history holds the arrays `epoch`, `loss` and `score` (per 20k, NaN where not measured). The
+    A history holds the arrays `epoch`, `loss` and `score` (NaN where not measured). The
     mean is drawn only at epochs at which every fold has a value.
     """
     has_scores = any(np.isfinite(history["score"]).any() for history in histories.values())
     names = ["loss", "score"] if has_scores else ["loss"]
     figure = new_figure(0.8 + 2.4 * len(names))
     grid = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    axis_labels = {"loss": "training loss (nats)", "score": "validation abs-sum\n(per 20k rows)"}
+    axis_labels = {"loss": "training loss (nats)", "score": "validation score"}
     for axes, name in zip(grid, names, strict=True):
         _draw_folds(axes, histories, name)
         axes.set_ylabel(axis_labels[name])
@@ -110,6 +110,7 @@ def threshold_landscape(
     probs: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, " n"],
     points: Mapping[str, tuple[float, float]],
+    scale: float,
 ) -> Figure:
     """Return the cost of one threshold, and below it of every `clip(lo, hi)`, with `points` marked.
 
@@ -117,8 +118,8 @@ def threshold_landscape(
     """
     figure = new_figure(8.6)
     line_axes, map_axes = figure.subplots(2, 1, height_ratios=(1, 1.75))
-    _draw_single_threshold(line_axes, probs, labels)
-    _draw_clip_map(map_axes, probs, labels, points)
+    _draw_single_threshold(line_axes, probs, labels, scale)
+    _draw_clip_map(map_axes, probs, labels, points, scale)
     return figure
 
 
@@ -195,11 +196,11 @@ def _mean_over_folds(histories: Histories, name: str) -> pd.Series:
 
 
 def _draw_single_threshold(
-    axes: Axes, probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+    axes: Axes, probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], scale: float
 ) -> None:
     # Odd multiples of 1/2000: no threshold at a round value, which rounded probabilities hit.
     thresholds = np.arange(1, 2000, 2) / 2000
-    costs = threshold_costs(probs, labels, thresholds, thresholds)
+    costs = threshold_costs(probs, labels, thresholds, thresholds, scale)
     best = int(np.argmin(costs))
     axes.plot(thresholds, costs, color=ACCENT)
     axes.plot(thresholds[best], costs[best], "o", color=SECOND)
@@ -209,7 +210,9 @@ def _draw_single_threshold(
     near = np.flatnonzero(costs <= 1.6 * lowest)
     axes.set_xlim(thresholds[near[0]] - 0.01, thresholds[near[-1]] + 0.01)
     axes.set_ylim(0.97 * costs[best], 1.6 * lowest)
-    axes.set(xlabel="threshold t: an answer is 1 where p > t", ylabel="abs-sum per 20k rows")
+    axes.set(
+        xlabel="threshold t: an answer is 1 where p > t", ylabel=f"abs-sum per {scale:,.0f} rows"
+    )
     axes.grid()
 
 
@@ -218,11 +221,14 @@ def _draw_clip_map(
     probs: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, " n"],
     points: Mapping[str, tuple[float, float]],
+    scale: float,
 ) -> None:
     steps = (np.arange(60) + 0.5) / 60
     low_idx, high_idx = np.triu_indices(len(steps))  # low <= high
     costs = np.full((len(steps), len(steps)), np.nan)  # (high, low)
-    costs[high_idx, low_idx] = threshold_costs(probs, labels, steps[low_idx], steps[high_idx])
+    costs[high_idx, low_idx] = threshold_costs(
+        probs, labels, steps[low_idx], steps[high_idx], scale
+    )
     lowest = max(float(np.nanmin(costs)), LEAST_COST)
     norm = Normalize(lowest, 2 * lowest)
     mesh = axes.pcolormesh(steps, steps, costs, cmap="cividis_r", norm=norm, shading="nearest")
@@ -232,7 +238,7 @@ def _draw_clip_map(
         axes.clabel(lines, fmt=levels, fontsize=9)
     markers = "oDsP^vX*"
     for number, (name, (low, high)) in enumerate(points.items()):
-        cost = threshold_costs(probs, labels, np.array([low]), np.array([high]))[0]
+        cost = threshold_costs(probs, labels, np.array([low]), np.array([high]), scale)[0]
         axes.plot(
             np.clip(low, 0, 1),  # a threshold beyond [0, 1] means none or all
             np.clip(high, 0, 1),
@@ -246,7 +252,9 @@ def _draw_clip_map(
     axes.set_title("two thresholds, the band between them kept")
     if points:
         axes.legend(loc="lower right")  # the empty triangle
-    axes.figure.colorbar(mesh, ax=axes, label="abs-sum per 20k rows", extend="max", pad=0.02)
+    axes.figure.colorbar(
+        mesh, ax=axes, label=f"abs-sum per {scale:,.0f} rows", extend="max", pad=0.02
+    )
 
 
 def _draw_reliability(
