@@ -12,7 +12,6 @@ from commands import run_hbcomp
 from torch import nn
 
 from hbcomp import eda
-from hbcomp.analysis import compare_page as pair_page
 from hbcomp.data.tables import read_rows
 from hbcomp.experiment import MAX_NAME, RESERVED, manifest
 from hbcomp.experiment import ROOT as EXPERIMENTS
@@ -25,10 +24,11 @@ from hbcomp.experiment.folder import (
 from hbcomp.experiment.run_record import read_run
 from hbcomp.experiment.stored_folds import load_weights
 from hbcomp.reporting import pages
+from hbcomp.reporting.links import COMPARISONS
 from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
-from hbcomp.system.command import console
+from hbcomp.system.command import console, escape_control_chars
 from hbcomp.system.config import override, read_json, read_toml
 from hbcomp.system.errors import InputError
 
@@ -218,7 +218,7 @@ def test_a_name_that_another_command_writes_to_is_refused_wherever_one_is_given(
 
 
 def test_every_place_that_a_command_writes_to_beside_the_experiments_is_reserved():
-    pages = [eda.FOLDER, EXPERIMENTS / pair_page.FOLDER, EXPERIMENTS / "report.html"]
+    pages = [eda.FOLDER, EXPERIMENTS / COMPARISONS, EXPERIMENTS / "report.html"]
     assert {path.parent for path in pages} == {EXPERIMENTS}
     assert set(RESERVED) == {*(path.name for path in pages), Path(ledger.NAME).stem}
 

@@ -208,12 +208,12 @@ def _ledger_sections(entries: Sequence[Entry], folder: Path) -> list[Section]:
     sections.append(tables.entry_table(entries, ledger.states(entries, folder)))
     if ledger.inversions(entries):
         sections.append(tables.inversion_table(entries))
-    scored = [each for each in entries if ledger.gap(each) is not None]
+    scored = [each for each in entries if each.gap is not None]
     if scored:
         figure = pictures.expected_against_real(
             [each.file for each in scored],
             np.array([each.expected_per_20k for each in scored]),
-            np.array([ledger.gap_error(each) for each in scored]),
+            np.array([each.gap_error for each in scored]),
             np.array([each.leaderboard_per_20k for each in scored]),
         )
         caption = (
@@ -312,7 +312,7 @@ def _on_the_leaderboard(line: Line) -> str:
 
 
 def _gap(line: Line) -> str:
-    gap = ledger.gap(line.submitted) if line.submitted else None
+    gap = line.submitted.gap if line.submitted else None
     return "-" if gap is None else f"{gap:+.1f}"
 
 
