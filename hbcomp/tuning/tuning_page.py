@@ -90,10 +90,10 @@ def _about(summary: Summary) -> str:
     states = Counter(trial["state"] for trial in summary["trials"])
     n_own = states["complete"] + states["pruned"]
     n_whole = n_own * summary["n_folds"]
-    saved = n_saved(summary)
+    saved, n_paths = n_saved(summary), len(summary["space"])
     share = f" ({100 * saved / n_whole:.1f} %)" if n_whole else ""
     return (
-        f"Study {summary['study']} varied {len(summary['space'])} parameters of "
+        f"Study {summary['study']} varied {n_paths} parameter{'s' * (n_paths != 1)} of "
         f"{summary['experiment']} (seed {summary['seed']}). Each trial is scored on the same "
         f"{summary['n_rows']:,} rows in {summary['n_folds']} folds: out-of-fold abs-sum per 20k "
         f"rows under the fixed rule {summary['rule']}, lower is better. The best is chosen by the "
