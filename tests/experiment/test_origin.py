@@ -58,7 +58,7 @@ def test_an_edited_file_must_have_the_ids_that_its_run_answered(here):
     for words in (["check"], ["submit", "--by-hand"]):
         line = refusal(run_hbcomp([words[0], "submissions/one.csv", *words[1:]], here))
         assert "the ids must be in the test file's order" in line
-    assert not read_ledger(FOLDER)[0].tries
+    assert not read_ledger(FOLDER)[0].times_sent
 
 
 def test_a_file_that_predict_wrote_answers_the_file_it_was_given(here):
