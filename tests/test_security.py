@@ -15,7 +15,7 @@ from hbcomp import eda
 from hbcomp.data.tables import read_rows
 from hbcomp.experiment import MAX_NAME, RESERVED, manifest
 from hbcomp.experiment import ROOT as EXPERIMENTS
-from hbcomp.experiment.config import read_config
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import (
     RunFolder,
     find_run,
@@ -29,7 +29,7 @@ from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
 from hbcomp.system.command import console, escape_control_chars
-from hbcomp.system.config import override, read_json, read_toml
+from hbcomp.system.config import override, read_json, read_toml, validate
 from hbcomp.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -134,7 +134,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path, section, name):
     path = tmp_path / "a.toml"
     path.write_text(f"[{section}]\nname = {name}\n")
     with pytest.raises(InputError, match=f"{section}"):
-        read_config(path)
+        validate(Config, read_toml(path), path)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _nets(tested: RunUnderTest, names: Sequence[str] | None) -> list[Net]:
 
 def _compute(tested: RunUnderTest) -> Compute:
     try:
-        return computed_as(tested.config, tested.trained.environment.compute, None)
+        return computed_as(tested.config, tested.report.environment.compute, None)
     except InputError as error:  # a GPU that is not here
         raise NotChecked(str(error)) from error
 

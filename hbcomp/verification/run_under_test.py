@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hbcomp.blending.recipe import read_recipe
-from hbcomp.crossval.predict import Trained, read_trained
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.load import load_data
@@ -51,12 +50,6 @@ class RunUnderTest:
         """The run's report.json."""
         self.need("report.json")
         return read_report(self.run.report_file)
-
-    @cached_property
-    def trained(self) -> Trained:
-        """The part of report.json that describes the nets."""
-        self.need("report.json")
-        return read_trained(self.run)
 
     @cached_property
     def kind(self) -> Kind:

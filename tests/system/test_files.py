@@ -99,5 +99,5 @@ def test_no_other_function_writes_csv_files_of_ids():
         if isinstance(node, ast.Attribute)
         and (node.attr == "to_csv" or ast.unparse(node) in ("csv.writer", "csv.DictWriter"))
     }
-    # A fold's history has numbers alone; the synthetic beats are for tests and benchmarks.
-    assert writers == {"system/files.py", "experiment/stored_folds.py", "data/synthetic.py"}
+    # A fold's history has numbers alone.
+    assert writers == {"system/files.py", "experiment/stored_folds.py"}
