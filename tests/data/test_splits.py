@@ -124,7 +124,7 @@ def test_a_wrong_fold_file_is_refused_with_its_ids(case: str, tmp_path: Path) ->
             "the columns 'id' and 'fold' must occur once, but found ['id', 'part']",
         ),
         (b"id,fold\n0\n", "not as long as the header: row 1"),
-        (b"id,fold\n\xff,0\n", "not a CSV file in UTF-8"),
+        (b"id,fold\n\xff,0\n", "must be UTF-8 text, but there is a byte 0xff in line 2"),
     ],
 )
 def test_a_fold_file_that_is_no_table_is_refused(
