@@ -12,17 +12,17 @@ def mistakes(
     name: Annotated[str, typer.Argument(help="A finished run or blend.")],
     further: Annotated[
         list[str] | None,
-        typer.Argument(help="Further experiments that must agree before a label is doubted."),
+        typer.Argument(help="Further experiments that must agree on a label issue."),
     ] = None,
     min_prob: Annotated[
-        float, typer.Option(help="What each member must exceed for that class; 0.5 or more.")
+        float, typer.Option(help="What each model must exceed for that class; 0.5 or more.")
     ] = 0.5,
 ) -> dict[str, Any]:
-    """Show what is still wrong, of what kind, which labels are doubted, and what could be gained.
+    """Show what is still wrong, the error types, the label issues, and what could be gained.
 
-    Out-of-fold, under the experiment's rule, cross-fitted. A label is doubted where every member
-    of a blend, or every seed of a run, gives the same other class. The page mistakes.html and the
-    list doubts.csv go to the experiment's folder. No label is changed.
+    Out-of-fold, under the experiment's rule, cross-fitted. A label issue is a row for which every
+    base model of a blend, or every seed of a run, predicts the same other class. The page
+    mistakes.html and the list label_issues.csv go to the experiment's folder. No label is changed.
 
     Example: hbcomp mistakes blend
     """

@@ -16,8 +16,8 @@ from hbcomp.experiment.report import (
     Environment,
     FoldScore,
     Report,
+    as_json,
     data_numbers,
-    plain,
     scorecard,
 )
 from hbcomp.scoring.choice import choose, evaluate_rules
@@ -73,7 +73,7 @@ def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
         ),
         environment=Environment(gpu=None, compute=Computed(device="cpu", precision="fp32")),
     )
-    report = {**plain(of_run), **changes}
+    report = {**as_json(of_run), **changes}
     place = folder / ROOT / name
     place.mkdir(parents=True)
     predictions.save(place / "predictions.npz")

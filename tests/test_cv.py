@@ -248,7 +248,7 @@ def test_predict_refuses_rows_of_another_length(finished, tmp_path):
     write_competition_csv(tmp_path / "short.csv", short)
     done = run_hbcomp(["predict", "quickstart", "--data", str(tmp_path / "short.csv")], finished)
     assert done.returncode == 2
-    assert "trained on 16 samples per row, but got 9" in done.stderr
+    assert "trained on 16 time steps per row, but got 9" in done.stderr
 
 
 def test_a_changed_configuration_is_refused_in_one_line_with_exit_code_2(finished):

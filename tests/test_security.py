@@ -12,11 +12,10 @@ from commands import run_hbcomp
 from torch import nn
 
 from hbcomp import eda
-from hbcomp.analysis import compare_page as pair_page
 from hbcomp.data.tables import read_rows
 from hbcomp.experiment import MAX_NAME, RESERVED, manifest
 from hbcomp.experiment import ROOT as EXPERIMENTS
-from hbcomp.experiment.config import read_config
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import (
     RunFolder,
     find_run,
@@ -25,11 +24,12 @@ from hbcomp.experiment.folder import (
 from hbcomp.experiment.run_record import read_run
 from hbcomp.experiment.stored_folds import load_weights
 from hbcomp.reporting import pages
+from hbcomp.reporting.links import COMPARISONS
 from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
 from hbcomp.system.command import console, escape_control_chars
-from hbcomp.system.config import override, read_json, read_toml
+from hbcomp.system.config import override, read_json, read_toml, validate
 from hbcomp.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -134,7 +134,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path, section, name):
     path = tmp_path / "a.toml"
     path.write_text(f"[{section}]\nname = {name}\n")
     with pytest.raises(InputError, match=f"{section}"):
-        read_config(path)
+        validate(Config, read_toml(path), path)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_name_that_another_command_writes_to_is_refused_wherever_one_is_given(
 
 
 def test_every_place_that_a_command_writes_to_beside_the_experiments_is_reserved():
-    pages = [eda.FOLDER, EXPERIMENTS / pair_page.FOLDER, EXPERIMENTS / "report.html"]
+    pages = [eda.FOLDER, EXPERIMENTS / COMPARISONS, EXPERIMENTS / "report.html"]
     assert {path.parent for path in pages} == {EXPERIMENTS}
     assert set(RESERVED) == {*(path.name for path in pages), Path(ledger.NAME).stem}
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.experiment import ROOT
@@ -18,7 +17,7 @@ from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
 from hbcomp.scoring.paired import NOISE
 
-N_DRAWN: Final = 12  # beats in one picture: what a screen holds
+N_DRAWN: Final = 12  # signals in one picture: what a screen holds
 
 Numbers = Mapping[str, Any]
 
@@ -26,65 +25,60 @@ Numbers = Mapping[str, Any]
 def verdict(numbers: Numbers) -> str:
     """Return the difference in a sentence."""
     gap = numbers["difference"]
-    first, second = (numbers[side]["experiment"] for side in ("first", "second"))
-    better = numbers["first" if gap["per_20k"] < 0 else "second"]
+    name_a, name_b = names = _names(numbers)
+    better = 0 if gap["per_20k"] < 0 else 1
     noise = f"The difference is beyond noise: more than {NOISE}."
     if not gap["is_beyond_noise"]:
         noise = f"It is within noise: at most {NOISE}."
-    elif better["selected"]:
+    elif numbers["selected"][better]:
         noise = (
-            f"That is more than {NOISE}, but no proof that {better['experiment']} is better: it "
-            "was chosen on these rows."
+            f"That is more than {NOISE}, but no proof that {names[better]} is better: it was "
+            "chosen on these rows."
         )
     return (
-        f"{first} minus {second}: {gap['per_20k']:+.1f} ± {gap['standard_error']:.1f} per 20k rows "
-        f"({100 * gap['level']:.0f} % bootstrap interval {gap['low']:+.1f} to {gap['high']:+.1f}; "
-        f"{numbers['n_rows']:,} rows, paired, cross-fitted). " + noise
+        f"{name_a} minus {name_b}: {gap['per_20k']:+.1f} ± {gap['standard_error']:.1f} per 20k "
+        f"rows ({100 * gap['level']:.0f} % bootstrap interval {gap['low']:+.1f} to "
+        f"{gap['high']:+.1f}; {numbers['n_rows']:,} rows, paired, cross-fitted). " + noise
     )
 
 
 def notes(numbers: Numbers) -> Iterator[str]:
     """Yield how to read the difference where the two were not made alike."""
-    sides = (numbers["first"], numbers["second"])
-    yield from filter(
-        None, (selection_bias(side["experiment"], side["selected"]) for side in sides)
-    )
-    yield from _grouping_notes(numbers)
-
-
-def _grouping_notes(numbers: Numbers) -> Iterator[str]:
-    is_grouped, is_other_grouped = numbers["is_grouped"]
-    if is_grouped == is_other_grouped:
-        return
     names = _names(numbers)
-    grouped, plain = names if is_grouped else names[::-1]
-    yield (
-        f"{grouped} is group-aware: it held out whole groups of related rows; the configuration of "
-        f"{plain} names none. If they differ in nothing else, the difference is, up to its noise, "
-        f"what {plain} gains from relatives among its training rows. For new rows without any "
-        f"there, the score of {grouped} is the nearer one."
-    )
+    for name, selected in zip(names, numbers["selected"], strict=True):
+        if selected:
+            yield selection_bias(name, selected)
+    is_grouped_a, is_grouped_b = numbers["is_grouped"]
+    if is_grouped_a != is_grouped_b:
+        grouped, plain = names if is_grouped_a else names[::-1]
+        yield (
+            f"{grouped} held out whole groups of related rows; the configuration of {plain} names "
+            "no groups. If they differ in nothing else, the difference is, up to its noise, what "
+            f"{plain} gains from near-duplicates among its training rows. For new rows that have "
+            f"none there, the score of {grouped} is the better estimate."
+        )
 
 
 def write_page(
-    path: Path, numbers: Numbers, drawn: Sequence[Picture | Text], links: Mapping[Link, str]
+    path: Path, numbers: Numbers, drawn: Sequence[Picture | Text], changed_rows: Link
 ) -> None:
-    """Write the page; the links lead to what they are described as."""
-    first, second = (numbers[side]["experiment"] for side in ("first", "second"))
+    """Write the page, with a link to the list of changed rows."""
+    name_a, name_b = _names(numbers)
+    scores, *others = tables(numbers)
     sections: list[Section] = [
         Text("\n\n".join(_paragraphs(numbers)), "The difference"),
-        _score_table(numbers),
+        scores,
         *drawn,
-        *tables(numbers)[1:],
-        Table("Files", ["what", "file"], [[what, link] for link, what in links.items()]),
+        *others,
+        Table("Files", ["what", "file"], [["rows predicted differently", changed_rows]]),
     ]
-    title = f"{first} against {second}: {numbers['difference']['per_20k']:+.1f} per 20k"
+    title = f"{name_a} against {name_b}: {numbers['difference']['per_20k']:+.1f} per 20k"
     subtitle = f"out-of-fold, cross-fitted, {numbers['n_rows']:,} rows, paired; lower is better"
-    pages.write_page(path, title, subtitle, sections, links_from(path, [first, second], ROOT))
+    pages.write_page(path, title, subtitle, sections, links_from(path, _names(numbers), ROOT))
 
 
 def tables(numbers: Numbers) -> list[Table]:
-    """Return the scores, the classes, who is right and, with test rows, what is at stake."""
+    """Return the scores, the classes, who is right and, with test rows, how the answers differ."""
     return [
         _score_table(numbers),
         _class_table(numbers),
@@ -95,13 +89,12 @@ def tables(numbers: Numbers) -> list[Table]:
 
 def _paragraphs(numbers: Numbers) -> Iterator[str]:
     yield verdict(numbers)
-    counts = numbers["mcnemar"]
-    first, second = (numbers[side]["experiment"] for side in ("first", "second"))
+    name_a, name_b = _names(numbers)
     yield (
-        f"Only {first} calls {counts['n_only_first']:,} rows right, only {second} "
-        f"{counts['n_only_second']:,}: McNemar's exact test gives p = {counts['p_value']:.3g}. It "
-        "counts rows called right or wrong, where the score also counts answers in between and "
-        "none."
+        f"Only {name_a} predicts {numbers['n_only_a_right']:,} rows right, only {name_b} "
+        f"{numbers['n_only_b_right']:,}: McNemar's exact test gives p = "
+        f"{numbers['mcnemar_p_value']:.3g}. It counts rows as right or wrong, where the score also "
+        "counts answers in between and none."
     )
     yield from notes(numbers)
     if not numbers["has_same_folds"]:
@@ -112,16 +105,15 @@ def _paragraphs(numbers: Numbers) -> Iterator[str]:
 
 
 def _score_table(numbers: Numbers) -> Table:
-    sides = [numbers["first"], numbers["second"]]
     rows = [
         [
-            side["experiment"],
-            side["rule"],
+            run["experiment"],
+            run["rule"],
             "kept whole" if is_grouped else "-",
-            f"{side['per_20k']:.1f} ± {side['standard_error']:.1f}",
-            f"{side['accuracy']:.4f}",
+            f"{run['per_20k']:.1f} ± {run['standard_error']:.1f}",
+            f"{run['accuracy']:.4f}",
         ]
-        for side, is_grouped in zip(sides, numbers["is_grouped"], strict=True)
+        for run, is_grouped in zip((numbers["a"], numbers["b"]), numbers["is_grouped"], strict=True)
     ]
     title = f"Out-of-fold, cross-fitted, {numbers['n_rows']:,} rows"
     header = ["experiment", "rule", "groups", "abs-sum per 20k", "accuracy"]
@@ -134,8 +126,8 @@ def _class_table(numbers: Numbers) -> Table:
         [
             str(row["label"]),
             f"{row['n_rows']:,}",
-            f"{row['first_per_20k']:.1f}",
-            f"{row['second_per_20k']:.1f}",
+            f"{row['per_20k_a']:.1f}",
+            f"{row['per_20k_b']:.1f}",
             f"{row['difference']['per_20k']:+.1f} ± {row['difference']['standard_error']:.1f}",
         ]
         for row in numbers["by_class"]
@@ -145,12 +137,12 @@ def _class_table(numbers: Numbers) -> Table:
 
 
 def _transition_table(numbers: Numbers) -> Table:
-    counts, (first, second) = numbers["mcnemar"], _names(numbers)
+    name_a, name_b = _names(numbers)
     rows = [
-        [f"{first} right", f"{numbers['n_both_right']:,}", f"{counts['n_only_first']:,}"],
-        [f"{first} wrong", f"{counts['n_only_second']:,}", f"{numbers['n_both_wrong']:,}"],
+        [f"{name_a} right", f"{numbers['n_both_right']:,}", f"{numbers['n_only_a_right']:,}"],
+        [f"{name_a} wrong", f"{numbers['n_only_b_right']:,}", f"{numbers['n_both_wrong']:,}"],
     ]
-    return Table("Rows by who is right", ["", f"{second} right", f"{second} wrong"], rows)
+    return Table("Rows by who is right", ["", f"{name_b} right", f"{name_b} wrong"], rows)
 
 
 def _test_tables(numbers: Numbers) -> list[Table]:
@@ -159,45 +151,45 @@ def _test_tables(numbers: Numbers) -> list[Table]:
         return []
     rows = [
         ["rows", f"{test['n_rows']:,}"],
-        ["rows answered otherwise", f"{test['n_changed']:,}"],
-        ["of these called another class", f"{test['n_called_otherwise']:,}"],
-        ["abs-sum at stake", f"{test['at_stake']:.1f}"],
+        ["rows with another answer", f"{test['n_changed']:,}"],
+        ["of these with another predicted class", f"{test['n_called_otherwise']:,}"],
+        ["maximum score difference, abs-sum", f"{test['at_stake']:.1f}"],
         ["the same per 20k", f"{test['at_stake_per_20k']:.1f}"],
     ]
-    note = "The scores of the two submissions differ by at most the abs-sum at stake."
+    note = "Whatever the true classes are, the scores of the two submissions differ by no more."
     return [Table("The test answers", ["", "test rows"], rows, note)]
 
 
 def _names(numbers: Numbers) -> list[str]:
-    return [numbers[side]["experiment"] for side in ("first", "second")]
+    return [numbers[run]["experiment"] for run in ("a", "b")]
 
 
 def pictures_of(
-    changed: pd.DataFrame, members: Mapping[str, Predictions], beats: Dataset
+    changed: pd.DataFrame, predictions: Mapping[str, Predictions], train: Dataset
 ) -> list[Picture]:
-    """Return the beats that only the second experiment calls right, and those only the first."""
-    first, second = members
+    """Return the signals that only run B predicts right, and those that only run A does."""
+    name_a, name_b = predictions
     drawn = []
-    for right, name, other in (("second", second, first), ("first", first, second)):
+    for right, name, other in (("b", name_b, name_a), ("a", name_a, name_b)):
         rows = changed[changed["right"] == right]
-        if len(rows):
-            caption = (
-                f"{min(len(rows), N_DRAWN)} of the {len(rows):,} rows that only {name} calls right "
-                f"and {other} does not, the largest change in cost first. A is {first}, B is "
-                f"{second}; p is the out-of-fold probability of the true class."
-            )
-            figure = _draw(rows.head(N_DRAWN), beats, list(members.values()))
-            drawn.append(Picture(f"only-{right}-right", figure, caption))
+        if not len(rows):
+            continue
+        caption = (
+            f"{min(len(rows), N_DRAWN)} of the {len(rows):,} rows that {name} predicts right and "
+            f"{other} does not, the largest change in cost first. A is {name_a}, B is {name_b}; p "
+            "is the out-of-fold probability of the true class."
+        )
+        first = rows.head(N_DRAWN)
+        at = first["row"].to_numpy()
+        labels = train.known_labels[at]
+        figure = pictures.changed_signals(
+            train.signals[at],
+            labels,
+            train.ids[at],
+            predicted=first[["predicted_a", "predicted_b"]].to_numpy(),
+            truth_probs=np.stack(
+                [each.oof_probs[at, labels] for each in predictions.values()], axis=1
+            ),
+        )
+        drawn.append(Picture(f"only-{right}-right", figure, caption))
     return drawn
-
-
-def _draw(rows: pd.DataFrame, beats: Dataset, members: Sequence[Predictions]) -> Figure:
-    at = rows["row"].to_numpy()
-    labels = beats.known_labels[at]
-    return pictures.changed_beats(
-        beats.signals[at],
-        labels,
-        beats.ids[at],
-        called=rows[["first_called", "second_called"]].to_numpy(),
-        truth_probs=np.stack([each.oof_probs[at, labels] for each in members], axis=1),
-    )

@@ -1,81 +1,85 @@
-"""Two experiments on the same rows: how much they differ, beyond chance or not, and where."""
+"""Two experiments on the same rows: how much they differ, beyond noise or not, and where."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Int64
 from rich.console import Console
 
-from hbcomp.analysis import compare_page as pair_page
-from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.load import load_data
+from hbcomp.analysis import compare_page as page
+from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
-from hbcomp.experiment.report import Report, oof_answers, read_report, standard_error
+from hbcomp.experiment.report import Report, read_report, standard_error
 from hbcomp.reporting import pages
 from hbcomp.reporting.links import BETWEEN, COMPARISONS
 from hbcomp.reporting.pages import Link, Picture, Text
 from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.disagreement import changes
-from hbcomp.scoring.metrics import called_class, row_costs, score_of
+from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import (
     LEVEL_OF_NOISE,
     bootstrap_interval,
     mcnemar,
     paired_difference,
 )
-from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import csv_bytes, write_bytes
 
 Numbers = dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
-    """An experiment under one rule: what its rows cost, what it calls them, what it submits.
+def compare_experiments(run_a: RunFolder, run_b: RunFolder, rule: str, console: Console) -> Numbers:
+    """Write the page and the changed rows of a comparison, print it, and return its numbers.
 
-    Costs and called classes are out-of-fold and cross-fitted; a called class of -1 is none.
+    Both must be finished and made on the same rows; `rule` is one for both, or `auto`.
     """
-
-    name: str
-    rule: str
-    costs: Float64[np.ndarray, " n"]
-    called: Int64[np.ndarray, " n"]
-    test_answers: Float64[np.ndarray, "m k"]
-    selected: tuple[str, ...] = ()  # what of it was chosen by these rows
-
-
-def judge(name: str, rule: str, predictions: Predictions, selected: tuple[str, ...] = ()) -> Side:
-    """Return an experiment under the candidate rule of that name."""
-    fit = CANDIDATES[rule]
-    oof, labels = predictions.oof_probs, predictions.labels
-    answers = oof_answers(predictions, rule)
-    return Side(
-        name=name,
-        rule=rule,
-        costs=row_costs(answers, labels),
-        called=called_class(answers),
-        test_answers=fit(oof, labels).apply(predictions.test_probs),
-        selected=selected,
+    check_rule_name(rule)
+    if run_a == run_b:
+        raise InputError(f"two experiments are compared, but got {run_a.name!r} twice")
+    runs = (run_a, run_b)
+    reports = [read_report(run.report_file) for run in runs]
+    predictions = {run.name: Predictions.load(run.predictions_file) for run in runs}
+    check_aligned(predictions)
+    a, b = (
+        ScoredRows(name, _rule_of(name, rule, report), each)
+        for (name, each), report in zip(predictions.items(), reports, strict=True)
     )
+    numbers = {
+        **compare(a, b),
+        "has_same_folds": have_same_folds(predictions),
+        "is_grouped": [_is_grouped(report) for report in reports],
+        "selected": [_selected(run, each) for run, each in zip(runs, reports, strict=True)],
+    }
+    changed = changed_rows(a, b)
+    page_file, rows_file = _files(a.name, b.name)
+    cells = changed.drop(columns="row")
+    write_bytes(rows_file, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
+    drawn = _drawn(changed, predictions)
+    rows_link = Link(rows_file.name, PurePath(rows_file.name))
+    page.write_page(page_file, numbers, drawn, rows_link)
+    for table in page.tables(numbers):
+        pages.print_table(table, console)
+    console.print(page.verdict(numbers))
+    for note in page.notes(numbers):
+        console.print(note)
+    return {**numbers, "page": str(page_file), "changed_rows": str(rows_file)}
 
 
-def contrast(first: Side, second: Side, labels: Int64[np.ndarray, " n"]) -> Numbers:
-    """Return every number of a comparison as JSON values; differences are first minus second."""
-    is_right, is_other_right = first.called == labels, second.called == labels
-    gap = paired_difference(first.costs, second.costs)
-    low, high = bootstrap_interval(first.costs, second.costs)
-    has_test = len(first.test_answers) > 0
+def compare(a: ScoredRows, b: ScoredRows) -> Numbers:
+    """Return the numbers of a comparison as JSON values; differences are A minus B."""
+    gap = paired_difference(a.costs, b.costs)
+    low, high = bootstrap_interval(a.costs, b.costs)
+    right = mcnemar(a.is_right, b.is_right)
+    a_test, b_test = a.test_answers, b.test_answers
     return {
-        "first": _side_numbers(first, is_right),
-        "second": _side_numbers(second, is_other_right),
-        "n_rows": len(labels),
+        "a": _numbers_of(a),
+        "b": _numbers_of(b),
+        "n_rows": len(a.labels),
         "difference": {
             **asdict(gap),
             "low": low,
@@ -83,104 +87,67 @@ def contrast(first: Side, second: Side, labels: Int64[np.ndarray, " n"]) -> Numb
             "level": LEVEL_OF_NOISE,
             "is_beyond_noise": gap.is_beyond_noise,
         },
-        "by_class": _class_numbers(first, second, labels),
-        "n_both_right": int((is_right & is_other_right).sum()),
-        "n_both_wrong": int((~is_right & ~is_other_right).sum()),
-        "mcnemar": asdict(mcnemar(is_right, is_other_right)),
-        "test": changes(first.test_answers, second.test_answers).to_json() if has_test else None,
+        "by_class": _class_numbers(a, b),
+        "n_both_right": int((a.is_right & b.is_right).sum()),
+        "n_only_a_right": right.n_only_first,
+        "n_only_b_right": right.n_only_second,
+        "n_both_wrong": int((~a.is_right & ~b.is_right).sum()),
+        "mcnemar_p_value": right.p_value,
+        "test": changes(a_test, b_test).to_json() if len(a_test) else None,
     }
 
 
-def _side_numbers(side: Side, is_right: Bool[np.ndarray, " n"]) -> Numbers:
+def _numbers_of(rows: ScoredRows) -> Numbers:
     return {
-        "experiment": side.name,
-        "rule": side.rule,
-        "per_20k": score_of(side.costs).per_20k,
-        "standard_error": standard_error(side.costs),
-        "accuracy": float(is_right.mean()),
-        "selected": list(side.selected),
+        "experiment": rows.name,
+        "rule": rows.rule,
+        "per_20k": rows.score.per_20k,
+        "standard_error": standard_error(rows.costs),
+        "accuracy": float(rows.is_right.mean()),
     }
 
 
-def _class_numbers(first: Side, second: Side, labels: Int64[np.ndarray, " n"]) -> list[Numbers]:
-    """Return what each true class adds to both scores and to their difference."""
-    rows = []
-    for label in np.unique(labels).tolist():
-        of_class = labels == label
-        # The other classes' rows count as zeros: so the classes' differences add up to the whole.
-        costs, other_costs = first.costs * of_class, second.costs * of_class
-        rows.append(
+def _class_numbers(a: ScoredRows, b: ScoredRows) -> list[Numbers]:
+    """Return what each true class adds to both scores and to their difference.
+
+    The other classes' rows count as zeros, so the differences of the classes add up to the whole.
+    """
+    classes = []
+    for label in np.unique(a.labels).tolist():
+        is_of_class = a.labels == label
+        costs_a, costs_b = a.costs * is_of_class, b.costs * is_of_class
+        classes.append(
             {
                 "label": label,
-                "n_rows": int(of_class.sum()),
-                "first_per_20k": score_of(costs).per_20k,
-                "second_per_20k": score_of(other_costs).per_20k,
-                "difference": asdict(paired_difference(costs, other_costs)),
+                "n_rows": int(is_of_class.sum()),
+                "per_20k_a": score_of(costs_a).per_20k,
+                "per_20k_b": score_of(costs_b).per_20k,
+                "difference": asdict(paired_difference(costs_a, costs_b)),
             }
         )
-    return rows
+    return classes
 
 
-def changed_rows(first: Side, second: Side, predictions: Predictions) -> pd.DataFrame:
-    """Return the rows that the two call differently, those whose cost changes most first.
+def changed_rows(a: ScoredRows, b: ScoredRows) -> pd.DataFrame:
+    """Return the rows that the two predict differently, those whose cost changes most first.
 
-    `right` says who calls the label: first, second or neither. `row` is the position in the data.
+    `right` says who predicts the label: a, b or neither. `row` is the position in the data.
     """
-    labels = predictions.labels
-    (rows,) = np.nonzero(first.called != second.called)
-    is_right, is_other_right = (side.called[rows] == labels[rows] for side in (first, second))
+    (rows,) = np.nonzero(a.predicted != b.predicted)
     table = pd.DataFrame(
         {
             "row": rows,
-            "id": predictions.train_ids[rows],
-            "label": labels[rows],
-            "right": np.select([is_right, is_other_right], ["first", "second"], "neither"),
-            "first_called": first.called[rows],
-            "second_called": second.called[rows],
-            "first_cost": first.costs[rows],
-            "second_cost": second.costs[rows],
+            "id": a.predictions.train_ids[rows],
+            "label": a.labels[rows],
+            "right": np.select([a.is_right[rows], b.is_right[rows]], ["a", "b"], "neither"),
+            "predicted_a": a.predicted[rows],
+            "predicted_b": b.predicted[rows],
+            "cost_a": a.costs[rows],
+            "cost_b": b.costs[rows],
         }
     )
-    change = (table["first_cost"] - table["second_cost"]).abs()
+    change = (table["cost_a"] - table["cost_b"]).abs()
     return table.loc[change.sort_values(ascending=False, kind="stable").index]
-
-
-def compare_experiments(
-    first: RunFolder, second: RunFolder, rule: str, console: Console
-) -> Numbers:
-    """Write the page and the changed rows of a comparison, print it, and return its numbers.
-
-    Both must be finished and speak of the same rows; `rule` is one for both, or `auto`.
-    """
-    check_rule_name(rule)
-    if first == second:
-        raise InputError(f"two experiments are compared, but got {first.name!r} twice")
-    pair = (first, second)
-    reports = [read_report(run.report_file) for run in pair]
-    members = {run.name: Predictions.load(run.predictions_file) for run in pair}
-    check_aligned(members)
-    one, other = (
-        judge(name, _rule_of(name, rule, report), predictions, _selected(run, report))
-        for run, (name, predictions), report in zip(pair, members.items(), reports, strict=True)
-    )
-    common = members[first.name]
-    numbers = {
-        **contrast(one, other, common.labels),
-        "has_same_folds": have_same_folds(members),
-        "is_grouped": [_is_grouped(report) for report in reports],
-    }
-    changed = changed_rows(one, other, common)
-    page, listed = _places(first.name, second.name)
-    cells = changed.drop(columns="row")
-    write_bytes(listed, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
-    drawn = _drawn(changed, members, reports)
-    pair_page.write_page(page, numbers, drawn, _links(listed))
-    for table in pair_page.tables(numbers):
-        pages.print_table(table, console)
-    console.print(pair_page.verdict(numbers))
-    for note in pair_page.notes(numbers):
-        console.print(note)
-    return {**numbers, "page": str(page), "changed_rows": str(listed)}
 
 
 def _rule_of(name: str, wanted: str, report: Report) -> str:
@@ -192,53 +159,30 @@ def _rule_of(name: str, wanted: str, report: Report) -> str:
     return chosen
 
 
-def _selected(run: RunFolder, report: Report) -> tuple[str, ...]:
-    return ("hyperparameters",) if run.is_tuned else report.selected_by_rows
+def _selected(run: RunFolder, report: Report) -> list[str]:
+    """Return what of an experiment was chosen by the rows that it is scored on."""
+    return ["hyperparameters"] if run.is_tuned else list(report.selected_by_rows)
 
 
 def _is_grouped(report: Report) -> bool:
-    """Whether an experiment, or a member of a blend whose report is here, held out groups."""
-    members = [find_run(name).report_file for name in report.base_models]
-    reports = [report, *(read_report(path) for path in members if path.exists())]
+    """Whether an experiment, or a base model of a blend whose report is here, held out groups."""
+    files = [find_run(name).report_file for name in report.base_models]
+    reports = [report, *(read_report(path) for path in files if path.exists())]
     return any(each.grouped_by for each in reports)
 
 
-def _places(first: str, second: str) -> tuple[Path, Path]:
-    stem = ROOT / COMPARISONS / f"{first}{BETWEEN}{second}"
+def _files(name_a: str, name_b: str) -> tuple[Path, Path]:
+    stem = ROOT / COMPARISONS / f"{name_a}{BETWEEN}{name_b}"
     return Path(f"{stem}.html"), Path(f"{stem}.csv")
 
 
-def _links(listed: Path) -> dict[Link, str]:
-    return {Link(listed.name, PurePath(listed.name)): "rows called differently"}
-
-
 def _drawn(
-    changed: pd.DataFrame, members: Mapping[str, Predictions], reports: Sequence[Report]
+    changed: pd.DataFrame, predictions: Mapping[str, Predictions]
 ) -> list[Picture] | list[Text]:
-    """Return pictures of the changed beats, or why there are none."""
-    fingerprint = next(iter(members.values())).train_fingerprint
+    """Return pictures of the changed rows' signals, or why there are none."""
+    fingerprint = next(iter(predictions.values())).train_fingerprint
     try:
-        beats = find_beats(reports, fingerprint)
+        train = load_train_rows(predictions, fingerprint)
     except (InputError, OSError) as error:
         return [Text(f"The waveforms are not drawn: {error}", "The rows that changed")]
-    return pair_page.pictures_of(changed, members, beats)
-
-
-def find_beats(reports: Sequence[Report], fingerprint: str) -> Dataset:
-    """Return the training beats of that fingerprint, read as one of the reports says.
-
-    A blend's report does not say it, but those of its members do.
-    """
-    names = [name for each in reports for name in each.base_models]
-    known = [each.data_config for each in reports if each.data_config] or [
-        report.data_config
-        for report in (read_report(find_run(name).report_file) for name in names)
-        if report.data_config
-    ]
-    if not known:
-        raise InputError("no report says how the beats were read")
-    values = {key: value for key, value in known[0].items() if key != "test"}
-    beats, _ = load_data(validate(DataConfig, values, "config.data"))
-    if beats.fingerprint != fingerprint:
-        raise InputError(f"{beats.source} holds other beats than the experiments were made on")
-    return beats
+    return page.pictures_of(changed, predictions, train)

@@ -1,4 +1,4 @@
-"""From the name of a finished experiment to the page of its mistakes and the list of its doubts."""
+"""From the name of a finished experiment to its page of mistakes and its list of label issues."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +9,9 @@ from jaxtyping import Float64
 from rich.console import Console
 
 from hbcomp.analysis import mistakes_page as page
-from hbcomp.analysis.compare_runs import find_beats
-from hbcomp.analysis.mistakes import Answered, Findings, examine
+from hbcomp.analysis.mistakes import Findings, examine
+from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.blending.base_models import load_base_models
-from hbcomp.blending.recipe import read_recipe
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions, check_aligned, mean_oof
@@ -29,9 +28,9 @@ Probs = Float64[np.ndarray, "n k"]
 def write_mistakes(
     run: RunFolder, further: Sequence[str], min_prob: float, console: Console
 ) -> dict[str, Any]:
-    """Write mistakes.html and doubts.csv into a finished experiment's folder; return the numbers.
+    """Write mistakes.html and label_issues.csv into an experiment's folder; return the numbers.
 
-    `further` are experiments on the same beats whose word counts beside that of its members.
+    `further` are experiments on the same rows that must agree, too, on a label issue.
     """
     check_min_prob(min_prob)
     report = read_report(run.report_file)
@@ -41,35 +40,37 @@ def write_mistakes(
             f"it must be one of {', '.join(CANDIDATES)}"
         )
     predictions = Predictions.load(run.predictions_file)
-    members = _members(run, report, predictions, further)
-    beats = find_beats([report], predictions.train_fingerprint)
-    answered = Answered(run.name, report.chosen.name, predictions)
-    findings = examine(answered, members, beats.signals, min_prob)
-    written, listed = run.mistakes_file, run.doubts_file
+    models = _models(run, report, predictions, further)
+    signals = load_train_rows([run.name], predictions.train_fingerprint).signals
+    scored = ScoredRows(run.name, report.chosen.name, predictions)
+    findings = examine(scored, models, signals, min_prob)
     with locked(run):
-        _write_doubts(listed, findings)
-        page.write(written, findings, beats.signals)
+        _write_label_issues(run.label_issues_file, findings)
+        page.write(run.mistakes_file, findings, signals)
     for table in page.printed(findings):
         pages.print_table(table, console)
     console.print(page.summary(findings))
-    return {**page.numbers(findings), "page": str(written), "doubts": str(listed)}
+    return {
+        **page.numbers(findings),
+        "page": str(run.mistakes_file),
+        "label_issues": str(run.label_issues_file),
+    }
 
 
-def _members(
+def _models(
     run: RunFolder, report: Report, own: Predictions, further: Sequence[str]
 ) -> Mapping[str, Probs]:
-    """Return the probabilities of a blend's members or a run's seeds, and those of `further`."""
-    is_blend = run.recipe_file.exists()
-    if not is_blend and not further:
+    """Return the probabilities of a blend's base models or a run's seeds, and of `further`."""
+    if not report.base_models and not further:
         return _seeds(run, report, own)
-    names = [*(read_recipe(run.recipe_file).base_models if is_blend else [run.name]), *further]
-    members = load_base_models(names).predictions
-    check_aligned({run.name: own, **members})
-    return {name: each.oof_probs for name, each in members.items()}
+    names = [*(report.base_models or [run.name]), *further]
+    models = load_base_models(names).predictions
+    check_aligned({run.name: own, **models})
+    return {name: each.oof_probs for name, each in models.items()}
 
 
 def _seeds(run: RunFolder, report: Report, own: Predictions) -> dict[str, Probs]:
-    """Return what each seed's nets say; the experiment's own word where the nets are not here."""
+    """Return what each seed's nets predict; without the nets, what the experiment predicts."""
     if not report.folds or not run.stored_folds():
         return {run.name: own.oof_probs}
     results = [stored_folds.load_fold(run, None, each.seed, each.fold) for each in report.folds]
@@ -81,13 +82,13 @@ def _seeds(run: RunFolder, report: Report, own: Predictions) -> dict[str, Probs]
     }
 
 
-def _write_doubts(path: Path, findings: Findings) -> None:
-    doubts, predictions = findings.doubts, findings.answered.predictions
+def _write_label_issues(path: Path, findings: Findings) -> None:
+    issues, predictions = findings.issues, findings.scored.predictions
     rows = zip(
-        predictions.train_ids[doubts.rows].tolist(),
-        predictions.labels[doubts.rows].tolist(),
-        doubts.answers.tolist(),
-        doubts.least_probs.tolist(),
+        predictions.train_ids[issues.rows].tolist(),
+        predictions.labels[issues.rows].tolist(),
+        issues.answers.tolist(),
+        issues.least_probs.tolist(),
         strict=True,
     )
-    write_bytes(path, csv_bytes(["id", "label", "answer", "least_probability"], rows))
+    write_bytes(path, csv_bytes(["id", "label", "predicted", "least_probability"], rows))

@@ -1,7 +1,7 @@
 """Every finished experiment on one page, and the submissions beside the leaderboard."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
 
+from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
 from hbcomp.reporting.links import PAGES, comparisons
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
-from hbcomp.scoring.choice import CANDIDATES, cross_fitted_costs
+from hbcomp.scoring.choice import CANDIDATES
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.submissions import ledger
 from hbcomp.submissions import ledger_tables as tables
@@ -24,58 +25,97 @@ from hbcomp.submissions.ledger import Entry
 from hbcomp.system.errors import InputError
 
 N_PAIRED: Final = 10  # best ones of a group; measured: 0.5 s each with a fitted rule, 100,000 rows
+N_DRAWN: Final = 30  # best ones in a picture: a screen
+
+Numbers = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """An experiment, what it reported and when; `page` is its own report if there is one."""
+class Row:
+    """A row of the ranking: an experiment, its difference to the best one, and its submission.
+
+    `page` is its own report, if there is one.
+    """
 
     name: str
     report: Report
     written: str
     page: PurePath | None
+    against_best: Difference | None = None
+    submitted: Entry | None = None  # to the leaderboard, and scored there
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the ranking: an experiment beside the best one, and on the leaderboard."""
-
-    standing: Standing
-    against_best: Difference | None
-    submitted: Entry | None
+Group = Sequence[Row]
 
 
-def read_standings(root: Path) -> tuple[list[Standing], dict[str, str]]:
+def write_leaderboard(root: Path, submissions: Path, console: Console) -> Numbers:
+    """Write `report.html` below `root`, print the ranking and return its numbers."""
+    found, unreadable = read_rows(root)
+    if not found and not unreadable:
+        raise InputError(f"{root}: no finished experiment; `hbcomp cv` makes one")
+    entries = ledger.read_ledger(submissions)
+    groups = [complete(group, root, entries) for group in rank(found)]
+    page = root / "report.html"
+    sections = _sections(groups, unreadable, _more_pages(root))
+    pages.write_page(
+        page,
+        title=f"Experiments: {len(found)}",
+        subtitle="abs-sum per 20k rows, out-of-fold, cross-fitted; lower is better",
+        sections=[*sections, *_ledger_sections(entries, submissions)],
+    )
+    for group in groups:
+        pages.print_table(_table(group, list(COLUMNS)[:N_ON_A_TERMINAL]), console)
+    for name, reason in unreadable.items():
+        console.print(f"{name} is left out: {reason}")
+    return {
+        "n_experiments": len(found),
+        "n_unreadable": len(unreadable),
+        "groups": [_group_numbers(group) for group in groups],
+        "page": str(page),
+    }
+
+
+def read_rows(root: Path) -> tuple[list[Row], dict[str, str]]:
     """Return the finished experiments below `root`, and why others cannot be read."""
-    standings, unreadable = [], {}
+    rows, unreadable = [], {}
     for path in sorted(root.glob("*/report.json")):
+        name = path.parent.name
         try:
             report = read_report(path)
         except InputError as error:
-            unreadable[path.parent.name] = str(error)
+            unreadable[name] = str(error)
             continue
-        name = path.parent.name
+        written = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M")
         page = PurePath(name, "report.html") if path.with_suffix(".html").exists() else None
-        standings.append(Standing(name, report, _written(path), page))
-    return standings, unreadable
+        rows.append(Row(name, report, written, page))
+    return rows, unreadable
 
 
-def _written(path: Path) -> str:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def rank(standings: Sequence[Standing]) -> list[list[Standing]]:
-    """Return the experiments by the beats they were made on, the best first.
+def rank(rows: Sequence[Row]) -> list[Group]:
+    """Return the experiments grouped by the data they were made on, the best first.
 
     Only scores of the same rows can be ranked. The largest data come first.
     """
-    groups: dict[str, list[Standing]] = {}
-    for each in sorted(standings, key=lambda each: each.report.expected_per_20k):
+    groups: dict[str, list[Row]] = {}
+    for each in sorted(rows, key=lambda each: each.report.expected_per_20k):
         groups.setdefault(each.report.data.fingerprint_train, []).append(each)
     return sorted(groups.values(), key=lambda group: -group[0].report.data.n_train)
 
 
-def against_best(group: Sequence[Standing], root: Path) -> dict[str, Difference]:
+def complete(group: Group, root: Path, entries: Sequence[Entry]) -> list[Row]:
+    """Return the rows of a group with their differences to the best one and their submissions."""
+    differences = against_best(group, root)
+    return [
+        replace(
+            each,
+            against_best=differences.get(each.name),
+            submitted=_submitted(each.name, entries),
+        )
+        for each in group
+    ]
+
+
+def against_best(group: Group, root: Path) -> dict[str, Difference]:
     """Return the paired differences to the best experiment, of the `N_PAIRED` best ones.
 
     The best is the first whose predictions are there; others without them are left out.
@@ -87,26 +127,16 @@ def against_best(group: Sequence[Standing], root: Path) -> dict[str, Difference]
     }
 
 
-def _costs(standing: Standing, root: Path) -> Float64[np.ndarray, " n"] | None:
-    """Return the cross-fitted cost of each row, or None where the predictions do not tell."""
-    report = standing.report
-    fit = CANDIDATES.get(report.chosen.name)
+def _costs(row: Row, root: Path) -> Float64[np.ndarray, " n"] | None:
+    """Return the cross-fitted cost of each row, or None where they cannot be computed here."""
     try:
-        predictions = Predictions.load(root / standing.name / "predictions.npz")
+        predictions = Predictions.load(root / row.name / "predictions.npz")
     except InputError:
         return None  # the reports are committed, the predictions need not be there
-    if fit is None or predictions.train_fingerprint != report.data.fingerprint_train:
+    rule, data = row.report.chosen.name, row.report.data
+    if rule not in CANDIDATES or predictions.train_fingerprint != data.fingerprint_train:
         return None
-    oof, labels = predictions.oof_probs, predictions.labels
-    return cross_fitted_costs(fit, oof, labels, predictions.fold_of_row)
-
-
-def lines_of(group: Sequence[Standing], root: Path, entries: Sequence[Entry]) -> list[Line]:
-    """Return the lines of a group of experiments made on the same beats."""
-    differences = against_best(group, root)
-    return [
-        Line(each, differences.get(each.name), _submitted(each.name, entries)) for each in group
-    ]
+    return ScoredRows(row.name, rule, predictions).costs
 
 
 def _submitted(name: str, entries: Sequence[Entry]) -> Entry | None:
@@ -122,36 +152,20 @@ def _submitted(name: str, entries: Sequence[Entry]) -> Entry | None:
     return min(scored, key=lambda each: each[:3])[-1] if scored else None
 
 
-N_DRAWN: Final = 30  # best ones in a picture: a screen
-
-Numbers = dict[str, Any]
-
-
-def write_leaderboard(root: Path, submissions: Path, console: Console) -> Numbers:
-    """Write `report.html` below `root`, print the ranking and return its numbers."""
-    standings, unreadable = read_standings(root)
-    if not standings and not unreadable:
-        raise InputError(f"{root}: no finished experiment; `hbcomp cv` makes one")
-    entries = ledger.read_ledger(submissions)
-    groups = [lines_of(group, root, entries) for group in rank(standings)]
-    page = root / "report.html"
-    sections = _sections(groups, unreadable, _more_pages(root))
-    pages.write_page(
-        page,
-        title=f"Experiments: {len(standings)}",
-        subtitle="abs-sum per 20k rows, out-of-fold, cross-fitted; lower is better",
-        sections=[*sections, *_ledger_sections(entries, submissions)],
-    )
-    for lines in groups:
-        pages.print_table(_table(lines, list(COLUMNS)[:N_ON_A_TERMINAL]), console)
-    for name, reason in unreadable.items():
-        console.print(f"{name} is left out: {reason}")
+def _group_numbers(group: Group) -> Numbers:
+    best = group[0].report
     return {
-        "n_experiments": len(standings),
-        "n_unreadable": len(unreadable),
-        "groups": [_group_numbers(lines) for lines in groups],
-        "page": str(page),
+        "train": best.data.train,
+        "n_rows": best.data.n_train,
+        "n_experiments": len(group),
+        "best": group[0].name,
+        "rule": best.chosen.name,
+        "per_20k": best.expected_per_20k,
+        "standard_error": best.expected_standard_error,
     }
+
+
+# --- sections ---------------------------------------------------------------------------------
 
 
 def _more_pages(root: Path) -> list[tuple[str, Link]]:
@@ -165,35 +179,20 @@ def _more_pages(root: Path) -> list[tuple[str, Link]]:
     return found + [("comparison", link) for link in comparisons(root)]
 
 
-def _group_numbers(lines: Sequence[Line]) -> Numbers:
-    best = lines[0].standing
-    return {
-        "train": best.report.data.train,
-        "n_rows": best.report.data.n_train,
-        "n_experiments": len(lines),
-        "best": best.name,
-        "rule": best.report.chosen.name,
-        "per_20k": best.report.expected_per_20k,
-        "standard_error": best.report.expected_standard_error,
-    }
-
-
-# --- tables and pictures ----------------------------------------------------------------------
-
-
 def _sections(
-    groups: Sequence[Sequence[Line]],
+    groups: Sequence[Group],
     unreadable: Mapping[str, str],
     more_pages: Sequence[tuple[str, Link]],
 ) -> list[Section]:
-    sections: list[Section] = [_table(lines, list(COLUMNS)) for lines in groups]
+    sections: list[Section] = [_table(group, list(COLUMNS)) for group in groups]
     sections.append(Text(EXPLANATION, "The columns"))
-    sections += [_picture(number, lines) for number, lines in enumerate(groups, start=1)]
+    sections += [_picture(number, group) for number, group in enumerate(groups, start=1)]
     if more_pages:
         sections.append(Table("More pages", ["what", "of"], more_pages, is_sortable=True))
     if unreadable:
-        rows = [[name, reason] for name, reason in unreadable.items()]
-        sections.append(Table("Left out: the report cannot be read", ["experiment", "why"], rows))
+        header = ["experiment", "why"]
+        title = "Left out: the report cannot be read"
+        sections.append(Table(title, header, list(unreadable.items())))
     return sections
 
 
@@ -224,120 +223,98 @@ def _ledger_sections(entries: Sequence[Entry], folder: Path) -> list[Section]:
     return sections
 
 
-def _table(lines: Sequence[Line], columns: Sequence[str]) -> Table:
-    rows = [[COLUMNS[name](line) for name in columns] for line in lines]
+def _table(group: Group, columns: Sequence[str]) -> Table:
+    rows = [[COLUMNS[name](row) for name in columns] for row in group]
     n_minor = max(0, len(columns) - N_ON_A_PHONE)
-    return Table(_title(lines), columns, rows, is_sortable=True, n_minor=n_minor)
+    return Table(_title(group), columns, rows, is_sortable=True, n_minor=n_minor)
 
 
-def _title(lines: Sequence[Line]) -> str:
-    data = lines[0].standing.report.data
+def _title(group: Group) -> str:
+    data = group[0].report.data
     return f"{data.train}: {data.n_train:,} rows (fingerprint {data.fingerprint_train[:8]})"
 
 
-def _picture(number: int, lines: Sequence[Line]) -> Picture:
-    shown = [line.standing for line in lines[:N_DRAWN]]
+def _picture(number: int, group: Group) -> Picture:
+    shown = group[:N_DRAWN]
     figure = pictures.ranking(
         [each.name for each in shown],
         np.array([each.report.expected_per_20k for each in shown]),
         np.array([each.report.expected_standard_error for each in shown]),
     )
     caption = (
-        f"The best {len(shown)} of {len(lines)} on {_title(lines)}. Each interval is that of one "
+        f"The best {len(shown)} of {len(group)} on {_title(group)}. Each interval is that of one "
         "score; on the same rows two experiments differ by less than their intervals suggest."
     )
     return Picture(f"ranking-{number}", figure, caption)
 
 
-def _name(line: Line) -> object:
-    standing = line.standing
-    return Link(standing.name, standing.page) if standing.page else standing.name
+# --- cells ------------------------------------------------------------------------------------
 
 
-def _method(line: Line) -> str:
-    report = line.standing.report
-    if report.kind == "blend":
-        return f"{report.method} of {len(report.base_models)}"
-    return report.net or "-"
-
-
-def _score(line: Line) -> str:
-    report = line.standing.report
-    return f"{report.expected_per_20k:.1f} ± {report.expected_standard_error:.1f}"
-
-
-def _difference(line: Line) -> str:
-    gap = line.against_best
+def _difference(row: Row) -> str:
+    gap = row.against_best
     if gap is None:
         return "-"
     # Without any row that differs it is the best one itself, or has its answers.
     return f"{gap.per_20k:+.1f} ± {gap.standard_error:.1f}" if gap.standard_error else "0"
 
 
-def _under(rule: str) -> Callable[[Line], str]:
-    def cell(line: Line) -> str:
-        per_20k = line.standing.report.per_20k(rule)
-        return "-" if per_20k is None else f"{per_20k:.1f}"
-
-    return cell
+def _number(value: float | None, form: str = ".1f") -> str:
+    return "-" if value is None else format(value, form)
 
 
-def _seeds_and_folds(line: Line) -> str:
-    report = line.standing.report
+def _method(report: Report) -> str:
+    if report.kind == "blend":
+        return f"{report.method} of {len(report.base_models)}"
+    return report.net or "-"
+
+
+def _seeds_and_folds(report: Report) -> str:
     folds = report.folds
     n_seeds, n_folds = len({each.seed for each in folds}), len({each.fold for each in folds})
     grouped = " grouped" if report.grouped_by else ""
     return f"{n_seeds} x {n_folds}{grouped}" if folds else "-"
 
 
-def _seconds(line: Line) -> str:
+def _seconds(report: Report) -> str:
     """Return the training time of all nets, or that of the command where it trained none."""
-    report = line.standing.report
-    if report.folds:
-        return f"{sum(each.train_seconds for each in report.folds):.0f}"
-    seconds = report.environment.seconds_of_this_call
-    return "-" if seconds is None else f"{seconds:.0f}"
+    of_nets = sum(each.train_seconds for each in report.folds)
+    return _number(of_nets if report.folds else report.environment.seconds_of_this_call, ".0f")
 
 
-def _device(line: Line) -> str:
-    environment = line.standing.report.environment
+def _device(report: Report) -> str:
+    environment = report.environment
     compute = environment.compute
     place = environment.gpu if compute.device.startswith("cuda") else compute.device
     return f"{place} {compute.precision}" if place else "-"
 
 
-def _on_the_leaderboard(line: Line) -> str:
-    per_20k = line.submitted.leaderboard_per_20k if line.submitted else None
-    return "-" if per_20k is None else f"{per_20k:.1f}"
-
-
-def _gap(line: Line) -> str:
-    gap = ledger.gap(line.submitted) if line.submitted else None
-    return "-" if gap is None else f"{gap:+.1f}"
-
-
 # The most important first: a phone shows three columns, a terminal eight.
-COLUMNS: Final[Mapping[str, Callable[[Line], object]]] = {
-    "experiment": _name,
-    "score": _score,
+COLUMNS: Final[Mapping[str, Callable[[Row], object]]] = {
+    "experiment": lambda row: Link(row.name, row.page) if row.page else row.name,
+    "score": lambda row: (
+        f"{row.report.expected_per_20k:.1f} ± {row.report.expected_standard_error:.1f}"
+    ),
     "against best": _difference,
-    "kind": lambda line: line.standing.report.kind,
-    "net or method": _method,
-    "rule": lambda line: line.standing.report.chosen.name,
-    "leaderboard": _on_the_leaderboard,
-    "gap": _gap,
-    "half": _under("half"),
-    "raw": _under("raw"),
-    "seeds x folds": _seeds_and_folds,
-    "seconds": _seconds,
-    "device": _device,
-    "written": lambda line: line.standing.written,
+    "kind": lambda row: row.report.kind,
+    "net or method": lambda row: _method(row.report),
+    "rule": lambda row: row.report.chosen.name,
+    "leaderboard": lambda row: _number(
+        row.submitted.leaderboard_per_20k if row.submitted else None
+    ),
+    "gap": lambda row: _number(ledger.gap(row.submitted) if row.submitted else None, "+.1f"),
+    "half": lambda row: _number(row.report.per_20k("half")),
+    "raw": lambda row: _number(row.report.per_20k("raw")),
+    "seeds x folds": lambda row: _seeds_and_folds(row.report),
+    "seconds": lambda row: _seconds(row.report),
+    "device": lambda row: _device(row.report),
+    "written": lambda row: row.written,
 }
 N_ON_A_PHONE: Final = 3
 N_ON_A_TERMINAL: Final = 8  # first ones: 120 letters
 EXPLANATION: Final = (
     "Score: abs-sum per 20k rows, out-of-fold, under the chosen rule, cross-fitted, ± one standard "
-    "error of the row sample; only scores of the same beats are ranked against each other. Against "
+    "error of the row sample; only scores of the same rows are ranked against each other. Against "
     f"best: paired on the same rows, ± one standard error, for those of the first {N_PAIRED} whose "
     "predictions are here; the best of them has 0. A blend's method, weights, calibration and rule "
     "were chosen on the very rows it is scored on, which makes its score too good (selection "

@@ -1,8 +1,8 @@
-"""The main job, in order: cross-validate, answer, check, write, report."""
+"""The job of `hbcomp cv` in order: read, train, decide, write, report."""
 
 from typing import Any
 
-from hbcomp.crossval.loop import Outcome, cross_validate
+from hbcomp.crossval.loop import cross_validate
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.run_page import (
     draw,
@@ -14,7 +14,7 @@ from hbcomp.crossval.run_page import (
 )
 from hbcomp.crossval.training_data import load_training_data
 from hbcomp.experiment.finish import write_answers, write_report
-from hbcomp.experiment.folder import RunFolder, locked
+from hbcomp.experiment.folder import locked
 from hbcomp.experiment.report import scores_by_rule
 from hbcomp.experiment.setup import Request, write_config
 from hbcomp.reporting.pages import print_table, write_pictures
@@ -27,9 +27,9 @@ from hbcomp.system.stopwatch import Stopwatch
 def run(
     request: Request, watch: Stopwatch, *, n_jobs: int | None, force: bool, has_profile: bool
 ) -> dict[str, Any]:
-    """Run the main job and return the numbers of its last line.
+    """Cross-validate an experiment, write its outputs, and return the numbers of the last line.
 
-    Configuration, beats and folds are checked before anything is written.
+    Configuration, rows and folds are checked before anything is written.
     """
     config, run = request.config, request.run
     with watch.phase("read"):
@@ -45,7 +45,10 @@ def run(
             submission = write_answers(
                 run, outcome.predictions, outcome.chosen, recipe, config.data.id_column
             )
-            _write_pseudo_rows(outcome, run)
+            if pseudo := training_data.pseudo:
+                write_pseudo_rows(
+                    run.path / "pseudo.csv", outcome.predictions.test_ids, pseudo.of_fold
+                )
         with watch.phase("draw"):
             drawn = draw(outcome, run)
             write_pictures(run.pictures_folder, drawn)
@@ -67,10 +70,3 @@ def run(
         "submission": submission,
         "report": page,
     }
-
-
-def _write_pseudo_rows(outcome: Outcome, run: RunFolder) -> None:
-    if outcome.training_data.pseudo:
-        of_fold = outcome.training_data.pseudo.of_fold
-        rows_of_net = [(seed, fold, rows) for (seed, fold), rows in of_fold.items()]
-        write_pseudo_rows(run.path / "pseudo.csv", outcome.predictions.test_ids, rows_of_net)

@@ -34,7 +34,7 @@ from hbcomp.training.device import Compute, choose_compute
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished cross-validation: every fold, the probabilities, every rule and the chosen one."""
+    """A finished cross-validation: the folds, the probabilities, all rules and the chosen one."""
 
     training_data: TrainingData
     results: list[FoldResult]
@@ -56,7 +56,7 @@ def cross_validate(
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
-    The caller holds the run's lock. Killed at any moment, the same call continues with the
+    The caller holds the run's lock. After a stop at any moment the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
     """
     if run in map(find_run, config.pseudo.runs):
@@ -86,7 +86,7 @@ def cross_validate(
         len(training_data.fold_keys) - len(pending),
     )
     if pending and config.features.is_of_fold:
-        console.print("features are computed anew for every fold, which takes most of its time")
+        console.print("features are fitted in every fold, which takes most of its time")
     train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
     with watch.phase("decide"):
         return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
@@ -183,7 +183,7 @@ def _task(
 
 
 def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> None:
-    """Say what is about to be trained, and resources."""
+    """Print which nets will be trained and on what hardware."""
     compute = resources.compute
     stored = f", {n_stored} already stored" if n_stored else ""
     at_once = f", {resources.n_jobs} jobs at once" if resources.n_jobs > 1 else ""

@@ -1,76 +1,48 @@
-"""A finished run's nets and rule on other data than it was scored on."""
+"""Prediction: the nets and the rule of a finished run, applied to other data."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from pydantic import Field
 from rich.console import Console
 from torch import Tensor, nn
 
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
-from hbcomp.data.row_checks import MAX_LABEL
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
-from hbcomp.data.splits import Seed
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import ALL, Fold, mean_probs
-from hbcomp.experiment.report import Chosen, Part, Refit, Rows, read_part, read_report
+from hbcomp.experiment.report import Computed, Refit, Report, read_part, read_report
 from hbcomp.nets.registry import build_net
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
-from hbcomp.system.config import unique, validate
+from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import stem
-from hbcomp.training.device import Compute, ComputeConfig, Precision, choose_compute
+from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 from hbcomp.training.inference import predict_probs
 
 
-class Ran(Part):
-    """Where and how precisely a run was computed."""
+@dataclass(frozen=True)
+class Trained:
+    """A finished run with nets: its report and its configuration."""
 
-    device: str
-    precision: Precision
-    n_threads: Annotated[int, Field(ge=1)]
-
-
-class Machine(Part):
-    """The part of the environment that answers may depend on."""
-
-    compute: Ran
-
-
-class TrainedOn(Rows):
-    """The beats that nets were trained on, and their shape."""
-
-    n_timepoints: Annotated[int, Field(ge=1)]
-    n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)]
-
-
-class StoredNet(Part):
-    """A net of a cross-validation."""
-
-    seed: Seed
-    fold: Annotated[int, Field(ge=0)]
-
-
-class Trained(Part):
-    """What a run's report.json says of its nets, as far as they are applied again."""
-
+    report: Report
     config: Config
-    data: TrainedOn
-    folds: Annotated[tuple[StoredNet, ...], Field(min_length=1), unique("folds")]
-    chosen: Chosen
-    environment: Machine
-    expected_per_20k: float
-    expected_standard_error: float
+    shape: tuple[int, int]  # time steps and classes
+
+    @property
+    def nets(self) -> list[tuple[int, Fold]]:
+        """The seed and the fold of each net, in the order in which the run itself sums."""
+        return sorted((each.seed, each.fold) for each in self.report.folds)
 
 
 def apply_run(
@@ -86,12 +58,15 @@ def apply_run(
 
     The nets are those of the folds, or with `is_refit` those that were trained on everything.
     """
-    report = read_trained(run)
-    nets, chosen = _nets_of_refit(run) if is_refit else (_nets_of_folds(report), report.chosen)
-    beats, probs = _probs(run, report, nets, data, device, console)
+    trained = read_trained(run)
+    report, nets, chosen = trained.report, trained.nets, trained.report.chosen
+    if is_refit:
+        refit = read_part(run.refit_file, Refit, f"is `cv {run.name} --fold all` done?")
+        nets, chosen = [(seed, ALL) for seed in refit.seeds], refit.chosen
+    rows, probs = _probs(run, trained, nets, data, device, console)
     name = f"{run.name}-{ALL}" if is_refit else run.name
     path = out or FOLDER / f"{name}{f'-{stem(data)}' if data else ''}.csv"
-    recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {beats.source}"
+    recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {rows.source}"
     provenance = Provenance(
         source=run.name,
         recipe=recipe,
@@ -101,11 +76,11 @@ def apply_run(
         standard_error=None if is_refit else report.expected_standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    id_column = report.config.data.id_column
-    write_submission(path, beats.ids, chosen.rule.apply(probs), provenance, id_column)
+    id_column = trained.config.data.id_column
+    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, id_column)
     return {
         "experiment": run.name,
-        "n_rows": beats.n_rows,
+        "n_rows": rows.n_rows,
         "n_nets": len(nets),
         "rule": chosen.name,
         "submission": str(path),
@@ -115,39 +90,38 @@ def apply_run(
 def probs_of_folds(
     run: RunFolder, data: Path | None, device: str | None, console: Console
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
-    """Return the beats of `data`, or of the run's test file, and the mean of its folds' nets."""
-    report = read_trained(run)
-    return _probs(run, report, _nets_of_folds(report), data, device, console)
+    """Return the rows of `data`, or of the run's test file, and the mean over its folds' nets."""
+    trained = read_trained(run)
+    return _probs(run, trained, trained.nets, data, device, console)
 
 
 def _probs(
     run: RunFolder,
-    report: Trained,
+    trained: Trained,
     nets: Sequence[tuple[int, Fold]],
     data: Path | None,
     device: str | None,
     console: Console,
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
-    config = report.config
-    compute = computed_as(config, report.environment.compute, device)
-    beats = _beats(config, data)
-    for warning in scale_warnings(beats):
+    config = trained.config
+    compute = computed_as(config, trained.report.environment.compute, device)
+    rows = _read_rows(config, data)
+    for warning in scale_warnings(rows):
         console.print(f"warning: {warning}")
-    n_timepoints, n_classes = report.data.n_timepoints, report.data.n_classes
-    if beats.n_timepoints != n_timepoints:
+    if rows.n_timepoints != trained.shape[0]:
         raise InputError(
-            f"{beats.source}: {run.name} was trained on {n_timepoints} samples per row, "
-            f"but got {beats.n_timepoints}"
+            f"{rows.source}: {run.name} was trained on {trained.shape[0]} time steps per row, "
+            f"but got {rows.n_timepoints}"
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
-    shown = _shown(config, run, beats, compute.device)
+    inputs = _inputs(config, run, rows, compute.device)
     parts = []
     for seed, fold in nets:
-        net = load_net(run, config, (n_timepoints, n_classes), (seed, fold)).to(compute.device)
-        parts.append(predict_probs(net, shown(seed, fold), compute))
-        console.print(f"seed {seed} fold {fold}: {beats.n_rows:,} rows predicted")
-    return beats, mean_probs(parts)
+        net = load_net(run, config, trained.shape, (seed, fold)).to(compute.device)
+        parts.append(predict_probs(net, inputs(seed, fold), compute))
+        console.print(f"seed {seed} fold {fold}: {rows.n_rows:,} rows predicted")
+    return rows, mean_probs(parts)
 
 
 def load_net(
@@ -159,50 +133,47 @@ def load_net(
     return stored_folds.load_weights(run, *net, built)
 
 
-def _shown(
-    config: Config, run: RunFolder, beats: Dataset, device: str
+def _inputs(
+    config: Config, run: RunFolder, rows: Dataset, device: str
 ) -> Callable[[int, Fold], Tensor]:
-    """Return what shows the beats to the net of a seed and a fold, as they were in training."""
-    signals = torch.tensor(beats.signals, device=device)
+    """Return a function that gives the inputs for the net of a seed and a fold."""
+    signals = torch.tensor(rows.signals, device=device)
     if not config.features.is_of_fold:
         return lambda seed, fold: signals
-    # Only what the features are made of: no other device, and test rows if nets trained on some.
+    # Features need the train rows, and the test rows only if nets trained on some.
     needed: dict[str, Any] = {"compute": ComputeConfig(device=device)}
     if not config.pseudo.runs:
         needed["data"] = config.data.model_copy(update={"test": None})
     training_data = load_training_data_again(config.model_copy(update=needed), run)
     test = training_data.test
-    is_own_test = test is not None and test.fingerprint == beats.fingerprint
+    is_own_test = test is not None and test.fingerprint == rows.fingerprint
 
-    def shown(seed: int, fold: Fold) -> Tensor:
+    def inputs(seed: int, fold: Fold) -> Tensor:
         features = features_of_net(config, training_data, seed, fold, device)
         return features.of_test(signals) if is_own_test else features.of_signals(signals)
 
-    return shown
-
-
-def _nets_of_folds(report: Trained) -> list[tuple[int, Fold]]:
-    # In the order of (seed, fold), as the run itself sums: the same bits.
-    return sorted((fold.seed, fold.fold) for fold in report.folds)
-
-
-def _nets_of_refit(run: RunFolder) -> tuple[list[tuple[int, Fold]], Chosen]:
-    refit = read_part(run.refit_file, Refit, f"is `cv {run.name} --fold all` done?")
-    return [(seed, ALL) for seed in refit.seeds], refit.chosen
+    return inputs
 
 
 def read_trained(run: RunFolder) -> Trained:
-    """Return what a run reported of its nets; one that has none is an InputError."""
-    kind = read_report(run.report_file).kind
-    if kind == "imported":
+    """Return what a run reported of its nets; an experiment without nets is an InputError."""
+    report = read_report(run.report_file)
+    if report.kind == "imported":
         raise InputError(
-            f"{run.name} was imported: it has no nets; probabilities of new rows have to be made "
-            "where its own were"
+            f"{run.name} was imported: it has no nets; predict new rows with the model that made "
+            "its probabilities"
         )
-    return read_part(run.report_file, Trained)
+    config, data = validate(Config, report.config, run.report_file), report.data
+    n_nets = len({(each.seed, each.fold) for each in report.folds})
+    if not n_nets or n_nets < len(report.folds) or not data.n_timepoints or not data.n_classes:
+        raise InputError(
+            f"{run.report_file}: a run must report each of its folds once, and data.n_timepoints "
+            "and data.n_classes"
+        )
+    return Trained(report, config, (data.n_timepoints, data.n_classes))
 
 
-def _beats(config: Config, data: Path | None) -> Dataset:
+def _read_rows(config: Config, data: Path | None) -> Dataset:
     if data:
         return read_dataset(data, config.data, labelled=False)
     if config.data.train is None:
@@ -212,10 +183,10 @@ def _beats(config: Config, data: Path | None) -> Dataset:
     return read_dataset(config.data.test, config.data, labelled=False)
 
 
-def computed_as(config: Config, ran: Ran, device: str | None) -> Compute:
+def computed_as(config: Config, used: Computed, device: str | None) -> Compute:
     """Return where the run was computed, or the requested device."""
-    options: dict[str, Any] = {"device": device or ran.device, "n_threads": ran.n_threads}
+    options: dict[str, Any] = {"device": device or used.device, "n_threads": used.n_threads}
     if device is None:
-        options["precision"] = ran.precision
+        options["precision"] = used.precision
     request = validate(ComputeConfig, options, "--device")
     return choose_compute(request, is_compute_bound=config.net.is_compute_bound)

@@ -1,6 +1,6 @@
 """The runs that pseudo-labels come from, and the record of the rows that were taken from them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, find_run, known_runs
-from hbcomp.experiment.predictions import Fold, mean_probs
+from hbcomp.experiment.predictions import mean_probs
 from hbcomp.experiment.run_record import SEED_KEY, RunRecord, read_run
 from hbcomp.system.errors import InputError, did_you_mean, similar_names, there_are
 from hbcomp.system.files import csv_bytes, write_bytes
@@ -26,9 +26,9 @@ def load_pseudo_labels(
 ) -> PseudoLabels | None:
     """Return the pseudo-labels that a configuration asks for, or None where it asks for none.
 
-    For each (seed, fold) a source is the mean of its nets that held out that fold of that very
-    split, whatever their seeds: `hbcomp.training.pseudo` says why no others will do. A source
-    on other data or without a net for every fold is an InputError that names what is missing.
+    For each (seed, fold) a source is the mean of those of its nets that held out that fold of the
+    same split, whatever their seeds; `hbcomp.training.pseudo` explains why. A source on other data
+    or without a net for every fold is an InputError that names what is missing.
     """
     if not config.runs:
         return None
@@ -52,7 +52,7 @@ def load_pseudo_labels(
     if not any(len(rows.labels) for rows in found.of_fold.values()):
         raise InputError(
             f"pseudo.min_prob: no net gets a row, as no test row has {config.min_prob:g} of every "
-            "source; what a source trained with label smoothing says stays below 1"
+            "source; label smoothing keeps the probabilities of a source below 1"
         )
     return found
 
@@ -60,12 +60,12 @@ def load_pseudo_labels(
 def write_pseudo_rows(
     path: Path,
     test_ids: Shaped[np.ndarray, " m"],
-    rows_of_net: Iterable[tuple[int, Fold, PseudoRows]],
+    rows_of_net: Mapping[tuple[int, int], PseudoRows] | Mapping[tuple[int, str], PseudoRows],
 ) -> None:
-    """Write `seed,fold,id,label,prob` atomically: every row that every net was given."""
+    """Write `seed,fold,id,label,prob` of every row that each net was given, atomically."""
     lines = (
         (seed, fold, *line)
-        for seed, fold, rows in rows_of_net
+        for (seed, fold), rows in rows_of_net.items()
         for line in zip(
             test_ids[rows.test_idx].tolist(),
             rows.labels.tolist(),
@@ -97,7 +97,7 @@ def _problems(
     ]
     yield from (f"{name} was trained with other {kind} data" for kind in differing)
     if differing:
-        return  # of other rows the folds are others, too
+        return  # then its folds differ as well
     for seed, folds in folds_of_seed.items():
         seeds = _seeds_of_split(source, folds)
         missing = [

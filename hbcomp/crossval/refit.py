@@ -1,6 +1,5 @@
 """Training on everything: after a cross-validation, nets that hold no fold out."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from hbcomp.crossval.loop import Outcome, announce, cross_validate, resources_for, train_nets
@@ -11,7 +10,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import submit, write_refit
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
-from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, plain
+from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, as_json
 from hbcomp.experiment.run_record import RunRecord, read_run
 from hbcomp.experiment.setup import Request, write_config
 from hbcomp.submissions import FOLDER
@@ -20,16 +19,14 @@ from hbcomp.submissions.ledger import read_ledger
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
 from hbcomp.system.stopwatch import Stopwatch
-from hbcomp.training.pseudo import PseudoRows
 
 
 def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, Any]:
     """Train a net per refit seed on all rows, answer the test file, and return the numbers.
 
-    The cross-validation must be finished: the rule and the expected score are its own. The nets
-    themselves are scored on nothing, because no labelled row is left that they have not seen; with
-    pseudo-labels they may learn from all nets of the sources for the same reason. Finished nets
-    are kept as finished folds are, and the same call continues.
+    The cross-validation must be finished, because the rule and the expected score are taken from
+    it. No labelled row is left to score these nets on, so with pseudo-labels they may learn from
+    all nets of the sources. Finished nets are kept, and the same call continues.
     """
     run = request.run
     _check_begun(run)
@@ -55,14 +52,19 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
             submission=_submit(outcome, results, run, request.config.data.id_column),
         )
         run.discard_manifest()
-        _write_pseudo_rows(refit.seeds, training_data, run)
+        if pseudo := training_data.pseudo:
+            write_pseudo_rows(
+                run.path / "pseudo-all.csv",
+                outcome.predictions.test_ids,
+                {(seed, ALL): pseudo.of_all for seed in refit.seeds},
+            )
         write_refit(run, refit)
     console.print(
         f"{len(refit.seeds)} nets on {refit.n_rows:,} rows, rule {refit.chosen.name!r}: expected "
         f"{refit.expected_per_20k:.1f} per 20k as the cross-validation; not measured, because no "
         "labelled row is left"
     )
-    return {**plain(refit), "seconds": round(watch.total(), 1)}
+    return {**as_json(refit), "seconds": round(watch.total(), 1)}
 
 
 def _check_begun(run: RunFolder) -> None:
@@ -147,10 +149,3 @@ def _submit(
     answers = outcome.chosen.rule.apply(mean_probs(probs))
     ids = outcome.predictions.test_ids
     return submit(f"{run.name}-{ALL}", ids, answers, provenance, id_column)
-
-
-def _write_pseudo_rows(seeds: Sequence[int], training_data: TrainingData, run: RunFolder) -> None:
-    if training_data.pseudo and training_data.test:
-        of_all = training_data.pseudo.of_all
-        rows_of_net: list[tuple[int, Fold, PseudoRows]] = [(seed, ALL, of_all) for seed in seeds]
-        write_pseudo_rows(run.path / "pseudo-all.csv", training_data.test.ids, rows_of_net)

@@ -31,7 +31,7 @@ N_STEPS_PER_TIMING = 20
 # Measured on 2 cores: each of two processes of one thread had 0.86 to 1.0 of the speed of one.
 PARALLEL_EFFICIENCY = 0.9
 WORKER_SECONDS = 6.0  # measured: a worker's imports, and the rows sent to it
-MIN_GAIN = 1.1  # what training at once must promise over the safer one after another
+MIN_GAIN = 1.1  # by how much training in a group must be faster to be chosen
 MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for predictions and fragmentation
 MAX_GROUP_SIZE = 8  # measured on an H200: eight reference nets are no faster than four of them
 
@@ -48,7 +48,7 @@ def seconds_per_step(
     steps_of_replica = make_steps(recipe, data, replicas, compute)
     is_cpu = data.device.type == "cpu"
     _timed(steps_of_replica, 1 if is_cpu else N_EAGER_STEPS + 1, data.device)
-    # A GPU gets many steps before it is asked how far it is, as in an epoch.
+    # As in an epoch, the host sends a GPU many steps before it waits for them.
     n_per_timing = 1 if is_cpu else N_STEPS_PER_TIMING
     seconds: list[float] = []
     while len(seconds) < MIN_TIMINGS or sum(seconds) < (min_seconds or MIN_SECONDS):
@@ -71,31 +71,15 @@ def _timed(
     return time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Work:
-    """How much a run has to train: nets, and the steps of each."""
+def fastest_n_jobs(n_nets: int, seconds_of_one: float, n_jobs: int) -> int:
+    """Return 1 or `n_jobs` processes of a CPU, whichever should finish first.
 
-    n_nets: int
-    n_steps: int
-
-
-def choose_n_jobs(
-    recipe: Recipe, data: DeviceData, replica: Replica, compute: Compute, work: Work, n_jobs: int
-) -> int:
-    """Return how many nets to train at once in processes of a CPU, 1 or `n_jobs`, by measurement.
-
-    Their threads are fixed before, so the stopwatch decides when a net is trained and none of its
-    bits.
+    Workers take seconds to start. The threads of a net are fixed before, so its bits do not depend
+    on this choice.
     """
-    return fewest_seconds(work, n_jobs, seconds_per_step(recipe, data, [replica], compute))
-
-
-def fewest_seconds(work: Work, n_jobs: int, step_seconds: float) -> int:
-    """Return 1 or `n_jobs`, whichever should finish first; workers take seconds to start."""
-    seconds_of_one = work.n_steps * step_seconds
-    rounds = math.ceil(work.n_nets / n_jobs)
-    in_parallel = rounds * seconds_of_one / PARALLEL_EFFICIENCY + WORKER_SECONDS
-    return 1 if work.n_nets * seconds_of_one < in_parallel else n_jobs
+    n_rounds = math.ceil(n_nets / n_jobs)
+    in_parallel = n_rounds * seconds_of_one / PARALLEL_EFFICIENCY + WORKER_SECONDS
+    return 1 if n_nets * seconds_of_one < in_parallel else n_jobs
 
 
 def choose_group_size(
@@ -103,8 +87,8 @@ def choose_group_size(
 ) -> Compute:
     """Return how many nets to train at once on a GPU, each in a stream of its own.
 
-    One alone and as many as fit train a few steps each, and the one with the more rows per second
-    is taken. The nets take at most `MEMORY_SHARE` of the free memory, going by what one alone took.
+    A few steps are timed with one net and with as many as fit, and the size with more rows per
+    second is chosen. The nets may take `MEMORY_SHARE` of the free memory, as estimated from one.
     """
     compute.enter()  # first: what follows asks about the device that this sets
     torch.cuda.reset_peak_memory_stats()
@@ -118,11 +102,11 @@ def choose_group_size(
         with suppress(torch.OutOfMemoryError):
             seconds[n_most] = seconds_per_step(recipe, data, replicas[:n_most], compute)
         torch.cuda.empty_cache()
-    models_per_process, gain = fastest(seconds)
+    group_size, gain = fastest(seconds)
     return replace(
         compute,
-        models_per_process=models_per_process,
-        reason=f"{compute.reason}; {models_per_process} at once, measured {gain:.1f}x one alone",
+        models_per_process=group_size,
+        reason=f"{compute.reason}; {group_size} at once, measured {gain:.1f}x one alone",
     )
 
 
@@ -133,9 +117,9 @@ def largest_group(n_replicas: int, bytes_of_one: int, bytes_free: int) -> int:
 
 
 def fastest(seconds: Mapping[int, float]) -> tuple[int, float]:
-    """Return the number of nets with the most steps per second, and how many times those of one.
+    """Return the group size with the most steps per second, and its gain over one net.
 
-    One net alone, unless another number gains more than `MIN_GAIN`.
+    A size above 1 is chosen only if it gains more than `MIN_GAIN`.
     """
     gains = {n: n * seconds[1] / each for n, each in seconds.items()}
     best = max(gains, key=lambda n: gains[n])
@@ -160,10 +144,9 @@ def choose_resources(
 ) -> Resources:
     """Return the resources of the nets that are still to train, of splits into `n_folds`.
 
-    Options that are set are taken; the others are as the run began. In a fresh run the cores and
-    `n_folds` fix the threads of a net; only how many train at once may be measured, with a few
-    steps of the net itself. `n_jobs` None leaves the number of processes open; with
-    `compute.n_threads` named it is then 1.
+    Options that are not set are as the run began. In a new run the cores and `n_folds` decide the
+    threads of a net, and a timing probe decides how many nets train at once. `n_jobs` None leaves
+    the number of processes open; it is then 1 if `compute.n_threads` is set.
     """
     stored = read_run(run)
     if stored and stored.compute:
@@ -179,8 +162,8 @@ def choose_resources(
 
 
 def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_jobs: int) -> bool:
-    # Each GPU gets its share of the nets; several processes on one GPU were the user's choice.
-    # Features of a fold take the time, not steps, and every net needs its own.
+    # Several processes on one GPU were the user's choice. Where every net has features of its own,
+    # these take the time, not the steps.
     n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
     is_open = config.compute.models_per_process is None and not config.features.is_of_fold
     return is_open and n_jobs <= n_gpus < n_nets
@@ -200,12 +183,12 @@ def _open_jobs(
     if n_jobs == 1 or compute.device != "cpu" or config.features.is_of_fold:
         return n_jobs
     n_steps = replicas[0].n_steps(config.train.batch_size) * config.train.n_epochs
-    work = Work(len(replicas), n_steps)
-    return choose_n_jobs(config.recipe, data, replicas[0], compute, work, n_jobs)
+    seconds_of_one = n_steps * seconds_per_step(config.recipe, data, replicas[:1], compute)
+    return fastest_n_jobs(len(replicas), seconds_of_one, n_jobs)
 
 
 def _continued(config: Config, first: Compute) -> Compute:
-    """Return where a continued run trains: as it began, unless told otherwise."""
+    """Return the resources of a continued run: those it began with, unless others are requested."""
     request = config.compute
     is_auto = request.device == "auto"
     options = request.model_copy(
@@ -237,14 +220,14 @@ def _engine(request: ComputeConfig, first: Compute) -> Literal["auto", "eager", 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one worker: its number and where it computes."""
+    """The number of a worker and the resources of its nets."""
 
     number: int
     compute: Compute
 
 
 def slots_for(compute: Compute, n_jobs: int) -> list[Slot]:
-    """Return a slot for each job; several GPUs are dealt out in turn."""
+    """Return a slot for each job; with several GPUs the slots take them in turn."""
     n_gpus = torch.cuda.device_count() if compute.device == "cuda" else 0
     return [
         Slot(n, replace(compute, device=f"cuda:{n % n_gpus}") if n_gpus > 1 else compute)

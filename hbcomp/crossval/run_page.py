@@ -1,4 +1,4 @@
-"""What came out of a run, as a report, tables and pictures."""
+"""The report, the tables and the pictures of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -82,7 +82,7 @@ def fold_score(
     history = stored_folds.load_history(run, result.seed, result.fold)
     return FoldScore(
         seed=result.seed,
-        fold=cast(int, result.fold),  # nets that hold nothing out have no score
+        fold=cast(int, result.fold),  # only nets with held-out rows are scored
         n_rows=len(truth),
         per_20k={
             name: metrics.abs_sum(answers, truth).per_20k for name, answers in answers_by.items()
@@ -90,8 +90,7 @@ def fold_score(
         accuracy=metrics.accuracy(answers_by[chosen], truth),
         last_loss=float(history["loss"].iloc[-1]),
         train_seconds=float(history["seconds"].sum()),
-        # Not in the histories of folds from before it was stored.
-        **{key: int(history[key].iloc[-1]) for key in ("n_threads",) if key in history},
+        n_threads=int(history["n_threads"].iloc[-1]),
     )
 
 

@@ -31,7 +31,7 @@ MAX_LOAD = 0.5  # above it, other programs take part of what is measured
 
 @dataclass(frozen=True)
 class Probe:
-    """Nets to measure, without data: what they see is noise of the right shape."""
+    """Nets to time on noise of the right shape."""
 
     recipe: Recipe
     n_timepoints: int  # or features, where the net sees those
@@ -79,8 +79,8 @@ def measure_speeds(experiments: Sequence[str]) -> dict[str, Any]:
 def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     """Return the rows per second of one net and of as many as a run trains at once.
 
-    The data tell the shape of a signal, the classes and the folds. Scoring and, where they are
-    made for each fold, features are not part of the time.
+    The shape of a signal, the classes and the folds come from the data. Scoring is not timed, and
+    neither are features that are fitted in each fold.
     """
     train, _ = load_data(config.data)
     n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
@@ -91,14 +91,12 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     with within_memory("try a smaller train.batch_size or a smaller net (net.*)", device=device):
         data, replicas = probe.data(device), probe.replicas(n_nets, device)
         resources = choose_resources(config, run, data, replicas, n_folds, None)
-        compute, n_at_once = (
-            resources.compute,
-            min(n_nets, resources.n_jobs * resources.compute.models_per_process),
-        )
+        compute = resources.compute
+        n_at_once = min(n_nets, resources.n_jobs * compute.models_per_process)
         alone = probe.rows_per_second(1, compute)
-        together = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
+        at_once = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
     n_steps = config.train.n_epochs * replicas[0].n_steps(config.train.batch_size)
-    seconds_per_step_at_once = n_at_once * probe.batch_size / together
+    seconds_per_group = n_steps * n_at_once * probe.batch_size / at_once
     return {
         "net": config.net.name,
         "n_parameters": count_parameters(build_net(config.net, width, train.n_classes, seed=0)),
@@ -106,13 +104,11 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
         "compute": asdict(compute),
         "n_processes": resources.n_jobs,
         "n_at_once": n_at_once,
-        "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(together)},
+        "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(at_once)},
         "seconds_per_epoch": _rounded(N_ROWS / alone),
         "n_nets": n_nets,
         "n_epochs": config.train.n_epochs,
-        "seconds_of_run": _rounded(
-            math.ceil(n_nets / n_at_once) * n_steps * seconds_per_step_at_once
-        ),
+        "seconds_of_run": _rounded(math.ceil(n_nets / n_at_once) * seconds_per_group),
     }
 
 

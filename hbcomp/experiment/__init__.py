@@ -1,4 +1,4 @@
-"""An experiment: what was asked (`config`) and the folder that holds what came out (`folder`)."""
+"""Experiments: their names, and where their folders are."""
 
 import re
 from pathlib import Path

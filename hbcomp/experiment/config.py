@@ -1,7 +1,6 @@
 """The configuration of an experiment: the sections of every layer in one frozen model."""
 
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -15,7 +14,7 @@ from hbcomp.nets import registry as nets
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.scoring.choice import check_rule_name
-from hbcomp.system.config import Section, override, read_toml, validate
+from hbcomp.system.config import Section, validate
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import ComputeConfig
 from hbcomp.training.optim import TrainConfig
@@ -24,7 +23,7 @@ from hbcomp.training.state import Recipe
 
 
 class DecisionConfig(Section):
-    """How probabilities become answers; `auto` takes the simplest rule that none beats."""
+    """How probabilities become answers; `auto` chooses the simplest rule that no other beats."""
 
     rule: str = "auto"
 
@@ -35,7 +34,7 @@ class DecisionConfig(Section):
 
 
 class ReportConfig(Section):
-    """What is measured on the way, without influence on the result."""
+    """What is measured during training; it does not influence the result."""
 
     # Epochs after which the validation rows are scored, evenly spread, the last one included.
     # Scoring 20,000 rows costs about a tenth of training on 80,000.
@@ -54,7 +53,7 @@ class RefitConfig(Section):
 
 
 class Config(Section):
-    """Everything that was asked of an experiment."""
+    """The whole configuration of an experiment."""
 
     data: DataConfig = DataConfig()
     folds: FoldsConfig = FoldsConfig()
@@ -95,14 +94,14 @@ class Config(Section):
 
     @property
     def recipe(self) -> Recipe:
-        """The part that training sees."""
+        """The sections that training needs."""
         return Recipe(self.net, self.train, self.augment)
 
     def identity(self) -> dict[str, Any]:
-        """Return what the fold predictions depend on, with dotted keys.
+        """Return the options that the fold predictions depend on, with dotted keys.
 
-        Not the paths of the data and not the folds, which have fingerprints of their own; not the
-        decision rule, which comes after; not where and how precisely it is computed.
+        These are not the paths of the data and the folds, which have fingerprints of their own, nor
+        the decision rule, the device and the precision.
         """
         sections = {"net", "train", "augment"} | ({"pseudo"} if self.pseudo.runs else set())
         if self.features != SamplesConfig():
@@ -118,13 +117,8 @@ class Config(Section):
 def _section_of_its_name(
     values: Any, class_of: Callable[[Any], type[Section]], default: str
 ) -> Any:
-    """Return a table as the section that its name asks for; what is none is left to pydantic."""
+    """Return a table as the section of its name; pydantic refuses what is no table."""
     if isinstance(values, Mapping) and isinstance(name := values.get("name", default), str):
         kind = class_of(name)
         return validate(kind, {"name": default, **values}, source="", whole=Config)
     return values
-
-
-def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
-    """Return the configuration in a TOML file with `--set` assignments applied."""
-    return validate(Config, override(read_toml(path), assignments), path)

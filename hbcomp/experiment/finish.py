@@ -26,8 +26,8 @@ def write_answers(
 ) -> str | None:
     """Replace an experiment's outputs by new predictions and return their submission's path.
 
-    The submission holds the chosen rule's answers to the test rows; `recipe` says in the ledger
-    what made them. Without test rows there is none.
+    The submission holds the chosen rule's answers to the test rows, and `recipe` describes their
+    origin in the ledger. Without test rows there is no submission.
     """
     run.discard_outputs()
     write_predictions(run.path, predictions)
@@ -70,6 +70,6 @@ def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequen
 
 
 def write_refit(run: RunFolder, refit: Refit) -> None:
-    """Write what was trained on everything to refit.json, then the manifest."""
+    """Write refit.json, then the manifest."""
     write_part(run.refit_file, refit)
     run.write_manifest()

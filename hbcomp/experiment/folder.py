@@ -41,90 +41,57 @@ COVERED = (
 LATER = "pictures/threshold-study.png"  # written by `hbcomp thresholds`, again and again
 
 
+class _File:
+    """A file or a folder of an experiment, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "RunFolder", _: object) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one experiment."""
+    """The folder of one experiment and the files in it."""
 
     path: Path
+
+    config_file = _File("config.toml")  # the configuration
+    run_file = _File("run.toml")  # what the stored folds were trained with
+    folds_folder = _File("folds")  # the parent of the stored folds
+    predictions_file = _File("predictions.npz")  # the assembled probabilities
+    report_file = _File("report.json")
+    pictures_folder = _File("pictures")  # the pictures of the report, beside its page
+    mistakes_file = _File("mistakes.html")  # the page of `hbcomp mistakes`
+    label_issues_file = _File("label_issues.csv")  # the label issues that it lists
+    recipe_file = _File("recipe.json")  # how a blend combines its base models
+    refit_file = _File("refit.json")  # the report of nets that were trained on everything
+    manifest_file = _File(manifest.NAME)  # the hashes of all these, written last
 
     @property
     def name(self) -> str:
         """The experiment's name."""
         return self.path.name
 
-    @property
-    def config_file(self) -> Path:
-        """What was asked."""
-        return self.path / "config.toml"
-
-    @property
-    def run_file(self) -> Path:
-        """What the stored folds were trained with."""
-        return self.path / "run.toml"
-
-    @property
-    def folds_folder(self) -> Path:
-        """The parent of the finished folds."""
-        return self.path / "folds"
-
-    @property
-    def predictions_file(self) -> Path:
-        """The assembled probabilities."""
-        return self.path / "predictions.npz"
-
-    @property
-    def report_file(self) -> Path:
-        """What came out, as JSON."""
-        return self.path / "report.json"
-
-    @property
-    def mistakes_file(self) -> Path:
-        """The page of what is still wrong, which `hbcomp mistakes` writes."""
-        return self.path / "mistakes.html"
-
-    @property
-    def doubts_file(self) -> Path:
-        """The labels that are doubted, beside that page."""
-        return self.path / "doubts.csv"
-
-    @property
-    def recipe_file(self) -> Path:
-        """What a blend is made of; only blends have it."""
-        return self.path / "recipe.json"
-
-    @property
-    def refit_file(self) -> Path:
-        """What was trained on everything, as JSON."""
-        return self.path / "refit.json"
-
-    @property
-    def pictures_folder(self) -> Path:
-        """The pictures of the report, beside the page that shows them."""
-        return self.path / "pictures"
-
-    @property
-    def manifest_file(self) -> Path:
-        """The hashes of all that, written last."""
-        return self.path / manifest.NAME
-
     def fold_folder(self, seed: int, fold: Fold) -> Path:
-        """The folder of one finished fold, or of a net that was trained on everything."""
+        """Return the folder of a finished fold, or of a net that was trained on everything."""
         return self.folds_folder / f"{seed}-{fold}"
 
     def is_done(self, seed: int, fold: Fold) -> bool:
-        """Whether that fold is stored."""
+        """Return whether that fold is stored."""
         return self.fold_folder(seed, fold).is_dir()
 
     def discard_outputs(self) -> None:
-        """Delete what came out, the report first: without it nothing counts as finished.
+        """Delete the manifest and all outputs, and what `hbcomp mistakes` found in them.
 
-        Before it goes the manifest. What `hbcomp mistakes` said of it goes, too.
+        The report is deleted first: without it nothing counts as finished.
         """
         self.discard_manifest()
         for name in ("report.json", "report.html", "predictions.npz", "oof.csv", "test.csv"):
             (self.path / name).unlink(missing_ok=True)
         self.mistakes_file.unlink(missing_ok=True)
-        self.doubts_file.unlink(missing_ok=True)
+        self.label_issues_file.unlink(missing_ok=True)
 
     def covered_files(self) -> list[str]:
         """Return the files that the manifest covers, relative to the folder."""
@@ -132,7 +99,7 @@ class RunFolder:
         return sorted({path.relative_to(self.path).as_posix() for path in found} - {LATER})
 
     def write_manifest(self) -> None:
-        """Write down what every output's bytes are, after the last of them."""
+        """Write the hashes of all outputs, after the last of them."""
         manifest.write_manifest(self.path, self.covered_files())
 
     @property

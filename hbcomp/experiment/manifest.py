@@ -19,7 +19,7 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
 
 
 def manifest_text(hash_of: Mapping[str, str]) -> str:
-    """Return the one text that says these hashes; it ends with a hash of their own."""
+    """Return the text of a manifest with these hashes; it ends with a hash of its own."""
     files = dict(sorted(hash_of.items()))
     own = hashlib.sha256(json.dumps(files).encode()).hexdigest()
     return json.dumps({"files": files, "sha256": own}, indent=1) + "\n"

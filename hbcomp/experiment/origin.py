@@ -67,12 +67,12 @@ def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | No
     known = find(entries, sha256_of(path))
     same_name = [each for each in reversed(entries) if each.file == path.name]
     for entry in [*([known] if known else []), *same_name]:
-        if entry.source != BY_HAND and (config := _config_of(entry.source)):
+        if entry.source != BY_HAND and (config := data_config_of(entry.source)):
             return config, _predicted(entry)
     return None
 
 
-def _config_of(name: str) -> DataConfig | None:
+def data_config_of(name: str) -> DataConfig | None:
     """Return how an experiment's data were read; those of a blend are its base models'."""
     path = ROOT / name / "report.json"
     if Path(name).name != name or not path.exists():
@@ -81,7 +81,7 @@ def _config_of(name: str) -> DataConfig | None:
     if report.data_config:
         return validate(DataConfig, report.data_config, path)
     of_base_models = (
-        _config_of(base_model) for base_model in report.base_models if base_model != name
+        data_config_of(base_model) for base_model in report.base_models if base_model != name
     )
     return next(filter(None, of_base_models), None)
 

@@ -33,7 +33,7 @@ Fold = int | Literal["all"]
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What one net, trained without one fold, says of that fold's rows and of the test rows."""
+    """The probabilities of one net, trained without one fold, for its rows and the test rows."""
 
     seed: int
     fold: Fold
@@ -48,7 +48,7 @@ class Predictions:
 
     With several seeds both are means over the seeds. `fold_of_row` is the first seed's split,
     by which rules are cross-fitted. Without a test file the test arrays and its fingerprint are
-    empty. The fingerprints are those of the beats, ids and labels included: equal ones mean the
+    empty. The fingerprints are those of the rows, ids and labels included: equal ones mean the
     same rows in the same order.
     """
 
@@ -194,7 +194,7 @@ def assemble(
 
 
 def mean_oof(results: Sequence[FoldResult], shape: tuple[int, int]) -> Float64[np.ndarray, "n k"]:
-    """Return the mean over the seeds of what each row's nets say of it, summed in the order given.
+    """Return the mean of each row's probabilities over the seeds, summed in the order given.
 
     The shape is rows by classes.
     """

@@ -1,7 +1,6 @@
 """The report of a finished experiment, report.json: its model, its numbers, its reader and writer.
 
-Runs, blends and imported experiments share one model. What a command needs more strictly than
-`Report` says is a `Part` beside that command.
+Runs, blends and imported experiments share one model.
 """
 
 import json
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_valida
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
-from hbcomp.data.splits import Seeds
+from hbcomp.data.row_checks import MAX_LABEL
+from hbcomp.data.splits import Seed, Seeds
 from hbcomp.experiment import check_name
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring import metrics
@@ -30,8 +30,9 @@ from hbcomp.submissions.ledger import Score as Expected
 from hbcomp.system.config import Values, read_json, validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
+from hbcomp.training.device import Precision
 
-FORMAT: Final = 1  # of report.json and refit.json; those from before it was stated have none
+FORMAT: Final = 1  # of report.json and refit.json
 Kind = Literal["run", "blend", "imported"]
 # Their defaults, such as `kind`, are written too.
 WHOLE: Final = PlainSerializer(lambda part: part.model_dump(mode="json"), return_type=Values)
@@ -39,7 +40,7 @@ Rule = Annotated[DecisionRule, Field(discriminator="kind"), WHOLE]
 
 
 class Part(BaseModel):
-    """A part of report.json: strict in what it names, blind to what else is there."""
+    """A part of report.json: the types of its values are strict, other values are ignored."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", strict=True, allow_inf_nan=False, from_attributes=True
@@ -120,15 +121,15 @@ class Scorecard(Part):
 
 
 class Rows(Part):
-    """Which rows were used: their files, sizes and fingerprints."""
+    """The rows of an experiment: their files, sizes and fingerprints."""
 
     train: str
     test: str | None = None
     id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
-    n_timepoints: int | None = None
-    n_classes: int | None = None
+    n_timepoints: Annotated[int, Field(ge=1)] | None = None
+    n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
     fingerprint_train: str
     fingerprint_test: str | None = None
     duplicates: Duplicates | None = None
@@ -137,8 +138,8 @@ class Rows(Part):
 class FoldScore(Part):
     """One net of a run, scored on its own held-out rows."""
 
-    seed: int
-    fold: int
+    seed: Seed
+    fold: Annotated[int, Field(ge=0)]
     n_rows: int
     per_20k: dict[str, float]
     accuracy: float
@@ -163,18 +164,18 @@ class PseudoRowNumbersOfNet(PseudoRowNumbers):
 
 
 class Computed(Part):
-    """Where and how precisely it was computed."""
+    """The resources that an experiment was computed with."""
 
     device: str = ""
-    precision: str = ""
-    n_threads: int | None = None
+    precision: Precision | Literal[""] = ""
+    n_threads: Annotated[int, Field(ge=1)] | None = None
     reason: str = ""
     engine: str = ""
     models_per_process: int = 1
 
 
 class Environment(Part):
-    """Machine, versions and time; what else is said of the machine is kept."""
+    """Machine, versions and time; further values are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -201,18 +202,13 @@ class FileNames(Part):
 
 
 class Report(Scorecard):
-    """A report.json: what every experiment has, then what only one kind of them has.
-
-    What an older experiment did not report has a default; reports from before there were blends
-    have no `kind`.
-    """
+    """A report.json: what every experiment has, then what only one kind of experiment has."""
 
     format: Literal[1] = FORMAT
     experiment: str = ""
     kind: Kind = "run"
-    config: dict[
-        str, Values
-    ] = {}  # as `Config` had it; of an import its data and folds, of a blend nothing
+    # That of a run, the data and folds of an import; blends have none.
+    config: dict[str, Values] = {}
     data: Rows
     environment: Environment = Environment()
     # Of a run.
@@ -262,7 +258,7 @@ class Report(Scorecard):
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
-        """What of a blend was fitted or chosen by the rows that it is scored on."""
+        """What was fitted to the rows that a blend is scored on, or chosen on them."""
         return self.selected if self.kind == "blend" else ()
 
     def per_20k(self, rule: str) -> float | None:
@@ -289,14 +285,14 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def read_report(path: Path) -> Report:
-    """Return what a finished experiment reported; an unfinished or odd one is an InputError."""
+    """Return the report of a finished experiment; an unfinished one is an InputError."""
     return read_part(path, Report)
 
 
 def read_part(
     path: Path, part: type[AnyPart], hint: str = "has the experiment finished?"
 ) -> AnyPart:
-    """Return those values of a report that a command needs beside or instead of `Report`'s."""
+    """Return the report in a file as a model of that type."""
     values = read_json(path, "report", hint)
     found = values.get("format", FORMAT)
     if isinstance(found, int) and found > FORMAT:
@@ -307,13 +303,13 @@ def read_part(
 
 
 def write_part(path: Path, part: Report | Refit) -> None:
-    """Write a report atomically; what was not stated of it is left out."""
-    values = {"format": part.format, "experiment": part.experiment, **plain(part)}
+    """Write a report atomically, without the values that were not set."""
+    values = {"format": part.format, "experiment": part.experiment, **as_json(part)}
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def plain(part: Part) -> Values:
-    """Return what was stated of a part as JSON values."""
+def as_json(part: Part) -> Values:
+    """Return the values of a part that were set, as JSON values."""
     return part.model_dump(mode="json", exclude_unset=True)
 
 

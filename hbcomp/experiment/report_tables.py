@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.report import Report, oof_answers, plain
+from hbcomp.experiment.report import Report, as_json, oof_answers
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring import metrics
@@ -93,7 +93,7 @@ def costliest_picture(
 
 def provenance_table(report: Report, *sections: str) -> pages.Table:
     """Return these sections of a report, value by value."""
-    values = plain(report)
+    values = as_json(report)
     rows = [
         [f"{section}.{key}", value if isinstance(value, str) else json.dumps(value)]
         for section in sections

@@ -1,4 +1,4 @@
-"""Convolutions that make 26 positions of 205 samples, and self-attention among those.
+"""Convolutions that make 26 positions of 205 time steps, and self-attention among those.
 
 After Vaswani et al. 2017 (arXiv:1706.03762), with the norm before each part (Xiong et al. 2020,
 arXiv:2002.04745) and a convolutional stem (Xiao et al. 2021, arXiv:2106.14881). What differs:
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from hbcomp.nets.base import (
@@ -24,6 +24,7 @@ from hbcomp.nets.base import (
     with_mask,
     with_positions,
 )
+from hbcomp.nets.sizes import Dropout, Size, Sizes
 
 POSITION_STD = 0.02  # of the initial position vectors, as in BERT (arXiv:1810.04805)
 
@@ -32,16 +33,14 @@ class AttentionConfig(NetConfig):
     """Strided convolutions of these widths, then layers of attention at the last one's width."""
 
     name: Literal["attention"] = "attention"
-    widths: tuple[int, ...] = Field(default=(32, 48, 64), min_length=1)  # each halves the length
-    n_layers: int = Field(default=2, ge=1)
-    n_heads: int = Field(default=4, ge=1)
-    hidden: int = Field(default=256, ge=1)  # units of the head's hidden layer
-    dropout: float = Field(default=0.0, ge=0, lt=1)  # before the last layer
+    widths: Sizes = (32, 48, 64)  # each halves the length
+    n_layers: Size = 2
+    n_heads: Size = 4
+    hidden: Size = 256  # units of the head's hidden layer
+    dropout: Dropout = 0.0  # before the last layer
 
     @model_validator(mode="after")
     def _check(self) -> "AttentionConfig":
-        if min(self.widths) < 1:
-            raise ValueError(f"widths must be positive, but got {list(self.widths)}")
         if self.widths[-1] % self.n_heads:
             raise ValueError(
                 f"n_heads must divide the last width, {self.widths[-1]}, but got {self.n_heads}"

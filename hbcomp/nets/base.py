@@ -13,8 +13,8 @@ from hbcomp.system.config import Section
 class NetConfig(Section):
     """The configuration of a net; `build` turns it into a module from (b, t) to logits (b, k).
 
-    Whatever a net wants to see beside the samples (a mask, differences) it makes itself, so
-    that training and prediction cannot prepare their input differently.
+    A net computes from the signals whatever else it needs (a mask, differences), so that training
+    and prediction cannot prepare their input differently.
     """
 
     # True where matrix products dominate: such a net gains from bf16 on a CPU that has it.
@@ -54,10 +54,10 @@ def as_channels_last(net: nn.Module) -> nn.Module:
 
 
 def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
-    """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero sample, 0 after it.
+    """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero time step, 0 after it.
 
     The zeros at a row's end are padding; without the mask a net must infer where they begin.
-    Samples of [0, 1] lie mostly near 0.25, so the stretch centres them.
+    Values of [0, 1] lie mostly near 0.25, so the stretch centres them.
     """
     is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
     channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=-1)  # (b, t, c)
@@ -67,7 +67,7 @@ def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
 def with_positions(features: Float[Tensor, "b c 1 s"]) -> Float[Tensor, "b d"]:
     """Return the mean and the maximum of each channel, then its values at every position.
 
-    All beats begin at the same point of the cycle, so where something happens says what it is.
+    All heartbeats begin at the same point of the cycle, so a position has a meaning.
     """
     pooled = [features.mean((2, 3)), features.amax((2, 3)), features.flatten(1)]
     return torch.cat(pooled, dim=1)

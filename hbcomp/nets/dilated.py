@@ -3,12 +3,12 @@
 Residual blocks of two dilated convolutions each, after van den Oord et al. 2016 (WaveNet,
 arXiv:1609.03499) and Bai et al. 2018 (TCN, arXiv:1803.01271). What differs, and why:
 
-- Not causal: the whole beat is known, so a convolution looks both ways.
+- Not causal: the whole signal is known, so a convolution looks both ways.
 - No normalisation at all. Weights start as He et al. 2015 (arXiv:1502.01852) draw them; each
   block's last convolution starts at zero and its first is divided by the root of the number of
   blocks, as in Fixup (Zhang et al. 2019, arXiv:1901.09321), whose scalar scales are left out.
-- The stem strides and pools to a quarter of the positions, 52 for 205 samples: four blocks still
-  see the whole beat, and width costs a quarter.
+- The stem strides and pools to a quarter of the positions, 52 for 205 time steps: four blocks
+  still see the whole signal, and width costs a quarter.
 - The head also sees positions (`with_positions`).
 """
 
@@ -16,7 +16,6 @@ from typing import Literal, TypeVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hbcomp.nets.base import (
@@ -27,6 +26,7 @@ from hbcomp.nets.base import (
     with_mask,
     with_positions,
 )
+from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -35,19 +35,11 @@ class DilatedConfig(NetConfig):
     """One residual block per dilation, all of the same width."""
 
     name: Literal["dilated"] = "dilated"
-    width: int = Field(default=64, ge=1)
-    dilations: tuple[int, ...] = Field(default=(1, 2, 4, 8), min_length=1)
-    kernel: int = Field(default=3, ge=1)
-    hidden: int = Field(default=256, ge=1)  # units of the head's hidden layer
-    dropout: float = Field(default=0.2, ge=0, lt=1)  # before and after the hidden layer
-
-    @model_validator(mode="after")
-    def _check(self) -> "DilatedConfig":
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, to keep the length, but got {self.kernel}")
-        if min(self.dilations) < 1:
-            raise ValueError(f"dilations must be positive, but got {list(self.dilations)}")
-        return self
+    width: Size = 64
+    dilations: Sizes = (1, 2, 4, 8)
+    kernel: Kernel = 3
+    hidden: Size = 256  # units of the head's hidden layer
+    dropout: Dropout = 0.2  # before and after the hidden layer
 
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
         """Return the net; 985,796 parameters for 205 timepoints and 4 classes."""

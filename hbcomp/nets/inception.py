@@ -5,19 +5,19 @@ convolution and looks at it through three kernel lengths at once, beside a branc
 shortcut passes over every third module. What differs, and why:
 
 - A strided stem, and averages of pairs before each three modules, so that these work at 52 and 26
-  positions of 205 samples: six modules at full length would see five times as many.
-- Kernels 19, 9, 5 instead of 39, 19, 9: at a quarter of the positions they span twice the samples.
+  positions of 205 time steps: six modules at full length would see five times as many.
+- Kernels 19, 9, 5 instead of 39, 19, 9: at a quarter of the positions they span twice as much.
 - Maxima are taken of the narrowed input, not narrowed afterwards: a quarter of their cost.
 - The head also sees positions (`with_positions`). One net is one model: the paper's mean of five
   is left to seeds.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from hbcomp.nets.base import (
@@ -29,25 +29,18 @@ from hbcomp.nets.base import (
     with_mask,
     with_positions,
 )
+from hbcomp.nets.sizes import Dropout, Kernel, Size
 
 
 class InceptionConfig(NetConfig):
     """Groups of three modules; a module has `width` channels in each of its branches."""
 
     name: Literal["inception"] = "inception"
-    n_groups: int = Field(default=2, ge=1)
-    width: int = Field(default=16, ge=1)
-    kernels: tuple[int, ...] = Field(default=(19, 9, 5), min_length=1)
-    hidden: int = Field(default=256, ge=1)  # units of the head's hidden layer
-    dropout: float = Field(default=0.0, ge=0, lt=1)  # before the last layer
-
-    @model_validator(mode="after")
-    def _check(self) -> "InceptionConfig":
-        if any(kernel % 2 == 0 or kernel < 1 for kernel in self.kernels):
-            raise ValueError(
-                f"kernels must be odd, to keep the length, but got {list(self.kernels)}"
-            )
-        return self
+    n_groups: Size = 2
+    width: Size = 16
+    kernels: Annotated[tuple[Kernel, ...], Field(min_length=1)] = (19, 9, 5)
+    hidden: Size = 256  # units of the head's hidden layer
+    dropout: Dropout = 0.0  # before the last layer
 
     def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
         """Return the net; 525,060 parameters for 205 timepoints and 4 classes."""

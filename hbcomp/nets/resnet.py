@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from hbcomp.nets.base import (
@@ -24,6 +24,7 @@ from hbcomp.nets.base import (
     with_mask,
     with_positions,
 )
+from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
 
 Features = Float[Tensor, "b c 1 s"]
 
@@ -32,21 +33,19 @@ class ResNetConfig(NetConfig):
     """One residual block per width, each with the stride of its first convolution."""
 
     name: Literal["resnet"] = "resnet"
-    widths: tuple[int, ...] = Field(default=(32, 64, 96), min_length=1)
-    strides: tuple[int, ...] = (2, 2, 2)
-    kernel: int = Field(default=3, ge=1)
-    hidden: int = Field(default=256, ge=1)  # units of the head's hidden layer
-    dropout: float = Field(default=0.0, ge=0, lt=1)  # before the last layer
+    widths: Sizes = (32, 64, 96)
+    strides: Sizes = (2, 2, 2)
+    kernel: Kernel = 3
+    hidden: Size = 256  # units of the head's hidden layer
+    dropout: Dropout = 0.0  # before the last layer
 
     @model_validator(mode="after")
     def _check(self) -> "ResNetConfig":
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, to keep the length, but got {self.kernel}")
-        if list(self.widths) != sorted(self.widths) or self.widths[0] < 1:
-            raise ValueError(f"widths must be positive and not fall, but got {list(self.widths)}")
-        if len(self.strides) != len(self.widths) or min(self.strides) < 1:
+        if list(self.widths) != sorted(self.widths):
+            raise ValueError(f"widths must not decrease, but got {list(self.widths)}")
+        if len(self.strides) != len(self.widths):
             raise ValueError(
-                f"strides must be positive, one for each of {len(self.widths)} widths, "
+                f"strides must be one for each of {len(self.widths)} widths, "
                 f"but got {list(self.strides)}"
             )
         return self

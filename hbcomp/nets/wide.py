@@ -8,28 +8,27 @@ the size of that layer (experiments/LOG.md). Beside `resnet` it is a base model 
 from typing import Literal
 
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from hbcomp.nets.base import NetConfig, as_channels_last, convolution, with_mask
+from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
 
 
 class WideConfig(NetConfig):
     """One convolution and one pooling by 2 per width, then the head."""
 
     name: Literal["wide"] = "wide"
-    widths: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1)
-    kernels: tuple[int, ...] = (7, 5, 3)
-    hidden: int = Field(default=512, ge=1)  # units of the head's hidden layer
-    dropout: float = Field(default=0.3, ge=0, lt=1)  # before and after the hidden layer
+    widths: Sizes = (32, 64, 128)
+    kernels: tuple[Kernel, ...] = (7, 5, 3)
+    hidden: Size = 512  # units of the head's hidden layer
+    dropout: Dropout = 0.3  # before and after the hidden layer
 
     @model_validator(mode="after")
     def _check(self) -> "WideConfig":
-        if min(self.widths) < 1:
-            raise ValueError(f"widths must be positive, but got {list(self.widths)}")
-        if len(self.kernels) != len(self.widths) or any(k % 2 == 0 or k < 1 for k in self.kernels):
+        if len(self.kernels) != len(self.widths):
             raise ValueError(
-                f"kernels must be odd, one for each of {len(self.widths)} widths, "
+                f"kernels must be one for each of {len(self.widths)} widths, "
                 f"but got {list(self.kernels)}"
             )
         return self

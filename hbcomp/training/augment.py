@@ -1,4 +1,4 @@
-"""Random changes of a batch of signals that keep their label."""
+"""Random changes of a batch of signals that keep its labels."""
 
 import torch
 from jaxtyping import Float

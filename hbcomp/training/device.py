@@ -1,4 +1,4 @@
-"""Where to compute and in which precision, each with the reason to print."""
+"""The device, the precision and the threads of a net, with the reason for each choice."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,21 +15,21 @@ Engine = Literal["eager", "graph", "compile"]
 
 
 class ComputeConfig(Section):
-    """How to compute. It decides speed and the last bits of a result, not its meaning."""
+    """Where and how to compute; this decides the speed and the last bits of a result."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,4})?)$")
     n_threads: int | None = Field(default=None, ge=1)  # CPU threads per net; None: share the cores
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
     # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
-    engine: Literal["auto", "eager", "graph", "compile"] = "auto"
+    engine: Engine | Literal["auto"] = "auto"
     # Nets that train at the same time in one process. None: measured on a CUDA GPU.
     models_per_process: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The choice that was made and the reason for it; all that a worker needs to reproduce it."""
+    """The resources of a net and the reason for them; a worker needs nothing else."""
 
     device: str
     precision: Precision
@@ -75,11 +75,11 @@ class Compute:
 
 
 def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: int = 1) -> Compute:
-    """Return device and precision for a net; an absent device that was named is an InputError.
+    """Return the resources of a net; a requested device that is absent is an InputError.
 
-    `is_compute_bound` says whether matrix products dominate the net: only then does bf16 pay
-    on a CPU, and only on one with the instructions for it. Threads decide the last bits, so they
-    follow from the cores and from `n_folds`, the folds of a split, and from no measurement.
+    bf16 pays on a CPU only if that has the instructions and matrix products dominate the net
+    (`is_compute_bound`). Threads decide the last bits, so they follow from the cores and from
+    `n_folds`, the folds of a split, and never from a measurement.
     """
     device, why_device = _choose_device(config.device)
     precision, why_precision = _choose_precision(config.precision, device, is_compute_bound)
@@ -115,20 +115,17 @@ def _choose_device(wanted: str) -> tuple[str, str]:
             return "mps", "an Apple GPU is there"
         return "cpu", "no GPU was found"
     if not device_exists(wanted):
-        raise InputError(
-            f"compute.device: {wanted!r} was asked for, but torch finds no such device"
-        )
-    return wanted, "asked for"
+        raise InputError(f"compute.device: torch finds no device {wanted!r}")
+    return wanted, f"{wanted} requested"
 
 
-def _choose_precision(wanted: str, device: str, is_compute_bound: bool) -> tuple[Precision, str]:
-    if wanted == "fp32":
-        return "fp32", "fp32 asked for"
-    if wanted == "bf16":
-        return "bf16", "bf16 asked for"
+def _choose_precision(
+    wanted: Precision | Literal["auto"], device: str, is_compute_bound: bool
+) -> tuple[Precision, str]:
     if wanted == "tf32":
         _need_cuda("compute.precision tf32", device)
-        return "tf32", "tf32 asked for"
+    if wanted != "auto":
+        return wanted, f"{wanted} requested"
     if device.startswith("cuda"):
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", "bf16, which this GPU computes"
@@ -139,13 +136,12 @@ def _choose_precision(wanted: str, device: str, is_compute_bound: bool) -> tuple
     return "fp32", f"fp32, as bf16 does not pay for this net on this {device}"
 
 
-def _choose_engine(wanted: str, device: str) -> Engine:
+def _choose_engine(wanted: Engine | Literal["auto"], device: str) -> Engine:
     if wanted == "auto":
         return "graph" if device.startswith("cuda") else "eager"
     if wanted == "graph":
         _need_cuda("compute.engine graph", device)
-        return "graph"
-    return "compile" if wanted == "compile" else "eager"
+    return wanted
 
 
 def _need_cuda(what: str, device: str) -> None:

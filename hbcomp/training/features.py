@@ -13,7 +13,7 @@ from hbcomp.training.state import Replica
 
 @dataclass(frozen=True)
 class FittedFeatures:
-    """The features of one net, computed for the rows it was fitted on or for any others."""
+    """The features of one net, for the rows they were fitted on and for any others."""
 
     data: DeviceData
     make: MakeFeatures
@@ -21,7 +21,7 @@ class FittedFeatures:
     trains_on_test: bool  # whether the test rows follow the train rows, to be trained on
 
     def of_rows(self, rows: Int64[Tensor, " q"]) -> Float[Tensor, "q e"]:
-        """Return the features of these rows of the data; a reference does not see itself."""
+        """Return the features of these rows of the data; no row is its own reference."""
         return self.make(self.data.signals[rows], self.own[rows])
 
     def of_signals(self, signals: Float32[Tensor, "q t"]) -> Float[Tensor, "q e"]:
@@ -38,8 +38,8 @@ class FittedFeatures:
     def in_place_of_signals(self, *parts: Int64[Tensor, "_"]) -> DeviceData:
         """Return the data with features in place of signals, for the rows in `parts` and the test.
 
-        Rows in no part have zeros. Each part is computed by itself, as it is later on: other
-        neighbours in a product may change its last bits.
+        Rows in no part have zeros. Each part is computed by itself, as in prediction, because the
+        other rows of a product may change its last bits.
         """
         features = [self.of_rows(rows) for rows in parts]
         empty = features[0].new_zeros(len(self.data.signals), features[0].shape[1])

@@ -1,4 +1,4 @@
-"""Class probabilities of many signals."""
+"""The prediction of class probabilities."""
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ def predict_probs(
 ) -> Float32[np.ndarray, "n k"]:
     """Return the softmax, in fp32, of the logits the net computes in eval mode.
 
-    The net is left in eval mode. The batch size is fixed on a kind of device, because on some
-    hardware another one changes the last bits.
+    The net is left in eval mode. The batch size is fixed for each kind of device, because another
+    one changes the last bits on some hardware.
     """
     net.eval()
     batch_size = BATCH_SIZE if signals.device.type == "cpu" else GPU_BATCH_SIZE

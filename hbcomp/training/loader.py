@@ -1,4 +1,4 @@
-"""The rows in the memory of one device, once, and batches of positions into them."""
+"""The rows in the memory of one device, and the batches of an epoch."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Generator, Tensor
 
-NO_LABEL = -1  # no class: the loss of a row that nobody labelled is an error
+NO_LABEL = -1  # no class, so that computing the loss of such a row is an error
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class DeviceData:
     """The signals and labels that nets train on, and the test signals, in one device's memory.
 
     Folds are index tensors into the rows. Where nets train on test rows as well, these follow the
-    train rows with the label `NO_LABEL`; a net trains on them under labels of its own.
+    train rows with the label `NO_LABEL`, and each net brings its own labels for them.
     """
 
     signals: Float32[Tensor, "n t"]
@@ -42,9 +42,9 @@ def put_on_device(
     if trains_on_test and test_signals is not None:
         signals = np.concatenate([signals, test_signals])
         labels = np.concatenate([labels, np.full(len(test_signals), NO_LABEL)])
-    # torch.tensor copies: a tensor that shared a read-only array's memory could write to it. The
-    # test signals are a copy of their own even where they follow the train rows: there they would
-    # lie at another address, and the last bits of a product may depend on how its input is aligned.
+    # torch.tensor copies, because a tensor that shared the memory of a read-only array could write
+    # to it. The test signals are a copy of their own even where they follow the train rows: the
+    # last bits of a product may depend on how its input is aligned.
     return DeviceData(
         signals=torch.tensor(signals, device=device),
         labels=torch.tensor(labels, device=device),

@@ -1,4 +1,4 @@
-"""Pseudo-labels: test rows that a net trains on under the class other nets agree on.
+"""Pseudo-labels: test rows that a net trains on with the class that other nets agree on.
 
 Lee 2013, "Pseudo-Label", ICML workshop on challenges in representation learning.
 
@@ -31,10 +31,10 @@ Key = tuple[int, int]  # seed and fold
 
 
 class PseudoConfig(Section):
-    """Which test rows to train on as well; off without `runs`.
+    """Which test rows to train on as well; none without `runs`.
 
-    `runs` are finished experiments on the same data and folds. A test row is taken where each of
-    them gives the same class a probability of at least `min_prob`.
+    `runs` are finished experiments on the same data and folds. A test row is used if each of them
+    gives the same class a probability of at least `min_prob`.
     """
 
     runs: Annotated[tuple[str, ...], unique("runs")] = ()

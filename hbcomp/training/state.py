@@ -25,7 +25,7 @@ from hbcomp.training.optim import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines a trained net apart from its rows and its seed."""
+    """The configuration of a net and its training, without rows and seed."""
 
     net: NetConfig
     train: TrainConfig
@@ -34,9 +34,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Replica:
-    """One of the nets that are trained from a recipe: its rows, its seed and, if need be, labels.
+    """One of the nets that are trained from a recipe: its rows and its seed.
 
-    Without `train_labels` it learns the labels of the data.
+    It learns `train_labels`, or else the labels of the data.
     """
 
     train_idx: Int64[Tensor, " m"]
@@ -75,7 +75,7 @@ class TrainState:
     replica: Replica
     labels: Int64[Tensor, " n"]
     net: nn.Module
-    forward: Callable[[Tensor], Tensor]  # the net, compiled if that was asked for
+    forward: Callable[[Tensor], Tensor]  # the net, compiled if requested
     streams: Streams
     predictor: nn.Module  # with the weights to predict with
     average: Average | None
@@ -152,6 +152,6 @@ def _streams(device: torch.device, order: int, noise: int, dropout: int) -> Stre
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
-    """Return what an average follows: all that training changes but integer step counters."""
+    """Return the tensors to average: all that training changes except integer step counters."""
     changing = [*net.parameters(), *(each for each in net.buffers() if each.is_floating_point())]
     return [tensor.detach() for tensor in changing]

@@ -48,7 +48,7 @@ def train_step(state: TrainState, recipe: Recipe, data: DeviceData, compute: Com
 
 
 def _current(table: Tensor, state: TrainState) -> Tensor:
-    """Return the row of the current step, without asking the device which one that is."""
+    """Return the row of the current step, whose number only the device knows."""
     return table.index_select(0, state.step)[0]
 
 
@@ -215,7 +215,7 @@ def make_steps(
 
 @contextmanager
 def drawing_from(generator: Generator) -> Iterator[None]:
-    """Let the device's default generator draw from this stream: nn.Dropout takes no other."""
+    """Let the default generator, the only one that nn.Dropout uses, draw from this stream."""
     device = generator.device
     if device.type == "cuda":
         default = torch.cuda.default_generators[device.index]

@@ -1,4 +1,4 @@
-"""A run's nets, loaded from their weights, against the probabilities that are stored of them."""
+"""The check that nets, loaded from their weights, give the probabilities that are stored."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hbcomp.experiment.predictions import ALL, Fold
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
 from hbcomp.training.inference import predict_probs
-from hbcomp.verification.case import Case, NotChecked
+from hbcomp.verification.run_under_test import NotChecked, RunUnderTest, as_words
 
 Net = tuple[int, Fold]
 
@@ -21,83 +21,81 @@ Net = tuple[int, Fold]
 TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 
 
-def predict_again(case: Case, names: Sequence[str] | None) -> str:
-    """Predict the held-out and the test rows of some nets and compare; say how exactly.
+def predict_again(tested: RunUnderTest, names: Sequence[str] | None) -> str:
+    """Predict the held-out and the test rows of some nets again, compare, and say how exactly.
 
-    On the machine that trained them, a CPU, to the bit; elsewhere within `TOLERANCE`. `names` as
-    in `verify_run`.
+    On the machine that trained them the probabilities must agree to the bit if that is a CPU, and
+    elsewhere within `TOLERANCE`. `names` are those of `verify_run`.
     """
-    nets = _nets(case, names)
-    if not case.run.stored_folds():
+    nets = _nets(tested, names)
+    if not tested.run.stored_folds():
         raise NotChecked("folds/ is not here")
-    compute = _compute(case)
-    case.data  # noqa: B018  # or nothing can be predicted
+    compute = _compute(tested)
+    tested.data  # noqa: B018  # or nothing can be predicted
     compute.enter()
-    is_exact = compute.device == "cpu" and case.is_same_machine
+    is_exact = compute.device == "cpu" and tested.is_same_machine
     tolerance = 0.0 if is_exact else TOLERANCE[compute.precision]
-    gap_of = {f"folds/{seed}-{fold}": _gap(case, (seed, fold), compute) for seed, fold in nets}
-    # Not "gap > tolerance": weights that give no number at all must fail, too.
-    wrong = [name for name, gap in gap_of.items() if not gap <= tolerance]
-    if wrong:
-        raise InputError(
-            "; ".join(
-                f"{case.run.path / name}/model.safetensors: its net gives other probabilities than "
-                f"those stored (by {gap_of[name]:.2g}, allowed {tolerance:g})"
-                for name in wrong
-            )
-        )
-    how = f"within {tolerance:g} (another machine)" if tolerance else "to the bit"
-    return f"{', '.join(gap_of)}: held-out and test probabilities again, {how}"
+    gap_of = {f"folds/{seed}-{fold}": _gap(tested, (seed, fold), compute) for seed, fold in nets}
+    # The comparison is negated, so that weights that give NaN fail as well.
+    problems = [
+        f"{tested.run.path / name}/model.safetensors: its net gives other probabilities than those "
+        f"stored (by {gap:.2g}, allowed {tolerance:g})"
+        for name, gap in gap_of.items()
+        if not gap <= tolerance
+    ]
+    if problems:
+        raise InputError("; ".join(problems))
+    return f"{', '.join(gap_of)}: the probabilities agree {as_words(tolerance)}"
 
 
-def _nets(case: Case, names: Sequence[str] | None) -> list[Net]:
-    of_folds: list[Net] = [(each.seed, each.fold) for each in case.report.folds]
+def _nets(tested: RunUnderTest, names: Sequence[str] | None) -> list[Net]:
+    of_folds: list[Net] = [(each.seed, each.fold) for each in tested.report.folds]
     of_refit: list[Net] = []
-    if case.run.refit_file.exists() and "refit.json" not in case.damaged:
-        of_refit = [(seed, ALL) for seed in case.refit.seeds]
+    if tested.run.refit_file.exists() and "refit.json" not in tested.damaged:
+        of_refit = [(seed, ALL) for seed in tested.refit.seeds]
     if names is None:
         return [*of_folds[:1], *of_refit[:1]]
     known = {f"{seed}-{fold}": (seed, fold) for seed, fold in (*of_folds, *of_refit)}
     if unknown := [name for name in names if name not in known]:
         raise InputError(
-            f"{case.run.path}: there is no net {', '.join(unknown)}, but {', '.join(known)}"
+            f"{tested.run.path}: there is no net {', '.join(unknown)}, but {', '.join(known)}"
         )
     return [known[name] for name in names or known]
 
 
-def _compute(case: Case) -> Compute:
+def _compute(tested: RunUnderTest) -> Compute:
     try:
-        return computed_as(case.config, case.trained.environment.compute, None)
+        return computed_as(tested.config, tested.report.environment.compute, None)
     except InputError as error:  # a GPU that is not here
         raise NotChecked(str(error)) from error
 
 
-def _gap(case: Case, net: Net, compute: Compute) -> float:
+def _gap(tested: RunUnderTest, net: Net, compute: Compute) -> float:
     """Return the largest difference between stored and new probabilities of one net."""
     name = f"folds/{net[0]}-{net[1]}/model.safetensors"
-    if name in case.damaged:
+    if name in tested.damaged:
         raise NotChecked(f"{name} is damaged")
-    stored, (train, _) = case.load_fold(*net), case.data
+    stored, (train, _) = tested.load_fold(*net), tested.data
     shape = train.n_timepoints, train.n_classes
-    weighted = load_net(case.run, case.config, shape, net).to(compute.device)
-    held_out, test = _shown(case, net, stored.valid_idx, compute.device)
+    net_again = load_net(tested.run, tested.config, shape, net).to(compute.device)
+    held_out, test = _inputs(tested, net, stored.valid_idx, compute.device)
     pairs = [(held_out, stored.valid_probs), (test, stored.test_probs)]
     gaps = [0.0]
     for signals, probs in pairs:
         # A net that was trained on everything holds nothing out.
         if signals is not None and probs is not None and len(probs):
-            gaps.append(float(np.abs(predict_probs(weighted, signals, compute) - probs).max()))
+            gaps.append(float(np.abs(predict_probs(net_again, signals, compute) - probs).max()))
     return float(np.max(gaps))  # unlike max(), which may pass over a NaN
 
 
-def _shown(
-    case: Case, net: Net, valid_idx: np.ndarray, device: str
+def _inputs(
+    tested: RunUnderTest, net: Net, valid_idx: np.ndarray, device: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the held-out and the test rows as the net was shown them."""
-    train_rows, test_rows = case.data
+    """Return the held-out and the test rows in the form that the net predicts from."""
+    train_rows, test_rows = tested.data
     rows = torch.tensor(valid_idx, device=device)
     test = torch.tensor(test_rows.signals, device=device) if test_rows else None
-    if not case.config.features.is_of_fold:
+    if not tested.config.features.is_of_fold:
         return torch.tensor(train_rows.signals, device=device)[rows], test
-    features = features_of_net(case.config, case.training_data, *net, device)
+    features = features_of_net(tested.config, tested.training_data, *net, device)
     return features.of_rows(rows), None if test is None else features.of_test(test)

@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hbcomp.analysis import compare_page as pair_page
-from hbcomp.analysis import compare_runs as pair
-from hbcomp.analysis.compare_runs import changed_rows, contrast, judge
+from hbcomp.analysis import compare_page as page
+from hbcomp.analysis.compare_runs import changed_rows, compare
+from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.report import read_report
+from hbcomp.reporting.pages import Link
 from hbcomp.scoring.metrics import abs_sum
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working directory with beats and two experiments, of which only rows 4 and 5 differ."""
+    """A working directory with data and two experiments, of which only rows 4 and 5 differ."""
     write_files(tmp_path)
     write_experiment(tmp_path, "a", n_wrong=6)
     write_experiment(tmp_path, "b", n_wrong=4)
@@ -46,73 +46,69 @@ def some_predictions(probs, labels):
 
 @st.composite
 def pairs(draw):
-    """Two members' predictions of the same 30 rows."""
+    """Two experiments' predictions of the same 30 rows."""
     labels = np.arange(30) % K
     shares = arrays(np.float64, (30, K), elements=st.floats(0.01, 1))
     drawn = [draw(shares) for _ in range(2)]
     return [some_predictions(each / each.sum(axis=1, keepdims=True), labels) for each in drawn]
 
 
+def scored(pair, rule="half"):
+    return [ScoredRows(name, rule, each) for name, each in zip("ab", pair, strict=True)]
+
+
 @settings(max_examples=25)
 @given(pairs(), st.sampled_from(["half", "raw", "tuned"]))
 def test_the_numbers_are_those_of_a_loop_over_the_rows(pair, rule):
-    labels = pair[0].labels
-    first, second = (judge(name, rule, each) for name, each in zip("ab", pair, strict=True))
-    numbers = contrast(first, second, labels)
+    a, b = scored(pair, rule)
+    numbers = compare(a, b)
     gap = numbers["difference"]
-    per_20k = numbers["first"]["per_20k"] - numbers["second"]["per_20k"]
+    per_20k = numbers["a"]["per_20k"] - numbers["b"]["per_20k"]
     assert gap["per_20k"] == pytest.approx(per_20k, abs=1e-6)
     assert gap["low"] <= gap["per_20k"] + 1e-6
     assert gap["per_20k"] <= gap["high"] + 1e-6
     of_classes = sum(row["difference"]["per_20k"] for row in numbers["by_class"])
     assert of_classes == pytest.approx(per_20k, abs=1e-6)
     counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
-    for one, other, label in zip(first.called, second.called, labels, strict=True):
+    for one, other, label in zip(a.predicted, b.predicted, a.labels, strict=True):
         counts[bool(one == label), bool(other == label)] += 1
-    found = [numbers["n_both_right"], numbers["mcnemar"]["n_only_first"]]
-    found += [numbers["mcnemar"]["n_only_second"], numbers["n_both_wrong"]]
-    assert found == list(counts.values())
+    names = ["n_both_right", "n_only_a_right", "n_only_b_right", "n_both_wrong"]
+    assert [numbers[name] for name in names] == list(counts.values())
 
 
 @settings(max_examples=25)
 @given(pairs())
-def test_no_truth_of_the_test_rows_parts_the_scores_by_more_than_the_stake(pair):
-    first, second = (judge(name, "half", each) for name, each in zip("ab", pair, strict=True))
-    stake = contrast(first, second, pair[0].labels)["test"]["at_stake"]
+def test_whatever_the_truth_the_test_scores_differ_by_no_more_than_the_maximum(pair):
+    a, b = scored(pair)
+    maximum = compare(a, b)["test"]["at_stake"]
     for truth in np.ndindex(K, K):
-        scores = [abs_sum(side.test_answers, np.array(truth)).total for side in (first, second)]
-        assert abs(scores[0] - scores[1]) <= stake + 1e-9
+        scores = [abs_sum(each.test_answers, np.array(truth)).total for each in (a, b)]
+        assert abs(scores[0] - scores[1]) <= maximum + 1e-9
 
 
 @settings(max_examples=25)
 @given(pairs())
-def test_changed_rows_are_exactly_those_called_differently(pair):
-    first, second = (judge(name, "half", each) for name, each in zip("ab", pair, strict=True))
-    changed = changed_rows(first, second, pair[0])
-    assert set(changed["row"]) == set(np.flatnonzero(first.called != second.called))
-    gaps = (changed["first_cost"] - changed["second_cost"]).abs()
+def test_changed_rows_are_exactly_those_predicted_differently(pair):
+    a, b = scored(pair)
+    changed = changed_rows(a, b)
+    assert set(changed["row"]) == set(np.flatnonzero(a.predicted != b.predicted))
+    gaps = (changed["cost_a"] - changed["cost_b"]).abs()
     assert gaps.is_monotonic_decreasing
     for row in changed.itertuples():
-        right = {"first": row.first_called, "second": row.second_called}.get(row.right)
-        assert (
-            right == row.label
-            if right is not None
-            else row.label
-            not in (
-                row.first_called,
-                row.second_called,
-            )
-        )
+        predicted = {"a": row.predicted_a, "b": row.predicted_b}
+        assert [run for run in "ab" if predicted[run] == row.label] == [
+            run for run in "ab" if run == row.right
+        ]
 
 
 def test_an_experiment_against_its_own_copy_differs_by_nothing():
     labels = np.arange(30) % K
-    same = judge("a", "half", some_predictions(probs_for(labels, 5), labels))
-    numbers = contrast(same, replace(same, name="b"), labels)
+    same = ScoredRows("a", "half", some_predictions(probs_for(labels, 5), labels))
+    numbers = compare(same, replace(same, name="b"))
     gap = numbers["difference"]
     assert (gap["per_20k"], gap["standard_error"], gap["low"], gap["high"]) == (0, 0, 0, 0)
-    assert numbers["mcnemar"]["p_value"] == 1
-    assert "within noise" in pair_page.verdict({**numbers, "has_same_folds": True})
+    assert numbers["mcnemar_p_value"] == 1
+    assert "within noise" in page.verdict({**numbers, "selected": [[], []]})
 
 
 def sure_of(n_rows, n_wrong):
@@ -123,13 +119,12 @@ def sure_of(n_rows, n_wrong):
 
 def verdict_of(n_wrong, n_other_wrong, selected=(), other_selected=()):
     """Return verdict and notes of two experiments on 600 rows."""
-    first, second = sure_of(600, n_wrong), sure_of(600, n_other_wrong)
-    numbers = contrast(
-        judge("one", "half", first, selected),
-        judge("other", "half", second, other_selected),
-        first.labels,
+    numbers = compare(
+        ScoredRows("one", "half", sure_of(600, n_wrong)),
+        ScoredRows("other", "half", sure_of(600, n_other_wrong)),
     )
-    return pair_page.verdict(numbers), [*pair_page.notes({**numbers, "is_grouped": [False] * 2})]
+    numbers |= {"selected": [selected, other_selected], "is_grouped": [False] * 2}
+    return page.verdict(numbers), [*page.notes(numbers)]
 
 
 def test_what_was_selected_on_these_rows_is_never_better_beyond_noise():
@@ -153,13 +148,15 @@ def test_a_blend_and_a_tuned_experiment_say_their_selection(here):
     done = run_hbcomp(["compare", "b", "c"], here)
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout.splitlines()[-1])
-    assert numbers["first"]["selected"] == ["hyperparameters"]
-    assert numbers["second"]["selected"] == ["weights", "method", "calibration", "rule"]
+    assert numbers["selected"] == [
+        ["hyperparameters"],
+        ["weights", "method", "calibration", "rule"],
+    ]
     said = " ".join(done.stderr.split())
     assert "The hyperparameters were chosen for b on these very rows" in said
     assert "The weights, method, calibration and rule were chosen for c on these" in said
-    page = (here / numbers["page"]).read_text()
-    assert page.count("selection bias") == 2
+    text = (here / numbers["page"]).read_text()
+    assert text.count("selection bias") == 2
 
 
 def test_the_command_writes_the_page_and_the_changed_rows(here):
@@ -168,7 +165,7 @@ def test_the_command_writes_the_page_and_the_changed_rows(here):
     numbers = json.loads(done.stdout.splitlines()[-1])
     # Two rows of 60 cost 2 in a and 0 in b.
     assert numbers["difference"]["per_20k"] == pytest.approx(2 * 2 / N * 20_000)
-    assert (numbers["mcnemar"]["n_only_first"], numbers["mcnemar"]["n_only_second"]) == (0, 2)
+    assert (numbers["n_only_a_right"], numbers["n_only_b_right"]) == (0, 2)
     assert numbers["test"] == {
         "n_rows": M,
         "n_changed": 2,
@@ -176,35 +173,35 @@ def test_the_command_writes_the_page_and_the_changed_rows(here):
         "at_stake": 4.0,
         "at_stake_per_20k": 4000.0,
     }
-    page = Path(here / numbers["page"]).read_text()
+    text = Path(here / numbers["page"]).read_text()
     assert numbers["page"] == "experiments/comparisons/a~b.html"
-    assert 'id="only-second-right"' in page
-    assert 'id="only-first-right"' not in page  # there is no such row
+    assert 'id="only-b-right"' in text
+    assert 'id="only-a-right"' not in text  # there is no such row
     with (here / numbers["changed_rows"]).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["id"], row["right"]) for row in rows] == [("4", "second"), ("5", "second")]
+    assert [(row["id"], row["right"]) for row in rows] == [("4", "b"), ("5", "b")]
 
 
 def test_a_rule_for_both_replaces_their_own(here):
     done = run_hbcomp(["compare", "a", "b", "--rule", "raw"], here)
     numbers = json.loads(done.stdout.splitlines()[-1])
-    assert {numbers[side]["rule"] for side in ("first", "second")} == {"raw"}
+    assert {numbers[run]["rule"] for run in "ab"} == {"raw"}
 
 
 def test_without_the_files_the_page_says_why_there_are_no_waveforms(here):
     (here / "train.csv").unlink()
     done = run_hbcomp(["compare", "a", "b"], here)
     assert done.returncode == 0, done.stderr
-    page = (here / "experiments/comparisons/a~b.html").read_text()
-    assert "The waveforms are not drawn" in page
-    assert "train.csv" in page
+    text = (here / "experiments/comparisons/a~b.html").read_text()
+    assert "The waveforms are not drawn" in text
+    assert "train.csv" in text
 
 
 def test_files_that_changed_since_are_not_drawn(here):
     write_files(here, seed=1)
     assert run_hbcomp(["compare", "a", "b"], here).returncode == 0
-    page = (here / "experiments/comparisons/a~b.html").read_text()
-    assert "train.csv holds other beats than the experiments were made on" in page
+    text = (here / "experiments/comparisons/a~b.html").read_text()
+    assert "train.csv holds other rows than the experiments were made on" in text
 
 
 def test_other_folds_are_said(here):
@@ -213,38 +210,33 @@ def test_other_folds_are_said(here):
     replace(stored, fold_of_row=stored.fold_of_row[::-1].copy()).save(path)
     numbers = json.loads(run_hbcomp(["compare", "a", "b"], here).stdout.splitlines()[-1])
     assert numbers["has_same_folds"] is False
-    page = (here / "experiments/comparisons/a~b.html").read_text()
-    assert "cross-validated over different folds" in page
+    text = (here / "experiments/comparisons/a~b.html").read_text()
+    assert "cross-validated over different folds" in text
 
 
-def test_the_beats_of_a_blend_are_read_as_its_members_say(here):
+def test_the_rows_of_a_blend_are_read_as_its_base_models_say(here):
     _, report = write_experiment(here, "c", kind="blend", base_models={"a": 0.5, "b": 0.5})
     path = here / "experiments/c/report.json"
     path.write_text(json.dumps({key: value for key, value in report.items() if key != "config"}))
     fingerprint = report["data"]["fingerprint_train"]
-    beats = pair.find_beats([read_report(path)], fingerprint)
-    assert (beats.n_rows, beats.fingerprint) == (N, fingerprint)
+    train = load_train_rows(["c"], fingerprint)
+    assert (train.n_rows, train.fingerprint) == (N, fingerprint)
 
 
-def test_without_any_configuration_the_beats_cannot_be_found(here):
+def test_without_any_configuration_the_rows_cannot_be_found(here):
     _, report = write_experiment(here, "c", config={})
-    path = here / "experiments/c/report.json"
-    with pytest.raises(ValueError, match="no report says how the beats were read"):
-        pair.find_beats([read_report(path)], report["data"]["fingerprint_train"])
+    with pytest.raises(ValueError, match="no report says how the data were read"):
+        load_train_rows(["c"], report["data"]["fingerprint_train"])
 
 
 def test_two_experiments_with_names_of_markup_are_only_text(here):
-    numbers = contrast(
-        *(
-            judge(
-                name, "half", some_predictions(probs_for(np.arange(30) % K, n), np.arange(30) % K)
-            )
-            for name, n in (("<script>a</script>", 3), ("<b>", 4))
-        ),
-        np.arange(30) % K,
+    names = ["<script>a</script>", "<b>"]
+    a, b = (
+        ScoredRows(name, "half", sure_of(30, n_wrong))
+        for name, n_wrong in zip(names, (3, 4), strict=True)
     )
-    more = {"has_same_folds": True, "is_grouped": [False, False]}
-    pair_page.write_page(here / "p.html", {**numbers, **more}, [], {})
+    more = {"has_same_folds": True, "is_grouped": [False, False], "selected": [[], []]}
+    page.write_page(here / "p.html", {**compare(a, b), **more}, [], Link("c", Path("c.csv")))
     text = (here / "p.html").read_text()
     assert "<script" not in text
     assert "&lt;script&gt;a" in text
@@ -266,7 +258,7 @@ def test_what_cannot_be_compared_is_one_line(here, words, message):
     assert message in line
 
 
-def test_other_beats_are_refused(here):
+def test_other_rows_are_refused(here):
     path = here / "experiments/b/predictions.npz"
     replace(Predictions.load(path), train_fingerprint="other").save(path)
     done = run_hbcomp(["compare", "a", "b"], here)

@@ -11,7 +11,8 @@ from commands import run_hbcomp
 from finished_experiments import K, N, probs_for, write_experiment, write_files
 
 from hbcomp.analysis import mistakes_page as page
-from hbcomp.analysis.mistakes import Answered, examine
+from hbcomp.analysis.mistakes import examine
+from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.blending.recipe import BlendRecipe, write_recipe
 from hbcomp.data.synthetic import make_beats
 from hbcomp.experiment.folder import RunFolder, locked
@@ -33,15 +34,15 @@ def numbers_of(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def doubts_in(folder):
-    with (folder / "doubts.csv").open(newline="") as file:
+def label_issues_in(folder):
+    with (folder / "label_issues.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 # --- findings ---------------------------------------------------------------------------------
 
 
-def findings_of(beats, probs, members=None, name="a", rule="half", folds=None):
+def findings_of(beats, probs, models=None, name="a", rule="half", folds=None):
     predictions = Predictions(
         train_ids=beats.ids,
         labels=beats.known_labels,
@@ -52,8 +53,8 @@ def findings_of(beats, probs, members=None, name="a", rule="half", folds=None):
         train_fingerprint=beats.fingerprint,
         test_fingerprint="",
     )
-    members = members or {name: probs}
-    return examine(Answered(name, rule, predictions), members, beats.signals, 0.5)
+    models = models or {name: probs}
+    return examine(ScoredRows(name, rule, predictions), models, beats.signals, 0.5)
 
 
 @pytest.fixture
@@ -61,42 +62,42 @@ def beats():
     return make_beats(n=N, t=16, k=K)
 
 
-def test_a_row_beside_the_answered_class_and_a_row_beside_its_own_are_told_apart(beats):
+def test_a_row_beside_the_predicted_class_and_a_row_beside_its_own_are_told_apart(beats):
     labels = beats.known_labels
     one, other, lost = (int(np.flatnonzero(labels == 0)[place]) for place in (0, 1, 2))
     signals = beats.signals.copy()
     signals[one] = signals[np.flatnonzero(labels == 1)[-1]]
     signals[lost] = 50.0
-    called = labels.copy()
-    called[[one, other, lost]] = 1
-    probs = 0.1 + 0.7 * np.eye(K)[called]
+    predicted = labels.copy()
+    predicted[[one, other, lost]] = 1
+    probs = 0.1 + 0.7 * np.eye(K)[predicted]
     found = findings_of(replace(beats, signals=signals), probs)
-    assert dict(zip(found.wrong.rows.tolist(), found.wrong.kinds.tolist(), strict=True)) == {
+    assert dict(zip(found.wrong.rows.tolist(), found.wrong.types.tolist(), strict=True)) == {
         one: "like the other class",
         other: "like their own class",
         lost: "unlike both classes",
     }
-    left = {each.name: each.left.total for each in found.remedies}
+    left = {each.name: each.left.total for each in found.what_ifs}
     assert left == {
-        "every doubted label were wrong": 0.0,
-        "0 called 1 were right": 0.0,
-        **{f"wrong rows {kind} were right": 4.0 for kind in found.wrong.kinds},
+        "every label issue were a wrong label": 0.0,
+        "0 predicted as 1 were right": 0.0,
+        **{f"wrong rows {error_type} were right": 4.0 for error_type in found.wrong.types},
     }
 
 
-def test_each_remedy_leaves_no_more_than_there_is_and_kinds_add_up_to_all_wrong_rows(beats):
+def test_each_what_if_leaves_no_more_than_there_is_and_error_types_add_up_to_all_wrong_rows(beats):
     rng = np.random.default_rng(0)
-    members = {name: rng.dirichlet(np.ones(K), N) for name in "abc"}
+    models = {name: rng.dirichlet(np.ones(K), N) for name in "abc"}
     for rule in ("half", "raw", "tuned"):
-        probs = np.mean(list(members.values()), axis=0)
-        found = findings_of(beats, probs, members, rule=rule)
-        total = found.answered.costs.sum()
-        by_kind = [total - each.left.total for each in found.remedies if "wrong rows" in each.name]
-        assert sum(by_kind) == pytest.approx(found.answered.costs[found.answered.is_wrong].sum())
-        solved = [each for each in found.remedies if not each.name.startswith("each row")]
+        probs = np.mean(list(models.values()), axis=0)
+        found = findings_of(beats, probs, models, rule=rule)
+        total = found.scored.costs.sum()
+        by_type = [total - each.left.total for each in found.what_ifs if "wrong rows" in each.name]
+        assert sum(by_type) == pytest.approx(found.scored.costs[~found.scored.is_right].sum())
+        solved = [each for each in found.what_ifs if not each.name.startswith("each row")]
         assert all(-1e-9 <= each.left.total <= total for each in solved)
-        best = next(each for each in found.remedies if "best member" in each.name)
-        alone = [findings_of(beats, each, rule=rule).answered.costs for each in members.values()]
+        best = next(each for each in found.what_ifs if "best model" in each.name)
+        alone = [findings_of(beats, each, rule=rule).scored.costs for each in models.values()]
         assert best.left.total == pytest.approx(np.min(alone, axis=0).sum())
 
 
@@ -104,16 +105,16 @@ def test_without_any_mistake_there_is_a_page_that_says_so(beats, tmp_path):
     found = findings_of(beats, probs_for(beats.known_labels, 0))
     page.write(tmp_path / "p.html", found, beats.signals)
     text = (tmp_path / "p.html").read_text()
-    assert "No row is called wrong" in text
-    assert "0 labels are doubted" in text
+    assert "Every row is predicted right" in text
+    assert "0 rows are label issues" in text
     numbers = page.numbers(found)
-    assert (numbers["n_wrong"], numbers["n_doubts"], numbers["far_distance"]) == (0, 0, None)
-    assert {each["per_20k"] for each in numbers["remedies"]} == {0.0}
+    assert (numbers["n_wrong"], numbers["n_label_issues"], numbers["far_distance"]) == (0, 0, None)
+    assert {each["per_20k"] for each in numbers["what_if"]} == {0.0}
 
 
 def test_where_all_rows_are_wrong_nothing_is_far_and_the_numbers_are_finite(beats, tmp_path):
     found = findings_of(beats, probs_for(beats.known_labels, N))
-    assert "unlike both classes" not in found.wrong.kinds
+    assert "unlike both classes" not in found.wrong.types
     assert len(found.right.rows) == 0
     page.write(tmp_path / "p.html", found, beats.signals)
     assert "no right rows set a bound" in (tmp_path / "p.html").read_text()
@@ -148,7 +149,7 @@ def test_names_and_ids_of_markup_are_only_text(beats, tmp_path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A working directory with members a, b and c, the blend of a and b, and a run of two seeds."""
+    """A working directory with a, b and c, the blend of a and b, and a run of two seeds."""
     folder = tmp_path_factory.mktemp("made")
     write_files(folder)
     write_experiment(folder, "a", n_wrong=6)
@@ -174,39 +175,39 @@ def made(tmp_path_factory):
 def of_both(made):
     """What the command says of the blend, and what it writes, by the file's name."""
     numbers = numbers_of(run_hbcomp(["mistakes", "both"], made, draws=True))
-    return numbers, {name: (made / numbers[name]).read_bytes() for name in ("page", "doubts")}
+    return numbers, {name: (made / numbers[name]).read_bytes() for name in ("page", "label_issues")}
 
 
-def test_a_blend_is_judged_by_its_members(made, of_both):
+def test_a_blend_is_judged_by_its_base_models(made, of_both):
     numbers, written = of_both
-    assert numbers["members"] == ["a", "b"]
+    assert numbers["models"] == ["a", "b"]
     assert (numbers["n_wrong"], numbers["per_20k"]) == (6, pytest.approx(12 * PER_ROW))
     assert sum(cell["per_20k"] for cell in numbers["cells"]) == pytest.approx(12 * PER_ROW)
-    left = {each["name"]: each["per_20k"] for each in numbers["remedies"]}
-    assert left["every doubted label were wrong"] == pytest.approx(4 * PER_ROW)
-    assert left["each row had its best member's answer"] == pytest.approx(8 * PER_ROW)
-    assert left["each row had its best weights, rule half"] == pytest.approx(8 * PER_ROW)
+    left = {each["name"]: each["per_20k"] for each in numbers["what_if"]}
+    assert left["every label issue were a wrong label"] == pytest.approx(4 * PER_ROW)
+    assert left["each row had its best model's answer"] == pytest.approx(8 * PER_ROW)
+    assert left["each row had its best weights, threshold 0.5"] == pytest.approx(8 * PER_ROW)
     text = written["page"].decode()
-    assert all(f'id="{name}"' in text for name in ("distances", "margins", "doubts"))
+    assert all(f'id="{name}"' in text for name in ("distances", "margins", "label-issues"))
     labels = Predictions.load(made / "experiments/both/predictions.npz").labels
     wanted = [(str(row), str(labels[row]), str((labels[row] + 1) % K)) for row in range(4)]
-    found = list(csv.DictReader(io.StringIO(written["doubts"].decode())))
-    assert [(row["id"], row["label"], row["answer"]) for row in found] == wanted
+    found = list(csv.DictReader(io.StringIO(written["label_issues"].decode())))
+    assert [(row["id"], row["label"], row["predicted"]) for row in found] == wanted
     assert [float(row["least_probability"]) for row in found] == pytest.approx([0.8] * 4)
 
 
 def test_further_experiments_must_agree_too_and_the_bound_holds(made):
-    assert numbers_of(run_hbcomp(["mistakes", "both", "c"], made))["members"] == ["a", "b", "c"]
-    assert [row["id"] for row in doubts_in(made / "experiments/both")] == ["2", "3"]
+    assert numbers_of(run_hbcomp(["mistakes", "both", "c"], made))["models"] == ["a", "b", "c"]
+    assert [row["id"] for row in label_issues_in(made / "experiments/both")] == ["2", "3"]
     numbers = numbers_of(run_hbcomp(["mistakes", "b", "--min-prob", "0.85"], made))
-    assert (numbers["members"], numbers["n_doubts"]) == (["b"], 0)
-    text = (made / "experiments/b/doubts.csv").read_text()
-    assert text == "id,label,answer,least_probability\n"
+    assert (numbers["models"], numbers["n_label_issues"]) == (["b"], 0)
+    text = (made / "experiments/b/label_issues.csv").read_text()
+    assert text == "id,label,predicted,least_probability\n"
 
 
 def test_a_run_is_judged_by_the_nets_of_each_seed_and_stays_verified(made):
     numbers = numbers_of(run_hbcomp(["mistakes", "nets"], made))
-    assert numbers["members"] == ["seed 0", "seed 1"]
+    assert numbers["models"] == ["seed 0", "seed 1"]
     run = made / "experiments/nets"
     of_seed = np.zeros((2, N, K))
     for seed, fold in np.ndindex(2, 2):
@@ -214,11 +215,11 @@ def test_a_run_is_judged_by_the_nets_of_each_seed_and_stays_verified(made):
             of_seed[seed, arrays["valid_idx"]] = arrays["valid_probs"]
     predictions = Predictions.load(run / "predictions.npz")
     assert np.allclose(of_seed.mean(axis=0), predictions.oof_probs)
-    called = of_seed.argmax(axis=2)
-    is_doubted = (of_seed.max(axis=2) > 0.5).all(axis=0) & (called[0] == called[1])
-    is_doubted &= called[0] != predictions.labels
-    ids = {row["id"] for row in doubts_in(run)}
-    assert ids == set(predictions.train_ids[is_doubted].tolist())
+    predicted = of_seed.argmax(axis=2)
+    is_issue = (of_seed.max(axis=2) > 0.5).all(axis=0) & (predicted[0] == predicted[1])
+    is_issue &= predicted[0] != predictions.labels
+    ids = {row["id"] for row in label_issues_in(run)}
+    assert ids == set(predictions.train_ids[is_issue].tolist())
     assert numbers_of(run_hbcomp(["verify", "nets"], made))["n_failed"] == 0
 
 
@@ -261,7 +262,7 @@ def test_a_run_that_another_process_holds_is_left_alone(made):
     assert (done.returncode, "another process is working on this run" in done.stderr) == (2, True)
 
 
-def test_without_the_beats_the_command_says_which_file_is_missing(made, tmp_path):
+def test_without_the_data_the_command_says_which_file_is_missing(made, tmp_path):
     write_files(tmp_path)
     write_experiment(tmp_path, "a")
     (tmp_path / "train.csv").unlink()

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hbcomp.analysis import leaderboard
 from hbcomp.analysis.leaderboard import (
     COLUMNS,
-    Standing,
+    Row,
     against_best,
     rank,
-    read_standings,
+    read_rows,
     write_leaderboard,
 )
 from hbcomp.experiment import ROOT
@@ -120,7 +120,7 @@ def an_entry(folder, name, source, expected, leaderboard=None, content=None):
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1000)), max_size=12))
 def test_ranking_keeps_everything_and_never_mixes_data(drawn):
-    found = [Standing(str(n), a_report(*each), "", None) for n, each in enumerate(drawn)]
+    found = [Row(str(n), a_report(*each), "", None) for n, each in enumerate(drawn)]
     groups = rank(found)
     assert sorted(each.name for group in groups for each in group) == sorted(
         each.name for each in found
@@ -136,7 +136,7 @@ def test_the_difference_to_the_best_is_paired_on_the_same_rows(here):
     best, _ = write_experiment(here, "best", n_wrong=2)
     other, _ = write_experiment(here, "other", n_wrong=5)
     costs = [2.0 * (each.oof_probs.argmax(axis=1) != each.labels) for each in (other, best)]
-    (group,) = rank(read_standings(here / ROOT)[0])
+    (group,) = rank(read_rows(here / ROOT)[0])
     found = against_best(group, here / ROOT)
     assert found["other"] == paired_difference(*costs)
     assert found["best"].per_20k == 0
@@ -147,14 +147,14 @@ def test_the_difference_to_the_best_is_paired_on_the_same_rows(here):
     assert line_of(here, "other")["against best"] == shown
 
 
-def test_predictions_of_other_beats_or_gone_are_not_paired(here):
+def test_predictions_of_other_rows_or_gone_are_not_paired(here):
     for n_wrong, name in enumerate(("a", "b", "c"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
     path = here / ROOT / "a" / "predictions.npz"
     path.unlink()
     path = here / ROOT / "b" / "predictions.npz"
     replace(Predictions.load(path), train_fingerprint="other").save(path)
-    (group,) = rank(read_standings(here / ROOT)[0])
+    (group,) = rank(read_rows(here / ROOT)[0])
     assert list(against_best(group, here / ROOT)) == ["c"]
 
 
@@ -162,11 +162,11 @@ def test_only_the_best_are_paired(here, monkeypatch):
     monkeypatch.setattr(leaderboard, "N_PAIRED", 2)
     for n_wrong, name in enumerate(("a", "b", "c"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
-    (group,) = rank(read_standings(here / ROOT)[0])
+    (group,) = rank(read_rows(here / ROOT)[0])
     assert list(against_best(group, here / ROOT)) == ["a", "b"]
 
 
-def test_a_line_says_what_the_report_says(here):
+def test_a_row_says_what_the_report_says(here):
     _, report = write_experiment(here, "a", n_wrong=3)
     (here / ROOT / "a" / "report.html").touch()
     write(here)
@@ -182,7 +182,7 @@ def test_a_line_says_what_the_report_says(here):
     assert '<a href="a/report.html">a</a>' in page_of(here)
 
 
-def test_blends_and_imported_members_are_ranked_with_runs(here):
+def test_blends_and_imports_are_ranked_with_runs(here):
     write_experiment(here, "a", n_wrong=3)
     write_experiment(
         here,
@@ -243,7 +243,7 @@ def test_a_wrong_value_in_a_report_is_named_with_its_place(here):
     _, report = write_experiment(here, "a")
     report["rules"][1]["cross_fitted"] = None
     (here / ROOT / "a" / "report.json").write_text(json.dumps(report))
-    _, unreadable = read_standings(here / ROOT)
+    _, unreadable = read_rows(here / ROOT)
     assert "rules.1.cross_fitted: " in unreadable["a"]
 
 
@@ -414,6 +414,6 @@ def test_every_row_is_in_the_page_without_its_script(here):
 def test_the_head_of_the_group_is_its_best(here):
     write_experiment(here, "a", n_wrong=4)
     write_experiment(here, "b", n_wrong=2)
-    lines = leaderboard.lines_of(rank(read_standings(here / ROOT)[0])[0], here / ROOT, ())
-    assert [line.standing.name for line in lines] == ["b", "a"]
-    assert np.isclose(lines[0].standing.report.expected_per_20k, 2 * 2 / N * 20_000)
+    rows = leaderboard.complete(rank(read_rows(here / ROOT)[0])[0], here / ROOT, ())
+    assert [row.name for row in rows] == ["b", "a"]
+    assert np.isclose(rows[0].report.expected_per_20k, 2 * 2 / N * 20_000)

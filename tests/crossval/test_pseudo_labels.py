@@ -185,10 +185,10 @@ def test_the_record_names_every_row_of_every_net(data, tmp_path):
     split = folds_of(data, 0)
     store_source("a", data, split)
     pseudo = load(data, split, "a")
-    rows_of_net = [(0, 2, pseudo.of_fold[0, 2]), (7, ALL, pseudo.of_all)]
+    rows_of_net = {(0, 2): pseudo.of_fold[0, 2], (7, ALL): pseudo.of_all}
     write_pseudo_rows(tmp_path / "pseudo.csv", data.test.ids, rows_of_net)
     written = pd.read_csv(tmp_path / "pseudo.csv", dtype={"fold": str})
-    for seed, fold, rows in rows_of_net:
+    for (seed, fold), rows in rows_of_net.items():
         part = written[(written.seed == seed) & (written.fold == str(fold))]
         assert part.id.tolist() == data.test.ids[rows.test_idx].tolist()
         assert part.label.tolist() == rows.labels.tolist()

@@ -12,10 +12,9 @@ from hbcomp.crossval.resources import (
     MEMORY_SHARE,
     WORKER_SECONDS,
     Resources,
-    Work,
     choose_resources,
     fastest,
-    fewest_seconds,
+    fastest_n_jobs,
     largest_group,
     seconds_per_step,
 )
@@ -198,7 +197,7 @@ def test_a_damaged_run_toml_is_refused_by_its_key(begun, beats, line, message):
 def test_nets_train_at_once_where_that_saves_more_than_workers_take_to_start(
     seconds_of_one, expected
 ):
-    assert fewest_seconds(Work(8, n_steps=100), 4, seconds_of_one / 100) == expected
+    assert fastest_n_jobs(8, seconds_of_one, 4) == expected
 
 
 def test_nets_at_once_stay_within_their_share_of_memory():

@@ -239,7 +239,7 @@ def test_forced_new_folds_leave_no_report_of_the_old_ones(run):
 
 def test_what_was_said_of_discarded_outputs_goes_with_them_and_folds_stay(run):
     store_fold(run)
-    for path in (run.report_file, run.mistakes_file, run.doubts_file, run.path / "notes.txt"):
+    for path in (run.report_file, run.mistakes_file, run.label_issues_file, run.path / "notes.txt"):
         path.write_text("of the old nets")
     run.discard_outputs()
     assert {path.name for path in run.path.iterdir()} == {"folds", "notes.txt"}

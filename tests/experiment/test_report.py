@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hbcomp.analysis.leaderboard import read_standings
+from hbcomp.analysis.leaderboard import read_rows
 from hbcomp.blending.import_probs import _check_target
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder
@@ -140,7 +140,7 @@ def test_what_is_no_report_is_refused_by_every_reader(run, content):
     for read in (read_trained, lambda run: _check_target(run, {}, force=True)):
         with pytest.raises(InputError, match="report"):
             read(run)
-    assert list(read_standings(run.path.parent)[1]) == ["a"]
+    assert list(read_rows(run.path.parent)[1]) == ["a"]
     assert {each.status for each in verify_run(run, None)} == {"FAILED", "not checked"}
 
 

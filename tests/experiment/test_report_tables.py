@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hbcomp.analysis.compare_runs import contrast, judge
-from hbcomp.analysis.mistakes import Answered
+from hbcomp.analysis.compare_runs import compare
+from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, Rows, expectation, scorecard
 from hbcomp.experiment.report_tables import class_table
@@ -53,9 +53,8 @@ def test_accuracy_recall_confusion_comparison_and_mistakes_agree(rule):
     assert sum(recalled) == pytest.approx(accuracy * len(labels))
     assert confusion[:, -1].tolist() == [row.n_none for row in report.by_class]
     assert confusion.sum() == len(labels)
-    side = judge("a", rule, predictions)
-    assert contrast(side, side, labels)["first"]["accuracy"] == accuracy
-    assert (~Answered("a", rule, predictions).is_wrong).mean() == accuracy
+    rows = ScoredRows("a", rule, predictions)
+    assert compare(rows, rows)["a"]["accuracy"] == rows.is_right.mean() == accuracy
     # The classes add up to the expected score, which is cross-fitted too.
     total = sum(row.total for row in report.by_class)
     assert total / len(labels) * 20_000 == pytest.approx(report.expected_per_20k)

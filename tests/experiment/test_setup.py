@@ -1,12 +1,13 @@
 import pytest
 
-from hbcomp.experiment.config import read_config
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.run_record import RunRecord, write_run
 from hbcomp.experiment.setup import prepare, space_file
 from hbcomp.experiment.setup import write_config as write_own_config
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS
+from hbcomp.system.config import read_toml, validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.optim import StepDecay
 
@@ -31,7 +32,10 @@ def test_a_preset_needs_no_file_here_and_is_stated_when_it_runs(name):
     request = prepare(name, [], None)
     assert not request.run.path.exists()
     write_own_config(request, force=False)
-    assert read_config(request.run.config_file) == request.config
+    assert (
+        validate(Config, read_toml(request.run.config_file), request.run.config_file)
+        == request.config
+    )
     assert prepare(name, [], None).config_text is None
 
 
@@ -41,7 +45,7 @@ def test_a_config_names_its_net_and_its_schedule():
         '[net]\nname = "reference"\n[train]\nlr = 1e-4\n'
         '[train.schedule]\nkind = "step"\nevery = 100\ngamma = 0.5\n',
     )
-    config = read_config(path)
+    config = validate(Config, read_toml(path), path)
     assert config.net == ReferenceConfig()
     assert config.train.schedule == StepDecay(every=100, gamma=0.5)
 
@@ -173,9 +177,9 @@ def test_a_space_can_be_named_by_file_or_by_experiment():
         ),
         ("net.n_epochs=3", "net: unknown key n_epochs, did you mean train.n_epochs or refit.n_ep"),
         ("compute.precision=bf61", "but got 'bf61', did you mean bf16?"),
-        ("net.widths=[8, 4]", "net: widths must be positive and not fall, but got [8, 4]"),
-        ("net.strides=[2]", "strides must be positive, one for each of 3 widths, but got [2]"),
-        ("net.kernel=4", "net: kernel must be odd, to keep the length, but got 4"),
+        ("net.widths=[8, 4]", "net: widths must not decrease, but got [8, 4]"),
+        ("net.strides=[2]", "strides must be one for each of 3 widths, but got [2]"),
+        ("net.kernel=4", "net: kernel: a kernel must be odd, to keep the length, but got 4"),
         ("train.schedule.kind=cosine", "train.schedule"),
         ("decision.rule=hlaf", "rule must be one of auto, half, argmax"),
         ("compute.device=gpu", "compute.device"),

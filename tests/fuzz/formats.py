@@ -24,7 +24,7 @@ from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import read_folds
 from hbcomp.data.tables import read_values
 from hbcomp.experiment import manifest
-from hbcomp.experiment.config import read_config
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.manifest import manifest_text, read_manifest
 from hbcomp.experiment.predictions import Predictions
@@ -33,6 +33,7 @@ from hbcomp.experiment.run_record import read_run
 from hbcomp.experiment.stored_folds import load_fold
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, Entry, read_ledger
+from hbcomp.system.config import read_toml, validate
 from hbcomp.tuning.search_space import read_space
 
 N, K = 12, 3
@@ -194,7 +195,7 @@ FORMATS = {
         "a.toml",
         (SHOWN / "quickstart" / "config.toml").read_bytes(),
         mutations.damaged_toml,
-        lambda path: _dump(read_config(path)),
+        lambda path: _dump(validate(Config, read_toml(path), path)),
         oracles.toml_leaves,
         kept,
     ),

@@ -194,10 +194,10 @@ def test_the_mask_ends_with_the_last_nonzero_sample():
 @pytest.mark.parametrize(
     ("kind", "keys", "message"),
     [
-        (InceptionConfig, {"kernels": (9, 4)}, r"kernels must be odd.* but got \[9, 4\]"),
+        (InceptionConfig, {"kernels": (9, 4)}, r"kernels.1\n.*a kernel must be odd, .* but got 4"),
         (DilatedConfig, {"kernel": 4}, "kernel must be odd, to keep the length, but got 4"),
-        (DilatedConfig, {"dilations": (1, 0)}, r"dilations must be positive, but got \[1, 0\]"),
-        (AttentionConfig, {"widths": (0, 8)}, r"widths must be positive, but got \[0, 8\]"),
+        (DilatedConfig, {"dilations": (1, 0)}, r"dilations.1\n.*greater than or equal to 1"),
+        (AttentionConfig, {"widths": (0, 8)}, r"widths.0\n.*greater than or equal to 1"),
         (AttentionConfig, {"n_heads": 3}, "n_heads must divide the last width, 64, but got 3"),
     ],
 )

@@ -14,7 +14,7 @@ from hbcomp.training.device import ComputeConfig, choose_compute, synchronize
 def test_the_device_is_chosen_with_a_reason():
     compute = choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False)
     assert (compute.device, compute.precision) == ("cpu", "fp32")
-    assert compute.reason == "asked for; fp32, as bf16 does not pay for this net on this cpu"
+    assert compute.reason == "cpu requested; fp32, as bf16 does not pay for this net on this cpu"
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])
@@ -59,7 +59,7 @@ def test_the_quota_of_a_container_counts_as_cores(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:3"])
 def test_a_missing_gpu_that_was_named_is_an_error(device):
-    with pytest.raises(InputError, match=f"'{device}' was asked for, but torch finds no such"):
+    with pytest.raises(InputError, match=f"torch finds no device '{device}'"):
         choose_compute(ComputeConfig(device=device), is_compute_bound=False)
 
 

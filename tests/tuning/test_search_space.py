@@ -2,8 +2,9 @@ import optuna
 import pytest
 from presets import ROOT, presets
 
-from hbcomp.experiment.config import Config, read_config
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.setup import prepare, space_file
+from hbcomp.system.config import read_toml, validate
 from hbcomp.system.errors import InputError
 from hbcomp.tuning.search_space import read_space
 
@@ -50,7 +51,10 @@ def random_trials(space, n_trials, seed=0):
 
 @pytest.mark.parametrize("folder", PRESETS, ids=lambda folder: folder.name)
 def test_a_preset_passes_its_check_and_lies_inside_its_own_space(folder):
-    space, base = read_space(folder / "space.toml"), read_config(folder / "config.toml")
+    space, base = (
+        read_space(folder / "space.toml"),
+        validate(Config, read_toml(folder / "config.toml"), folder / "config.toml"),
+    )
     space.check(base)
     params = space.base_values(base)
     assert params is not None
@@ -69,7 +73,10 @@ def test_every_preset_has_a_space_of_its_own_or_of_its_net(name, tmp_path, monke
 
 @pytest.mark.parametrize("folder", PRESETS, ids=lambda folder: folder.name)
 def test_every_suggested_point_of_a_checked_space_is_a_valid_config_and_fits(folder):
-    space, base = read_space(folder / "space.toml"), read_config(folder / "config.toml")
+    space, base = (
+        read_space(folder / "space.toml"),
+        validate(Config, read_toml(folder / "config.toml"), folder / "config.toml"),
+    )
     for values, trial in random_trials(space, 200):
         space.apply(base, values)
         assert space.fits(trial.params)
@@ -349,10 +356,13 @@ def test_everything_wrong_in_a_file_is_said_at_once(space_of):
             '"train.optimizer" = { choices = ["adam", "sgd"] }',
             'train.optimizer = "sgd": .* but got',
         ),
-        ('"net.kernel" = { low = 3, high = 7 }', "net.kernel = 4: net: kernel must be odd"),
+        (
+            '"net.kernel" = { low = 3, high = 7 }',
+            "net: kernel: a kernel must be odd",
+        ),
         (
             '"net.widths" = { choices = [[8, 8, 8], [8, 8]] }',
-            r"net.widths = \[8, 8\]: net: strides must be positive, one for each of 2 widths",
+            r"net.widths = \[8, 8\]: net: strides must be one for each of 2 widths",
         ),
         (
             '"train.schedule.kind" = { choices = ["step", "linear"] }\n'

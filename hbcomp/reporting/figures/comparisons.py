@@ -1,6 +1,5 @@
 """Pictures of several experiments: arrays in, a Figure out."""
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,37 +15,32 @@ from hbcomp.scoring.metrics import class_name
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
 
 SCORE: Final = "abs-sum per 20k rows"
-N_COLUMNS: Final = 3  # of beats beside each other
 
 
 @styled
-def changed_beats(
+def changed_signals(
     signals: Float[np.ndarray, "n t"],
     labels: Int[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
-    called: Int[np.ndarray, "n 2"],
+    predicted: Int[np.ndarray, "n 2"],
     truth_probs: Float[np.ndarray, "n 2"],
 ) -> Figure:
-    """Return every row with what two experiments, A and B, call it, and their p of the truth.
+    """Return every signal with the classes that runs A and B predict, and their p of the truth.
 
-    A called class of -1 is none: an all-zero answer.
+    A predicted class of -1 is none: an answer of zeros.
     """
-    n_lines = math.ceil(len(ids) / N_COLUMNS)
-    figure = style.new_figure(0.5 + 1.95 * n_lines)
-    grid = figure.subplots(n_lines, N_COLUMNS, sharex=True, sharey=True, squeeze=False)
+    figure, panels = style.panel_grid(len(ids), 3, 1.95)
     lengths = padded_lengths(signals)
-    for row, axes in enumerate(grid.flat[: len(ids)]):
+    for row, axes in enumerate(panels):
         label = int(labels[row])
         style.draw_signal(axes, signals[row], int(lengths[row]), class_colour(label))
-        said = [
-            f"{side} calls {class_name(int(called[row, at]))}, p{label} {truth_probs[row, at]:.2f}"
-            for at, side in enumerate("AB")
+        predictions = [
+            f"{run} predicts {class_name(int(predicted[row, at]))}, "
+            f"p{label} {truth_probs[row, at]:.2f}"
+            for at, run in enumerate("AB")
         ]
-        title = "\n".join([f"id {printable(ids[row])}, true {label}", *said])
+        title = "\n".join([f"id {printable(ids[row])}, true {label}", *predictions])
         axes.set_title(title, fontsize=9, pad=3)
-    for axes in grid.flat[len(ids) :]:
-        axes.set_axis_off()
-    figure.supxlabel("sample", fontsize=11)
     return figure
 
 

@@ -15,7 +15,6 @@ from hbcomp.reporting.figures.style import ACCENT, INK, QUIET, SECOND, styled
 from hbcomp.scoring.confusions import KINDS, NONE
 
 COLOURS: Final = dict(zip(KINDS, (SECOND, "#000000", ACCENT), strict=True))
-N_COLUMNS: Final = 3  # of beats beside each other
 LEAST_SHARE: Final = 0.01  # of the largest distance: smaller ones are drawn at the log axis' end
 
 
@@ -23,7 +22,7 @@ LEAST_SHARE: Final = 0.01  # of the largest distance: smaller ones are drawn at 
 def distances(
     own: Float64[np.ndarray, " n"],
     other: Float64[np.ndarray, " n"],
-    kinds: Shaped[np.ndarray, " n"],
+    types: Shaped[np.ndarray, " n"],
     right_own: Float64[np.ndarray, " r"],
     right_other: Float64[np.ndarray, " r"],
     far: float,
@@ -42,17 +41,17 @@ def distances(
         alpha=0.5,
         label=f"right, a sample of {len(right_own):,}",
     )
-    for kind, colour in COLOURS.items():
-        of_kind = kinds == kind
+    for error_type, colour in COLOURS.items():
+        of_type = types == error_type
         axes.plot(
-            np.maximum(own[of_kind], ends[0]),
-            np.maximum(other[of_kind], ends[0]),
+            np.maximum(own[of_type], ends[0]),
+            np.maximum(other[of_type], ends[0]),
             "o",
             color=colour,
             markersize=4,
             markeredgecolor="white",
             markeredgewidth=0.4,
-            label=f"wrong, {kind}: {of_kind.sum():,}",
+            label=f"wrong, {error_type}: {of_type.sum():,}",
         )
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle="--")
     if math.isfinite(far):
@@ -76,11 +75,11 @@ def _ends(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
 
 
 @styled
-def margins(values: Float64[np.ndarray, " n"], kinds: Shaped[np.ndarray, " n"]) -> Figure:
-    """Return the histogram of how far the label lay behind, by kind, stacked."""
+def margins(values: Float64[np.ndarray, " n"], types: Shaped[np.ndarray, " n"]) -> Figure:
+    """Return the histogram of how far the label lay behind, by error type, stacked."""
     figure = style.new_figure(3.6)
     axes = figure.subplots()
-    parts = [values[kinds == kind] for kind in COLOURS]
+    parts = [values[types == error_type] for error_type in COLOURS]
     axes.hist(
         parts,
         bins=np.linspace(-1, 1, 41).tolist(),
@@ -99,31 +98,26 @@ def margins(values: Float64[np.ndarray, " n"], kinds: Shaped[np.ndarray, " n"]) 
 
 
 @styled
-def doubted_beats(
+def label_issues(
     signals: Float32[np.ndarray, "n t"],
     rows: Int64[np.ndarray, " d"],
     of_label: Int64[np.ndarray, " d"],
     of_answer: Int64[np.ndarray, " d"],
     titles: Sequence[str],
 ) -> Figure:
-    """Return each row over its nearest rows of the label's class and of the members' class."""
-    n_lines = math.ceil(len(rows) / N_COLUMNS)
-    figure = style.new_figure(0.9 + 1.95 * n_lines)
-    grid = figure.subplots(n_lines, N_COLUMNS, sharex=True, sharey=True, squeeze=False)
+    """Return each row over its nearest rows of the label's class and of the predicted class."""
+    figure, panels = style.panel_grid(len(rows), 3, 1.95, top=0.9)
     drawn = {
         "nearest of the label's class": (of_label, ACCENT, 1.1),
-        "nearest of the answered class": (of_answer, SECOND, 1.1),
+        "nearest of the predicted class": (of_answer, SECOND, 1.1),
         "the row": (rows, INK, 1.5),
     }
-    for place, axes in enumerate(grid.flat[: len(rows)]):
+    for place, axes in enumerate(panels):
         for positions, colour, width in drawn.values():
             if positions[place] != NONE:
                 axes.plot(signals[positions[place]], color=colour, linewidth=width)
         axes.set_title(titles[place], fontsize=9, pad=3)
         axes.tick_params(labelsize=9)
-    for axes in grid.flat[len(rows) :]:
-        axes.set_axis_off()
-    figure.supxlabel("sample", fontsize=11)
     handles = [Line2D([], [], color=colour, linewidth=width) for _, colour, width in drawn.values()]
     figure.legend(handles, list(drawn), loc="outside upper center", ncols=2)
     return figure

@@ -15,11 +15,11 @@ SCORES, ERRORS = np.array([10.0, 12.0, 15.5]), np.array([1.0, 2.0, 0.5])
 NAMES = ["a", "$b$", "a name of more than twenty-six letters"]
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
-    "changed_beats": lambda: pictures_of_runs.changed_beats(
+    "changed_signals": lambda: pictures_of_runs.changed_signals(
         BEATS.signals,
         BEATS.known_labels,
         BEATS.ids,
-        called=np.array([[0, 1], [-1, 2], [3, 0], [1, 1], [0, -1]]),
+        predicted=np.array([[0, 1], [-1, 2], [3, 0], [1, 1], [0, -1]]),
         truth_probs=np.linspace(0, 1, 10).reshape(5, 2),
     ),
     "ranking": lambda: pictures_of_runs.ranking(NAMES, SCORES, ERRORS),
@@ -37,10 +37,10 @@ def test_equal_data_gives_equal_bytes(draw: Callable[[], Figure]) -> None:
     assert style.to_png(draw()) == style.to_png(draw())
 
 
-def test_a_beat_says_what_both_call_it() -> None:
-    titles = [axes.get_title(loc="left") for axes in DRAWINGS["changed_beats"]().axes]
+def test_a_signal_says_what_both_predict() -> None:
+    titles = [axes.get_title(loc="left") for axes in DRAWINGS["changed_signals"]().axes]
     label = int(BEATS.known_labels[1])
-    said = f"A calls none, p{label} 0.22\nB calls 2, p{label} 0.33"
+    said = f"A predicts none, p{label} 0.22\nB predicts 2, p{label} 0.33"
     assert titles[1] == f"id {BEATS.ids[1]}, true {label}\n{said}"
     assert titles[5:] == [""]
 

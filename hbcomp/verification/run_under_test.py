@@ -1,10 +1,9 @@
-"""A finished experiment under examination: its parts, read when a check asks for them."""
+"""A finished experiment under test: its files as values, read when a check needs them."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from hbcomp.blending.recipe import read_recipe
-from hbcomp.crossval.predict import Trained, read_trained
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.load import load_data
@@ -12,12 +11,16 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
-from hbcomp.experiment.report import Kind, Refit, Report, plain, read_part, read_report
+from hbcomp.experiment.report import Kind, Refit, Report, as_json, read_part, read_report
 from hbcomp.experiment.run_record import read_run
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.system.config import validate
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError
+
+# What another processor or another version of numpy or torch may change in a score, relatively:
+# sums run in another order, and the search for a temperature ends elsewhere. Assumed.
+TOLERANCE = 1e-6
 
 
 class NotChecked(Exception):  # noqa: N818  # it is no error
@@ -25,10 +28,10 @@ class NotChecked(Exception):  # noqa: N818  # it is no error
 
 
 @dataclass
-class Case:
-    """The files of a run as values; a damaged or absent one raises NotChecked where it is needed.
+class RunUnderTest:
+    """The files of an experiment as values; reading a damaged or absent one raises NotChecked.
 
-    `damaged` are the files, relative to the folder, that their hashes have shown to be so.
+    `damaged` holds the files, relative to the folder, whose hashes differ.
     """
 
     run: RunFolder
@@ -49,12 +52,6 @@ class Case:
         return read_report(self.run.report_file)
 
     @cached_property
-    def trained(self) -> Trained:
-        """What the run's report.json says of its nets."""
-        self.need("report.json")
-        return read_trained(self.run)
-
-    @cached_property
     def kind(self) -> Kind:
         """Whether it is a run, a blend or imported."""
         return self.report.kind
@@ -67,10 +64,10 @@ class Case:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration that the report states; of a blend that of its first base model."""
+        """The configuration in the report, or for a blend that of its first base model."""
         if self.kind == "blend":
             self.need("recipe.json")
-            first = Case(find_run(read_recipe(self.run.recipe_file).base_models[0]))
+            first = RunUnderTest(find_run(read_recipe(self.run.recipe_file).base_models[0]))
             return first.config
         return validate(Config, self.report.config, self.run.report_file)
 
@@ -98,7 +95,7 @@ class Case:
 
     @cached_property
     def fold_results(self) -> list[FoldResult]:
-        """What the run's nets said, in the order of the report."""
+        """The predictions of the run's nets, in the order of the report."""
         return [self.load_fold(each.seed, each.fold) for each in self.report.folds]
 
     @cached_property
@@ -108,7 +105,7 @@ class Case:
         return read_part(self.run.refit_file, Refit, "is it still there?")
 
     def load_fold(self, seed: int, fold: Fold) -> FoldResult:
-        """Return one net's predictions; of a cross-validation they must be of run.toml's making."""
+        """Return the predictions of one net; a fold must have been trained as run.toml states."""
         if not self.run.stored_folds():
             raise NotChecked("folds/ is not here")
         name = f"folds/{seed}-{fold}"
@@ -124,6 +121,15 @@ class Case:
     @cached_property
     def is_same_machine(self) -> bool:
         """Whether the numbers were made by this kind of processor with these versions."""
-        made, here = plain(self.report.environment), machine()
-        wanted = (here.cpu, here.numpy, here.torch)
-        return (made["cpu"], made["numpy"], made["torch"]) == wanted
+        made, here = as_json(self.report.environment), machine()
+        return (made["cpu"], made["numpy"], made["torch"]) == (here.cpu, here.numpy, here.torch)
+
+    @property
+    def tolerance(self) -> float:
+        """By how much a score or a probability that is computed again may differ."""
+        return 0.0 if self.is_same_machine else TOLERANCE
+
+
+def as_words(tolerance: float) -> str:
+    """Return how exactly two numbers agree that differ by no more than the tolerance."""
+    return f"within {tolerance:g} (another machine)" if tolerance else "to the bit"

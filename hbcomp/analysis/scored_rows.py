@@ -1,0 +1,82 @@
+"""An experiment's rows under one rule: what it answers, what it predicts and what that costs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.load import load_data
+from hbcomp.experiment.origin import data_config_of
+from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import oof_answers
+from hbcomp.scoring.choice import CANDIDATES
+from hbcomp.scoring.metrics import Score, called_class, row_costs, score_of
+from hbcomp.system.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """The predictions of an experiment, answered by the candidate rule of that name.
+
+    Everything about the train rows is out-of-fold and cross-fitted: a row's answer comes from a
+    rule that was fitted without the row's fold.
+    """
+
+    name: str
+    rule: str
+    predictions: Predictions
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """The labels of the train rows."""
+        return self.predictions.labels
+
+    @cached_property
+    def answers(self) -> Float64[np.ndarray, "n k"]:
+        """The answers to the train rows."""
+        return oof_answers(self.predictions, self.rule)
+
+    @cached_property
+    def costs(self) -> Float64[np.ndarray, " n"]:
+        """What each train row costs."""
+        return row_costs(self.answers, self.labels)
+
+    @property
+    def score(self) -> Score:
+        """The score of all train rows."""
+        return score_of(self.costs)
+
+    @cached_property
+    def predicted(self) -> Int64[np.ndarray, " n"]:
+        """The class that each train row is given; -1 is none, an answer of zeros."""
+        return called_class(self.answers)
+
+    @property
+    def is_right(self) -> Bool[np.ndarray, " n"]:
+        """Whether each train row's label is predicted."""
+        is_right: Bool[np.ndarray, " n"] = self.predicted == self.labels
+        return is_right
+
+    @property
+    def test_answers(self) -> Float64[np.ndarray, "m k"]:
+        """The answers to the test rows, by the rule fitted on all train rows."""
+        rule = CANDIDATES[self.rule](self.predictions.oof_probs, self.labels)
+        return rule.apply(self.predictions.test_probs)
+
+
+def load_train_rows(names: Iterable[str], fingerprint: str) -> Dataset:
+    """Return the train rows that the experiments of these names were made on, read again.
+
+    The first one that says how its data were read decides. Other rows than those of the
+    fingerprint are refused.
+    """
+    config = next(filter(None, map(data_config_of, names)), None)
+    if config is None:
+        raise InputError("no report says how the data were read")
+    dataset, _ = load_data(config.model_copy(update={"test": None}))
+    if dataset.fingerprint != fingerprint:
+        raise InputError(f"{dataset.source} holds other rows than the experiments were made on")
+    return dataset
