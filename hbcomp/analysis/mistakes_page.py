@@ -14,7 +14,7 @@ from hbcomp.reporting.figures import mistakes as pictures
 from hbcomp.reporting.figures.style import printable
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Section, Table, Text
-from hbcomp.scoring.confusions import KINDS, Cell
+from hbcomp.scoring.confusions import KINDS
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, class_name
 
 N_CELLS: Final = 12  # costliest ones in a table; the rest is one line
@@ -155,18 +155,17 @@ def _cell_table(findings: Findings) -> Table:
 def _matrix(findings: Findings) -> Table:
     n_classes = findings.scored.answers.shape[1]
     columns = [*range(n_classes), -1]
-    cell_at = {(cell.truth, cell.called): cell for cell in findings.cells}
-    rows = []
-    for truth in range(n_classes):
-        cells = [cell_at.get((truth, predicted)) for predicted in columns]
-        rows.append([str(truth), *(_cost(cell, findings) for cell in cells)])
+    costs = {
+        (cell.truth, cell.called): f"{_per_20k(cell.total, findings):.1f}"
+        for cell in findings.cells
+    }
+    rows = [
+        [str(truth), *(costs.get((truth, predicted), "-") for predicted in columns)]
+        for truth in range(n_classes)
+    ]
     header = ["label", *(f"predicted {class_name(predicted)}" for predicted in columns)]
     note = "A dash is a cell without rows; the cells add up to the score."
     return Table("The same by label and prediction, abs-sum per 20k", header, rows, note)
-
-
-def _cost(cell: Cell | None, findings: Findings) -> str:
-    return f"{_per_20k(cell.total, findings):.1f}" if cell else "-"
 
 
 # --- why --------------------------------------------------------------------------------------

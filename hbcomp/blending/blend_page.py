@@ -124,10 +124,8 @@ def _calibration_table(blended: Blended) -> Table:
 
 
 def _parameters(values: dict[str, Any]) -> str:
-    shown = [
-        f"{name} {', '.join(f'{number:.2f}' for number in np.atleast_1d(value))}"
-        for name, value in values.items()
-    ]
+    lists = {name: np.atleast_1d(value) for name, value in values.items()}
+    shown = [f"{name} {', '.join(f'{each:.2f}' for each in lists[name])}" for name in lists]
     return "; ".join(shown) or "-"
 
 

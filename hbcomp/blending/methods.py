@@ -45,6 +45,10 @@ class Method:
     fit: SeededFit
     is_fitted: bool  # has weights or coefficients that are learnt from the labels
 
+    def seeded(self, seed: int) -> Fit:
+        """Return the fit under a seed, which only `optuna` uses."""
+        return lambda stack, labels: self.fit(stack, labels, seed)
+
 
 @dataclass(frozen=True, eq=False)
 class MethodResult:
@@ -152,29 +156,23 @@ def evaluate_methods(
     seed: int,
 ) -> list[MethodResult]:
     """Return these methods with their in-sample and their cross-fitted score, in this order."""
-    return [_evaluate(METHODS[name], stack, labels, fold_of_row, seed) for name in names]
+    results = []
+    for name in names:
+        fit = METHODS[name].seeded(seed)
+        start = perf_counter()
+        combination = fit(stack, labels)
+        probs = cross_fitted_blend(fit, stack, labels, fold_of_row)
+        seconds = perf_counter() - start
+        in_sample = score_of(half_costs(combination.apply(stack), labels))
+        costs = half_costs(probs, labels)
+        results.append(MethodResult(name, combination, in_sample, probs, costs, seconds))
+    return results
 
 
 _MEANS: Mapping[str, type[Arithmetic] | type[Geometric]] = {
     "arithmetic": Arithmetic,
     "geometric": Geometric,
 }
-
-
-def _evaluate(
-    method: Method, stack: Stack, labels: Labels, fold_of_row: Int[np.ndarray, " n"], seed: int
-) -> MethodResult:
-    def fit(some: Stack, of_some: Labels) -> Combination:
-        return method.fit(some, of_some, seed)
-
-    start = perf_counter()
-    combination = fit(stack, labels)
-    probs = cross_fitted_blend(fit, stack, labels, fold_of_row)
-    seconds = perf_counter() - start
-    in_sample = score_of(half_costs(combination.apply(stack), labels))
-    return MethodResult(
-        method.name, combination, in_sample, probs, half_costs(probs, labels), seconds
-    )
 
 
 def _dirichlet(draws: Sequence[float]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from hbcomp.blending.base_models import BaseModels
 from hbcomp.blending.methods import METHODS, MethodResult, evaluate_methods
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.scoring.blending import Combination, half_costs, leave_one_out
+from hbcomp.scoring.blending import half_costs, leave_one_out
 from hbcomp.scoring.calibration import CALIBRATIONS, Calibration, cross_fitted_probs, log_loss
 from hbcomp.scoring.choice import RuleResult, choose, evaluate_rules
 from hbcomp.scoring.metrics import Score, score_of
@@ -112,10 +112,7 @@ def blend(base_models: BaseModels, options: BlendOptions) -> Blended:
     calibration = choose(calibrations, options.calibration)
     test = calibration.calibration.apply(method.combination.apply(base_models.test))
     rules = evaluate_rules(calibration.probs, labels, fold_of_row)
-
-    def fit(stack: Float64[np.ndarray, "m n k"], labels: np.ndarray) -> Combination:
-        return METHODS[method.name].fit(stack, labels, options.seed)
-
+    fit = METHODS[method.name].seeded(options.seed)
     return Blended(
         base_models=base_models,
         methods=methods,
