@@ -41,7 +41,7 @@ def tune(
         int | None,
         typer.Option(min=1, help="Train only the first folds of each trial.  [default: all]"),
     ] = None,
-    checks: Annotated[
+    interim_checks: Annotated[
         int, typer.Option(min=0, max=5, help="Interim checks within each fold, to prune trials.")
     ] = 0,
     alpha: Annotated[
@@ -86,7 +86,7 @@ def tune(
         name=name,
         rule=rule,
         seed=seed,
-        n_epoch_checks=checks,
+        n_epoch_checks=interim_checks,
         alpha=alpha,
         n_folds=folds,
         n_best=best,
