@@ -24,7 +24,7 @@ def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
         ids=np.array([str(i) for i in range(n)]),
         signals=noisy.astype(np.float32),
         labels=labels,
-        source="made-up beats",
+        source="synthetic rows",
     )
 
 
