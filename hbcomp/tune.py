@@ -10,9 +10,7 @@ from hbcomp.system import options
 
 @cli.command("Train", then="hbcomp cv {winner}")
 def tune(
-    experiment: Annotated[
-        str, typer.Argument(help="The experiment to improve: a folder under experiments/.")
-    ] = "quickstart",
+    experiment: options.Experiment = "quickstart",
     space: Annotated[
         str | None,
         typer.Option(
