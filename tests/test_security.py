@@ -28,7 +28,7 @@ from hbcomp.reporting.links import COMPARISONS
 from hbcomp.submissions import ledger
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, read_ledger
-from hbcomp.system.command import console
+from hbcomp.system.command import console, escape_control_chars
 from hbcomp.system.config import override, read_json, read_toml, validate
 from hbcomp.system.errors import InputError
 
