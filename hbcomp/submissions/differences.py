@@ -1,4 +1,4 @@
-"""How far submission files are apart: in rows, in called classes and in points."""
+"""How submission files differ: in rows, in predicted classes and at most in score."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -15,7 +15,7 @@ from hbcomp.system.errors import MAX_SHOWN
 
 
 def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
-    """Print how far files are apart, two in detail and more as a matrix; return the numbers.
+    """Print how files differ, two in detail and more as a matrix; return the numbers.
 
     The rows are matched by id; files with other ids than the first are refused.
     """
@@ -24,7 +24,9 @@ def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
     ids = submissions[0].ids.tolist()
     for path, submission in zip(paths, submissions, strict=True):
         if submission.ids.tolist() != ids:
-            console.print(f"{path}: the same ids in another order than {paths[0]}; matched by id")
+            console.print(
+                f"{path} has the ids of {paths[0]} in another order, so rows are matched by id"
+            )
     found = {(a, b): changes(answers[a], answers[b]) for a, b in combinations(range(len(paths)), 2)}
     if len(paths) > 2:
         print_table(_matrix(paths, found), console)
@@ -40,7 +42,7 @@ def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
         "first": str(paths[0]),
         "second": str(paths[1]),
         **of_pair.to_json(),
-        "recalled": [
+        "class_changes": [
             {"from": each.before, "to": each.after, "n_rows": each.n_rows}
             for each in of_pair.recalled
         ],
@@ -48,12 +50,12 @@ def compare_files(paths: Sequence[Path], console: Console) -> dict[str, Any]:
     }
 
 
-def in_words(of_pair: Changes) -> str:
+def describe(of_pair: Changes) -> str:
     """Return the size of the changes as half a sentence."""
     return (
         f"{len(of_pair.changed_idx):,} of {of_pair.n_rows:,} rows differ, "
-        f"{of_pair.n_called_otherwise:,} are called another class; the scores differ by at most "
-        f"{of_pair.at_stake:.1f} ({of_pair.at_stake_per_20k:.1f} per 20k)"
+        f"{of_pair.n_called_otherwise:,} have another predicted class; the scores differ by at "
+        f"most {of_pair.at_stake:.1f} ({of_pair.at_stake_per_20k:.1f} per 20k)"
     )
 
 
@@ -65,9 +67,9 @@ def _print_pair(
         for each in of_pair.recalled
     ]
     if rows:
-        title = "Rows by the class they are called"
+        title = "Rows whose predicted class changes"
         print_table(Table(title, [str(paths[0]), str(paths[1]), "rows"], rows), console)
-    console.print(in_words(of_pair))
+    console.print(describe(of_pair))
     n_more = len(of_pair.changed_idx) - len(changed_ids)
     if changed_ids:
         more = f" and {n_more:,} more" if n_more else ""
@@ -75,7 +77,7 @@ def _print_pair(
 
 
 def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> Table:
-    """Return rows that differ above the diagonal and points at stake below it."""
+    """Return a table: rows that differ above the diagonal, the maximum score difference below."""
 
     def cell(a: int, b: int) -> str:
         if a == b:
@@ -85,7 +87,7 @@ def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> 
 
     places = range(len(paths))
     return Table(
-        "Rows that differ (above the diagonal) and points at stake, sum |a - b| (below it)",
+        "Rows that differ (above the diagonal), maximum score difference sum |a - b| (below it)",
         ["file", *(str(place + 1) for place in places)],
         [[f"{a + 1}: {paths[a]}", *(cell(a, b) for b in places)] for a in places],
     )

@@ -1,8 +1,8 @@
-"""The ledger of submissions: one row of `ledger.csv` for every content that was ever written.
+"""The ledger of submissions: `ledger.csv` has one row for every content that was ever written.
 
-A content is known by its sha256, whatever its file is called, so a file that was renamed is still
-known and one that was edited by hand is not. The table is plain CSV that a person can edit; it is
-read strictly. Everything but reading and writing it is pure.
+A content is identified by its sha256 and not by its file's name, so a file that was renamed is
+still known and one that was edited by hand is not. The table is plain CSV that a person can edit;
+it is read strictly. Everything but reading and writing it is pure.
 """
 
 import csv
@@ -33,7 +33,7 @@ from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
 
 NAME: Final = "ledger.csv"
 LOCK: Final = "ledger.lock"
-BY_HAND: Final = "by hand"  # the source of a content that no command of ours wrote
+BY_HAND: Final = "by hand"  # the source of a content that was not written by hbcomp
 LOCK_SECONDS: Final = 60.0  # assumed: a change takes milliseconds, a submission of 20k rows 0.2 s
 
 
@@ -56,11 +56,12 @@ def _split(value: object) -> object:
 
 
 class Entry(Section):
-    """What is known of one content of a submission file.
+    """The record of one content of a submission file.
 
     `file` is its name in the ledger's folder. The expected score and its standard error are per
-    20,000 rows, estimated on `n_scored` rows; `leaderboard` is what the leaderboard said, the sum
-    over the `n_rows` rows of the file, and `received` when. `sent` holds the time of every try.
+    20,000 rows, estimated on `n_scored` rows; `leaderboard` is the leaderboard's score, the sum
+    over the `n_rows` rows of the file, and `received` its time. `sent` holds every time at which
+    the content was sent.
     """
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -88,8 +89,8 @@ class Entry(Section):
         return self
 
     @property
-    def tries(self) -> tuple[datetime, ...]:
-        """When it was sent; a score without a known sending counts as one when it came."""
+    def times_sent(self) -> tuple[datetime, ...]:
+        """When it was sent; a score without a recorded time counts as sent when it was received."""
         return self.sent or ((self.received,) if self.received else ())
 
     @property
@@ -99,36 +100,36 @@ class Entry(Section):
             return None
         return self.leaderboard * ROWS_OF_THE_LEADERBOARD / self.n_rows
 
+    @property
+    def gap(self) -> float | None:
+        """Leaderboard minus expected score per 20k rows, or None where one is not known."""
+        if self.leaderboard_per_20k is None or self.expected_per_20k is None:
+            return None
+        return self.leaderboard_per_20k - self.expected_per_20k
+
+    @property
+    def gap_error(self) -> float | None:
+        """The standard error of the gap per 20k rows, from which rows were drawn.
+
+        The expected score s is a mean over m rows with standard error e, so one row deviates by
+        e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
+        squares: e sqrt(1 + m / n).
+        """
+        if self.standard_error is None or self.n_scored is None or self.n_rows is None:
+            return None
+        return self.standard_error * float((1 + self.n_scored / self.n_rows) ** 0.5)
+
 
 Entries = tuple[Entry, ...]
 COLUMNS: Final = tuple(Entry.model_fields)
-# What is not known of a content that was made by hand.
+# The columns that are not known of a content that was made by hand.
 ORIGIN: Final = (
     *("source", "recipe", "rule", "n_rows"),
     *("expected_per_20k", "standard_error", "n_scored"),
 )
 
 
-# --- what entries say -------------------------------------------------------------------------
-
-
-def gap(entry: Entry) -> float | None:
-    """Return leaderboard minus expected score per 20k rows, or None where one is not known."""
-    if entry.leaderboard_per_20k is None or entry.expected_per_20k is None:
-        return None
-    return entry.leaderboard_per_20k - entry.expected_per_20k
-
-
-def gap_error(entry: Entry) -> float | None:
-    """Return the standard error of an entry's gap per 20k rows, from which rows were drawn.
-
-    The expected score s is a mean over m rows with standard error e, so one row deviates by
-    e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
-    squares: e sqrt(1 + m / n).
-    """
-    if entry.standard_error is None or entry.n_scored is None or entry.n_rows is None:
-        return None
-    return entry.standard_error * float((1 + entry.n_scored / entry.n_rows) ** 0.5)
+# --- entries ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Inversion:
 
     Both differences are positive and per 20k rows. Beyond noise means more than two standard
     errors of the gaps, as if the two files were scored on different rows. On the same rows, which
-    are hard or easy for both, the noise is smaller: "beyond" is said too seldom, not too often.
+    are hard or easy for both, the noise is smaller, so too few inversions count as beyond it.
     """
 
     expected_better: Entry
@@ -149,7 +150,7 @@ class Inversion:
 
 def inversions(entries: Sequence[Entry]) -> tuple[Inversion, ...]:
     """Return the pairs whose order on the leaderboard is not the expected one, largest first."""
-    scored = [entry for entry in entries if gap(entry) is not None]
+    scored = [entry for entry in entries if entry.gap is not None]
     found = [
         inversion
         for favourite, other in permutations(scored, 2)
@@ -163,7 +164,7 @@ def _inversion(favourite: Entry, other: Entry) -> Inversion | None:
     real = (favourite.leaderboard_per_20k or 0.0) - (other.leaderboard_per_20k or 0.0)
     if expected <= 0 or real <= 0:
         return None
-    noise = float(((gap_error(favourite) or 0.0) ** 2 + (gap_error(other) or 0.0) ** 2) ** 0.5)
+    noise = float(((favourite.gap_error or 0.0) ** 2 + (other.gap_error or 0.0) ** 2) ** 0.5)
     return Inversion(favourite, other, expected, real, is_beyond_noise(expected + real, noise))
 
 
@@ -175,7 +176,7 @@ def find(entries: Sequence[Entry], sha256: str) -> Entry | None:
 def added(entries: Entries, entry: Entry) -> Entries:
     """Return the entries with one more; a content that is known keeps its first entry.
 
-    Only what was taken for made by hand learns where it comes from.
+    An entry of a content that seemed to be made by hand gets the new entry's origin.
     """
     known = find(entries, entry.sha256)
     if known is None:
@@ -294,7 +295,7 @@ def _cell(value: object) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's ledger for this process alone; others wait.
 
-    What a killed process left half-written is swept away.
+    Files that a killed process left half-written are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder / LOCK, LOCK_SECONDS)
@@ -310,7 +311,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def states(entries: Sequence[Entry], folder: Path) -> tuple[State, ...]:
-    """Return what has become of each entry's file.
+    """Return the present state of each entry's file.
 
     "ok": a file of that name has that content. "renamed": the content is there under another
     name. "edited by hand": the name is there with a content that the ledger does not know.

@@ -1,4 +1,4 @@
-"""The ledger to look at: its entries, and where the leaderboard surprised."""
+"""The ledger as tables: its entries, and the pairs that the leaderboard orders otherwise."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,6 @@ from hbcomp.reporting.pages import Table, print_table
 from hbcomp.submissions.ledger import (
     Entry,
     State,
-    gap,
-    gap_error,
     inversions,
     read_ledger,
     states,
@@ -30,11 +28,11 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
         print_table(inversion_table(entries), console)
     console.print(calibration(entries))
     for name in unknown:
-        console.print(f"{folder / name}: not in the ledger: made or edited by hand?")
+        console.print(f"{folder / name} is not in the ledger; was it made or edited by hand?")
     gaps = _gaps(entries)
     return {
         "n_entries": len(entries),
-        "n_sent": sum(bool(entry.tries) for entry in entries),
+        "n_sent": sum(bool(entry.times_sent) for entry in entries),
         "n_scored": len(gaps),
         "mean_gap_per_20k": sum(gaps) / len(gaps) if gaps else None,
         "n_inversions": len(found),
@@ -45,7 +43,7 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
 
 
 def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
-    """Return a line for every content, oldest first."""
+    """Return a row for every content, oldest first."""
     header = ("file", "source", "rule", "rows", "expected", "sent", "leaderboard", "gap", "state")
     rows = [
         [
@@ -54,9 +52,9 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
             entry.rule or "-",
             f"{entry.n_rows:,}" if entry.n_rows else "-",
             _with_error(entry.expected_per_20k, entry.standard_error),
-            f"{entry.tries[-1]:%Y-%m-%d %H:%M}" if entry.tries else "-",
-            _real(entry),
-            _with_error(gap(entry), gap_error(entry), "+"),
+            f"{entry.times_sent[-1]:%Y-%m-%d %H:%M}" if entry.times_sent else "-",
+            _leaderboard(entry),
+            _with_error(entry.gap, entry.gap_error, "+"),
             state,
         ]
         for entry, state in zip(entries, state_of, strict=True)
@@ -65,8 +63,8 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
     return Table(title, header, rows)
 
 
-def _real(entry: Entry) -> str:
-    """Return what the leaderboard said, scaled as the expected score is."""
+def _leaderboard(entry: Entry) -> str:
+    """Return the leaderboard's score, scaled as the expected score is."""
     if entry.leaderboard_per_20k is not None:
         return f"{entry.leaderboard_per_20k:.1f}"
     # Without the number of rows it cannot be scaled.
@@ -85,8 +83,10 @@ def inversion_table(entries: Sequence[Entry]) -> Table:
         ]
         for each in inversions(entries)
     ]
-    header = ("expected better", "did better", "expected by", "did by", "noise")
-    return Table("Other order on the leaderboard than expected, per 20k rows", header, rows)
+    header = ("expected better", "scored better", "expected by", "scored by", "noise")
+    return Table(
+        "Pairs that the leaderboard orders otherwise than expected, per 20k rows", header, rows
+    )
 
 
 def calibration(entries: Sequence[Entry]) -> str:
@@ -101,7 +101,7 @@ def calibration(entries: Sequence[Entry]) -> str:
 
 
 def _gaps(entries: Sequence[Entry]) -> list[float]:
-    return [each for entry in entries if (each := gap(entry)) is not None]
+    return [entry.gap for entry in entries if entry.gap is not None]
 
 
 def _with_error(value: float | None, error: float | None, sign: str = "") -> str:

@@ -65,7 +65,7 @@ JOBS = {
         Job("import", ["import-oof", "made", "--oof", "oof.csv", "--test", "probs.csv",
                        "--like", "a"], undrawn),
         Job("submit", ["submit", "submissions/mine.csv", "--test", "test.csv", "--by-hand"],
-            undrawn, refusal="this very content was sent at "),
+            undrawn, refusal="this content was already sent at "),
         Job("forced", ["blend", "a", "b", "--name", "blend", "--force"], undrawn),
         Job(
             "tune",

@@ -131,11 +131,16 @@ def panel_grid(
     return figure, list(grid.flat[:n_panels])
 
 
+def signal_grid(n_signals: int, top: float = 0.5) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each signal, three beside each other."""
+    return panel_grid(n_signals, n_columns=3, line_height=1.95, top=top)
+
+
 def draw_signal(axes: Axes, signal: Float[np.ndarray, " t"], length: int, colour: str) -> None:
     """Draw a signal of this length in its class's colour, and the padding after it in grey."""
-    samples = np.arange(len(signal))
-    axes.plot(samples[length:], signal[length:], color=QUIET, linewidth=1)
-    axes.plot(samples[:length], signal[:length], color=colour, linewidth=1.3)
+    time_steps = np.arange(len(signal))
+    axes.plot(time_steps[length:], signal[length:], color=QUIET, linewidth=1)
+    axes.plot(time_steps[:length], signal[:length], color=colour, linewidth=1.3)
     axes.tick_params(labelsize=9)
 
 
