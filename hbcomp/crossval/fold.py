@@ -1,6 +1,6 @@
 """The fold trainer: train the nets of a few folds at the same time, and score or store them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +49,7 @@ class FoldTask:
     compute: Compute
     scored_epochs: frozenset[int]
     train_labels: np.ndarray | None = None
+    identity: str = ""  # the hash that its stored fold is bound to
 
     def replica(self, device: torch.device) -> Replica:
         """Return the net as it is trained, with its rows on the device."""
@@ -133,7 +134,6 @@ def train_folds(
     group: Sequence[FoldTask],
     data: DeviceData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
     emit: Emit,
     watch: Stopwatch,
 ) -> None:
@@ -147,7 +147,7 @@ def train_folds(
         for task, last, history in zip(group, epochs, histories, strict=True):
             result = _result(task, last, data.n_classes)
             rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
-            stored_folds.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
+            stored_folds.save_fold(run, task.identity, result, last.epoch.net, rows)
     if torch.cuda.is_available():
         del epochs, fold_epoch, last
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
