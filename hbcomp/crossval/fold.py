@@ -188,13 +188,11 @@ def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
 
 @contextmanager
 def errors_as_input_error(group: Sequence[FoldTask]) -> Iterator[None]:
-    """Turn what a user can mend (no memory, a diverged loss) into an error that names the fold."""
+    """Raise an InputError that names the fold where memory runs out or a loss diverges."""
     compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
-    fewer = "compute.models_per_process" if compute.models_per_process > 1 else "--jobs"
-    advice = (
-        f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or fewer "
-        f"{fewer}"
-    )
+    is_group = compute.models_per_process > 1
+    less = "a smaller compute.models_per_process" if is_group else "fewer --jobs"
+    advice = f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or {less}"
     try:
         with within_memory(advice, f"{_name(group)}: ", compute.device):
             yield
