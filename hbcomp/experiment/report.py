@@ -167,7 +167,7 @@ class Computed(Part):
     """The resources that an experiment was computed with."""
 
     device: str = ""
-    precision: Precision | Literal[""] = ""
+    precision: Literal["", Precision] = ""
     n_threads: Annotated[int, Field(ge=1)] | None = None
     reason: str = ""
     engine: str = ""

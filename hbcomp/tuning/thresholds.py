@@ -25,9 +25,9 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
     """Bring the run's threshold study to `n_trials` trials and compare it with the exact optimum.
 
     Returns both rules, their in-sample scores and the regret, per 20k rows, and the exact rule's
-    cross-fitted score, which is the honest one. The study is bound to the predictions it scored:
-    its name carries their fingerprint
-    and the seed, so a changed run or another seed gets a new one.
+    cross-fitted score, which has no selection bias. The study is bound to the predictions it
+    scored: its name contains their fingerprint and the seed, so a changed run or another seed gets
+    a new study.
     """
     predictions = Predictions.load(run.predictions_file)
     probs, labels = predictions.oof_probs, predictions.labels
@@ -139,7 +139,7 @@ def _optimize(
     if n_trials <= 0:
         return
     if not study.trials:
-        # The reference's rule and the theory's: the study starts where people do.
+        # The study starts with the reference solution's rule and with the theoretical optimum.
         study.enqueue_trial({"threshold": 0.5, "opening": 0.8})
         study.enqueue_trial({"threshold": 0.5, "opening": 0.0})
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -166,7 +166,7 @@ def _print(numbers: dict[str, Any], console: Console) -> None:
 
 
 def _use(run: RunFolder) -> str:
-    """Return where the study goes: into no submission; and how its optimum would."""
+    """Return that the study changes no submission, and the command that would."""
     if run.recipe_file.exists():
         how = "blend the base models again with --rule tuned"
     elif run.config_file.exists():
@@ -174,6 +174,6 @@ def _use(run: RunFolder) -> str:
     else:
         how = "import it again with --set decision.rule=tuned"
     return (
-        f"The study is kept in {storage_file(run)} and changes no submission. To answer by the "
-        f"exact thresholds: {how}"
+        f"The study is stored in {storage_file(run)} and changes no submission. To use the "
+        f"exact thresholds in one: {how}"
     )

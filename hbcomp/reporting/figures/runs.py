@@ -1,4 +1,4 @@
-"""Pictures: arrays in, a matplotlib Figure out; no files, no pyplot, no style left behind.
+"""Figures of a run: arrays in, a matplotlib Figure out; no files, no pyplot, no changed style.
 
 Every figure is 6.4 inches wide with 11-point text, so that it stays readable when a phone shows
 it at 360 pixels; panels are therefore stacked, never put side by side.

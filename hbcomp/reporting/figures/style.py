@@ -1,4 +1,4 @@
-"""The look of every figure: one width, one palette, one font; no pyplot and no trace left."""
+"""The style of every figure: one width, one palette, one font; without pyplot."""
 
 import functools
 import io
@@ -145,7 +145,7 @@ def draw_signal(axes: Axes, signal: Float[np.ndarray, " t"], length: int, colour
 
 
 def percent(share: float) -> str:
-    """Return a share as text, so that none that is not zero reads as zero."""
+    """Return a share as text; only zero reads as zero."""
     if 0 < share < 0.01:
         return "<0.01 %"
     return f"{share:.2f} %" if share < 1 else f"{share:.1f} %"

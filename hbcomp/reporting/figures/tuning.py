@@ -59,7 +59,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class Parameter:
-    """What each trial took, NaN for nothing: numbers from `span`, or places among `categories`."""
+    """Each trial's value, NaN for none: numbers from `span`, or positions in `categories`."""
 
     name: str
     taken: Float64[np.ndarray, " n"]
@@ -99,7 +99,7 @@ def history(trials: Trials, base: int | None) -> Figure:
 
 @styled
 def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
-    """Return a panel for each parameter: the value of each trial over what it took."""
+    """Return a panel for each parameter: the score of each trial over the parameter's value."""
     n = len(parameters)
     figure, panels = style.panel_grid(n, min(2, n), 2.05, top=0.7, share_x=False)
     heights = _heights(trials.values, trials.values)
