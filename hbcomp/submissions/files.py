@@ -1,7 +1,5 @@
 """Submission files are written atomically, read back, checked, and recorded in the ledger."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -218,11 +216,7 @@ def align(
 
 
 def _read(path: Path, n_classes: int | None, id_column: str | None) -> tuple[Submission, list[str]]:
-    rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    try:
-        header, *lines = [row for row in rows if row] or [[]]
-    except csv.Error as error:
-        raise InputError(f"{path}: line {rows.line_num}: not valid CSV: {error}") from error
+    header, *lines = [row for _, row in ledger.csv_rows(path, _read_text(path))] or [[]]
     n_labels = n_classes or max(len(header) - 1, 2)
     first = header[0] if header else ""
     is_name = first.isprintable() and first.strip() and not first.startswith("label_")

@@ -225,7 +225,7 @@ def read_ledger(folder: Path) -> Entries:
 
 
 def _parse(path: Path, text: str) -> Entries:
-    rows = list(_rows(path, text))
+    rows = list(csv_rows(path, text))
     header = rows[0][1] if rows else []
     if header != list(COLUMNS):
         raise InputError(f"{path}: the header must be {','.join(COLUMNS)}, but is {header}")
@@ -245,8 +245,8 @@ def _parse(path: Path, text: str) -> Entries:
     return tuple(entries.values())
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row with the line it begins in; blank lines are none."""
+def csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line it begins in; blank lines are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:

@@ -76,18 +76,37 @@ class Entry(Section):
         return param
 
 
-class FloatRange(Entry):
-    """Numbers from `low` to `high`, both included."""
+class Range(Entry):
+    """Numbers from `low` to `high`, both included; steps must reach the end."""
+
+    low: Number
+    high: Number
+    log: bool = False
+    step: Number | None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Range":
+        low, high, step = self.low, self.high, self.step
+        if low >= high:
+            raise ValueError(f"low must be less than high, but got low = {low}, high = {high}")
+        if self.log and low <= 0:
+            raise ValueError(f"low must be positive with log = true, but got {low}")
+        if self.log and "step" in self.model_fields_set:
+            raise ValueError("step and log = true exclude each other")
+        # In decimal, as they were written: 0.3 is three times 0.1.
+        if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
+            raise ValueError(
+                f"steps of {step} from low = {low} must reach high, but got high = {high}"
+            )
+        return self
+
+
+class FloatRange(Range):
+    """Real numbers from `low` to `high`."""
 
     low: float
     high: float
-    log: bool = False
     step: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> "FloatRange":
-        _check_range(self.low, self.high, self.step, is_log=self.log)
-        return self
 
     @property
     def distribution(self) -> FloatDistribution:
@@ -104,18 +123,12 @@ class FloatRange(Entry):
         return trial.suggest_float(path, self.low, self.high, log=self.log, step=self.step)
 
 
-class IntRange(Entry):
-    """Whole numbers from `low` to `high`, both included."""
+class IntRange(Range):
+    """Whole numbers from `low` to `high`."""
 
     low: int
     high: int
-    log: bool = False
     step: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> "IntRange":
-        _check_range(self.low, self.high, self.step if self.step > 1 else None, is_log=self.log)
-        return self
 
     @property
     def distribution(self) -> IntDistribution:
@@ -371,19 +384,6 @@ def _entry(table: Any) -> AnyEntry:
         return validate(Choice, table, "")
     is_whole = all(type(table.get(end)) is int for end in ("low", "high"))
     return validate(IntRange, table, "") if is_whole else validate(FloatRange, table, "")
-
-
-def _check_range(low: Number, high: Number, step: Number | None, *, is_log: bool) -> None:
-    """Refuse a range that is empty or whose steps miss its end."""
-    if low >= high:
-        raise ValueError(f"low must be less than high, but got low = {low}, high = {high}")
-    if is_log and low <= 0:
-        raise ValueError(f"low must be positive with log = true, but got {low}")
-    if is_log and step is not None:
-        raise ValueError("step and log = true exclude each other")
-    # In decimal, as they were written: 0.3 is three times 0.1.
-    if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
-        raise ValueError(f"steps of {step} from low = {low} must reach high, but got high = {high}")
 
 
 def _condition_problems(entries: Mapping[str, AnyEntry]) -> Iterator[str]:

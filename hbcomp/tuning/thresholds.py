@@ -42,13 +42,11 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
             raise Interrupted(message) from None
         with readable(None, run):
             tuned, found = clip_of(study.best_params), study.best_value
-    exact = fit_clip(probs, labels)
-    exact_score = abs_sum(exact.apply(probs), labels).per_20k
+    exact, exact_score, cross_fitted = _exact_thresholds(predictions)
     points = {"Optuna": (tuned.lo, tuned.hi), "exact": (exact.lo, exact.hi), "0.1/0.9": (0.1, 0.9)}
     figure = pictures.threshold_landscape(probs, labels, points)
     picture = pages.Picture("threshold-study", figure, "The study's best pair and the exact one.")
     pages.write_pictures(run.path / "pictures", [picture])
-    honest = score_of(cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)).per_20k
     numbers = {
         "experiment": run.name,
         "n_rows": len(labels),
@@ -57,7 +55,7 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
         "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample_per_20k": found},
         "exact": {"lo": exact.lo, "hi": exact.hi, "in_sample_per_20k": exact_score},
         "regret_per_20k": found - exact_score,
-        "exact_cross_fitted_per_20k": honest,
+        "exact_cross_fitted_per_20k": cross_fitted,
         "study": str(storage_file(run)),
         "picture": str(run.path / "pictures/threshold-study.png"),
     }
@@ -84,16 +82,22 @@ def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any]
     if not scored:
         return None
     best, n_trials = min(scored)
-    probs, labels = predictions.oof_probs, predictions.labels
-    exact = abs_sum(fit_clip(probs, labels).apply(probs), labels).per_20k
-    honest = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
+    _, exact, cross_fitted = _exact_thresholds(predictions)
     return {
         "n_trials": n_trials,
         "optuna": best,
         "exact": exact,
         "regret": best - exact,
-        "exact_cross_fitted": score_of(honest).per_20k,
+        "exact_cross_fitted": cross_fitted,
     }
+
+
+def _exact_thresholds(predictions: Predictions) -> tuple[Clip, float, float]:
+    """Return the optimal rule with its in-sample and its cross-fitted score per 20k rows."""
+    probs, labels = predictions.oof_probs, predictions.labels
+    rule = fit_clip(probs, labels)
+    costs = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
+    return rule, abs_sum(rule.apply(probs), labels).per_20k, score_of(costs).per_20k
 
 
 def clip_of(params: dict[str, float]) -> Clip:

@@ -110,7 +110,7 @@ def _about(summary: Summary) -> str:
 
 def _best_table(summary: Summary) -> Table:
     whole = _whole(summary)
-    base = [each["per_20k"] for each in whole if each["number"] == _base(summary)]
+    base = [each["per_20k"] for each in whole if each["number"] == summary["base_trial"]]
     rows = [
         [
             trial["number"],
@@ -183,7 +183,7 @@ def _reason(trial: Summary) -> list[object]:
 
 
 def _space_table(summary: Summary) -> Table:
-    base = [each for each in summary["trials"] if each["number"] == _base(summary)]
+    base = [each for each in summary["trials"] if each["number"] == summary["base_trial"]]
     best = [each for each in _whole(summary) if each not in base][:N_BEST_PARAMS]
     rows = []
     for path, entry in summary["space"].items():
@@ -266,7 +266,7 @@ def _pictures(summary: Summary, trials: drawings.Trials) -> list[Picture]:
     if summary["confirmed"]:
         drawn.append(_confirmed_picture(summary["confirmed"]))
     if np.isfinite(trials.values).any():
-        drawn.append(_history_picture(trials, _base(summary)))
+        drawn.append(_history_picture(trials, summary["base_trial"]))
     if summary["importances"]:
         drawn.append(_importance_picture(summary["importances"]))
     return drawn
@@ -351,12 +351,6 @@ def _whole(summary: Summary) -> list[Summary]:
         if trial["state"] in ("complete", "carried") and trial["per_20k"] is not None
     ]
     return sorted(whole, key=lambda trial: (trial["per_20k"], trial["number"]))
-
-
-def _base(summary: Summary) -> int | None:
-    """Return the number of the base's trial, if there is one; without the key it is the first."""
-    number: int | None = summary.get("base_trial", 0)
-    return number
 
 
 def _n_begun(trial: Summary, summary: Summary) -> int:

@@ -98,6 +98,7 @@ def a_summary(trials=TRIALS, **others):
         "n_rows": 4000,
         "n_folds": 5,
         "seed": 0,
+        "base_trial": 0,
         "trials": trials,
         "importances": {"train.lr": 0.6, "train.schedule.kind": 0.4},
         "confirmed": CONFIRMED,
