@@ -18,8 +18,8 @@ def bench(
 ) -> dict[str, Any]:
     """Measure how fast the nets of experiments train on this machine.
 
-    A few steps are timed: of one net, and of as many as `hbcomp cv` would train at once. From
-    these follow the time of an epoch and of the whole run on 100,000 rows. Nothing is written.
+    A few steps are timed, of one net and of as many as `hbcomp cv` trains at once, and from them
+    the time of an epoch and of a run on 100,000 rows is computed. Nothing is written.
 
     Examples: hbcomp bench
 

@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.check`: would the leaderboard accept this file?"""
+"""The command `python -m hbcomp.check`: does the leaderboard accept a file?"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="The submission to check.")],
     test: options.TestIds = None,
     classes: Annotated[
-        int | None, typer.Option(min=2, help="The number of classes; default: as the header says.")
+        int | None, typer.Option(min=2, help="The number of classes; default: that of the header.")
     ] = None,
     id_column: options.IdColumnOfRun = None,
     signal_column: options.SignalColumnOfRun = None,
@@ -34,9 +34,7 @@ def check(
     if answered is None:
         answered = sample()
         if {*read_submission(file).ids.tolist()} != {*answered.ids.tolist()}:
-            raise InputError(
-                f"{file}: no experiment here wrote it for a test file; name that with --test"
-            )
+            raise InputError(f"{file}: no experiment here wrote it; name the test file with --test")
     submission = check_submission(file, answered.ids, classes, answered.id_column)
     n_rows, n_classes = submission.answers.shape
     cli.console.print(

@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.compete`: carry out a plan, from CSV files to one submission."""
+"""The command `python -m hbcomp.compete`: a plan, from CSV files to one submission."""
 
 from typing import Annotated, Any
 

@@ -28,14 +28,14 @@ def cv(
     ] = None,
     force: options.Force = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Show where the time of this call went.")
+        bool, typer.Option("--profile", help="Show the time of this call by phase.")
     ] = False,
 ) -> dict[str, Any]:
     """Cross-validate an experiment and write its submission, report and pictures.
 
-    Every finished fold is stored at once; the same command continues after a stop of any kind.
-    With --fold all, nets of a finished experiment are trained on all rows (refit.seeds,
-    refit.n_epochs) and answer the test file by its rule; their score is not measured.
+    Every finished fold is stored at once, and the same command continues after any stop. With
+    --fold all, nets are trained on all rows of a finished experiment (refit.seeds, refit.n_epochs)
+    and predict the test file; their score is not measured.
 
     Examples: hbcomp cv
 
@@ -44,7 +44,7 @@ def cv(
     hbcomp cv mine --fold all
     """
     if fold and force:
-        raise InputError("--force is for the folds; delete folds/SEED-all to train one anew")
+        raise InputError("--force replaces folds only; delete folds/SEED-all to train a net again")
     watch = Stopwatch()
     with watch.phase("import"):  # torch comes with these: --help need not wait
         from hbcomp.crossval import refit

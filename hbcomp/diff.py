@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.diff`: how far are submission files apart?"""
+"""The command `python -m hbcomp.diff`: how much do submission files differ?"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +13,10 @@ from hbcomp.system.errors import InputError
 def diff(
     files: Annotated[list[Path], typer.Argument(help="Two or more submission files.")],
 ) -> dict[str, Any]:
-    """Count the rows that differ, by called class, and the points at stake.
+    """Count the rows that differ, by predicted class, and the maximum score difference.
 
-    The sum of |a - b| over rows and classes is the most by which two scores can differ. More than
-    two files give a matrix of all pairs.
+    Two scores differ by at most the sum of |a - b| over rows and classes. More than two files give
+    a matrix of all pairs.
 
     Example: hbcomp diff submissions/resnet.csv submissions/blend.csv
     """

@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.lb`: write down what the leaderboard said."""
+"""The command `python -m hbcomp.lb`: record a score of the leaderboard."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ def lb(
         float, typer.Argument(help="The score that the leaderboard shows: the sum over the rows.")
     ],
     date: Annotated[
-        datetime | None, typer.Option(help="When it was shown, in UTC.  [default: now]")
+        datetime | None, typer.Option(help="The time of the score, in UTC.  [default: now]")
     ] = None,
     correct: Annotated[
         bool, typer.Option("--correct", help="Replace another score that was recorded.")
@@ -28,8 +28,8 @@ def lb(
 ) -> dict[str, Any]:
     """Record the leaderboard's score of a submission, and show it beside the expected one.
 
-    The score belongs to the very content of the file: one that was edited since it was written
-    is refused, unless it was sent as it is now (--by-hand).
+    The score belongs to the content of the file. A file that was edited after it was written is
+    refused, unless it was sent as it is now (--by-hand).
 
     Example: hbcomp lb submissions/resnet.csv 166.4954
     """

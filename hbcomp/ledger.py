@@ -1,7 +1,4 @@
-"""The command `hbcomp ledger`: what was written, sent and scored.
-
-It is `python -m hbcomp.ledger` because `hbcomp.submissions.ledger` is the ledger itself.
-"""
+"""The command `python -m hbcomp.ledger`: the submissions that were written, sent and scored."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +14,12 @@ def ledger(
         Path, typer.Option(help="The folder with the files and their ledger.csv.")
     ] = Path("submissions"),
 ) -> dict[str, Any]:
-    """List every submission with its expected and its leaderboard score and what became of it.
+    """List every submission with its state and its expected and leaderboard scores.
 
-    Also shown: files that the ledger does not know, pairs that the leaderboard orders otherwise
-    than expected, and the mean gap.
+    It also shows files that the ledger does not have, pairs whose order on the leaderboard is not
+    the expected one, and the mean gap.
 
-    Example: hbcomp ledger, or python -m hbcomp.ledger
+    Example: hbcomp ledger
     """
     from hbcomp.submissions.ledger_tables import show
 

@@ -15,11 +15,13 @@ def submit(
     per_day: Annotated[
         int | None,
         typer.Option(
-            min=1, envvar="HBCOMP_SUBMISSIONS_PER_DAY", help="How many may be sent a day, in UTC."
+            min=1,
+            envvar="HBCOMP_SUBMISSIONS_PER_DAY",
+            help="The number of submissions that are allowed per day (UTC).",
         ),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Send a content that was sent before.")
+        bool, typer.Option("--again", help="Send a file whose content was sent before.")
     ] = False,
     by_hand: options.ByHand = False,
     id_column: options.IdColumnOfRun = None,
@@ -27,8 +29,8 @@ def submit(
 ) -> dict[str, Any]:
     """Check a submission for the last time and mark it as sent; you upload it.
 
-    Refused: a file that is not as it was written, one that the leaderboard would not accept, one
-    that was sent before, and one more than --per-day. Shown: how far it is from what was sent.
+    A file is refused if it was edited, if the leaderboard would not accept it, if it was sent
+    before, and if --per-day are sent already. Its difference from what was sent is shown.
 
     Example: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
     """

@@ -10,9 +10,7 @@ from hbcomp.system import options
 
 @cli.command("Train", then="hbcomp cv {winner}")
 def tune(
-    experiment: Annotated[
-        str, typer.Argument(help="The experiment to improve: a folder under experiments/.")
-    ] = "quickstart",
+    experiment: options.Experiment = "quickstart",
     space: Annotated[
         str | None,
         typer.Option(
@@ -25,14 +23,17 @@ def tune(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds after which no trial begins.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a trial at a time.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="How many trials train at once, each in a process.")
+    ] = 1,
     assignments: options.Assignments = None,
     train: options.Train = None,
     rule: Annotated[
-        str, typer.Option(help="The fixed rule that trials are scored by: half or argmax.")
+        str, typer.Option(help="The fixed rule by which trials are scored: half or argmax.")
     ] = "half",
     best: Annotated[
-        int, typer.Option(min=0, help="Best trials to train again on fresh seeds; 0 for none.")
+        int,
+        typer.Option(min=0, help="How many of the best trials are trained again on fresh seeds."),
     ] = 3,
     folds: Annotated[
         int | None,
@@ -46,9 +47,11 @@ def tune(
         typer.Option(min=0.001, max=0.499, help="Chance of pruning a trial as good as the best."),
     ] = 0.05,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31, help="Of the sampler, the folds and the nets.")
+        int, typer.Option(min=0, max=2**31, help="Seed of the sampler, the folds and the nets.")
     ] = 0,
-    name: Annotated[str, typer.Option(help="The study, if there shall be several.")] = "tune",
+    name: Annotated[
+        str, typer.Option(help="The name of the study, for several of one experiment.")
+    ] = "tune",
     storage: Annotated[
         str | None,
         typer.Option(
@@ -56,10 +59,10 @@ def tune(
         ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start a new version of the study with nothing.")
+        bool, typer.Option("--fresh", help="Start a new version of the study without trials.")
     ] = False,
 ) -> dict[str, Any]:
-    """Search an experiment's hyperparameters, prune trials that fall behind, confirm the best ones.
+    """Search an experiment's hyperparameters, prune trials that fall behind, confirm the best.
 
     Trials are scored by cross-validation under a fixed rule. Every finished trial is kept; the
     same command continues. The winner on fresh seeds becomes an experiment for `hbcomp cv`.

@@ -1,11 +1,11 @@
-"""The command `python -m hbcomp.verify`: is a finished experiment still what it says it is?"""
+"""The command `python -m hbcomp.verify`: are the results of finished experiments reproducible?"""
 
-from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system.errors import InputError
 
 
 @cli.command("Look")
@@ -16,55 +16,32 @@ def verify(
     ] = None,
     fold: Annotated[
         str | None,
-        typer.Option(metavar="SEED-FOLD", help="Which net predicts again; default: the first."),
+        typer.Option(metavar="SEED-FOLD", help="The net that predicts again; default: the first."),
     ] = None,
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="Let every net predict again.")
     ] = False,
 ) -> dict[str, Any]:
-    """Compute again what finished experiments say, and compare; exit code 2 if anything failed.
+    """Compute the results of finished experiments again; exit code 2 if any differs.
 
-    Compared are: every file with the sha256 in manifest.json; scores with those of the stored
-    predictions; predictions with those of the folds; oof.csv and test.csv; the submission and
-    its row in the ledger; the data's fingerprints; one net's probabilities with what its weights
-    give, to the bit on the machine that trained it; of a blend what its recipe gives.
+    These are compared: every file with its sha256 in manifest.json; scores with those of the stored
+    predictions; predictions with those of the folds; oof.csv and test.csv; the submission and its
+    row in the ledger; the data's fingerprints; one net's probabilities with those of its weights,
+    to the bit on the machine that trained it; a blend with what its recipe gives.
 
-    Covered are all files that cv, import-oof and blend write; not covered are lock files,
-    studies.db, tuning/, space.toml, pictures/threshold-study.png and files of your own. Nothing
-    is written.
+    All files that cv, import-oof and blend write are checked, but not lock files, studies.db,
+    tuning/, space.toml, pictures/threshold-study.png and your own files. Nothing is written.
 
     Examples: hbcomp verify
 
     hbcomp verify resnet blend --all-folds
     """
-    from hbcomp.experiment.folder import find_run, finished_runs
-    from hbcomp.reporting.pages import Table, print_table
-    from hbcomp.system.errors import InputError
-    from hbcomp.verification.checks import Check, verify_run
+    from hbcomp.verification.verify_runs import verify_runs
 
     if fold and all_folds:
-        raise InputError("--fold is one of --all-folds; give one of the two")
+        raise InputError("--all-folds includes --fold; give one of the two")
     nets = [fold] if fold else [] if all_folds else None
-    names = runs or finished_runs()
-    if not names:
-        raise InputError("there is no finished experiment under experiments/")
-    checks: list[Check] = [check for name in names for check in verify_run(find_run(name), nets)]
-    rows = [[each.experiment, each.name, each.status, each.detail] for each in checks]
-    table = Table("Computed again", ["experiment", "check", "result", "what or why"], rows)
-    print_table(table, cli.console)
-    n_of = Counter(each.status for each in checks)
-    numbers = {
-        "experiments": names,
-        "n_checks": len(checks),
-        "n_ok": n_of["ok"],
-        "n_failed": n_of["FAILED"],
-        "n_not_checked": n_of["not checked"],
-    }
-    if failed := [each for each in checks if each.status == "FAILED"]:
-        named = [f"{each.experiment}: {each.name}: {each.detail}" for each in failed]
-        message = f"{len(failed)} of {len(checks)} checks failed: {'; '.join(named)}"
-        raise cli.CheckError(message, numbers)
-    return numbers
+    return verify_runs(runs, nets, cli.console)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def test_score_takes_a_truth_of_ones_own(tmp_path):
     ("truth", "message"),
     [
         ("id,label\na,0\n", "no row for id b of the data"),
-        ("id,label\na,0\nb,2\n", "labels must be below 2, the classes answered, but not: id b"),
+        ("id,label\na,0\nb,2\n", "labels must be below 2, the number of classes, not in id b"),
         ("id,label\na,0\nb,x\n", "id b: the label must be one of 0, 1, 2, ..., but is 'x'"),
     ],
 )

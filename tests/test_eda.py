@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hbcomp import eda
-from hbcomp.analysis.describe_data import beat_statistics
+from hbcomp.analysis.describe_data import row_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_beats, write_competition_csv
 from hbcomp.reporting.figures import style
@@ -18,7 +18,7 @@ from hbcomp.system import command as cli
 
 
 def padded_beats(n: int = 30, seed: int = 0, first_id: int = 0) -> Dataset:
-    """Return made-up beats of 8 to 16 samples, padded with zeros to 16."""
+    """Return made-up rows of 8 to 16 time steps, padded with zeros to 16."""
     beats = make_beats(n=n, t=16, k=2, seed=seed)
     signals = np.maximum(beats.signals, np.float32(0.01))
     lengths = np.random.default_rng(seed).integers(8, 17, n)
@@ -65,7 +65,7 @@ def test_the_last_line_is_the_numbers_and_the_page_is_where_they_say(
     page = Path(numbers["page"])
     assert page == tmp_path / "out" / "index.html"
     written = {path.name for path in page.parent.iterdir()}
-    drawn = {"label-counts", "beat-lengths", "example-beats", "class-mean-spread"}
+    drawn = {"label-counts", "signal-lengths", "example-signals", "class-mean-spread"}
     assert written == {"index.html", *(f"{name}.png" for name in drawn)}
     html = page.read_text(encoding="utf-8")
     for shown in ("Data: train.csv", "Train against test", "0 missing cells", "50.00 %"):
@@ -110,24 +110,24 @@ def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_pat
 
 def test_statistics_leave_the_padding_out_and_allow_an_all_zero_row() -> None:
     signals = np.array([[1, 3, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
-    values = beat_statistics(Dataset(np.array(["a", "b"]), signals))
+    values = row_statistics(Dataset(np.array(["a", "b"]), signals))
     found = {name: array.tolist() for name, array in values.items()}
     assert found == {"length": [2, 0], "mean": [2, 0], "standard deviation": [1, 0]}
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_drift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path) -> None:
+def test_the_shift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path) -> None:
     beats = padded_beats(60)
     others = np.char.add("t", beats.ids)
     shifted = Dataset(beats.ids, np.where(beats.signals > 0, beats.signals + np.float32(1), 0))
     for name, data in {"a": beats, "b": Dataset(others, beats.signals)}.items():
         write_competition_csv(tmp_path / f"{name}.csv", data)
-    same = eda.eda(tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "same")["drift"]
+    same = eda.eda(tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "same")["shift"]
     assert {row["shift_in_deviations"] for row in same} == {0.0}
     renamed = Dataset(others, shifted.signals)
     write_competition_csv(tmp_path / "c.csv", renamed)
-    drift = eda.eda(tmp_path / "a.csv", tmp_path / "c.csv", tmp_path / "moved")["drift"]
-    by_name = {row["quantity"]: row for row in drift}
+    shift = eda.eda(tmp_path / "a.csv", tmp_path / "c.csv", tmp_path / "moved")["shift"]
+    by_name = {row["quantity"]: row for row in shift}
     assert by_name["length"]["shift_in_deviations"] == 0
     assert by_name["mean"]["test"] - by_name["mean"]["train"] == pytest.approx(1, abs=1e-6)
     assert by_name["mean"]["standard_errors"] > 3
@@ -152,7 +152,7 @@ def test_planted_duplicates_are_counted_and_named_on_the_page(tmp_path: Path) ->
 def test_without_a_test_file_nothing_is_said_about_one(train: Path, tmp_path: Path) -> None:
     numbers = eda.eda(train, out=tmp_path / "out")
     assert numbers["test"] is None
-    assert numbers["drift"] is None
+    assert numbers["shift"] is None
     assert "Train against test" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 

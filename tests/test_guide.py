@@ -31,7 +31,7 @@ FEWER = {
     # leaderboard's score could only be one.
     "blend mine": ["--rule", "argmax"],
 }
-MEMBER = """
+CONFIG_OF_RUN = """
 [folds]
 n_folds = 2
 [features]
@@ -84,9 +84,9 @@ def write_files(folder):
                     [("id", "label"), *zip(named.ids, named.known_labels, strict=True)]
                 )
     for name, features in (("lines", "lines"), ("resnet", "samples")):
-        member = folder / f"experiments/best-cpu-{name}"
-        member.mkdir(parents=True)
-        (member / "config.toml").write_text(MEMBER.format(features=features))
+        run = folder / f"experiments/best-cpu-{name}"
+        run.mkdir(parents=True)
+        (run / "config.toml").write_text(CONFIG_OF_RUN.format(features=features))
 
 
 def test_the_list_of_the_guide_works_in_its_order(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ SETTINGS = (
 )
 # Phases that cost the same for any number of rows, drawing nearly so; their noise of a second would
 # hide what 10,000 rows cost.
-FIXED_PHASES = {"import", "arrange", "compile", "draw"}
+FIXED_PHASES = {"import", "probe", "compile", "draw"}
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,24 @@ from hbcomp.reporting.figures import data as data_figures
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 Numbers = Mapping[str, Any]
+Statistics = Mapping[str, Float64[np.ndarray, " _"]]  # rows of train or of test
 
 
 def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -> dict[str, Any]:
     """Print the tables, write index.html and its pictures to `out`, and return the numbers."""
     found = find_duplicates(train, test)
     numbers = describe(train, test, found)
-    tables = make_tables(numbers)
+    tables = [_file_table(numbers), _class_table(numbers)]
+    if test:
+        tables.append(_shift_table(numbers["shift"]))
     for table in tables:
         pages.print_table(table, console)
     warnings = list(scale_warnings(train, test))
-    checks = [*(f"Warning: {each}." for each in warnings), *check_lines(found)]
+    checks = [
+        *(f"Warning: {each}." for each in warnings),
+        "0 missing cells: the reader refuses a file with an empty or non-finite one.",
+        *(f"{line}." for line in found.lines()),
+    ]
     for line in checks:
         console.print(line, markup=False)
     drawn = draw(train)
@@ -43,21 +50,24 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
 def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[str, Any]:
     """Return all that is measured as plain JSON values.
 
-    Lengths are samples up to the trailing zeros; means and standard deviations leave those out.
+    A length is the number of time steps before the trailing zeros; means and standard deviations
+    leave those out.
     """
+    of_train = row_statistics(train)
+    of_test = row_statistics(test) if test else {}
     return {
         "n_timepoints": train.n_timepoints,
         "n_classes": train.n_classes,
-        "train": _file_numbers(train),
-        "test": _file_numbers(test) if test else None,
+        "train": _file_numbers(train, of_train),
+        "test": _file_numbers(test, of_test) if test else None,
         "missing_cells": 0,  # a Dataset with one cannot exist
-        "classes": _class_numbers(train),
-        "drift": _drift(train, test) if test else None,
+        "classes": _class_numbers(train, of_train),
+        "shift": _shift(of_train, of_test) if test else None,
         "duplicates": asdict(found),
     }
 
 
-def beat_statistics(dataset: Dataset) -> dict[str, Float64[np.ndarray, " n"]]:
+def row_statistics(dataset: Dataset) -> Statistics:
     """Return length, mean and standard deviation of each row without its trailing zeros."""
     lengths = padded_lengths(dataset.signals).astype(np.float64)
     divisors = np.maximum(lengths, 1)  # an all-zero row has mean 0
@@ -68,42 +78,28 @@ def beat_statistics(dataset: Dataset) -> dict[str, Float64[np.ndarray, " n"]]:
     return {"length": lengths, "mean": means, "standard deviation": deviations}
 
 
-def check_lines(found: Duplicates) -> list[str]:
-    """Return what was checked about missing cells and duplicates, one sentence each."""
-    missing = "0 missing cells: the reader refuses a file with an empty or non-finite one."
-    return [missing, *(f"{line}." for line in found.lines())]
-
-
-def make_tables(numbers: Numbers) -> list[pages.Table]:
-    """Return the numbers as tables: files, classes and, with a test file, the shift between."""
-    tables = [_file_table(numbers), _class_table(numbers)]
-    if numbers["drift"]:
-        tables.append(_drift_table(numbers["drift"]))
-    return tables
-
-
 def draw(train: Dataset) -> list[pages.Picture]:
     """Return the pictures of a training set."""
-    labels = train.known_labels
+    signals, labels = train.signals, train.known_labels
     return [
         pages.Picture(
-            "label-counts", data_figures.label_counts(labels), "How many beats each class has."
+            "label-counts", data_figures.label_counts(labels), "How many rows each class has."
         ),
         pages.Picture(
-            "beat-lengths",
-            data_figures.signal_lengths(train.signals, labels),
-            "Lengths of the beats up to their zero padding; each class adds up to 100 %.",
+            "signal-lengths",
+            data_figures.signal_lengths(signals, labels),
+            "Lengths of the signals up to their zero padding; each class adds up to 100 %.",
         ),
         pages.Picture(
-            "example-beats",
-            data_figures.example_signals(train.signals, labels, train.ids),
-            "Beats of each class, taken at even distances through the file; grey is padding.",
+            "example-signals",
+            data_figures.example_signals(signals, labels, train.ids),
+            "Signals of each class, taken at even distances through the file; grey is padding.",
         ),
         pages.Picture(
             "class-mean-spread",
-            data_figures.class_mean_spread(train.signals, labels),
+            data_figures.class_mean_spread(signals, labels),
             "Mean of each class, padding included, with the band of its middle 80 % of values; "
-            "the dashed line is the mean of all beats.",
+            "the dashed line is the mean of all rows.",
         ),
     ]
 
@@ -112,15 +108,13 @@ def _subtitle(numbers: Numbers) -> str:
     n_test = numbers["test"]["n_rows"] if numbers["test"] else 0
     test = f", {n_test:,} test rows" if n_test else ""
     return (
-        f"{numbers['train']['n_rows']:,} training rows{test}, {numbers['n_timepoints']} samples "
-        f"each, {numbers['n_classes']} classes"
+        f"{numbers['train']['n_rows']:,} training rows{test}, {numbers['n_timepoints']} time "
+        f"steps each, {numbers['n_classes']} classes"
     )
 
 
-def _file_numbers(dataset: Dataset) -> dict[str, Any]:
-    signals = dataset.signals
-    lengths = padded_lengths(signals)
-    values = beat_statistics(dataset)
+def _file_numbers(dataset: Dataset, statistics: Statistics) -> dict[str, Any]:
+    lengths = statistics["length"]
     return {
         "source": dataset.source,
         "n_rows": dataset.n_rows,
@@ -128,31 +122,26 @@ def _file_numbers(dataset: Dataset) -> dict[str, Any]:
         "length_median": float(np.median(lengths)),
         "length_max": int(lengths.max()),
         "padding_share": float(1 - lengths.mean() / dataset.n_timepoints),
-        "value_min": float(signals.min()),
-        "value_max": float(signals.max()),
-        "mean": float(values["mean"].mean()),
+        "value_min": float(dataset.signals.min()),
+        "value_max": float(dataset.signals.max()),
+        "mean": float(statistics["mean"].mean()),
     }
 
 
-def _class_numbers(train: Dataset) -> list[dict[str, Any]]:
-    values = beat_statistics(train)
-    rows = []
-    for label, n_rows in enumerate(train.class_counts.tolist()):
-        is_of_class = train.known_labels == label
-        rows.append(
-            {
-                "label": label,
-                "n_rows": n_rows,
-                "share": n_rows / train.n_rows,
-                "mean_length": float(values["length"][is_of_class].mean()),
-                "mean_amplitude": float(values["mean"][is_of_class].mean()),
-            }
-        )
-    return rows
+def _class_numbers(train: Dataset, statistics: Statistics) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": label,
+            "n_rows": n_rows,
+            "share": n_rows / train.n_rows,
+            "mean_length": float(statistics["length"][train.known_labels == label].mean()),
+            "mean_amplitude": float(statistics["mean"][train.known_labels == label].mean()),
+        }
+        for label, n_rows in enumerate(train.class_counts.tolist())
+    ]
 
 
-def _drift(train: Dataset, test: Dataset) -> list[dict[str, Any]]:
-    of_train, of_test = beat_statistics(train), beat_statistics(test)
+def _shift(of_train: Statistics, of_test: Statistics) -> list[dict[str, Any]]:
     rows = []
     for name, values in of_train.items():
         others = of_test[name]
@@ -175,17 +164,17 @@ def _file_table(numbers: Numbers) -> pages.Table:
     files = [numbers[name] for name in ("train", "test") if numbers[name]]
     rows: list[list[str]] = [
         ["rows", *(f"{file['n_rows']:,}" for file in files)],
-        ["samples per row", *[str(numbers["n_timepoints"])] * len(files)],
-        ["shortest beat", *(str(file["length_min"]) for file in files)],
+        ["time steps per row", *[str(numbers["n_timepoints"])] * len(files)],
+        ["shortest signal", *(str(file["length_min"]) for file in files)],
         ["median length", *(f"{file['length_median']:g}" for file in files)],
-        ["longest beat", *(str(file["length_max"]) for file in files)],
+        ["longest signal", *(str(file["length_max"]) for file in files)],
         ["zero padding", *(f"{100 * file['padding_share']:.1f} %" for file in files)],
         ["lowest value", *(f"{file['value_min']:.4g}" for file in files)],
         ["highest value", *(f"{file['value_max']:.4g}" for file in files)],
         ["missing cells", *[str(numbers["missing_cells"])] * len(files)],
     ]
     header = ["", "train", "test"][: 1 + len(files)]
-    return pages.Table("Files", header, rows, "Lengths are samples up to the trailing zeros.")
+    return pages.Table("Files", header, rows, "Lengths are time steps before the trailing zeros.")
 
 
 def _class_table(numbers: Numbers) -> pages.Table:
@@ -203,7 +192,7 @@ def _class_table(numbers: Numbers) -> pages.Table:
     return pages.Table("Classes", header, rows, "The amplitude leaves the padding out.")
 
 
-def _drift_table(drift: Sequence[Numbers]) -> pages.Table:
+def _shift_table(shift: Sequence[Numbers]) -> pages.Table:
     rows = [
         [
             row["quantity"],
@@ -212,11 +201,11 @@ def _drift_table(drift: Sequence[Numbers]) -> pages.Table:
             f"{row['shift_in_deviations']:+.3f}",
             f"{row['standard_errors']:+.1f}",
         ]
-        for row in drift
+        for row in shift
     ]
-    header = ["per beat", "train", "test", "shift (std)", "shift (errors)"]
+    header = ["per row", "train", "test", "shift (std)", "shift (errors)"]
     note = (
-        "Means over the beats, padding left out. The shift from train to test is given in standard "
+        "Means over the rows, padding left out. The shift from train to test is given in standard "
         f"deviations of train, and in standard errors: more than {N_ERRORS_OF_NOISE:g} is beyond "
         "noise, though of twenty quantities one is by chance."
     )

@@ -14,7 +14,7 @@ from hbcomp.reporting.figures import mistakes as pictures
 from hbcomp.reporting.figures.style import printable
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Section, Table, Text
-from hbcomp.scoring.confusions import KINDS, Cell
+from hbcomp.scoring.confusions import KINDS
 from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, class_name
 
 N_CELLS: Final = 12  # costliest ones in a table; the rest is one line
@@ -104,14 +104,14 @@ def _sentences(findings: Findings) -> Iterator[str]:
         shares = [f"{_type_share(findings.wrong, each)} are {each}" for each in KINDS]
         yield f"Of the wrong rows {', '.join(shares)}."
     yield (
-        f"{len(findings.issues.rows):,} rows are label issues: {_everyone(findings)} "
-        "predicts another class."
+        f"{len(findings.issues.rows):,} rows are label issues: {_everyone_predicts(findings)} the "
+        "same other class."
     )
 
 
-def _everyone(findings: Findings) -> str:
+def _everyone_predicts(findings: Findings) -> str:
     names = findings.models
-    return f"each of {', '.join(names)}" if len(names) > 1 else f"{names[0]} alone"
+    return f"{', '.join(names)} all predict" if len(names) > 1 else f"{names[0]} alone predicts"
 
 
 def _per_20k(total: float, findings: Findings) -> float:
@@ -155,18 +155,17 @@ def _cell_table(findings: Findings) -> Table:
 def _matrix(findings: Findings) -> Table:
     n_classes = findings.scored.answers.shape[1]
     columns = [*range(n_classes), -1]
-    cell_at = {(cell.truth, cell.called): cell for cell in findings.cells}
-    rows = []
-    for truth in range(n_classes):
-        cells = [cell_at.get((truth, predicted)) for predicted in columns]
-        rows.append([str(truth), *(_cost(cell, findings) for cell in cells)])
+    costs = {
+        (cell.truth, cell.called): f"{_per_20k(cell.total, findings):.1f}"
+        for cell in findings.cells
+    }
+    rows = [
+        [str(truth), *(costs.get((truth, predicted), "-") for predicted in columns)]
+        for truth in range(n_classes)
+    ]
     header = ["label", *(f"predicted {class_name(predicted)}" for predicted in columns)]
     note = "A dash is a cell without rows; the cells add up to the score."
     return Table("The same by label and prediction, abs-sum per 20k", header, rows, note)
-
-
-def _cost(cell: Cell | None, findings: Findings) -> str:
-    return f"{_per_20k(cell.total, findings):.1f}" if cell else "-"
 
 
 # --- why --------------------------------------------------------------------------------------
@@ -261,9 +260,9 @@ def _median(values: Float64[np.ndarray, " g"]) -> str:
 
 def _about_issues(findings: Findings) -> str:
     return (
-        f"For {len(findings.issues.rows):,} rows {_everyone(findings)} predicts one other class "
-        f"than the label, with a probability above {findings.min_prob:g}; none was trained on the "
-        "row. label_issues.csv lists them.\n\n"
+        f"For {len(findings.issues.rows):,} rows {_everyone_predicts(findings)} the same other "
+        f"class than the label, with a probability above {findings.min_prob:g}; none was trained "
+        "on the row. label_issues.csv lists them.\n\n"
         "A label issue is no proof: such rows may be rare or need knowledge that no signal holds, "
         "and models of one kind err alike. Look at them, or ask who labelled them. hbcomp never "
         "changes a label. After Northcutt, Jiang and Chuang, Confident Learning, JAIR 70, 2021."

@@ -126,24 +126,18 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     chosen = choose_safe_rule(
         rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    identity = _identity(options, imported)
+    report = Report(
+        **dict(scorecard(predictions, rules, chosen)),
+        **_origin(options, imported),
+        experiment=run.name,
+        kind="imported",
+        data=data_numbers(train, test),
+        environment=Environment(**asdict(machine())),
+        folds=(),
+    )
     with locked(run):
-        _check_target(run, identity, force=force)
-        test_name = options.test.name if options.test else None
-        report = Report(
-            **dict(scorecard(predictions, rules, chosen)),
-            experiment=run.name,
-            kind="imported",
-            config=config.model_dump(mode="json", exclude_none=True, include={"data", "folds"}),
-            data=data_numbers(train, test),
-            environment=Environment(**asdict(machine())),
-            folds=(),
-            like=options.like,
-            files=FileNames(oof=options.oof.name, test=test_name),
-            identity=identity,
-            has_own_folds=imported.has_own_folds,
-        )
-        recipe = f"import of {test_name}, on {report.data.test}"
+        _check_target(run, report.identity, force=force)
+        recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
         submission = write_answers(run, predictions, chosen, recipe, report.id_column)
         drawn = [
             *probs_pictures(predictions, rules, chosen),
@@ -165,6 +159,19 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         "accuracy": report.accuracy,
         "submission": submission,
         "report": page,
+    }
+
+
+def _origin(options: ImportOptions, imported: Imported) -> dict[str, Any]:
+    """Return what a report says only of an import: where its probabilities come from."""
+    return {
+        "config": options.config.model_dump(
+            mode="json", exclude_none=True, include={"data", "folds"}
+        ),
+        "like": options.like,
+        "files": FileNames(oof=options.oof.name, test=options.test.name if options.test else None),
+        "identity": _identity(options, imported),
+        "has_own_folds": imported.has_own_folds,
     }
 
 

@@ -45,25 +45,32 @@ class Method:
     fit: SeededFit
     is_fitted: bool  # has weights or coefficients that are learnt from the labels
 
+    def seeded(self, seed: int) -> Fit:
+        """Return the fit under a seed, which only `optuna` uses."""
+        return lambda stack, labels: self.fit(stack, labels, seed)
+
 
 @dataclass(frozen=True, eq=False)
-class MethodResult:
-    """One method on a stack: fitted on all rows, and scored under threshold 0.5 both ways.
-
-    `probs` and `costs` are cross-fitted: what blends a row was fitted without the row's fold.
-    """
+class CrossFitted:
+    """One of several ways to answer the rows, and what it costs each of them, cross-fitted."""
 
     name: str
-    combination: Combination
-    in_sample: Score
-    probs: Probs
     costs: Float64[np.ndarray, " n"]
-    seconds: float  # of all fits
 
     @property
     def cross_fitted(self) -> Score:
-        """The score of the cross-fitted blend: no row was blended by weights that had seen it."""
+        """The score: no row was answered by what had seen its fold."""
         return score_of(self.costs)
+
+
+@dataclass(frozen=True, eq=False)
+class MethodResult(CrossFitted):
+    """One method on a stack: fitted on all rows, and scored under threshold 0.5 both ways."""
+
+    combination: Combination
+    in_sample: Score
+    probs: Probs  # cross-fitted
+    seconds: float  # of all fits
 
 
 def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometric:
@@ -152,29 +159,23 @@ def evaluate_methods(
     seed: int,
 ) -> list[MethodResult]:
     """Return these methods with their in-sample and their cross-fitted score, in this order."""
-    return [_evaluate(METHODS[name], stack, labels, fold_of_row, seed) for name in names]
+    results = []
+    for name in names:
+        fit = METHODS[name].seeded(seed)
+        start = perf_counter()
+        combination = fit(stack, labels)
+        probs = cross_fitted_blend(fit, stack, labels, fold_of_row)
+        seconds = perf_counter() - start
+        in_sample = score_of(half_costs(combination.apply(stack), labels))
+        costs = half_costs(probs, labels)
+        results.append(MethodResult(name, costs, combination, in_sample, probs, seconds))
+    return results
 
 
 _MEANS: Mapping[str, type[Arithmetic] | type[Geometric]] = {
     "arithmetic": Arithmetic,
     "geometric": Geometric,
 }
-
-
-def _evaluate(
-    method: Method, stack: Stack, labels: Labels, fold_of_row: Int[np.ndarray, " n"], seed: int
-) -> MethodResult:
-    def fit(some: Stack, of_some: Labels) -> Combination:
-        return method.fit(some, of_some, seed)
-
-    start = perf_counter()
-    combination = fit(stack, labels)
-    probs = cross_fitted_blend(fit, stack, labels, fold_of_row)
-    seconds = perf_counter() - start
-    in_sample = score_of(half_costs(combination.apply(stack), labels))
-    return MethodResult(
-        method.name, combination, in_sample, probs, half_costs(probs, labels), seconds
-    )
 
 
 def _dirichlet(draws: Sequence[float]) -> tuple[float, ...]:

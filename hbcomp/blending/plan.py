@@ -78,37 +78,37 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
 
     Runs in folders of another kind, on different files, or that learn from a later one are refused.
     """
-    asked = [prepare(each, assignments, None) for each in plan.runs]
-    named = [each.config.data for each in asked if each.config.data.train]
-    asked = [
+    requests = [prepare(each, assignments, None) for each in plan.runs]
+    named = [each.config.data for each in requests if each.config.data.train]
+    requests = [
         each
         if each.config.data.train or not named
         else replace(each, config=each.config.model_copy(update={"data": named[0]}))
-        for each in asked
+        for each in requests
     ]
-    for each in asked:
+    for each in requests:
         check_kind(each.run)
-    first = asked[0]
+    first = requests[0]
     problems = [
         f"{each.run.name} and {first.run.name} must name the same files and columns under [data]"
-        for each in asked[1:]
+        for each in requests[1:]
         if each.config.data != first.config.data
     ]
     problems += [
         f"{each.run.name}: pseudo.runs names {source}, which is trained after it"
-        for place, each in enumerate(asked)
+        for place, each in enumerate(requests)
         for source in each.config.pseudo.runs
         if find_run(source).name in plan.runs[place:]
     ]
     if problems:
         raise InputError.of("", problems)
-    return asked
+    return requests
 
 
 def carry_out(
     name: str,
     plan: Plan,
-    asked: list[Request],
+    requests: list[Request],
     watch: Stopwatch,
     *,
     n_jobs: int | None,
@@ -118,10 +118,10 @@ def carry_out(
 
     Every finished fold is kept, so the same call continues after a stop of any kind.
     """
-    _check_folder(name, plan, asked, force=force)
+    _check_folder(name, plan, requests, force=force)
     runs = {}
-    for place, each in enumerate(asked, start=1):
-        console.print(f"{name}: {each.run.name}, {place} of {len(asked)}")
+    for place, each in enumerate(requests, start=1):
+        console.print(f"{name}: {each.run.name}, {place} of {len(requests)}")
         numbers = cross_validate(each, Stopwatch(), n_jobs=n_jobs, force=force, has_profile=False)
         runs[each.run.name] = {
             "n_folds_trained": numbers["n_folds_trained"],
@@ -141,13 +141,15 @@ def carry_out(
     }
 
 
-def _check_folder(name: str, plan: Plan, asked: list[Request], *, force: bool) -> None:
+def _check_folder(name: str, plan: Plan, requests: list[Request], *, force: bool) -> None:
     """Refuse now what the blend would refuse after hours of training."""
     folder = find_run(name)
     blend_runs.check_folder(folder)
     if force or not folder.recipe_file.exists():
         return
-    if changes := _changes(plan.blend, read_recipe(folder.recipe_file)) + _new_seeds(plan, asked):
+    if changes := _changes(plan.blend, read_recipe(folder.recipe_file)) + _new_seeds(
+        plan, requests
+    ):
         raise InputError(
             f"{folder.path} holds another blend ({'; '.join(changes)}); --force replaces it, a "
             "copy of the plan under another name keeps both"
@@ -173,10 +175,10 @@ def _changes(wanted: BlendPlan, recipe: BlendRecipe) -> list[str]:
     return changes
 
 
-def _new_seeds(plan: Plan, asked: list[Request]) -> list[str]:
+def _new_seeds(plan: Plan, requests: list[Request]) -> list[str]:
     """Return which finished base models would be trained with further seeds."""
     changes = []
-    for each in asked:
+    for each in requests:
         known = {path.name.partition("-")[0] for path in each.run.stored_folds()}
         seeds = [seed for seed in each.config.folds.seeds if str(seed) not in known]
         is_whole = each.run.predictions_file.exists() and bool(known)
@@ -185,6 +187,6 @@ def _new_seeds(plan: Plan, asked: list[Request]) -> list[str]:
     return changes
 
 
-def n_kept(asked: list[Request]) -> int:
+def n_kept(requests: list[Request]) -> int:
     """Return how many finished folds the runs of a plan have."""
-    return sum(len(each.run.stored_folds()) for each in asked)
+    return sum(len(each.run.stored_folds()) for each in requests)

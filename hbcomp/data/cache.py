@@ -1,6 +1,6 @@
-"""Parsed CSV files, kept under a hash of their bytes so that an entry is never stale.
+"""A cache of parsed CSV files, by a hash of their bytes, so that no entry is stale.
 
-An entry that cannot be read, or whose content is not what was written, counts as missing.
+An entry that cannot be read or is damaged counts as missing.
 """
 
 import json
@@ -19,9 +19,9 @@ import xxhash
 from hbcomp.data.dataset import Dataset
 from hbcomp.system.files import atomic_path
 
-# Part of every key: raise it when the reader's values or the layout of an entry change.
+# Part of every key; increase it when the reader's values or the layout of an entry change.
 VERSION = 2
-MAX_BYTES = 4 << 30  # assumed: some fifty files of 100,000 beats
+MAX_BYTES = 4 << 30  # assumed: about fifty files of 100,000 rows
 CHUNK_BYTES = 1 << 20
 SECONDS_UNTIL_ABANDONED = 24 * 3600
 DIGEST_BYTES = 16
@@ -43,7 +43,7 @@ def key_of(path: Path, options: Mapping[str, Any]) -> str:
 
 def _hash_rest(file: FileIO, n_bytes: int, digest: xxhash.xxh3_128) -> xxhash.xxh3_128:
     """Return the digest updated with the next `n_bytes` of the file, or all if there are fewer."""
-    # Read, not mapped: as fast, and the file's pages are not counted as this process's memory.
+    # Mapping the file is no faster, and would count its pages as memory of this process.
     view = memoryview(bytearray(CHUNK_BYTES))
     while n_bytes > 0 and (n_read := file.readinto(view[:n_bytes])):
         digest.update(view[:n_read])
@@ -52,7 +52,7 @@ def _hash_rest(file: FileIO, n_bytes: int, digest: xxhash.xxh3_128) -> xxhash.xx
 
 
 def load(key: str, source: str) -> Dataset | None:
-    """Return the entry as a data set of that source, or None where there is no whole one."""
+    """Return the entry as a data set of that source, or None if there is no complete one."""
     path = _entry(key)
     try:
         with path.open("rb", buffering=0) as file:
@@ -60,7 +60,7 @@ def load(key: str, source: str) -> Dataset | None:
     except OSError:
         return None
     if arrays is None:
-        return None  # torn or damaged: the file is read again and this overwritten
+        return None  # damaged: the file is read again and this overwritten
     with suppress(OSError):
         os.utime(path)  # the time of the last use, for `prune`
     return Dataset(**arrays, source=source)
@@ -78,7 +78,7 @@ def _arrays(file: FileIO) -> dict[str, Any] | None:
 
 
 def save(key: str, dataset: Dataset) -> None:
-    """Write the data set as an entry, then drop the oldest ones above the limit."""
+    """Write the data set as an entry, then delete the oldest ones above the limit."""
     with atomic_path(_entry(key)) as partial, partial.open("w+b", buffering=0) as file:
         for name in NAMES:
             array = getattr(dataset, name)
@@ -91,7 +91,7 @@ def save(key: str, dataset: Dataset) -> None:
 
 
 def prune(max_bytes: int) -> None:
-    """Drop the entries used longest ago until the rest fit into `max_bytes`."""
+    """Delete the least recently used entries until the rest fit into `max_bytes`."""
     for path in folder().glob(".*.partial"):  # of a process killed while writing
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > SECONDS_UNTIL_ABANDONED:

@@ -1,4 +1,4 @@
-"""Which column of a file holds what: the layouts of the competition and of plain wide tables."""
+"""The columns of a file, in the competition's layout or that of a wide table."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from pathlib import Path
 from hbcomp.data.dataset import DataConfig
 from hbcomp.system.errors import MAX_SHOWN, InputError, closest, did_you_mean
 
-# pandas writes an unnamed index under this name; it is no sample.
+# The name under which pandas writes an unnamed index.
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 
 # A column of one time step of a numbered series: s0, s1, ... or 0, 1, ... or t_0.5ms, t_1.0ms, ...
 NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)(\D*)", re.ASCII | re.DOTALL)
 
-# What it writes and reads as the name of a column without one.
+# The names that pandas writes and reads for a column without one.
 UNNAMED = re.compile(r"(Unnamed: \d+)?")
 
 
@@ -24,26 +24,26 @@ UNNAMED = re.compile(r"(Unnamed: \d+)?")
 class Columns:
     """The positions of the columns that are read; all others are ignored.
 
-    `is_list` says that one column holds the whole signal; otherwise each of `samples` is one
-    sample of it, in file order.
+    If `is_list`, one column holds the signals; otherwise each of `steps` is one time step, in file
+    order.
     """
 
     names: tuple[str, ...]
     id: int
     label: int | None
     group: int | None
-    samples: tuple[int, ...]
+    steps: tuple[int, ...]
     is_list: bool
 
     @property
     def used(self) -> list[int]:
         """The positions of all columns that are read, in file order."""
         others = [column for column in (self.label, self.group) if column is not None]
-        return sorted({self.id, *others, *self.samples})
+        return sorted({self.id, *others, *self.steps})
 
 
 def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: bool) -> Columns:
-    """Return where everything is, or raise an InputError that lists what the file has."""
+    """Return the columns of a file, or raise an InputError that lists what the file has."""
     wanted = [config.id_column]
     if labelled:
         wanted += [config.label_column]
@@ -61,18 +61,18 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         *config.ignored_columns,
     }
     is_list = config.signal_column in names
-    samples = tuple(
+    steps = tuple(
         position
         for position, name in enumerate(names)
         if (name == config.signal_column if is_list else name not in special)
         and not INDEX_COLUMN.fullmatch(name)
     )
-    if any(UNNAMED.fullmatch(names[position]) for position in samples):
-        problems.append("a column without a name would be read as a sample; is it an index?")
-    if not samples:
-        problems.append(f"no column {config.signal_column!r} and none that could be a sample")
+    if any(UNNAMED.fullmatch(names[position]) for position in steps):
+        problems.append("a column without a name would be read as a time step; is it an index?")
+    if not steps:
+        problems.append(f"no column {config.signal_column!r} and none that could be a time step")
     elif not is_list and not problems:
-        problems += _series_problems([names[position] for position in samples], config)
+        problems += _series_problems([names[position] for position in steps], config)
     if problems:
         raise InputError.of(path, [*problems, f"the file has {_shortened(names)}"])
 
@@ -84,13 +84,13 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
         id=names.index(config.id_column),
         label=position(config.label_column),
         group=position(config.group_column),
-        samples=samples,
+        steps=steps,
         is_list=is_list,
     )
 
 
 def _series_problems(names: list[str], config: DataConfig) -> Iterator[str]:
-    """Yield which columns cannot be the time steps of one signal: those outside one series.
+    """Yield which columns cannot be time steps, because they are outside of one series.
 
     A number that is no time step (an age, a fold) would otherwise be trained on as one.
     """

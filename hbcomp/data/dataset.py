@@ -1,4 +1,4 @@
-"""The beats of one file, checked once, so that nothing behind this door checks them again."""
+"""The rows of one file, checked once, so that no later code has to check them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 
 
 class DataConfig(Section):
-    """Which files to read and what their columns are called; without files, the bundled sample."""
+    """The files to read and the names of their columns; without files, the bundled sample."""
 
     train: Path | None = None
     test: Path | None = None
@@ -55,15 +55,15 @@ def as_options(config: DataConfig) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Beats with their ids, and their labels and groups where they are known.
+    """Signals with their ids, and their labels and groups where they are known.
 
-    Ids and groups are text everywhere, so that a submission repeats the file's ids exactly.
+    Ids and groups are text, so that a submission repeats the file's ids exactly.
 
     Notes
     -----
-    At least one row; ids are unique and not empty; every sample is finite; labels are 0..k-1 with
-    k of at least 2 and every class present. The arrays are read-only and in C order, however a
-    reader made them: rows are hashed and stored as they lie in memory.
+    There is at least one row; ids are unique and not empty; every value is finite; labels are
+    0..k-1 with k of at least 2 and every class present. The arrays are read-only and in C order,
+    because rows are hashed and stored as they lie in memory.
 
     """
 
@@ -85,12 +85,12 @@ class Dataset:
 
     @property
     def n_rows(self) -> int:
-        """The number of beats."""
+        """The number of rows."""
         return len(self.ids)
 
     @property
     def n_timepoints(self) -> int:
-        """The number of samples of each beat."""
+        """The number of time steps of each signal."""
         return int(self.signals.shape[1])
 
     @cached_property
@@ -112,7 +112,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all ids, samples, labels and groups: equal data, equal fingerprint."""
+        """A hash of all ids, signals, labels and groups."""
         digest = xxhash.xxh3_128()
         for name, array in self._arrays():
             digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
@@ -142,7 +142,7 @@ class Dataset:
         if not len(self.ids):
             yield "there must be at least one row, but there is none"
         elif self.signals.ndim == 2 and not self.signals.shape[1]:
-            yield "a signal must have at least one sample, but these have none"
+            yield "a signal must have at least one time step, but these have none"
 
     def _value_problems(self) -> Iterator[str]:
         ids = self.ids.tolist()
@@ -152,7 +152,7 @@ class Dataset:
         is_finite = np.isfinite(self.signals)
         if not is_finite.all():
             broken = self.ids[~is_finite.all(axis=1)].tolist()
-            yield f"samples must be finite, but not those of {listed(broken, 'id')}"
+            yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
             yield from _label_problems(self.labels, self.ids)
         if self.groups is not None and "" in set(self.groups.tolist()):
@@ -161,7 +161,8 @@ class Dataset:
 
 def _label_problems(labels: np.ndarray, ids: np.ndarray) -> Iterator[str]:
     if labels.min() < 0:
-        yield f"labels must be 0..k-1, but negative for {listed(ids[labels < 0].tolist(), 'id')}"
+        negative = listed(ids[labels < 0].tolist(), "id")
+        yield f"labels must be 0..k-1, but are negative for {negative}"
         return
     present = np.unique(labels)
     top = int(present[-1])
@@ -193,7 +194,7 @@ def id_problems(
 
 
 def padded_lengths(signals: Float[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
-    """Return the length of each row without its trailing zeros; an all-zero row has length 0."""
+    """Return the length of each row without trailing zeros; that of an all-zero row is 0."""
     is_value = signals != 0
     n_trailing = np.argmax(is_value[:, ::-1], axis=1)
     return np.where(is_value.any(axis=1), signals.shape[1] - n_trailing, 0)

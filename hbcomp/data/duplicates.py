@@ -1,5 +1,6 @@
-"""Beats that occur more than once, exactly: what leaks between folds, train and test."""
+"""Rows with equal signals, which leak between folds, train and test."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from hbcomp.system.errors import InputError, listed
 
 @dataclass(frozen=True)
 class Duplicates:
-    """How many rows repeat another one; None where there was nothing to compare."""
+    """How many rows repeat another one; None if there was nothing to compare."""
 
     n_train: int
     n_repeated: int
@@ -21,7 +22,7 @@ class Duplicates:
     n_conflicting: int | None
     """Rows of train whose signal occurs in train with another label as well."""
     n_across_folds: int | None
-    """Rows of train whose signal is in another fold, too: their held-out score is too good."""
+    """Rows of train whose signal is also in another fold, so that their score is too good."""
     n_test: int | None
     n_in_train: int | None
     """Rows of test whose signal is in train."""
@@ -29,11 +30,11 @@ class Duplicates:
     """Rows of test whose id is in train."""
 
     def lines(self) -> list[str]:
-        """Return what was counted, one sentence each."""
+        """Return a sentence for each count."""
         return [sentence for _, sentence in self._counts()]
 
     def warnings(self) -> list[str]:
-        """Return the sentences about counts that are not zero, as they should be."""
+        """Return the sentences of the counts above zero."""
         return [sentence for count, sentence in self._counts() if count]
 
     def _counts(self) -> Iterator[tuple[int, str]]:
@@ -55,7 +56,7 @@ def find_duplicates(
     test: Dataset | None = None,
     fold_of_row: Int64[np.ndarray, " n"] | None = None,
 ) -> Duplicates:
-    """Return the counts of rows with equal samples; 0.0 and -0.0 are equal."""
+    """Return the counts of rows with equal signals; 0.0 and -0.0 are equal."""
     hashes = _hashes(train)
     n_distinct = len(set(hashes))
     n_in_train = n_shared_ids = None
@@ -76,29 +77,31 @@ def find_duplicates(
 def check_pair(train: Dataset, test: Dataset) -> None:
     """Raise an InputError unless the two can be train and test of one task.
 
-    An id in both is allowed where the signal is the same (`find_duplicates` counts it); with
-    another signal it names two different beats, and a submission would be ambiguous. A test file
-    of training rows only is the wrong file.
+    An id in both is allowed if the signal is the same (`find_duplicates` counts it). With another
+    signal it would name two rows. A test file of training rows only is the wrong file.
     """
     if train.n_timepoints != test.n_timepoints:
         raise InputError(
-            f"{test.source}: signals have {test.n_timepoints} samples, but those of "
+            f"{test.source}: signals have {test.n_timepoints} time steps, but those of "
             f"{train.source} have {train.n_timepoints}"
         )
     row_of_id = {row_id: row for row, row_id in enumerate(train.ids.tolist())}
-    n_shared = sum(row_id in row_of_id for row_id in test.ids.tolist())
-    differing = [
-        row_id
+    shared = [
+        (row_id, row_of_id[row_id], row)
         for row, row_id in enumerate(test.ids.tolist())
         if row_id in row_of_id
-        and not np.array_equal(train.signals[row_of_id[row_id]], test.signals[row])
+    ]
+    differing = [
+        row_id
+        for row_id, train_row, test_row in shared
+        if not np.array_equal(train.signals[train_row], test.signals[test_row])
     ]
     if differing:
         raise InputError(
-            f"{test.source}: an id means one beat, but these have another signal in "
+            f"{test.source}: an id names one row, but these have another signal in "
             f"{train.source}: {listed(differing, 'id')}"
         )
-    if n_shared == test.n_rows:
+    if len(shared) == test.n_rows:
         raise InputError(
             f"{test.source}: all of its {test.n_rows:,} rows are training rows of {train.source}, "
             "with the same ids and signals; name the file of the rows to answer"
@@ -106,7 +109,7 @@ def check_pair(train: Dataset, test: Dataset) -> None:
 
 
 def _hashes(dataset: Dataset) -> list[bytes]:
-    # Adding 0 turns -0.0 into 0.0; 128 bits make a chance collision a matter of 1e-28.
+    # Adding 0 turns -0.0 into 0.0. With 128 bits the chance of a collision is about 1e-28.
     rows = dataset.signals + np.float32(0)
     return [xxhash.xxh3_128_digest(row.data) for row in rows]
 
@@ -120,8 +123,7 @@ def _n_disagreeing(hashes: list[bytes], marks: np.ndarray | None) -> int | None:
     """Return how many rows have an equal signal under another mark."""
     if marks is None:
         return None
-    marks_of_hash: dict[bytes, set[int]] = {}
+    marks_of_hash: defaultdict[bytes, set[int]] = defaultdict(set)
     for key, mark in zip(hashes, marks.tolist(), strict=True):
-        marks_of_hash.setdefault(key, set()).add(mark)
-    torn = {key for key, found in marks_of_hash.items() if len(found) > 1}
-    return sum(key in torn for key in hashes)
+        marks_of_hash[key].add(mark)
+    return sum(len(marks_of_hash[key]) > 1 for key in hashes)

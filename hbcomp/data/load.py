@@ -1,11 +1,11 @@
-"""The one way from a configuration to beats: the named files, or the bundled sample."""
+"""The data of a configuration: its files, or the bundled sample."""
 
 from itertools import zip_longest
 from pathlib import Path
 
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import check_pair
-from hbcomp.data.reader import read_dataset, sample_names
+from hbcomp.data.reader import read_dataset, step_names
 from hbcomp.data.sample import load_sample
 from hbcomp.system.errors import InputError
 
@@ -32,13 +32,13 @@ def _default(key: str) -> object:
 
 def _check_names(train: Path, test: Path, config: DataConfig) -> None:
     """Refuse wide files whose sample columns differ: they are matched by position."""
-    names = sample_names(train, config, labelled=True)
-    others = sample_names(test, config, labelled=False)
+    names = step_names(train, config, labelled=True)
+    others = step_names(test, config, labelled=False)
     if names is None or others is None or names == others:
         return
     pairs = enumerate(zip_longest(names, others), start=1)
     at, (wanted, found) = next((at, pair) for at, pair in pairs if len({*pair}) > 1)
     raise InputError(
-        f"{test}: the sample columns must be those of {train} in their order, but number {at} "
+        f"{test}: the time steps must be those of {train} in their order, but number {at} "
         f"is {found!r} instead of {wanted!r}"
     )

@@ -1,4 +1,4 @@
-"""Parquet files: one list column per signal, or one column per sample."""
+"""Parquet files, with the signals in a column of lists or a column for each time step."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from hbcomp.data.columns import Columns
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.row_checks import Row, Unusual, parse_labels
+from hbcomp.data.row_checks import Row, Unusual, regular_dataset
 from hbcomp.system.errors import InputError
 
 BATCH_ROWS = 10_000  # of Python objects at a time, in the slow pass
@@ -30,8 +30,8 @@ def read_table(path: Path, columns: Columns) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Arrow's own pool keeps what it frees: 100,000 beats (78 MiB) took 541 MiB at most and kept
-    # 454; from the system they take 313 and keep 165, Arrow's code included (measured).
+    # Arrow's own pool keeps freed memory: 100,000 rows (78 MiB) took 541 MiB at most and kept 454;
+    # with the system's they take 313 and keep 165, Arrow's code included (measured).
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         # Without the file's path, or a folder called `label=1` would become a column.
@@ -51,7 +51,7 @@ def read_table(path: Path, columns: Columns) -> Any:
 def _plain(column: Any) -> Any:
     """Return a column in the plain type of what it holds: text, lists or numbers.
 
-    The same text has many types, as do lists: dictionaries, views, bytes not marked as text.
+    Text and lists have many types, such as dictionaries, views, and bytes that are no text.
     """
     import pyarrow as pa
     import pyarrow.types as pt
@@ -75,28 +75,16 @@ def read_fast(path: Path, table: Any, columns: Columns) -> Dataset:
         raise Unusual("empty cells")
     if not table.num_rows:
         raise Unusual("no data row")
-    try:
-        return Dataset(
-            ids=np.array(_texts(table, columns, columns.id)),
-            signals=_signals(table, columns),
-            labels=None
-            if columns.label is None
-            else parse_labels(_texts(table, columns, columns.label)),
-            groups=None
-            if columns.group is None
-            else np.array(_texts(table, columns, columns.group)),
-            source=str(path),
-        )
-    except ValueError as error:  # an InputError as well: the slow pass says in which row
-        raise Unusual(str(error)) from error
+    texts = [_texts(table, columns, at) for at in (columns.id, columns.label, columns.group)]
+    return regular_dataset(path, columns, _signals(table, columns), *texts)
 
 
 def slow_rows(table: Any, columns: Columns) -> Iterator[Row]:
     """Yield every row as Python objects."""
     for start in range(0, table.num_rows, BATCH_ROWS):
         batch = table.slice(start, BATCH_ROWS)
-        samples = [batch[columns.names[i]].to_pylist() for i in columns.samples]
-        cells = samples[0] if columns.is_list else list(map(list, zip(*samples, strict=True)))
+        values = [batch[columns.names[i]].to_pylist() for i in columns.steps]
+        cells = values[0] if columns.is_list else list(map(list, zip(*values, strict=True)))
         ids = _texts(batch, columns, columns.id)
         labels = _texts(batch, columns, columns.label)
         groups = _texts(batch, columns, columns.group)
@@ -111,7 +99,7 @@ def _type_problems(table: Any, columns: Columns) -> Iterator[str]:
     def is_number(kind: Any) -> bool:
         return bool(pt.is_integer(kind) or pt.is_floating(kind))
 
-    for column in columns.samples:
+    for column in columns.steps:
         kind = table.schema.field(columns.names[column]).type
         is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
         if columns.is_list and not (is_list and is_number(kind.value_type)):
@@ -137,12 +125,12 @@ def _signals(table: Any, columns: Columns) -> np.ndarray:
     import pyarrow.compute as pc
 
     # Through DLPack, because Arrow's own `to_numpy` imports pandas.
-    chosen = [table[columns.names[i]] for i in columns.samples]
+    chosen = [table[columns.names[i]] for i in columns.steps]
     if columns.is_list:
         lengths = pc.unique(pc.list_value_length(chosen[0])).to_pylist()
         values = pc.list_flatten(chosen[0]).combine_chunks()
-        if len(lengths) != 1 or values.null_count:
-            raise Unusual("rows of different lengths or with empty samples")
+        if len(lengths) != 1 or not lengths[0] or values.null_count:
+            raise Unusual("rows of different lengths or with empty values")
         signals = np.from_dlpack(values).reshape(-1, lengths[0])
     else:
         signals = np.column_stack([np.from_dlpack(column.combine_chunks()) for column in chosen])

@@ -1,4 +1,4 @@
-"""Reading one file of beats: CSV (also gzipped) or parquet, fast where it is regular."""
+"""Reading one file of signals: CSV (also gzipped) or parquet, fast if it is regular."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.row_checks import Unusual, parse_rows
 from hbcomp.system.errors import InputError, unreadable
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-# How each kind of file begins; a CSV file is known by not beginning like the others.
+# How each kind of file begins, and what it is called; a CSV file begins like none of them.
 MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b"}
+CONTENT = {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}
 # Shorter reads, under about a second, need no bar.
 MIN_BYTES_FOR_BAR = 100_000_000  # assumed
 
 
 def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
-    """Return the beats of a file, or raise one InputError that names all its problems.
+    """Return the rows of a file, or raise one InputError that names all its problems.
 
-    With a column called `signal_column`, that holds the signals: comma-separated in CSV, a list
-    in parquet. Without, every column but id, label, group and those to be ignored is a sample, in
-    file order; their names must be one numbered series. Labels
-    and groups are read only where `labelled`; a test file may have such columns, unread.
+    A column `signal_column` holds the signals, comma-separated in CSV and as lists in parquet.
+    Without it, every column except id, label, group and the ignored ones is a time step, in file
+    order, and their names must be one numbered series. Labels and groups are read only if
+    `labelled`; a test file may have such columns.
     """
     try:
         suffix = _suffix(path)
@@ -37,34 +37,30 @@ def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
         raise unreadable(path, error) from error
 
 
-def sample_names(path: Path, config: DataConfig, *, labelled: bool) -> list[str] | None:
-    """Return the names of the sample columns of a wide file, or None where one column holds all.
+def step_names(path: Path, config: DataConfig, *, labelled: bool) -> list[str] | None:
+    """Return the names of the time steps of a wide file, or None if one column holds the signals.
 
     Only the header is read; the file must be one that `read_dataset` accepts.
     """
     is_parquet = _suffix(path) == ".parquet"
     names = parquet.read_names(path) if is_parquet else csv_blocks.read_header(path)
     columns = find_columns(path, names, config, labelled=labelled)
-    return None if columns.is_list else [names[position] for position in columns.samples]
+    return None if columns.is_list else [names[position] for position in columns.steps]
 
 
 def _suffix(path: Path) -> str:
-    """Return the kind of the file, which its name and its first bytes must agree on."""
+    """Return the kind of the file, on which its name and its first bytes must agree."""
     with path.open("rb") as file:
         start = file.read(4)
-    suffix = next((known for known in SUFFIXES if path.name.endswith(known)), None)
+    suffix = next((known for known in CONTENT if path.name.endswith(known)), None)
     if suffix is None:
-        raise InputError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: the name must end in one of {', '.join(sorted(CONTENT))}")
     if not start:
         raise InputError(f"{path}: the file is empty")
     inside = next((known for known, magic in MAGIC.items() if start.startswith(magic)), ".csv")
     if inside != suffix:
-        raise InputError(f"{path}: the name says {suffix}, but the content is {_called(inside)}")
+        raise InputError(f"{path}: the name says {suffix}, but the content is {CONTENT[inside]}")
     return suffix
-
-
-def _called(kind: str) -> str:
-    return {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}[kind]
 
 
 def _read_parquet(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
@@ -86,7 +82,7 @@ def _read_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
     dataset = cache.load(key, str(path))
     if dataset is None:
         dataset = _parse_csv(path, config, labelled=labelled)
-        # Hashed again: a file that changed while it was parsed must not enter under its old key.
+        # Hashed again, because the file may have changed while it was parsed.
         if cache.key_of(path, options) == key:
             _keep(key, dataset)
     return dataset
@@ -109,16 +105,16 @@ def _keep(key: str, dataset: Dataset) -> None:
         _warn(f"{cache.folder()}: {error.strerror}")
 
 
-@lru_cache  # train and test file fail alike: once is enough
+@lru_cache  # once for train and test
 def _warn(reason: str) -> None:
     from hbcomp.system.command import console
 
-    console.print(f"warning: parsed beats are not kept for next time: {reason}", markup=False)
+    console.print(f"warning: parsed rows are not cached: {reason}", markup=False)
 
 
 @contextmanager
 def _progress(path: Path, how: str = "") -> Iterator[Callable[[int], None]]:
-    """Yield what moves a bar to a position in the file; without a terminal, print one line."""
+    """Yield a function that moves a bar to a position in the file; print one line elsewhere."""
     from hbcomp.system.command import console
 
     n_bytes = path.stat().st_size

@@ -1,7 +1,7 @@
-"""Row by row, slow and obviously correct: what a file may hold, and what is wrong with it.
+"""The slow pass: it reads a file row by row, and names what is wrong with it.
 
-The fast readers take only what this one takes, with the same values; everything they do not
-recognise comes here, where it is either read after all or diagnosed.
+The fast readers take only what this one takes, with the same values. It reads or diagnoses
+everything that they do not recognise.
 """
 
 import math
@@ -17,21 +17,21 @@ from hbcomp.data.columns import Columns
 from hbcomp.data.dataset import Dataset
 from hbcomp.system.errors import InputError, Problems
 
-# A column with thousands of distinct labels is no class; stops a table of 1e9 classes, too.
+# A larger number is no class, and a table of 1e9 classes would fill the memory.
 MAX_LABEL = 9_999  # assumed
-# The most characters that a cell of Excel holds; what is longer is cut there without a word.
+# The most characters that a cell of Excel holds; it cuts longer ones without a warning.
 CELL_LIMIT = 32_767
 
 
-class Unusual(Exception):  # noqa: N818  # it is no error: the slow pass may well read the file
-    """A fast reader met something that it leaves to the slow pass."""
+class Unusual(Exception):  # noqa: N818  # no error: the slow pass may read the file
+    """A fast reader leaves the file to the slow pass."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One data row as the file has it; `problem` says why its fields could not be told apart.
+    """One row as the file has it; `problem` says why its fields could not be separated.
 
-    `n_letters` is the length of the text of a whole signal in one cell, and otherwise 0.
+    `n_letters` is the length of the text of a signal that is in one cell, and otherwise 0.
     """
 
     id: str | None
@@ -43,8 +43,8 @@ class Row:
 
 
 @dataclass
-class _Beats:
-    """What has been read so far."""
+class _Rows:
+    """The rows that have been read so far."""
 
     columns: Columns
     row_of_id: dict[str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class _Beats:
     n_longer: int = 0
 
     def add(self, number: int, row: Row) -> None:
-        """Take one row, or note everything that is wrong with it."""
+        """Add one row, or everything that is wrong with it."""
         self.n_rows += 1
         self.n_cut += row.n_letters == CELL_LIMIT
         self.n_longer += row.n_letters > CELL_LIMIT
@@ -69,7 +69,7 @@ class _Beats:
 
     @property
     def looks_cut(self) -> bool:
-        """Whether cells end where a spreadsheet cuts them, more than one by chance would."""
+        """More cells end where a spreadsheet cuts them than by chance."""
         is_chance = self.n_cut == 1 < self.n_rows and not self.problems.lines()
         return self.n_cut > 0 and not self.n_longer and not is_chance
 
@@ -81,18 +81,18 @@ class _Beats:
             found.append(f"the id occurred before, in row {self.row_of_id[row.id]}")
         else:
             self.row_of_id[row.id] = number
-        found += self._take_samples(row.cells)
+        found += self._add_signal(row.cells)
         if self.columns.label is not None:
-            found += self._take_label(row.label)
+            found += self._add_label(row.label)
         if self.columns.group is not None:
             found += [] if row.group else ["the group is empty"]
             self.groups.append(row.group or "")
         return found
 
-    def _take_samples(self, cells: Sequence[Any]) -> list[str]:
+    def _add_signal(self, cells: Sequence[Any]) -> list[str]:
         self.n_timepoints = self.n_timepoints or len(cells)
         if len(cells) != self.n_timepoints:
-            count = f"{len(cells)} sample{'s' * (len(cells) != 1)}"
+            count = f"{len(cells)} time step{'s' * (len(cells) != 1)}"
             return [f"{count}, but the first row has {self.n_timepoints}"]
         signal = _to_float32(cells)
         if signal is None:
@@ -101,14 +101,14 @@ class _Beats:
         return []
 
     def _name(self, cells: Sequence[Any]) -> str:
-        broken = [(i, reason) for i, cell in enumerate(cells) if (reason := sample_problem(cell))]
+        broken = [(i, reason) for i, cell in enumerate(cells) if (reason := value_problem(cell))]
         position, reason = broken[0]
         more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
         if self.columns.is_list:
-            return f"sample {position + 1} {reason}{more}"
-        return f"column {self.columns.names[self.columns.samples[position]]!r} {reason}{more}"
+            return f"time step {position + 1} {reason}{more}"
+        return f"column {self.columns.names[self.columns.steps[position]]!r} {reason}{more}"
 
-    def _take_label(self, text: str | None) -> list[str]:
+    def _add_label(self, text: str | None) -> list[str]:
         try:
             self.labels.append(parse_label(text))
         except ValueError as error:
@@ -119,32 +119,53 @@ class _Beats:
 def parse_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Dataset:
     """Return the rows as a data set, or raise one InputError with all their problems.
 
-    Rows are counted from 1 without the header, as are the samples of a row.
+    Rows are counted from 1 without the header, as are the time steps of a row.
     """
-    beats = _Beats(columns)
+    read = _Rows(columns)
     for number, row in enumerate(rows, start=1):
-        beats.add(number, row)
-    if beats.looks_cut:
+        read.add(number, row)
+    if read.looks_cut:
         raise InputError(
-            f"{path}: {beats.n_cut:,} of {beats.n_rows:,} signals end at exactly {CELL_LIMIT:,} "
+            f"{path}: {read.n_cut:,} of {read.n_rows:,} signals end at exactly {CELL_LIMIT:,} "
             "characters and none is longer, so a spreadsheet has cut them; export the file without "
-            "one, or, if the signals are complete, one column per sample or as parquet"
+            "one, or, if the signals are complete, with a column for each time step or as parquet"
         )
-    if problems := beats.problems.lines():
-        raise InputError.of(path, problems, n_more=beats.problems.n_hidden)
-    if not beats.row_of_id:
+    if problems := read.problems.lines():
+        raise InputError.of(path, problems, n_more=read.problems.n_hidden)
+    if not read.row_of_id:
         raise InputError(f"{path}: there is a header but no data row")
     return Dataset(
-        ids=np.array(list(beats.row_of_id)),
-        signals=np.stack(beats.signals),
-        labels=None if columns.label is None else np.array(beats.labels, dtype=np.int64),
-        groups=None if columns.group is None else np.array(beats.groups),
+        ids=np.array(list(read.row_of_id)),
+        signals=np.stack(read.signals),
+        labels=None if columns.label is None else np.array(read.labels, dtype=np.int64),
+        groups=None if columns.group is None else np.array(read.groups),
         source=str(path),
     )
 
 
+def regular_dataset(
+    path: Path,
+    columns: Columns,
+    signals: np.ndarray,
+    ids: Sequence[str | None],
+    labels: Sequence[str | None],
+    groups: Sequence[str | None],
+) -> Dataset:
+    """Return what a fast reader has read as a data set; it is `Unusual` if anything is wrong."""
+    try:
+        return Dataset(
+            ids=np.array(ids),
+            signals=signals,
+            labels=None if columns.label is None else parse_labels(labels),
+            groups=None if columns.group is None else np.array(groups),
+            source=str(path),
+        )
+    except ValueError as error:  # an InputError, too: the slow pass names the row
+        raise Unusual(str(error)) from error
+
+
 def _to_float32(cells: Sequence[Any]) -> np.ndarray | None:
-    """Return the cells as one signal, or None if `sample_problem` finds a problem in any."""
+    """Return the cells as a signal, or None if `value_problem` finds a problem in any."""
     text = "".join(cells) if cells and isinstance(cells[0], str) else ""
     if "_" in text or not text.isascii():
         return None
@@ -157,16 +178,12 @@ def _to_float32(cells: Sequence[Any]) -> np.ndarray | None:
     return signal if np.isfinite(signal).all() else None
 
 
-def sample_problem(cell: Any) -> str | None:
-    """Return what is wrong with a cell as a sample, or None."""
+def value_problem(cell: Any) -> str | None:
+    """Return what is wrong with a cell as a value of a signal, or None."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return "is empty"
-    # float() also takes 1_0 and the digits of other scripts: more likely damage than numbers.
-    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
-        return f"is not a number: {_quoted(cell)}"
-    try:
-        value = float(cell)
-    except (TypeError, ValueError):
+    value = _number(cell)
+    if value is None:
         return f"is not a number: {_quoted(cell)}"
     if not math.isfinite(value):
         return f"is not finite: {cell}"
@@ -177,15 +194,22 @@ def sample_problem(cell: Any) -> str | None:
     return None
 
 
+def _number(cell: Any) -> float | None:
+    # float() also takes 1_0 and the digits of other scripts, which are more likely damage.
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        return None
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
 def parse_label(text: str | None) -> int:
-    """Return the class that `0`, `0.0` or `0e0` writes; anything else is a ValueError."""
+    """Return the class of a label such as `0`, `0.0` or `0e0`; anything else is a ValueError."""
     if text is None or not text.strip():
         raise ValueError("the label is empty")
-    try:
-        value = float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not (value >= 0 and value.is_integer()):
+    value = _number(text)
+    if value is None or not (value >= 0 and value.is_integer()):
         raise ValueError(f"the label must be one of 0, 1, 2, ..., but is {_quoted(text)}")
     if value > MAX_LABEL:
         raise ValueError(f"the label must be at most {MAX_LABEL}, but is {_quoted(text)}")

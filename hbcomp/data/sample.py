@@ -1,6 +1,6 @@
-"""The bundled sample: real beats in the competition's format, for trying things out offline.
+"""The bundled sample: real heartbeats in the competition's format.
 
-Drawn by `experiments/draw_sample.py`; `bundled/ATTRIBUTION.md` says where the beats come from.
+`experiments/draw_sample.py` drew it; `bundled/ATTRIBUTION.md` names the source.
 """
 
 from dataclasses import replace
@@ -14,13 +14,13 @@ TRAIN, TEST, TRUTH = BUNDLED / "train.parquet", BUNDLED / "test.parquet", BUNDLE
 
 
 def load_sample() -> tuple[Dataset, Dataset]:
-    """Return the bundled beats: 4,000 labelled ones for training and 1,000 without labels.
+    """Return 4,000 labelled training rows and 1,000 test rows without labels.
 
-    The labels of the test beats lie in a file of their own, `TRUTH`, for scoring a finished
-    submission; nothing that trains or tunes may look there.
+    The labels of the test rows are in the file `TRUTH`, which only scores submissions; training and
+    tuning must not read it.
     """
     config = DataConfig()
     train = read_dataset(TRAIN, config, labelled=True)
     test = read_dataset(TEST, config, labelled=False)
-    # Named for what they are: the path of the installation says nothing.
+    # The path of the installation would say nothing.
     return replace(train, source="bundled train"), replace(test, source="bundled test")

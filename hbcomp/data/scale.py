@@ -1,4 +1,4 @@
-"""Whether values lie near [0, 1], which the nets were made for; hbcomp never rescales them."""
+"""Warnings about values far from [0, 1], which the nets were made for and hbcomp never rescales."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ SPAN: Final = (0.4, 3.2)
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the values of most rows lie: all but a few go from `low` to `high`, zero padding aside.
+    """The range of the values of nearly all rows, without zero padding.
 
-    `span` is how far the values of one row typically reach.
+    `span` is the typical difference between the largest and the smallest value of a row.
     """
 
     low: float
@@ -30,12 +30,12 @@ class Scale:
 
     @property
     def is_far(self) -> bool:
-        """The values are far from [0, 1], by place or by size."""
+        """The values are far from [0, 1], or their range is of another size."""
         found = ((self.low, LOW), (self.high, HIGH), (self.span, SPAN))
         return not all(least <= value <= most for value, (least, most) in found)
 
     @property
-    def remedy(self) -> str:
+    def formula(self) -> str:
         """The formula that brings the values to [0, 1]."""
         if self.high <= self.low:
             return "the values do not vary: is this the right column?"
@@ -68,7 +68,7 @@ def scale_warnings(train: Dataset, test: Dataset | None = None) -> Iterator[str]
             f"the values of {train.source} go from {of_train.low:.6g} to {of_train.high:.6g}, by "
             f"about {of_train.span:.6g} within a row, but the nets were made for values in [0, 1] "
             "and can score several times worse; hbcomp rescales nothing: "
-            f"{of_train.remedy}"
+            f"{of_train.formula}"
         )
     if test is None:
         return

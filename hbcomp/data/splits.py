@@ -1,4 +1,4 @@
-"""Which rows are held out together: stratified, with groups kept whole, or as the user says."""
+"""Folds: stratified, with whole groups, or from a file."""
 
 import re
 from collections.abc import Iterator
@@ -16,24 +16,22 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.data.tables import read_values
 from hbcomp.system.config import Section, unique
 from hbcomp.system.errors import InputError, listed
-from hbcomp.system.files import csv_bytes, write_bytes
 
 MAX_SEED = 2**32 - 1  # what sklearn's random_state takes
-# That the search for a split of groups may take back; measured: 3,000 steps take 0.4 s.
+# That the search for a split of groups may undo; measured: 3,000 steps take 0.4 s.
 MAX_STEPS = 50_000
 
-FOLD = re.compile(r"[0-9]{1,9}")  # more digits than any number of rows has are damage
+FOLD = re.compile(r"[0-9]{1,9}")  # a number of rows has no more digits
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), unique("seeds")]
 
 
 class FoldsConfig(Section):
-    """How to split the rows: drawn anew for each seed, or read from a file.
+    """How to split the rows: at random for each seed, or as a file says.
 
-    `file` is a CSV of `id,fold` that decides everything, the number of folds included; more seeds
-    then only train more nets on the same split. `groups` is a CSV of `id,group` whose groups are
-    kept whole.
+    `file` is a CSV of `id,fold` that also decides the number of folds; more seeds then only train
+    more nets on the same split. `groups` is a CSV of `id,group` whose groups are kept in one fold.
     """
 
     n_folds: Annotated[int, Field(ge=2)] = 5
@@ -63,8 +61,7 @@ class Folds:
     seed: int
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
+        if problems := list(_fold_problems(self.fold_of_row, self.n_folds)):
             raise InputError.of("folds", problems)
         fold_of_row = self.fold_of_row.view()
         fold_of_row.flags.writeable = False
@@ -82,7 +79,7 @@ class Folds:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the split itself: equal folds, equal fingerprint, whatever the seed."""
+        """A hash of the split, whatever its seed."""
         digest = xxhash.xxh3_128(f"{self.n_folds};".encode())
         digest.update(np.ascontiguousarray(self.fold_of_row).data)
         return digest.hexdigest()
@@ -91,14 +88,17 @@ class Folds:
         if not 0 <= fold < self.n_folds:
             raise InputError(f"the fold must be one of 0..{self.n_folds - 1}, but got {fold}")
 
-    def _problems(self) -> Iterator[str]:
-        if self.n_folds < 2:
-            yield f"there must be at least 2 folds, but got {self.n_folds}"
-            return
-        present = np.unique(self.fold_of_row)
-        if len(present) and not (present[0] >= 0 and present[-1] < self.n_folds):
-            yield f"folds must be 0..{self.n_folds - 1}, but found {present[0]}..{present[-1]}"
-        if empty := sorted(set(range(self.n_folds)) - set(present.tolist())):
+
+def _fold_problems(fold_of_row: np.ndarray, n_folds: int) -> Iterator[str]:
+    if n_folds < 2:
+        yield f"there must be at least 2 folds, but got {n_folds}"
+    elif n_folds > len(fold_of_row):
+        yield f"{n_folds} folds need at least {n_folds} rows, but there are {len(fold_of_row)}"
+    else:
+        present = np.unique(fold_of_row)
+        if not (present[0] >= 0 and present[-1] < n_folds):
+            yield f"folds must be 0..{n_folds - 1}, but found {present[0]}..{present[-1]}"
+        if empty := sorted(set(range(n_folds)) - set(present.tolist())):
             yield f"no row is held out in {listed(empty, 'fold')}"
 
 
@@ -108,7 +108,7 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
     Notes
     -----
     The same seed makes the same folds. Without groups or a file, the counts of a class in any two
-    folds differ by at most 1. No group is parted. Every training part has every class.
+    folds differ by at most 1. No group is split. Every training part has every class.
 
     """
     labels = dataset.known_labels
@@ -129,7 +129,7 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
 
 
 def pick_seed(config: FoldsConfig, seed: int | None) -> int:
-    """Return the seed if it is one of the configuration's; None stands for its first."""
+    """Return the seed if it is one of the configuration's, or its first seed for None."""
     if seed is None:
         return config.seeds[0]
     if seed not in config.seeds:
@@ -148,37 +148,13 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
     if wrong:
         shown = [text if len(text) <= 24 else f"{text[:20]}..." for text in wrong[:8]]
         raise InputError(f"{path}: folds must be 0, 1, 2, ..., but found {', '.join(shown)}")
-    numbers = [int(text) for text in texts]
-    n_folds = max(numbers) + 1
-    present = set(numbers)
-    if n_folds < 2:
-        raise InputError(f"{path}: there must be at least 2 folds, but every row is in fold 0")
-    if len(present) < n_folds:
-        missing = next(fold for fold in range(n_folds) if fold not in present)
-        raise InputError(
-            f"{path}: folds must be 0..n-1 without a hole, but there is a fold "
-            f"{n_folds - 1} and no fold {missing}"
-        )
-    folds = Folds(np.array(numbers, dtype=np.int64), n_folds, seed)
+    fold_of_row = np.array(texts, dtype=np.int64)
+    n_folds = int(fold_of_row.max()) + 1
+    if problems := list(_fold_problems(fold_of_row, n_folds)):
+        raise InputError.of(path, problems)
+    folds = Folds(fold_of_row, n_folds, seed)
     _check_training_parts(folds, dataset.known_labels, str(path))
     return folds
-
-
-def write_folds(path: Path, folds: Folds, dataset: Dataset) -> None:
-    """Write `id,fold` atomically, as `read_folds` reads it; a file of other content is refused."""
-    _write_values(path, "fold", folds.fold_of_row, dataset)
-
-
-def write_groups(path: Path, group_of_row: Int64[np.ndarray, " n"], dataset: Dataset) -> None:
-    """Write `id,group` atomically, for `folds.groups`; a file of other content is refused."""
-    _write_values(path, "group", group_of_row, dataset)
-
-
-def _write_values(path: Path, column: str, values: np.ndarray, dataset: Dataset) -> None:
-    content = csv_bytes(["id", column], zip(dataset.ids.tolist(), values.tolist(), strict=True))
-    if path.exists() and path.read_bytes() != content:
-        raise InputError(f"{path}: exists and holds something else; choose another --out")
-    write_bytes(path, content)
 
 
 def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:
@@ -224,9 +200,9 @@ def _grouped(n_folds: int, dataset: Dataset, groups: np.ndarray, seed: int) -> n
 
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
         drawn = _fold_of_row(splitter.split(dataset.ids, labels, groups), dataset.n_rows)
-        if len(np.unique(drawn)) == n_folds and not _held_out_whole(drawn, labels, n_folds):
+        if len(np.unique(drawn)) == n_folds and not _held_out_entirely(drawn, labels, n_folds):
             return drawn
-    # It puts groups one by one where they even the classes out, and may leave a fold empty.
+    # scikit-learn assigns groups one by one to balance the classes, and may leave a fold empty.
     names, group_of_row = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), dataset.n_classes), dtype=np.int64)
     np.add.at(counts, (group_of_row, labels), 1)
@@ -243,11 +219,11 @@ def _grouped(n_folds: int, dataset: Dataset, groups: np.ndarray, seed: int) -> n
 def assign_groups(
     counts: Int64[np.ndarray, "g k"], n_folds: int, seed: int
 ) -> Int64[np.ndarray, " g"] | None:
-    """Return a fold for each group, or None if there is no way to do it.
+    """Return a fold for each group, or None if there is no such split.
 
-    `counts` are the rows of each class in each group. No fold is empty, and none holds a class
-    whole. Folds are tried in the order in which they even the classes out, and what leads nowhere
-    is taken back, so a way that exists is found, unless it takes more than `MAX_STEPS` to find.
+    `counts` are the rows of each class in each group. No fold is empty, and none holds all rows of
+    a class. Folds are tried in the order in which they balance the classes, with backtracking, so a
+    split that exists is found unless that takes more than `MAX_STEPS`.
     """
     n_groups, has_class = len(counts), counts > 0
     n_of_class = has_class.sum(axis=0)  # groups
@@ -309,13 +285,13 @@ def _fold_of_row(splits: Iterator[tuple[np.ndarray, np.ndarray]], n_rows: int) -
 def _check_training_parts(folds: Folds, labels: np.ndarray, source: str) -> None:
     problems = [
         f"fold {fold} holds out every row of class {label}"
-        for fold, label in _held_out_whole(folds.fold_of_row, labels, folds.n_folds)
+        for fold, label in _held_out_entirely(folds.fold_of_row, labels, folds.n_folds)
     ]
     if problems:
         raise InputError.of(f"{source}: a net must see every class", problems)
 
 
-def _held_out_whole(
+def _held_out_entirely(
     fold_of_row: np.ndarray, labels: np.ndarray, n_folds: int
 ) -> list[tuple[int, int]]:
     """Return each (fold, class) where the fold has all rows of the class."""

@@ -1,4 +1,4 @@
-"""Beats made up for tests, and any beats as a CSV file of the competition's layout."""
+"""Synthetic rows for tests, and any rows as a CSV file of the competition's layout."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +10,9 @@ from hbcomp.system.files import csv_bytes, write_bytes
 
 
 def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
-    """Return `n` labelled beats that a tiny net can learn: the class is where the peak lies.
+    """Return `n` labelled rows that a tiny net can learn; the class is the place of the peak.
 
-    Class sizes differ by at most 1. Samples are in [0, 1], as in the competition.
+    Class sizes differ by at most 1. Values are in [0, 1], as in the competition.
     """
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n, dtype=np.int64) % k)
@@ -24,12 +24,12 @@ def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
         ids=np.array([str(i) for i in range(n)]),
         signals=noisy.astype(np.float32),
         labels=labels,
-        source="made-up beats",
+        source="synthetic rows",
     )
 
 
 def write_competition_csv(path: Path, dataset: Dataset) -> None:
-    """Write `id,heartbeat_signals[,label]` atomically; reading it back gives equal samples."""
+    """Write `id,heartbeat_signals[,label]` atomically; reading it back gives equal values."""
     # As float64, whose repr is what the competition's own file has.
     signals = (",".join(map(repr, signal.tolist())) for signal in dataset.signals.astype(float))
     columns: list[Iterable[object]] = [dataset.ids.tolist(), signals]

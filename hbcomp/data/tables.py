@@ -1,16 +1,18 @@
-"""Small CSV files that say something about each id: folds, groups, labels, probabilities."""
+"""Small CSV files with a value for each id: folds, groups, labels, probabilities."""
 
 import csv
-import io
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from hbcomp.data.csv_reader import open_binary, text_lines
 from hbcomp.data.dataset import id_problems
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.sample import TRUTH
 from hbcomp.system.errors import InputError, Problems, listed, unreadable
+from hbcomp.system.files import csv_bytes, write_bytes
 
 
 def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id") -> list[str]:
@@ -23,7 +25,7 @@ def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id")
     id_name = id_column if id_column in header else "id"
     if header.count(id_name) != 1 or header.count(column) != 1:
         raise InputError(
-            f"{path}: needs the columns {id_column!r} and {column!r} once, but has {header}"
+            f"{path}: the columns {id_column!r} and {column!r} must occur once, but found {header}"
         )
     id_at, value_at = header.index(id_name), header.index(column)
     value_of_id = {row[id_at]: row[value_at] for row in rows}
@@ -36,18 +38,22 @@ def read_values(path: Path, column: str, ids: np.ndarray, id_column: str = "id")
     return [value_of_id[row_id] for row_id in ids.tolist()]
 
 
+def write_values(path: Path, column: str, values: np.ndarray, ids: np.ndarray) -> None:
+    """Write `id,column` atomically, as `read_values` reads it; a file of other content is kept."""
+    content = csv_bytes(["id", column], zip(ids.tolist(), values.tolist(), strict=True))
+    if path.exists() and path.read_bytes() != content:
+        raise InputError(f"{path}: exists and holds something else; choose another --out")
+    write_bytes(path, content)
+
+
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return a CSV file's header and its rows, each as long as the header; all cells are text."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if "\0" in text:
-            raise InputError(f"{path}: a CSV file must be text, but there is a NUL byte")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [row for row in reader if row]
+        with open_binary(path) as file, closing(text_lines(path, file)) as lines:
+            reader = csv.reader(lines, strict=True)
+            rows = [row for row in reader if row]
     except OSError as error:
         raise unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from error
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: not valid CSV: {error}") from error
     if not rows:
@@ -55,7 +61,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     header = rows[0]
     short = [number for number, row in enumerate(rows[1:], start=1) if len(row) != len(header)]
     if short:
-        raise InputError(f"{path}: {listed(short, 'row')} not as long as the header")
+        raise InputError(f"{path}: not as long as the header: {listed(short, 'row')}")
     return header, rows[1:]
 
 
@@ -80,7 +86,7 @@ def read_truth(
     too_large = np.flatnonzero(labels >= n_classes)
     if len(too_large):
         wrong = listed(ids[too_large].tolist(), "id")
-        problems.append(f"labels must be below {n_classes}, the classes answered, but not: {wrong}")
+        problems.append(f"labels must be below {n_classes}, the number of classes, not in {wrong}")
     if problems:
         raise InputError.of(source, problems)
     return labels

@@ -1,4 +1,4 @@
-"""Which test file a submission answers: that of the experiment that wrote it, by the ledger."""
+"""The test file that a submission answers, found through the ledger and the experiment's report."""
 
 from dataclasses import dataclass
 from pathlib import Path

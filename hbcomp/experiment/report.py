@@ -94,7 +94,7 @@ class Shift(Part):
 
 
 class Transferability(Part):
-    """What a rule gains over the better fixed one, and whether that should hold on the test rows.
+    """The gain of a rule over the better fixed one, and whether it is accepted for the test rows.
 
     The disagreement is how far the rule's answers lie from those of the fixed one.
     """
@@ -107,7 +107,7 @@ class Transferability(Part):
 
 
 class Scorecard(Part):
-    """What the out-of-fold probabilities are worth, under every rule and the chosen one."""
+    """The scores of out-of-fold probabilities under every rule, and more under the chosen one."""
 
     rules: tuple[RuleScore, ...]
     chosen: Chosen
@@ -247,7 +247,7 @@ class Report(Scorecard):
 
     @property
     def id_column(self) -> str:
-        """What the competition's files call the column of the ids."""
+        """The name of the id column in the competition's files."""
         return self.data.id_column or str(self.data_config.get("id_column", "id"))
 
     @property

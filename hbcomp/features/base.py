@@ -1,4 +1,4 @@
-"""What a net is shown of a beat: a section of the configuration that can make it."""
+"""Features of rows: the sections of the configuration that make them."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -16,11 +16,11 @@ MakeFeatures = Callable[[Float32[Tensor, "q t"], Int64[Tensor, " q"]], Float[Ten
 class FeatureConfig(Section):
     """The configuration of features; `fit` learns from a net's own training rows and no others.
 
-    A row that is itself a reference is described as if it were not one, so that rows which are
-    trained on and rows which are not look alike to the net.
+    A row that is itself a reference is described as if it were not one, so that the features of
+    training rows and of other rows are alike.
     """
 
-    # True where features depend on the training rows: then every net has its own.
+    # True if features depend on the training rows, so that every net has its own.
     is_of_fold: ClassVar[bool]
 
     name: str
@@ -33,4 +33,4 @@ class FeatureConfig(Section):
     def fit(
         self, references: Float32[Tensor, "r t"], labels: Int64[Tensor, " r"], n_classes: int
     ) -> MakeFeatures:
-        """Return what makes features of signals, from the rows that a net trains on."""
+        """Return a function that makes features of signals, fitted on the rows of a net."""

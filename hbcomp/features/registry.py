@@ -1,4 +1,4 @@
-"""Features by name. New ones are a file beside this and a line here."""
+"""Features by name. A new kind is a file in this folder and a line here."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The signal as it is: what nets of convolutions are shown."""
+"""The signal itself as features, for convolutional nets."""
 
 from typing import ClassVar, Literal
 
@@ -9,14 +9,14 @@ from hbcomp.features.base import FeatureConfig, MakeFeatures
 
 
 class SamplesConfig(FeatureConfig):
-    """No features but the samples themselves."""
+    """The values of the signal, unchanged."""
 
     is_of_fold: ClassVar[bool] = False
 
     name: Literal["samples"] = "samples"
 
     def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002  # as all have it
-        """Return the number of samples."""
+        """Return the number of time steps."""
         return n_timepoints
 
     def fit(
@@ -25,5 +25,5 @@ class SamplesConfig(FeatureConfig):
         labels: Int64[Tensor, " r"],  # noqa: ARG002  # as all have it
         n_classes: int,  # noqa: ARG002  # as all have it
     ) -> MakeFeatures:
-        """Return what leaves signals alone."""
+        """Return a function that returns the signals."""
         return lambda signals, _: signals

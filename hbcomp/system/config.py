@@ -1,6 +1,6 @@
-"""Configuration: TOML files and `--set key=value` into frozen, strict models.
+"""Configuration: TOML files and `--set key=value` become frozen, strict models.
 
-The models themselves live beside what they configure; this module knows none of them.
+The models are defined beside what they configure.
 """
 
 import copy
@@ -26,7 +26,7 @@ from hbcomp.system.errors import (
 )
 
 Values = dict[str, Any]
-MAX_DEPTH: Final = 50  # assumed: ours nest six deep
+MAX_DEPTH: Final = 50  # assumed: hbcomp's own nest six deep
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -40,7 +40,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def unique(name: str) -> AfterValidator:
-    """Return a validator for a section's tuple: no value twice."""
+    """Return a validator that refuses a tuple in which a value occurs twice."""
 
     def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):
@@ -68,9 +68,9 @@ def to_toml(model: BaseModel) -> str:
 
 
 def read_json(path: Path, what: str, hint: str) -> Values:
-    """Return the JSON object in a file that should hold `what`; anything else is an InputError.
+    """Return the JSON object in a file of the kind `what`; anything else is an InputError.
 
-    `hint` asks, where there is no such file, what may have been forgotten.
+    If the file is missing, `hint` says how it is made.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -86,8 +86,8 @@ def read_json(path: Path, what: str, hint: str) -> Values:
 
 
 def _bounded(values: Any) -> Any:
-    """Return parsed values, if whoever walks, prints or opens them is safe; else a ValueError."""
-    layer = [values]  # by layers, because depth is what a recursion could not bear
+    """Return parsed values that are safe to walk and print; others are a ValueError."""
+    layer = [values]  # layer by layer, because a recursion could be too deep
     for _ in range(MAX_DEPTH):
         if any(isinstance(each, int) and each.bit_length() > 64 for each in layer):
             raise ValueError("integers must fit 64 bits, but there is a larger one")
@@ -119,10 +119,10 @@ def _finite(text: str) -> float:
 
 
 def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
-    """Return a copy of `values` with each `dotted.key=value` put in its place.
+    """Return a copy of `values` with each `dotted.key=value` set.
 
-    The right side is read as a TOML value; a bare word is a string. Whether the key exists and
-    the value fits is for the model to say.
+    The right side is read as a TOML value; a bare word is a string. `validate` checks keys and
+    values.
     """
     changed: Values = copy.deepcopy(dict(values))
     for assignment in assignments:
@@ -166,14 +166,13 @@ def validate(
     source: object,
     whole: type[BaseModel] | None = None,
 ) -> Model:
-    """Return `values` as a `model`, or raise one InputError naming every wrong key of `source`.
+    """Return `values` as a `model`, or raise one InputError that names every wrong key of `source`.
 
-    Where `model` is a section, `whole` is the model in which an unknown key may be meant for
-    another one.
+    If `model` is a section, unknown keys are also compared with the keys of the `whole` model.
     """
     try:
-        # Through JSON, because strict mode then takes arrays for tuples and text for paths,
-        # which is all that TOML can say, and still refuses "3" for 3.
+        # From JSON, strict mode takes arrays for tuples and text for paths, which TOML does not
+        # have, and still refuses "3" for 3.
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         problems = [_describe(model, whole or model, detail) for detail in error.errors()]
@@ -227,7 +226,7 @@ def _keys(model: type[BaseModel]) -> Iterable[str]:
 def _locate(
     model: type[BaseModel] | None, location: tuple[int | str, ...]
 ) -> tuple[list[str], list[str]]:
-    """Return the keys a user types to get to `location`, and the keys beside the last one.
+    """Return the keys that a user types for a `location`, and all keys of its section.
 
     Where a section is one of several kinds, pydantic puts the kind into the location.
     """
@@ -246,7 +245,7 @@ def _locate(
 
 
 def _sections(annotation: Any) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
-    """Return the section that a key holds, or the sections it may hold by their kind."""
+    """Return the section of a key, or its possible sections by their kind."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, {}
     members = [member for member in get_args(annotation) if isinstance(member, type)]

@@ -1,4 +1,4 @@
-"""What the user did wrong, said in one sentence: every command prints it and exits with 2."""
+"""Errors in the input, each a message of one line; a command prints it and exits with code 2."""
 
 import difflib
 from collections import Counter
@@ -11,18 +11,17 @@ BUT_IS = ", but is "  # between a rule and the value that breaks it
 
 
 class InputError(ValueError):
-    """Wrong input, found at the door: the message states the rule and what came instead.
+    """Wrong input; the message states the rule and what was found instead.
 
-    A command prints it as one line and exits with code 2; any other exception is a bug of
-    hbcomp and keeps its traceback.
+    A command prints it as one line and exits with code 2. Any other exception is a bug of hbcomp
+    and keeps its traceback.
     """
 
     @classmethod
     def of(cls, subject: object, problems: Sequence[str], *, n_more: int = 0) -> "InputError":
-        """Return one error about `subject` (a file; or nothing, "") that names every problem.
+        """Return one error about `subject`, such as a file or "", that names every problem.
 
-        At most `MAX_SHOWN` problems are spelled out; the rest, and `n_more` that were counted
-        without being described, appear as a number.
+        At most `MAX_SHOWN` problems are described. The rest, and `n_more`, are counted.
         """
         shown = list(problems[:MAX_SHOWN])
         n_hidden = len(problems) - len(shown) + n_more
@@ -41,11 +40,11 @@ def listed(values: Sequence[object], noun: str) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on whatever device."""
+    """Return whether an error says that the memory of a device ran out."""
     if isinstance(error, MemoryError):
         return True
-    # What torch says of a CPU, CUDA or an Apple GPU, and of a size beyond every number; and what
-    # Python says where no thread can be had.
+    # The messages of torch for a CPU, CUDA, an Apple GPU and too large a size, and that of Python
+    # for a thread that cannot start.
     texts = (
         *("can't allocate memory", "not enough memory", "out of memory", "invalid buffer size"),
         *("cublas_status_alloc_failed", "storage size calculation overflowed"),
@@ -55,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Problems:
-    """What is wrong with the rows of a file: each rule is said once, however many rows break it."""
+    """The problems of a file's rows; each rule appears once, however many rows break it."""
 
     def __init__(self) -> None:
         self.n_hidden = 0
@@ -63,7 +62,7 @@ class Problems:
         self._values: dict[str, Counter[str]] = {}
 
     def add(self, where: str, problem: str) -> None:
-        """Note what is wrong at a row, as `RULE` or `RULE, but is VALUE`."""
+        """Add a problem of a row, as `RULE` or `RULE, but is VALUE`."""
         rule, _, value = problem.partition(BUT_IS)
         if rule not in self._first and len(self._first) == MAX_SHOWN:
             self.n_hidden += 1
@@ -87,7 +86,7 @@ class Problems:
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that are most like `name` or begin with it, whatever their case."""
+    """Return the known names that are most like `name` or begin with it, ignoring case."""
     names_of: dict[str, list[str]] = {}
     for each in known:
         names_of.setdefault(each.casefold(), []).append(each)
@@ -104,12 +103,12 @@ def did_you_mean(names: Sequence[str]) -> str:
 
 
 def there_are(names: Iterable[str]) -> str:
-    """Return ` (there are: A, B)`, for where no name is like the one that was given."""
+    """Return ` (there are: A, B)`, for when no name is like the given one."""
     return f" (there are: {', '.join(names)})"
 
 
 def check_name(what: str, name: str, known: Collection[str]) -> str:
-    """Return the name if it is a known one; else raise an InputError that lists those there are."""
+    """Return the name if it is known; otherwise raise an InputError that lists the known names."""
     if name not in known:
         hint = did_you_mean(closest(name, known))
         raise InputError(f"{what} must be one of {', '.join(known)}, but got {name!r}{hint}")
@@ -117,7 +116,7 @@ def check_name(what: str, name: str, known: Collection[str]) -> str:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
-    """Return what to say of a file that cannot be read: why, and which existing name is like it."""
+    """Return the error of a file that cannot be read, with a similar name that exists."""
     hint = did_you_mean(similar_names(path)) if isinstance(error, FileNotFoundError) else ""
     return InputError(f"{path}: {error.strerror or error}{hint}")
 
@@ -133,7 +132,7 @@ def similar_names(path: Path) -> list[str]:
 
 @contextmanager
 def within_memory(advice: str, place: str = "", device: str = "cpu") -> Iterator[None]:
-    """Turn memory that runs out into an error that says where, on what, and what to do."""
+    """Turn an out-of-memory error into an InputError with the place, the device and advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Writing files so that one that exists is complete."""
+"""Atomic writes: a file that exists is complete."""
 
 import csv
 import errno
@@ -12,16 +12,16 @@ from filelock import FileLock, Timeout
 
 from hbcomp.system.errors import InputError
 
-# What a file system that keeps no locks says: some network and container mounts.
+# The errors of file systems without locks, such as some network and container mounts.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path` that takes its name when the block succeeds.
+    """Yield a temporary path that is renamed to `path` when the block succeeds.
 
-    The bytes are synced before the rename and the folder after it, so a crash at any moment
-    leaves either the old file or the whole new one; on an exception nothing is left behind.
+    The bytes are synced before the rename and the folder after it, so a crash at any moment leaves
+    either the old file or the complete new one. An exception leaves no file behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
@@ -30,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield partial
-            partial.chmod(0o644)  # mkstemp makes it private; a result is meant to be read
+            partial.chmod(0o644)  # mkstemp makes it private
             sync(partial)
             partial.replace(path)
             sync(path.parent)
@@ -42,11 +42,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of the block name `path` if it names no file, as one of a full disk."""
+    """Add `path` to an OSError of the block that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None:  # one without a number shows nothing but its own text
+        if error.errno is not None:  # otherwise the file name would not be shown
             error.filename = error.filename or str(path)
         raise
 
@@ -63,12 +63,11 @@ def write_text(path: Path, content: str) -> None:
 
 
 def take_lock(path: Path, seconds: float) -> FileLock | None:
-    """Return the lock of a file, held, or None where another process holds it for so long.
+    """Return the acquired lock of a file, or None if another process holds it for `seconds`.
 
-    The operating system drops it with the process, so a killed one leaves none behind. A file
-    system that keeps no locks is refused.
+    The operating system releases it when the process ends, even if it is killed. A file system
+    without locks is refused, because a lock file would outlive a killed process.
     """
-    # Its substitute for locks is a file that a killed process would leave behind.
     lock = FileLock(path, timeout=seconds, fallback_to_soft=False)
     try:
         with naming(path):
@@ -79,25 +78,23 @@ def take_lock(path: Path, seconds: float) -> FileLock | None:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise
         raise InputError(
-            f"{path}: its file system keeps no locks, without which two commands could write the "
-            "same files; work in a folder on another disk"
+            f"{path}: its file system has no locks, so two commands could write the same files; "
+            "work in a folder on another disk"
         ) from error
     return lock
 
 
 class _Lines(list[str]):
-    """What a CSV writer writes, line by line."""
+    """The lines that a CSV writer writes."""
 
-    def write(self, line: str) -> None:
-        """Take a line."""
-        self.append(line)
+    write = list[str].append
 
 
 def csv_bytes(
     header: Iterable[object], rows: Iterable[Iterable[object]], line_end: str = "\n"
 ) -> bytes:
-    """Return a CSV file; a cell is quoted where a reader could take it apart, also at a lone CR."""
-    # Python below 3.13 quotes only the characters of the line end, so lines are given both.
+    """Return a CSV file, in which cells with a comma, a quote, LF or CR are quoted."""
+    # Python below 3.13 quotes only characters of its line end, which therefore has both.
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="\r\n")
     writer.writerow(header)
@@ -106,10 +103,7 @@ def csv_bytes(
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed processes left half-written below a folder; nobody else may write there.
-
-    Folders that appear whole, such as folds, are swept by who makes them.
-    """
+    """Delete the partial files of killed processes below a folder that no other process writes."""
     for leftover in folder.rglob(".*.partial"):
         if leftover.is_file():
             leftover.unlink()
@@ -125,5 +119,5 @@ def sync(path: Path) -> None:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without any of its endings: `train` for `data/train.csv.gz`."""
+    """Return a file's name without its suffixes, such as `train` for `data/train.csv.gz`."""
     return path.name.split(".")[0]

@@ -16,10 +16,10 @@ Assignments = Annotated[
     ),
 ]
 Train = Annotated[Path | None, typer.Option(help="The labelled file: the key data.train.")]
-Test = Annotated[Path | None, typer.Option(help="The file to answer: the key data.test.")]
+Test = Annotated[Path | None, typer.Option(help="The file to predict: the key data.test.")]
 TestIds = Annotated[
     Path | None,
-    typer.Option(help="The file with the test ids; default: that of the run that wrote it."),
+    typer.Option(help="The file with the test ids; default: that of the experiment that wrote it."),
 ]
 Sample = Annotated[
     Path | None, typer.Option(help="A labelled CSV or parquet file; default: the sample.")
@@ -30,7 +30,7 @@ LabelColumn = Annotated[str, typer.Option(help="The label column.")]
 IgnoredColumns = Annotated[
     list[str] | None,
     typer.Option(
-        "--ignore-column", help="A column of a wide file that is no time step; repeatable."
+        "--ignore-column", help="A column of a wide file that is no time step; may be repeated."
     ),
 ]
 IdColumnOfRun = Annotated[
@@ -40,9 +40,6 @@ SignalColumnOfRun = Annotated[
     str | None, typer.Option(help="The test file's signal column; default: as in that run.")
 ]
 Trials = Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")]
-SamplerSeed = Annotated[
-    int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
-]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
@@ -50,11 +47,9 @@ Jobs = Annotated[
 Seed = Annotated[
     int | None, typer.Option(help="One of the experiment's seeds; default: the first.")
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace what was made differently under this name.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Replace a different result of this name.")]
 ByHand = Annotated[
-    bool, typer.Option("--by-hand", help="Take a file that was made or edited by hand.")
+    bool, typer.Option("--by-hand", help="Accept a file that was made or edited by hand.")
 ]
 
 

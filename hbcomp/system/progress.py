@@ -1,4 +1,4 @@
-"""What a person sees while folds train: bars on a terminal, plain lines elsewhere."""
+"""The progress of folds: bars on a terminal, plain lines elsewhere."""
 
 import json
 import tempfile
@@ -65,25 +65,24 @@ class _BarDisplay:
     def __init__(self, progress: Progress, n_folds: int, n_epochs: int) -> None:
         self._progress = progress
         self._all = progress.add_task("all folds", total=n_folds * n_epochs, numbers="epochs")
-        self._fold: dict[tuple[int, int | str], TaskID] = {}
+        self._task: dict[tuple[int, int | str], TaskID] = {}
+        self._score: dict[tuple[int, int | str], str] = {}  # the last one that was measured
 
     def show(self, event: FoldProgress) -> None:
         key = (event.seed, event.fold)
-        if key not in self._fold:
-            self._fold[key] = self._progress.add_task(
+        if key not in self._task:
+            self._task[key] = self._progress.add_task(
                 f"seed {event.seed} fold {event.fold}", total=event.n_epochs, numbers=""
             )
-        task = self._fold[key]
-        known: dict[str, str] = self._progress.tasks[self._progress.task_ids.index(task)].fields
-        score = f"score {event.score:.0f}" if event.score is not None else known.get("score", "")
-        self._progress.update(
-            task, completed=event.epoch, numbers=f"loss {event.loss:.4f}  {score}", score=score
-        )
+        if event.score is not None:
+            self._score[key] = f"score {event.score:.0f}"
+        numbers = f"loss {event.loss:.4f}  {self._score.get(key, '')}"
+        self._progress.update(self._task[key], completed=event.epoch, numbers=numbers)
         self._progress.advance(self._all)
 
 
 class _LineDisplay:
-    """A line at each scored epoch, or at each fifth where nothing is scored; with the time left."""
+    """A line at each scored epoch, or at each fifth if nothing is scored, with the time left."""
 
     def __init__(self, console: Console, n_epochs_in_all: int) -> None:
         self._console = console
@@ -96,8 +95,8 @@ class _LineDisplay:
         self._n_done += 1
         is_first = event.epoch == 1 < event.n_epochs and self._n_first == self._n_done - 1
         if is_first or self._n_done == 1:
-            # What is waited for before the first epoch of the folds that train at once, such as
-            # imports and the first steps, comes once; it says nothing of the epochs to come.
+            # The time before the first epoch of the folds that train at once, such as that of
+            # imports, is spent once, and says nothing about the epochs to come.
             self._n_first, self._clock = self._n_done, time.monotonic()
         score = "" if event.score is None else f" score {event.score:.1f} per 20k"
         if not (score or _is_milestone(event)):
@@ -113,17 +112,17 @@ class _LineDisplay:
 
 
 def _is_milestone(event: FoldProgress) -> bool:
-    """Whether another fifth of the epochs is over, for a net that holds nothing out to score."""
+    """Return whether another fifth of the epochs is over, for a net without held-out rows."""
     fifths = [5 * epoch // event.n_epochs for epoch in (event.epoch - 1, event.epoch)]
     return isinstance(event.fold, str) and fifths[0] < fifths[1]
 
 
 @dataclass(frozen=True)
 class Relay:
-    """The `emit` of a process whose folds train in others; it can be sent to them.
+    """An `emit` for worker processes, to which it can be sent.
 
-    Events go through a file that all workers append to: no socket, and no process that could
-    outlive its owner.
+    Events go through a file that all workers append to. That needs no socket, and no process that
+    could outlive its owner.
     """
 
     path: Path

@@ -1,11 +1,11 @@
-"""Where the time of a command goes."""
+"""Time by phase of a command."""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-# In the order of a run. `probe` times a few steps to choose processes and threads; `compile`
-# builds nets and takes the first steps, in which kernels are chosen, compiled or captured.
+# In the order of a run. `probe` times a few steps to choose processes and threads; `compile` builds
+# nets and takes the first steps, in which kernels are chosen, compiled or captured.
 PHASES = (
     "import",
     "read",
@@ -23,7 +23,7 @@ PHASES = (
 
 
 class Stopwatch:
-    """Seconds by phase, those of several worker processes added up, and in all."""
+    """Seconds by phase, summed over worker processes, and in all."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
@@ -35,7 +35,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time of this block towards a phase, also when it fails."""
+        """Add the time of the block to a phase, also when it fails."""
         start = time.perf_counter()
         try:
             yield
@@ -43,6 +43,6 @@ class Stopwatch:
             self.add({name: time.perf_counter() - start})
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Count seconds that were measured elsewhere."""
+        """Add seconds that were measured elsewhere."""
         for name, more in seconds.items():
             self.seconds[name] += more

@@ -1,6 +1,6 @@
-"""Worker processes, each with a slot of its own: one that dies takes no other with it.
+"""Worker processes, each with a slot of its own, so that one that dies ends no other.
 
-Jobs travel pickled, but only between processes of ours over their own pipes: no file is unpickled.
+Jobs are pickled only between these processes, over their own pipes. No file is unpickled.
 """
 
 import os
@@ -22,7 +22,7 @@ from hbcomp.system.errors import InputError
 
 @runtime_checkable
 class Numbered(Protocol):
-    """A place for one worker, told from the others by its number."""
+    """The slot of one worker, with a number of its own."""
 
     @property
     def number(self) -> int:
@@ -31,13 +31,13 @@ class Numbered(Protocol):
 
 Job = TypeVar("Job")
 Slot = TypeVar("Slot", bound=Numbered)
-MAX_EXITS = 5  # of workers in a row; assumed: then it is not bad luck but the machine
-POLL_SECONDS = 0.5  # a worker may outlive its owner by so much; a look takes microseconds
+MAX_EXITS = 5  # of workers in a row; assumed: more are a fault of the machine
+POLL_SECONDS = 0.5  # by which a worker may outlive its owner; a check takes microseconds
 
 
 @dataclass(frozen=True)
 class Done(Generic[Job]):
-    """A job and what it returned; `exit` says how its worker ended where it did on the way."""
+    """A job and its result, or how its worker ended before the job was done."""
 
     job: Job
     result: Any = None
@@ -45,7 +45,7 @@ class Done(Generic[Job]):
 
 
 class WorkerPool(Generic[Job, Slot]):
-    """Workers that run `work(job, slot)`; with one slot it runs in this very process."""
+    """Workers that run `work(job, slot)`; with one slot it runs in this process."""
 
     def __init__(self, slots: Sequence[Slot], work: Callable[[Job, Slot], Any]) -> None:
         self._slots = list(slots)
@@ -54,7 +54,7 @@ class WorkerPool(Generic[Job, Slot]):
         self._n_exits = 0  # in a row
 
     def done(self, jobs: Iterator[Job]) -> Iterator[Done[Job]]:
-        """Yield each job as it ends; the next is taken only when a slot is free."""
+        """Yield each job as it ends; take the next one only when a slot is free."""
         if len(self._slots) == 1:
             for job in jobs:
                 yield Done(job, self._work(job, self._slots[0]))
@@ -117,13 +117,13 @@ class WorkerPool(Generic[Job, Slot]):
 
 
 def _exit_of(error: BrokenProcessPool) -> str:
-    """Return how a worker ended, e.g. `SIGKILL(-9)`; loky tells it in its message only."""
+    """Return how a worker ended, such as `SIGKILL(-9)`, which only loky's message says."""
     exit_codes = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
     return exit_codes[1] if exit_codes else str(error).partition("\n")[0]
 
 
 def _follow(owner: int) -> None:
-    """Make this worker end when its owner is gone: nobody would ever end it, or read its result."""
+    """End this worker when its owner is gone, because nobody else would."""
 
     def watch() -> None:
         while os.getppid() == owner:
@@ -137,7 +137,7 @@ def _follow(owner: int) -> None:
 def worker_pool(
     slots: Sequence[Slot], work: Callable[[Job, Slot], Any]
 ) -> Iterator[WorkerPool[Job, Slot]]:
-    """Yield a pool whose workers are gone afterwards."""
+    """Yield a pool, and end its workers afterwards."""
     workers = WorkerPool(slots, work)
     try:
         yield workers

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from hbcomp.analysis import compare_page as page
 from hbcomp.analysis.compare_runs import changed_rows, compare
-from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
+from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.reporting.pages import Link
 from hbcomp.scoring.metrics import abs_sum
@@ -212,21 +212,6 @@ def test_other_folds_are_said(here):
     assert numbers["has_same_folds"] is False
     text = (here / "experiments/comparisons/a~b.html").read_text()
     assert "cross-validated over different folds" in text
-
-
-def test_the_rows_of_a_blend_are_read_as_its_base_models_say(here):
-    _, report = write_experiment(here, "c", kind="blend", base_models={"a": 0.5, "b": 0.5})
-    path = here / "experiments/c/report.json"
-    path.write_text(json.dumps({key: value for key, value in report.items() if key != "config"}))
-    fingerprint = report["data"]["fingerprint_train"]
-    train = load_train_rows(["c"], fingerprint)
-    assert (train.n_rows, train.fingerprint) == (N, fingerprint)
-
-
-def test_without_any_configuration_the_rows_cannot_be_found(here):
-    _, report = write_experiment(here, "c", config={})
-    with pytest.raises(ValueError, match="no report says how the data were read"):
-        load_train_rows(["c"], report["data"]["fingerprint_train"])
 
 
 def test_two_experiments_with_names_of_markup_are_only_text(here):

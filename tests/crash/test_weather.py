@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written_is_said_once(tmp_path, undisturbed, monk
     monkeypatch.setenv("HBCOMP_CACHE", str(tmp_path / "train.csv/below a file"))
     done = call(JOBS["cv"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("warning: parsed beats are not kept for next time") == 1
+    assert done.stderr.count("warning: parsed rows are not cached") == 1
     assert outcome(tmp_path) == undisturbed
 
 

@@ -30,7 +30,6 @@ from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_on_device
 
 CPU = Compute("cpu", "fp32", 1, "tests")
-IDENTITY = {0: "identity"}
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task
 
     monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,13 +93,13 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, data):
 
     monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
 
 
 def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
     data.signals[:] = float("nan")
     with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,7 +109,7 @@ def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, tas
 
     monkeypatch.setattr(fold, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,7 +124,6 @@ def test_a_killed_worker_ends_the_run_in_one_line_that_says_what_to_lower(
             [[task]],
             Mock(spec=TrainingData),
             RunFolder(tmp_path),
-            IDENTITY,
             Resources(CPU, 2),
             lambda _: None,
             Stopwatch(),
@@ -204,7 +202,7 @@ def test_folds_trained_together_are_all_stored(tmp_path, task, data):
         for number in (0, 1)
     ]
     run, watch, events = RunFolder(tmp_path), Stopwatch(), []
-    train_folds(tasks, data, run, IDENTITY, events.append, watch)
+    train_folds(tasks, data, run, events.append, watch)
     assert [run.is_done(0, number) for number in (0, 1, 2)] == [True, True, False]
     assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
     assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))

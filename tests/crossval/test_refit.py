@@ -249,7 +249,7 @@ def test_predict_with_the_nets_on_everything_gives_the_very_bytes_of_the_run(ref
     ("words", "message"),
     [
         (["cv", "quickstart", "--fold", "all"], "first: hbcomp cv quickstart"),
-        (["cv", "source", "--fold", "all", "--force"], "--force is for the folds"),
+        (["cv", "source", "--fold", "all", "--force"], "--force replaces folds only"),
         (
             ["cv", "source", "--fold", "all", *settings("train.lr=0.5")],
             "train.lr was 0.02, now 0.5",

@@ -153,7 +153,7 @@ def test_an_unwritable_cache_costs_a_warning_not_the_read(
 ) -> None:
     monkeypatch.setenv("HBCOMP_CACHE", str(path / "below a file"))
     assert read(path).n_rows == 64
-    assert "warning: parsed beats are not kept for next time" in capsys.readouterr().err
+    assert "warning: parsed rows are not cached" in capsys.readouterr().err
 
 
 def test_writers_at_once_leave_one_whole_entry(path: Path, cache_folder: Path) -> None:

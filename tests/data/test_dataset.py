@@ -32,15 +32,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"labels": np.zeros(3)},
         "labels must be int64 of shape (n,), but got float64",
     ),
-    "no sample": ({"signals": np.zeros((3, 0), np.float32)}, "must have at least one sample"),
+    "no sample": ({"signals": np.zeros((3, 0), np.float32)}, "must have at least one time step"),
     "doubled ids": ({"ids": np.array(["a", "b", "a"])}, "ids must be unique, but repeated: id a"),
     "empty id": ({"ids": np.array(["a", "b", ""])}, "an id must not be empty"),
     "empty group": ({"groups": np.array(["p", "", "q"])}, "empty group of id b"),
     "NaN": (
         {"signals": np.array([[0, 0], [np.nan, 0], [0, np.inf]], np.float32)},
-        "samples must be finite, but not those of 2 ids: b, c",
+        "values must be finite, but are not in 2 ids: b, c",
     ),
-    "negative": ({"labels": np.array([0, -1, 1])}, "labels must be 0..k-1, but negative for id b"),
+    "negative": ({"labels": np.array([0, -1, 1])}, "0..k-1, but are negative for id b"),
     "hole": ({"labels": np.array([0, 3, 1])}, "class 2 has no row (found 0, 1, 3)"),
     "one class": ({"labels": np.zeros(3, np.int64)}, "there must be at least 2 classes"),
 }

@@ -72,5 +72,7 @@ def test_an_id_with_two_signals_is_refused_by_name() -> None:
 
 
 def test_signals_of_another_length_are_refused() -> None:
-    with pytest.raises(InputError, match=r"test\.csv: signals have 3 samples, but those of train"):
+    with pytest.raises(
+        InputError, match=r"test\.csv: signals have 3 time steps, but those of train"
+    ):
         check_pair(TRAIN, beats({"q": [1, 2, 3]}, name="test.csv"))

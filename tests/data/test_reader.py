@@ -302,7 +302,7 @@ WRONG_CSV: dict[str, tuple[str | bytes, str]] = {
         "no column 'id'; the file has 'a', ",
     ),
     "no label column": ('id,heartbeat_signals\n0,"1,2"\n', "no column 'label'; the file has"),
-    "nothing but id and label": ("id,label\n0,0\n", "none that could be a sample"),
+    "nothing but id and label": ("id,label\n0,0\n", "none that could be a time step"),
     "doubled column": ('id,id,heartbeat_signals,label\n0,0,"1",0\n', "column 'id' occurs 2 times"),
     "misspelt signal column": (
         'id,signals,label\n0,"1,2",0\n1,"1,2",1\n',
@@ -310,21 +310,21 @@ WRONG_CSV: dict[str, tuple[str | bytes, str]] = {
     ),
     "doubled id": (GOOD + '0,"1,2",0\n', "row 3 (id 0): the id occurred before, in row 1"),
     "empty id": (GOOD + ',"1,2",0\n', "row 3: the id is empty"),
-    "short row": (GOOD + '2,"1",0\n', "row 3 (id 2): 1 sample, but the first row has 2"),
-    "long row": (GOOD + '2,"1,2,3",0\n', "row 3 (id 2): 3 samples, but the first row has 2"),
+    "short row": (GOOD + '2,"1",0\n', "row 3 (id 2): 1 time step, but the first row has 2"),
+    "long row": (GOOD + '2,"1,2,3",0\n', "row 3 (id 2): 3 time steps, but the first row has 2"),
     "missing field": (GOOD + '2,"1,2"\n', "row 3 (id 2): 2 fields, but the header has 3"),
     "unquoted signal": (GOOD + "2,1,2,0\n", "row 3 (id 2): 4 fields, but the header has 3"),
-    "empty sample": (GOOD + '2,"1,",0\n', "row 3 (id 2): sample 2 is empty"),
-    "empty signal": (GOOD + '2,"",0\n', "row 3 (id 2): 1 sample, but the first row has 2"),
-    "text": (GOOD + '2,"1,abc",0\n', "row 3 (id 2): sample 2 is not a number: 'abc'"),
+    "empty sample": (GOOD + '2,"1,",0\n', "row 3 (id 2): time step 2 is empty"),
+    "empty signal": (GOOD + '2,"",0\n', "row 3 (id 2): 1 time step, but the first row has 2"),
+    "text": (GOOD + '2,"1,abc",0\n', "row 3 (id 2): time step 2 is not a number: 'abc'"),
     "two wrong samples": (
         GOOD + '2,"x,y",0\n',
-        "sample 1 is not a number: 'x', and 1 more like it",
+        "time step 1 is not a number: 'x', and 1 more like it",
     ),
-    "underscore": (GOOD + '2,"1,1_0",0\n', "sample 2 is not a number: '1_0'"),
-    "NaN": (GOOD + '2,"nan,1",0\n', "row 3 (id 2): sample 1 is not finite: nan"),
-    "infinity": (GOOD + '2,"1,-inf",0\n', "row 3 (id 2): sample 2 is not finite: -inf"),
-    "too large": (GOOD + '2,"1,1e39",0\n', "sample 2 is too large for float32: 1e39"),
+    "underscore": (GOOD + '2,"1,1_0",0\n', "time step 2 is not a number: '1_0'"),
+    "NaN": (GOOD + '2,"nan,1",0\n', "row 3 (id 2): time step 1 is not finite: nan"),
+    "infinity": (GOOD + '2,"1,-inf",0\n', "row 3 (id 2): time step 2 is not finite: -inf"),
+    "too large": (GOOD + '2,"1,1e39",0\n', "time step 2 is too large for float32: 1e39"),
     "label 1.5": (GOOD + '2,"1,2",1.5\n', "row 3 (id 2): the label must be one of 0, 1, 2, ..., "),
     "label -1": (GOOD + '2,"1,2",-1\n', "but is '-1'"),
     "label text": (GOOD + '2,"1,2",N\n', "but is 'N'"),
@@ -370,9 +370,9 @@ def test_a_rule_that_many_rows_break_is_said_once_with_what_they_hold(tmp_path: 
     with pytest.raises(InputError) as caught:
         read_dataset(path, CONFIG, labelled=True)
     assert str(caught.value) == (
-        f"{path}: row 1 (id 0) and 2 more: sample 2 is not a number: 'x'; "
+        f"{path}: row 1 (id 0) and 2 more: time step 2 is not a number: 'x'; "
         "the label must be one of 0, 1, 2, ..., but is 'N' in 5, 'V' in 2 rows, "
-        "first in row 1 (id 0); row 4 (id 3) and 3 more: sample 2 is empty"
+        "first in row 1 (id 0); row 4 (id 3) and 3 more: time step 2 is empty"
     )
 
 
@@ -506,10 +506,13 @@ def test_a_file_without_permission_is_refused(
 
 IDS, LABELS, SIGNALS = [0, 1], [0, 1], [[0.5, 0.1], [0.2, 0.3]]
 WRONG_PARQUET: dict[str, tuple[dict[str, object], str]] = {
-    "ragged": ({"heartbeat_signals": [[1.0], [1.0, 2.0]]}, "row 2 (id 1): 2 samples, but the"),
+    "ragged": ({"heartbeat_signals": [[1.0], [1.0, 2.0]]}, "row 2 (id 1): 2 time steps, but the"),
     "null signal": ({"heartbeat_signals": [[1.0], None]}, "row 2 (id 1): the signal is empty"),
-    "null sample": ({"heartbeat_signals": [[1.0], [None]]}, "row 2 (id 1): sample 1 is empty"),
-    "NaN": ({"heartbeat_signals": [[1.0], [float("nan")]]}, "row 2 (id 1): sample 1 is not finite"),
+    "null sample": ({"heartbeat_signals": [[1.0], [None]]}, "row 2 (id 1): time step 1 is empty"),
+    "NaN": (
+        {"heartbeat_signals": [[1.0], [float("nan")]]},
+        "row 2 (id 1): time step 1 is not finite",
+    ),
     "text": ({"heartbeat_signals": ["1,2", "3,4"]}, "must hold lists of numbers, but holds string"),
     "null id": ({"id": [0, None]}, "row 2: the id is empty"),
     "doubled id": ({"id": [0, 0]}, "row 2 (id 0): the id occurred before, in row 1"),

@@ -49,7 +49,7 @@ def test_named_files_are_loaded_and_the_test_file_may_be_left_out(tmp_path: Path
     write_competition_csv(train, make_beats())
     write_competition_csv(test, make_beats(n=20, seed=1))
     assert load_data(DataConfig(train=train))[1] is None
-    with pytest.raises(InputError, match="an id means one beat"):
+    with pytest.raises(InputError, match="an id names one row"):
         load_data(DataConfig(train=train, test=test))
     test.write_text(test.read_text().replace("\n", "\nt").removesuffix("t"))
     _, rows = load_data(DataConfig(train=train, test=test))
@@ -160,7 +160,7 @@ def test_the_training_file_is_not_taken_for_the_test_file(tmp_path, has_labels):
 
 def test_an_index_written_by_pandas_is_not_taken_for_a_sample(tmp_path):
     (tmp_path / "train.csv").write_text(",id,a,label\n0,1,0.5,0\n1,2,0.5,1\n")
-    with pytest.raises(InputError, match="a column without a name would be read as a sample"):
+    with pytest.raises(InputError, match="a column without a name would be read as a time step"):
         load_data(DataConfig(train=tmp_path / "train.csv"))
 
 

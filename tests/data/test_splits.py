@@ -95,8 +95,8 @@ WRONG_FILES: dict[str, tuple[list[str], list[Any], str]] = {
     "other digits": (IDS, [0, 1] * 3 + [0, "٣"], "folds must be 0, 1, 2, ..., but found ٣"),
     "negative": (IDS, [0, 1] * 3 + [0, -1], "folds must be 0, 1, 2, ..., but found -1"),
     "empty": (IDS, [0, 1] * 3 + [0, ""], "empty fold of id 7"),
-    "hole": (IDS, [0, 2] * 4, "there is a fold 2 and no fold 1"),
-    "one fold": (IDS, [0] * 8, "there must be at least 2 folds, but every row is in fold 0"),
+    "hole": (IDS, [0, 2] * 4, "no row is held out in fold 1"),
+    "one fold": (IDS, [0] * 8, "there must be at least 2 folds, but got 1"),
     "a class held out whole": (
         IDS,
         BEATS.known_labels.tolist(),
@@ -119,9 +119,12 @@ def test_a_wrong_fold_file_is_refused_with_its_ids(case: str, tmp_path: Path) ->
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"id,part\n0,1\n", "needs the columns 'id' and 'fold' once, but has ['id', 'part']"),
-        (b"id,fold\n0\n", "row 1 not as long as the header"),
-        (b"id,fold\n\xff,0\n", "not a CSV file in UTF-8"),
+        (
+            b"id,part\n0,1\n",
+            "the columns 'id' and 'fold' must occur once, but found ['id', 'part']",
+        ),
+        (b"id,fold\n0\n", "not as long as the header: row 1"),
+        (b"id,fold\n\xff,0\n", "must be UTF-8 text, but there is a byte 0xff in line 2"),
     ],
 )
 def test_a_fold_file_that_is_no_table_is_refused(
@@ -242,7 +245,8 @@ def test_groups_from_two_places_are_refused(tmp_path: Path) -> None:
     [
         ([0, 1, 2], 2, "folds must be 0..1, but found 0..2"),
         ([0, -1], 2, "folds must be 0..1, but found -1..0"),
-        ([0, 1, 1], 4, "no row is held out in 2 folds: 2, 3"),
+        ([0, 1, 1, 0], 4, "no row is held out in 2 folds: 2, 3"),
+        ([0, 1, 1], 4, "4 folds need at least 4 rows, but there are 3"),
         ([0, 0], 1, "there must be at least 2 folds, but got 1"),
     ],
 )

@@ -88,7 +88,9 @@ def test_a_test_file_that_is_gone_is_asked_for(here):
 
 def test_a_file_of_nobody_is_checked_only_against_a_named_file(here):
     (FOLDER / "mine.csv").write_text((FOLDER / "one.csv").read_text().replace(",1,0,0", ",0,1,0"))
-    assert "name that with --test" in refusal(run_hbcomp(["check", "submissions/mine.csv"], here))
+    assert "name the test file with --test" in refusal(
+        run_hbcomp(["check", "submissions/mine.csv"], here)
+    )
     words = ["submit", "submissions/mine.csv", "--by-hand"]
     assert "name the test file with --test" in refusal(run_hbcomp(words, here))
     assert len(read_ledger(FOLDER)) == 1
@@ -103,4 +105,4 @@ def test_score_knows_the_labels_of_the_bundled_rows_alone_and_says_so(here):
     write("sample", ids, source="sample", k=4)
     done = run_hbcomp(["score", "submissions/sample.csv"], here)
     assert numbers_of(done)["n_rows"] == len(ids)
-    assert "scored by the labels of the bundled test rows" in done.stderr
+    assert "The labels are those of the bundled test rows" in done.stderr

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.splits import FoldsConfig, make_folds, write_groups
+from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_beats
-from hbcomp.data.tables import read_values
+from hbcomp.data.tables import read_values, write_values
 from hbcomp.experiment.predictions import (
     FoldResult,
     Predictions,
@@ -195,5 +195,5 @@ def test_an_id_with_line_ends_comes_back_from_every_table(tmp_path):
     (tmp_path / "a.csv").write_bytes(submission_bytes(ids, probs))
     assert check_submission(tmp_path / "a.csv", ids).ids.tolist() == ids.tolist()
     beats = Dataset(ids, np.eye(3, dtype=np.float32), np.array([0, 1, 0]))
-    write_groups(tmp_path / "groups.csv", np.array([5, 5, 6]), beats)
+    write_values(tmp_path / "groups.csv", "group", np.array([5, 5, 6]), beats.ids)
     assert read_values(tmp_path / "groups.csv", "group", ids) == ["5", "5", "6"]

@@ -13,7 +13,7 @@ from hbcomp.features.lines import (
     FAR,
     LinesConfig,
     View,
-    _crowd,
+    _class_references,
     line_distance,
     nearest,
     principal_axes,
@@ -29,8 +29,8 @@ def signals(n, t=12, seed=0):
     return torch.rand(n, t, generator=torch.Generator().manual_seed(seed))
 
 
-def crowd_of(rows):
-    return _crowd(rows, torch.arange(len(rows)), len(rows))
+def references_of(rows):
+    return _class_references(rows, torch.arange(len(rows)), len(rows))
 
 
 def outside(queries):
@@ -53,7 +53,7 @@ def slow_distance(query, references):
 @given(st.integers(0, 10_000), st.integers(1, 9))
 def test_the_distance_is_that_of_every_pair_of_references_projected_upon(seed, n_references):
     references, queries = signals(n_references, seed=seed), signals(3, seed=seed + 1)
-    found = line_distance(queries, outside(queries), crowd_of(references), n_neighbours=9)
+    found = line_distance(queries, outside(queries), references_of(references), n_neighbours=9)
     expected = [slow_distance(query, references) for query in queries]
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
@@ -62,7 +62,7 @@ def test_the_distance_is_that_of_every_pair_of_references_projected_upon(seed, n
 @given(st.integers(0, 10_000), st.integers(40, 200), st.integers(1, 5))
 def test_the_search_by_groups_finds_the_nearest(seed, n_references, k):
     references, queries = signals(n_references, seed=seed), signals(7, seed=seed + 1)
-    found = nearest(queries, outside(queries), crowd_of(references), k)
+    found = nearest(queries, outside(queries), references_of(references), k)
     distances = torch.cdist(queries.double(), references.double())
     expected = distances.sort(dim=1).values[:, :k]
     np.testing.assert_allclose(distances.gather(1, found).sort(dim=1).values, expected, atol=1e-6)
@@ -72,7 +72,7 @@ def test_the_search_by_groups_finds_the_nearest(seed, n_references, k):
 def test_what_lies_between_or_beyond_two_references_is_near_their_class(share):
     first, second = signals(2)
     query = (first + share * (second - first))[None]
-    found = line_distance(query, outside(query), crowd_of(torch.stack([first, second])), 2)
+    found = line_distance(query, outside(query), references_of(torch.stack([first, second])), 2)
     assert found.item() < 1e-3
 
 
@@ -99,7 +99,7 @@ def test_a_class_of_one_row_has_no_distance_to_itself_and_a_finite_one_to_others
 def test_equal_references_span_no_line():
     rows = signals(1).expand(4, -1).contiguous()
     query = signals(1, seed=1)
-    found = line_distance(query, outside(query), crowd_of(rows), 4)
+    found = line_distance(query, outside(query), references_of(rows), 4)
     assert found.item() == pytest.approx(torch.dist(query, rows[0]).item(), rel=1e-4)
 
 

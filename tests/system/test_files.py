@@ -55,7 +55,7 @@ def test_a_file_system_without_locks_is_said_to_be_one(tmp_path, monkeypatch, er
         raise error
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    with pytest.raises(InputError, match=r"run\.lock: its file system keeps no locks, .* another"):
+    with pytest.raises(InputError, match=r"run\.lock: its file system has no locks, .* another"):
         take_lock(tmp_path / "run.lock", 0.0)
 
 
