@@ -9,12 +9,14 @@ from typing import Any, Final, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 WIDTH: Final = 6.4  # inches
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
@@ -142,6 +144,18 @@ def draw_signal(axes: Axes, signal: Float[np.ndarray, " t"], length: int, colour
     axes.plot(time_steps[length:], signal[length:], color=QUIET, linewidth=1)
     axes.plot(time_steps[:length], signal[:length], color=colour, linewidth=1.3)
     axes.tick_params(labelsize=9)
+
+
+def draw_scores(
+    axes: Axes,
+    scores: Float64[np.ndarray, " n"],
+    heights: Float64[np.ndarray, " n"] | Int[np.ndarray, " n"],
+    standard_errors: Float64[np.ndarray, " n"],
+    label: str = "",
+) -> None:
+    """Draw scores as points with the horizontal intervals of their noise."""
+    reach = N_ERRORS_OF_NOISE * standard_errors
+    axes.errorbar(scores, heights, xerr=reach, fmt="o", color=ACCENT, label=label)
 
 
 def percent(share: float) -> str:

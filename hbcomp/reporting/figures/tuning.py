@@ -265,7 +265,7 @@ def _take_axis(axes: Axes, parameter: Parameter) -> None:
 def _draw_difference(axes: Axes, winner: str, per_20k: float, standard_error: float) -> None:
     reach = N_ERRORS_OF_NOISE * standard_error
     axes.axvline(0, color=QUIET, linestyle="--", lw=1)
-    axes.errorbar(per_20k, 0, xerr=reach, color=ACCENT, marker="o", capsize=5, elinewidth=1.8)
+    style.draw_scores(axes, np.array([per_20k]), np.zeros(1), np.array([standard_error]))
     axes.set_title(f"{printable(winner)} minus base: {per_20k:+,.1f}; {NOISE} are ± {reach:,.1f}")
     axes.set(yticks=[], ylim=(-1, 1), xlabel=f"{SCORE}, paired; left of 0 the winner is better")
     axes.spines["left"].set_visible(False)
