@@ -399,4 +399,4 @@ def test_an_empty_ledger_is_shown_too(tmp_path):
 
 def test_the_help_of_the_ledger_shows_an_example(tmp_path):
     done = run_hbcomp(["ledger", "--help"], tmp_path)
-    assert "python -m hbcomp.ledger" in done.stdout
+    assert "Example: hbcomp ledger" in done.stdout
