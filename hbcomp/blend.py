@@ -28,10 +28,11 @@ def blend(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of Optuna's draws.")] = 0,
     force: options.Force = False,
 ) -> dict[str, Any]:
-    """Blend experiments by every method, choose cross-fitted, write submission, recipe, report.
+    """Combine finished experiments into one, by the method that their cross-fitted scores choose.
 
     Weights are fitted, and every method is scored, on the answers, not on raw probabilities: on
-    those no blend can beat its best base model. `hbcomp predict` applies the recipe to new data.
+    those no blend can beat its best base model. The blend has predictions, a submission, a page,
+    and a recipe that `hbcomp predict` applies to new data.
 
     Example: hbcomp blend resnet wide lightgbm --name blend
     """

@@ -17,7 +17,7 @@ def eda(
     data: Annotated[
         Path | None, typer.Argument(help="A labelled CSV or parquet file; default: the sample.")
     ] = None,
-    test: Annotated[Path | None, typer.Option(help="The test file that goes with it.")] = None,
+    test: options.Test = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; default: experiments/eda/<file>.")
     ] = None,

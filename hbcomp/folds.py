@@ -11,7 +11,7 @@ from hbcomp.system import options
 
 @cli.command("Train", then="hbcomp import-oof NAME --oof OOF.csv --like {experiment}")
 def folds(
-    experiment: Annotated[str, typer.Argument(help="An experiment, finished or not.")],
+    experiment: options.Experiment,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("folds.csv"),
     seed: options.Seed = None,
     assignments: options.Assignments = None,

@@ -18,10 +18,10 @@ def mistakes(
         float, typer.Option(help="What each model must exceed for that class; 0.5 or more.")
     ] = 0.5,
 ) -> dict[str, Any]:
-    """Show what is still wrong, the error types, the label issues, and what could be gained.
+    """Show what an experiment still predicts wrong, why, and how much could be gained.
 
-    Out-of-fold, under the experiment's rule, cross-fitted. A label issue is a row for which every
-    base model of a blend, or every seed of a run, predicts the same other class. The page
+    Answers are out-of-fold, under the experiment's rule, cross-fitted. A row is a label issue where
+    every base model of a blend, or every seed of a run, predicts the same other class. The page
     mistakes.html and the list label_issues.csv go to the experiment's folder. No label is changed.
 
     Example: hbcomp mistakes blend

@@ -1,6 +1,8 @@
 """The command `python -m hbcomp.thresholds`: tune the clipping thresholds of a run with Optuna."""
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hbcomp.system import command as cli
 from hbcomp.system import options
@@ -10,7 +12,9 @@ from hbcomp.system import options
 def thresholds(
     run: options.Finished,
     trials: options.Trials = 200,
-    seed: options.SamplerSeed = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
+    ] = 0,
 ) -> dict[str, Any]:
     """Tune clip(lo, hi) on the out-of-fold probabilities, and compare it with the exact optimum.
 

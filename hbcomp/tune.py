@@ -10,9 +10,7 @@ from hbcomp.system import options
 
 @cli.command("Train", then="hbcomp cv {winner}")
 def tune(
-    experiment: Annotated[
-        str, typer.Argument(help="The experiment to improve: a folder under experiments/.")
-    ] = "quickstart",
+    experiment: options.Experiment = "quickstart",
     space: Annotated[
         str | None,
         typer.Option(
@@ -41,7 +39,7 @@ def tune(
         int | None,
         typer.Option(min=1, help="Train only the first folds of each trial.  [default: all]"),
     ] = None,
-    checks: Annotated[
+    interim_checks: Annotated[
         int, typer.Option(min=0, max=5, help="Interim checks within each fold, to prune trials.")
     ] = 0,
     alpha: Annotated[
@@ -86,7 +84,7 @@ def tune(
         name=name,
         rule=rule,
         seed=seed,
-        n_epoch_checks=checks,
+        n_epoch_checks=interim_checks,
         alpha=alpha,
         n_folds=folds,
         n_best=best,

@@ -272,12 +272,12 @@ def test_the_threshold_study_says_where_it_goes_and_how_its_optimum_is_submitted
         return run_hbcomp(["thresholds", "tiny", "--trials", "1"], tmp_path).stderr
 
     assert (
-        "studies.db and changes no submission. To answer by the exact thresholds: import" in said()
+        "studies.db and changes no submission. To use the exact thresholds in one: import" in said()
     )
     run.config_file.write_text("")
-    assert "exact thresholds: hbcomp cv tiny --set decision.rule=tuned" in said()
+    assert "exact thresholds in one: hbcomp cv tiny --set decision.rule=tuned" in said()
     run.recipe_file.write_text("{}")
-    assert "exact thresholds: blend the base models again with --rule tuned" in said()
+    assert "exact thresholds in one: blend the base models again with --rule tuned" in said()
 
 
 def test_trials_count_in_total_and_the_study_continues(run, tmp_path):

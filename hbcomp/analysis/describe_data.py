@@ -24,11 +24,17 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
     """Print the tables, write index.html and its pictures to `out`, and return the numbers."""
     found = find_duplicates(train, test)
     numbers = describe(train, test, found)
-    tables = make_tables(numbers)
+    tables = [_file_table(numbers), _class_table(numbers)]
+    if test:
+        tables.append(_shift_table(numbers["shift"]))
     for table in tables:
         pages.print_table(table, console)
     warnings = list(scale_warnings(train, test))
-    checks = [*(f"Warning: {each}." for each in warnings), *check_lines(found)]
+    checks = [
+        *(f"Warning: {each}." for each in warnings),
+        "0 missing cells: the reader refuses a file with an empty or non-finite one.",
+        *(f"{line}." for line in found.lines()),
+    ]
     for line in checks:
         console.print(line, markup=False)
     drawn = draw(train)
@@ -70,20 +76,6 @@ def row_statistics(dataset: Dataset) -> Statistics:
     squares = np.einsum("nt,nt->n", dataset.signals, dataset.signals, dtype=np.float64)
     deviations = np.sqrt(np.maximum(squares / divisors - means**2, 0))
     return {"length": lengths, "mean": means, "standard deviation": deviations}
-
-
-def check_lines(found: Duplicates) -> list[str]:
-    """Return what was checked about missing cells and duplicates, one sentence each."""
-    missing = "0 missing cells: the reader refuses a file with an empty or non-finite one."
-    return [missing, *(f"{line}." for line in found.lines())]
-
-
-def make_tables(numbers: Numbers) -> list[pages.Table]:
-    """Return the numbers as tables: files, classes and, with a test file, the shift between."""
-    tables = [_file_table(numbers), _class_table(numbers)]
-    if numbers["shift"]:
-        tables.append(_shift_table(numbers["shift"]))
-    return tables
 
 
 def draw(train: Dataset) -> list[pages.Picture]:

@@ -207,12 +207,12 @@ def _ledger_sections(entries: Sequence[Entry], folder: Path) -> list[Section]:
     sections.append(tables.entry_table(entries, ledger.states(entries, folder)))
     if ledger.inversions(entries):
         sections.append(tables.inversion_table(entries))
-    scored = [each for each in entries if ledger.gap(each) is not None]
+    scored = [each for each in entries if each.gap is not None]
     if scored:
         figure = pictures.expected_against_real(
             [each.file for each in scored],
             np.array([each.expected_per_20k for each in scored]),
-            np.array([ledger.gap_error(each) for each in scored]),
+            np.array([each.gap_error for each in scored]),
             np.array([each.leaderboard_per_20k for each in scored]),
         )
         caption = (
@@ -302,7 +302,7 @@ COLUMNS: Final[Mapping[str, Callable[[Row], object]]] = {
     "leaderboard": lambda row: _number(
         row.submitted.leaderboard_per_20k if row.submitted else None
     ),
-    "gap": lambda row: _number(ledger.gap(row.submitted) if row.submitted else None, "+.1f"),
+    "gap": lambda row: _number(row.submitted.gap if row.submitted else None, "+.1f"),
     "half": lambda row: _number(row.report.per_20k("half")),
     "raw": lambda row: _number(row.report.per_20k("raw")),
     "seeds x folds": lambda row: _seeds_and_folds(row.report),

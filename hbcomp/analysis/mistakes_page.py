@@ -104,14 +104,14 @@ def _sentences(findings: Findings) -> Iterator[str]:
         shares = [f"{_type_share(findings.wrong, each)} are {each}" for each in KINDS]
         yield f"Of the wrong rows {', '.join(shares)}."
     yield (
-        f"{len(findings.issues.rows):,} rows are label issues: {_everyone(findings)} "
-        "predicts another class."
+        f"{len(findings.issues.rows):,} rows are label issues: {_everyone_predicts(findings)} the "
+        "same other class."
     )
 
 
-def _everyone(findings: Findings) -> str:
+def _everyone_predicts(findings: Findings) -> str:
     names = findings.models
-    return f"each of {', '.join(names)}" if len(names) > 1 else f"{names[0]} alone"
+    return f"{', '.join(names)} all predict" if len(names) > 1 else f"{names[0]} alone predicts"
 
 
 def _per_20k(total: float, findings: Findings) -> float:
@@ -260,9 +260,9 @@ def _median(values: Float64[np.ndarray, " g"]) -> str:
 
 def _about_issues(findings: Findings) -> str:
     return (
-        f"For {len(findings.issues.rows):,} rows {_everyone(findings)} predicts one other class "
-        f"than the label, with a probability above {findings.min_prob:g}; none was trained on the "
-        "row. label_issues.csv lists them.\n\n"
+        f"For {len(findings.issues.rows):,} rows {_everyone_predicts(findings)} the same other "
+        f"class than the label, with a probability above {findings.min_prob:g}; none was trained "
+        "on the row. label_issues.csv lists them.\n\n"
         "A label issue is no proof: such rows may be rare or need knowledge that no signal holds, "
         "and models of one kind err alike. Look at them, or ask who labelled them. hbcomp never "
         "changes a label. After Northcutt, Jiang and Chuang, Confident Learning, JAIR 70, 2021."

@@ -13,17 +13,11 @@ from hbcomp.scoring.blending import disagreement, repairs
 from hbcomp.scoring.paired import Difference, paired_difference
 
 
-def weights_of(blended: Blended) -> list[float] | None:
-    """Return each base model's weight, or None where the method has none."""
-    weights = getattr(blended.method.combination, "weights", None)
-    return None if weights is None else list(weights)
-
-
 def tables(blended: Blended, report: Report) -> list[Table]:
     """Return the tables of a blend, the rule that answers last."""
     return [
         _method_table(blended),
-        _base_model_table(blended),
+        _base_model_table(blended, report),
         *_pair_tables(blended),
         _calibration_table(blended),
         rule_table(report),
@@ -60,51 +54,46 @@ def _method_table(blended: Blended) -> Table:
     return Table(title, header, rows, note)
 
 
-def _base_model_table(blended: Blended) -> Table:
-    names = blended.base_models.names
-    weights = weights_of(blended)
+def _base_model_table(blended: Blended, report: Report) -> Table:
+    weights = report.base_models
     rows = [
         [
             alone.name,
             f"{alone.half.per_20k:.1f}",
             f"{alone.cross_fitted.per_20k:.1f}",
             alone.rule,
-            "-" if weights is None else f"{weights[place]:.3f}",
-            _gap(blended.without[place]),
+            "-" if weights[alone.name] is None else f"{weights[alone.name]:.3f}",
+            _gap(without),
         ]
-        for place, alone in enumerate(blended.alone)
+        for alone, without in zip(blended.alone, blended.without, strict=True)
     ]
     header = ["base model", "threshold 0.5", "under its rule", "rule", "weight", "without it"]
     note = (
         "Abs-sum per 20k, cross-fitted. Without it: how much more the blend costs under threshold "
         "0.5 when the same method is fitted without this model; above zero the model helps."
     )
-    return Table(f"The {len(names)} base models, {_rows(blended)}", header, rows, note)
+    return Table(f"The {len(rows)} base models, {_rows(blended)}", header, rows, note)
 
 
 def _pair_tables(blended: Blended) -> list[Table]:
     names, oof = blended.base_models.names, blended.base_models.oof
-    shares = disagreement(oof)
-    counts = repairs(oof, blended.base_models.labels)
+    shares = [
+        [name, *(f"{100 * share:.2f} %" for share in row)]
+        for name, row in zip(names, disagreement(oof), strict=True)
+    ]
+    counts = [
+        [name, *(f"{count:,}" for count in row)]
+        for name, row in zip(names, repairs(oof, blended.base_models.labels), strict=True)
+    ]
+    differ = "Share of rows on which the most probable classes of two base models differ"
+    note = (
+        "Rows that the base model at the left gets wrong and the one above gets right, by their "
+        "most probable classes."
+    )
+    title = "Errors of one base model that another one gets right"
     return [
-        Table(
-            "Share of rows on which the most probable classes of two base models differ",
-            ["", *names],
-            [
-                [name, *(f"{100 * share:.2f} %" for share in row)]
-                for name, row in zip(names, shares, strict=True)
-            ],
-        ),
-        Table(
-            "Errors of one base model that another one gets right",
-            ["wrong", *names],
-            [
-                [name, *(f"{count:,}" for count in row)]
-                for name, row in zip(names, counts, strict=True)
-            ],
-            "Rows that the base model at the left gets wrong and the one above gets right, by "
-            "their most probable classes.",
-        ),
+        Table(differ, ["", *names], shares),
+        Table(title, ["wrong", *names], counts, note),
     ]
 
 

@@ -126,7 +126,8 @@ def _check_target(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> Non
 
 def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     base_models = blended.base_models
-    weights = page.weights_of(blended) or (None,) * len(base_models.names)
+    # A median and stacking have none.
+    weights = getattr(blended.method.combination, "weights", (None,) * len(base_models.names))
     return Report(
         **dict(scorecard(blended.predictions, blended.rules, blended.rule)),
         experiment=folder.name,

@@ -1,5 +1,6 @@
 """The import of outside probabilities in order: read, check, write, submit, report."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,42 +126,25 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     chosen = choose_safe_rule(
         rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    identity = _identity(options, imported)
+    report = Report(
+        **dict(scorecard(predictions, rules, chosen)),
+        **_origin(options, imported),
+        experiment=run.name,
+        kind="imported",
+        data=data_numbers(train, test),
+        environment=Environment(**asdict(machine())),
+        folds=(),
+    )
     with locked(run):
-        _check_target(run, identity, force=force)
-        test_name = options.test.name if options.test else None
-        report = Report(
-            **dict(scorecard(predictions, rules, chosen)),
-            experiment=run.name,
-            kind="imported",
-            config=config.model_dump(mode="json", exclude_none=True, include={"data", "folds"}),
-            data=data_numbers(train, test),
-            environment=Environment(**asdict(machine())),
-            folds=(),
-            like=options.like,
-            files=FileNames(oof=options.oof.name, test=test_name),
-            identity=identity,
-            has_own_folds=imported.has_own_folds,
-        )
-        recipe = f"import of {test_name}, on {report.data.test}"
+        _check_target(run, report.identity, force=force)
+        recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
         submission = write_answers(run, predictions, chosen, recipe, report.id_column)
         drawn = [
             *probs_pictures(predictions, rules, chosen),
             costliest_picture(predictions, chosen, train),
         ]
         pages.write_pictures(run.pictures_folder, drawn)
-        sections: list[pages.Section] = [
-            rule_table(report),
-            *drawn,
-            *transferability_tables(report),
-            class_table(report),
-            provenance_table(report, "files", "identity", "config", "data"),
-        ]
-        subtitle = (
-            f"imported; out-of-fold, cross-fitted, rule {chosen.name}, "
-            f"{report.data.n_train:,} rows; {_folds(imported, options.like)}"
-        )
-        page = write_report(run, report, subtitle, sections)
+        page = write_report(run, report, _subtitle(imported, report), _sections(report, drawn))
     pages.print_table(rule_table(report), console)
     _print_notes(options, imported, report)
     return {
@@ -175,6 +159,19 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         "accuracy": report.accuracy,
         "submission": submission,
         "report": page,
+    }
+
+
+def _origin(options: ImportOptions, imported: Imported) -> dict[str, Any]:
+    """Return what a report says only of an import: where its probabilities come from."""
+    return {
+        "config": options.config.model_dump(
+            mode="json", exclude_none=True, include={"data", "folds"}
+        ),
+        "like": options.like,
+        "files": FileNames(oof=options.oof.name, test=options.test.name if options.test else None),
+        "identity": _identity(options, imported),
+        "has_own_folds": imported.has_own_folds,
     }
 
 
@@ -206,6 +203,23 @@ def _check_target(run: RunFolder, identity: Identity, *, force: bool) -> None:
             f"{run.path} holds another import, with other {', '.join(changed)}; "
             "another NAME keeps both, --force replaces it"
         )
+
+
+def _subtitle(imported: Imported, report: Report) -> str:
+    return (
+        f"imported; out-of-fold, cross-fitted, rule {report.chosen.name}, "
+        f"{report.data.n_train:,} rows; {_folds(imported, report.like)}"
+    )
+
+
+def _sections(report: Report, drawn: Sequence[pages.Picture]) -> list[pages.Section]:
+    return [
+        rule_table(report),
+        *drawn,
+        *transferability_tables(report),
+        class_table(report),
+        provenance_table(report, "files", "identity", "config", "data"),
+    ]
 
 
 def _folds(imported: Imported, like: str) -> str:

@@ -51,23 +51,26 @@ class Method:
 
 
 @dataclass(frozen=True, eq=False)
-class MethodResult:
-    """One method on a stack: fitted on all rows, and scored under threshold 0.5 both ways.
-
-    `probs` and `costs` are cross-fitted: what blends a row was fitted without the row's fold.
-    """
+class CrossFitted:
+    """One of several ways to answer the rows, and what it costs each of them, cross-fitted."""
 
     name: str
-    combination: Combination
-    in_sample: Score
-    probs: Probs
     costs: Float64[np.ndarray, " n"]
-    seconds: float  # of all fits
 
     @property
     def cross_fitted(self) -> Score:
-        """The score of the cross-fitted blend: no row was blended by weights that had seen it."""
+        """The score: no row was answered by what had seen its fold."""
         return score_of(self.costs)
+
+
+@dataclass(frozen=True, eq=False)
+class MethodResult(CrossFitted):
+    """One method on a stack: fitted on all rows, and scored under threshold 0.5 both ways."""
+
+    combination: Combination
+    in_sample: Score
+    probs: Probs  # cross-fitted
+    seconds: float  # of all fits
 
 
 def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometric:
@@ -165,7 +168,7 @@ def evaluate_methods(
         seconds = perf_counter() - start
         in_sample = score_of(half_costs(combination.apply(stack), labels))
         costs = half_costs(probs, labels)
-        results.append(MethodResult(name, combination, in_sample, probs, costs, seconds))
+        results.append(MethodResult(name, costs, combination, in_sample, probs, seconds))
     return results
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from hbcomp.blending.base_models import BaseModels
-from hbcomp.blending.methods import METHODS, MethodResult, evaluate_methods
+from hbcomp.blending.methods import METHODS, CrossFitted, MethodResult, evaluate_methods
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.blending import half_costs, leave_one_out
 from hbcomp.scoring.calibration import CALIBRATIONS, Calibration, cross_fitted_probs, log_loss
 from hbcomp.scoring.choice import RuleResult, choose, evaluate_rules
-from hbcomp.scoring.metrics import Score, score_of
+from hbcomp.scoring.metrics import Score
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.scoring.transfer import choose_safe_rule
 from hbcomp.system.errors import InputError
@@ -31,34 +31,20 @@ class BlendOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrationResult:
-    """One calibration of the blend: fitted on all rows, and what it makes of held-out ones."""
+class CalibrationResult(CrossFitted):
+    """One calibration of the blend, fitted on all rows; its costs are under threshold 0.5."""
 
-    name: str
     calibration: Calibration
     probs: Probs  # cross-fitted
-    costs: Float64[np.ndarray, " n"]  # of these under threshold 0.5
     log_loss: float  # of these
-
-    @property
-    def cross_fitted(self) -> Score:
-        """The score of the cross-fitted probabilities under threshold 0.5."""
-        return score_of(self.costs)
 
 
 @dataclass(frozen=True, eq=False)
-class BaseModelResult:
-    """A base model by itself, under the rule that would be chosen for it."""
+class BaseModelResult(CrossFitted):
+    """A base model by itself; its costs are under the rule that would be chosen for it."""
 
-    name: str
     rule: str
     half: Score
-    costs: Float64[np.ndarray, " n"]  # cross-fitted
-
-    @property
-    def cross_fitted(self) -> Score:
-        """The score under its rule."""
-        return score_of(self.costs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,11 +148,9 @@ def _method_names(base_models: BaseModels, wanted: str) -> Sequence[str]:
 def _calibrations(probs: Probs, base_models: BaseModels) -> list[CalibrationResult]:
     labels, results = base_models.labels, []
     for name, fit in CALIBRATIONS.items():
-        honest = cross_fitted_probs(fit, probs, labels, base_models.fold_of_row)
-        costs = half_costs(honest, labels)
-        results.append(
-            CalibrationResult(name, fit(probs, labels), honest, costs, log_loss(honest, labels))
-        )
+        calibrated = cross_fitted_probs(fit, probs, labels, base_models.fold_of_row)
+        costs, loss = half_costs(calibrated, labels), log_loss(calibrated, labels)
+        results.append(CalibrationResult(name, costs, fit(probs, labels), calibrated, loss))
     return results
 
 
@@ -174,4 +158,4 @@ def _alone(name: str, predictions: Predictions) -> BaseModelResult:
     rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     chosen = choose_safe_rule(rules, predictions.oof_probs, predictions.test_probs)
     half = next(rule for rule in rules if rule.name == "half")
-    return BaseModelResult(name, chosen.name, half.cross_fitted, chosen.costs)
+    return BaseModelResult(name, chosen.costs, chosen.name, half.cross_fitted)

@@ -1,6 +1,6 @@
 """The fold trainer: train the nets of a few folds at the same time, and score or store them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,7 @@ class FoldTask:
     compute: Compute
     scored_epochs: frozenset[int]
     train_labels: np.ndarray | None = None
+    identity: str = ""  # the hash that its stored fold is bound to
 
     def replica(self, device: torch.device) -> Replica:
         """Return the net as it is trained, with its rows on the device."""
@@ -135,7 +136,6 @@ def train_folds(
     group: Sequence[FoldTask],
     data: DeviceData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
     emit: Emit,
     watch: Stopwatch,
 ) -> None:
@@ -149,7 +149,7 @@ def train_folds(
         for task, last, history in zip(group, epochs, histories, strict=True):
             result = _result(task, last, data.n_classes)
             rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
-            stored_folds.save_fold(run, identity_of_seed[task.seed], result, last.epoch.net, rows)
+            stored_folds.save_fold(run, task.identity, result, last.epoch.net, rows)
     if torch.cuda.is_available():
         del epochs, fold_epoch, last
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
@@ -191,13 +191,11 @@ def in_groups(tasks: Sequence[FoldTask]) -> list[list[FoldTask]]:
 
 @contextmanager
 def errors_as_input_error(group: Sequence[FoldTask]) -> Iterator[None]:
-    """Turn what a user can mend (no memory, a diverged loss) into an error that names the fold."""
+    """Raise an InputError that names the fold where memory runs out or a loss diverges."""
     compute, batch_size = group[0].compute, group[0].recipe.train.batch_size
-    fewer = "compute.models_per_process" if compute.models_per_process > 1 else "--jobs"
-    advice = (
-        f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or fewer "
-        f"{fewer}"
-    )
+    is_group = compute.models_per_process > 1
+    less = "a smaller compute.models_per_process" if is_group else "fewer --jobs"
+    advice = f"finished folds are kept; try a smaller train.batch_size (now {batch_size}) or {less}"
     try:
         with within_memory(advice, f"{_name(group)}: ", compute.device):
             yield

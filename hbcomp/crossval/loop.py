@@ -148,22 +148,30 @@ def train_nets(
     """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
     if not pending:
         return
-    tasks = [_task(config, training_data, *key, resources.compute) for key in pending]
+    tasks = [
+        _task(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
+        for seed, fold in pending
+    ]
     groups = in_groups(tasks)
     run.discard_manifest()
     with show_folds(console, len(tasks), config.train.n_epochs) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
-            _train_in_workers(groups, training_data, run, identity_of_seed, resources, emit, watch)
+            _train_in_workers(groups, training_data, run, resources, emit, watch)
             return
         with errors_as_input_error(tasks), watch.phase("transfer"):
             data = training_data.on_device(resources.compute.device)
         for group in groups:
-            train_folds(group, data, run, identity_of_seed, emit, watch)
+            train_folds(group, data, run, emit, watch)
 
 
 def _task(
-    config: Config, training_data: TrainingData, seed: int, fold: Fold, compute: Compute
+    config: Config,
+    training_data: TrainingData,
+    seed: int,
+    fold: Fold,
+    identity: str,
+    compute: Compute,
 ) -> FoldTask:
     train_idx, train_labels = training_data.train_rows(seed, fold)
     valid_idx, scored_epochs = np.empty(0, dtype=np.int64), frozenset[int]()
@@ -183,6 +191,7 @@ def _task(
         compute=compute,
         scored_epochs=scored_epochs,
         train_labels=train_labels,
+        identity=identity,
     )
 
 
@@ -210,14 +219,13 @@ def _train_in_workers(
     groups: list[list[FoldTask]],
     training_data: TrainingData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
 ) -> None:
     slots = slots_for(resources.compute, resources.n_jobs)
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
-        jobs = (_Job(group, training_data, run, identity_of_seed, relay) for group in groups)
+        jobs = (_Job(group, training_data, run, relay) for group in groups)
         for done in workers.done(jobs):
             if done.exit is not None:
                 raise InputError(
@@ -234,7 +242,6 @@ class _Job:
     group: list[FoldTask]
     training_data: TrainingData
     run: RunFolder
-    identity_of_seed: Mapping[int, str]
     relay: Relay
 
 
@@ -244,5 +251,5 @@ def _train_in_worker(job: _Job, slot: Slot) -> dict[str, float]:
     watch = Stopwatch()
     with errors_as_input_error(group), watch.phase("transfer"):
         data = job.training_data.on_device(slot.compute.device)
-    train_folds(group, data, job.run, job.identity_of_seed, job.relay.emit, watch)
+    train_folds(group, data, job.run, job.relay.emit, watch)
     return watch.seconds

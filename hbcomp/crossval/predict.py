@@ -165,13 +165,21 @@ def read_trained(run: RunFolder) -> Trained:
             f"{run.name} was imported: it has no nets; predict new rows with the model that made "
             "its probabilities"
         )
-    config, data = validate(Config, report.config, run.report_file), report.data
-    n_nets = len({(each.seed, each.fold) for each in report.folds})
-    if not n_nets or n_nets < len(report.folds) or not data.n_timepoints or not data.n_classes:
-        raise InputError(
-            f"{run.report_file}: a run must report each of its folds once, and data.n_timepoints "
-            "and data.n_classes"
-        )
+    data, nets = report.data, {(each.seed, each.fold) for each in report.folds}
+    needed = {
+        "config": report.config,
+        "data.n_timepoints": data.n_timepoints,
+        "data.n_classes": data.n_classes,
+        "folds": nets,
+        "environment.compute": report.environment.compute.device,
+    }
+    if missing := [name for name, value in needed.items() if not value]:
+        raise InputError(f"{run.report_file}: there is no {', '.join(missing)}")
+    if len(nets) < len(report.folds):
+        raise InputError(f"{run.report_file}: folds must be unique")
+    assert data.n_timepoints
+    assert data.n_classes
+    config = validate(Config, report.config, run.report_file)
     return Trained(report, config, (data.n_timepoints, data.n_classes))
 
 

@@ -72,7 +72,7 @@ class TrainingData:
 
     @property
     def described(self) -> dict[str, str]:
-        """What the fingerprints belong to, in words."""
+        """What has these fingerprints, in words that messages can quote."""
         train, test = self.train, self.test
         return {
             "train data": _in_words(train),

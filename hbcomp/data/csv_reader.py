@@ -43,27 +43,18 @@ Report = Callable[[int], None]
 
 def read_header(path: Path) -> list[str]:
     """Return the column names of a CSV file."""
-    with open_binary(path) as file:
-        line = file.readline(MAX_LINE_BYTES)
-        if not line.strip(b"\xef\xbb\xbf\r\n\t ,"):
-            raise InputError(f"{path}: the file is empty" if not line else _no_names(path))
-        if b"\0" in line:
-            raise InputError(f"{path}: a CSV file must be text, but line 1 has a NUL byte")
+    with open_binary(path) as file, closing(text_lines(path, file)) as lines:
         try:
-            # Up to the first line end of any kind: this line is the whole file where all are CR.
-            text = io.StringIO(line.decode("utf-8-sig"), newline="")
-            names = next(csv.reader(text, strict=True))
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: {_not_utf8(error)} in line 1") from error
+            names = next(csv.reader(lines, strict=True), None)
         except csv.Error as error:
             raise InputError(f"{path}: the header cannot be read: {error}") from error
+    if names is None:
+        raise InputError(f"{path}: the file is empty")
     if not "".join(names).strip():
-        raise InputError(_no_names(path))
+        raise InputError(f"{path}: the first line must name the columns, but it is blank")
+    if any("\n" in name or "\r" in name for name in names):
+        raise InputError(f"{path}: the header must be one line, but a name has a line break")
     return names
-
-
-def _no_names(path: Path) -> str:
-    return f"{path}: the first line must name the columns, but it is blank"
 
 
 @contextmanager
@@ -277,7 +268,7 @@ def slow_rows(path: Path, columns: Columns, report: Report) -> Iterator[Row]:
     """Yield every data row through Python's own csv module; blank lines are no rows."""
     with (
         open_binary(path, report) as file,
-        closing(_text_lines(path, file)) as lines,
+        closing(text_lines(path, file)) as lines,
         _long_fields(),
     ):
         reader = csv.reader(lines, strict=True)
@@ -294,7 +285,7 @@ def slow_rows(path: Path, columns: Columns, report: Report) -> Iterator[Row]:
                 yield _row(fields, columns)
 
 
-def _text_lines(path: Path, file: io.BufferedIOBase) -> Generator[str, None, None]:
+def text_lines(path: Path, file: io.BufferedIOBase) -> Generator[str, None, None]:
     """Yield the lines, which end in LF, CRLF or CR; anything but text is an InputError."""
     lines = io.TextIOWrapper(cast(BinaryIO, file), encoding="utf-8-sig", newline="")
     try:
@@ -309,7 +300,8 @@ def _text_lines(path: Path, file: io.BufferedIOBase) -> Generator[str, None, Non
     except UnicodeDecodeError as error:
         # The decoder works ahead of the lines, so the line must be looked for.
         raise InputError(
-            f"{path}: {_not_utf8(error)} in line {_first_foreign_line(path)}"
+            f"{path}: a CSV file must be UTF-8 text, but there is a byte "
+            f"{error.object[error.start]:#04x} in line {_first_foreign_line(path)}"
         ) from error
     finally:
         lines.detach()  # otherwise it would close the file
@@ -323,10 +315,6 @@ def _first_foreign_line(path: Path) -> int:
             except UnicodeDecodeError:
                 return number
     raise AssertionError("a line that cannot be decoded was found before")
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"a CSV file must be UTF-8 text, but there is a byte {error.object[error.start]:#04x}"
 
 
 def _row(fields: list[str], columns: Columns) -> Row:

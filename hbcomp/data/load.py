@@ -1,4 +1,4 @@
-"""The one way from a configuration to beats: the named files, or the bundled sample."""
+"""The data of a configuration: its files, or the bundled sample."""
 
 from itertools import zip_longest
 from pathlib import Path

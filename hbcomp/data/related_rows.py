@@ -13,7 +13,6 @@ A held-out row tests little when related rows were trained on. Groups of related
 in one fold (`folds.groups`) bring the score nearer to that of unrelated rows.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +79,8 @@ def find_links(
     k = min(n_neighbours, len(signals) - 1)
     finder = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(signals)
     near = finder.kneighbors(return_distance=False)  # of each row itself, without it
-    parts = [_compare(signals, rows, near[rows], max_sine) for rows in _chunks(len(signals))]
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(signals), CHUNK)]
+    parts = [_compare(signals, rows, near[rows], max_sine) for rows in chunks]
     distances, is_parent = (np.concatenate(each) for each in zip(*parts, strict=True))
     first, place = np.nonzero((distances <= max_distance) | is_parent)
     ends = np.stack([first, near[first, place]], axis=1)
@@ -94,10 +94,6 @@ def find_links(
         n_near=int((lengths <= max_distance).sum()),
         n_interpolated=int(is_parent.any(axis=1).sum()),
     )
-
-
-def _chunks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
 
 
 def _compare(

@@ -1,12 +1,13 @@
 """Small CSV files with a value for each id: folds, groups, labels, probabilities."""
 
 import csv
-import io
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from hbcomp.data.csv_reader import open_binary, text_lines
 from hbcomp.data.dataset import id_problems
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.sample import TRUTH
@@ -48,15 +49,11 @@ def write_values(path: Path, column: str, values: np.ndarray, ids: np.ndarray) -
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return a CSV file's header and its rows, each as long as the header; all cells are text."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if "\0" in text:
-            raise InputError(f"{path}: a CSV file must be text, but there is a NUL byte")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [row for row in reader if row]
+        with open_binary(path) as file, closing(text_lines(path, file)) as lines:
+            reader = csv.reader(lines, strict=True)
+            rows = [row for row in reader if row]
     except OSError as error:
         raise unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from error
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: not valid CSV: {error}") from error
     if not rows:

@@ -1,4 +1,4 @@
-"""Which test file a submission answers: that of the experiment that wrote it, by the ledger."""
+"""The test file that a submission answers, found through the ledger and the experiment's report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from hbcomp.experiment import ROOT
 from hbcomp.experiment.report import read_report
 from hbcomp.scoring.metrics import Metric
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
-from hbcomp.submissions.submit import Answered
+from hbcomp.submissions.submit import ExpectedIds
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
@@ -27,7 +27,7 @@ class FileOptions:
     signal_column: str | None = None
 
 
-def answered_by(path: Path, entries: Entries, options: FileOptions) -> Answered | None:
+def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedIds | None:
     """Return the test rows that were named, or else those that the experiment answered.
 
     None where no test file is named and no experiment is here that wrote the file or, for one
@@ -51,15 +51,15 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> Answered 
     return None if test is None else _read(test, config.model_copy(update=given))
 
 
-def sample() -> Answered:
+def sample() -> ExpectedIds:
     """Return the bundled test rows."""
     config = DataConfig()
-    return Answered(read_dataset(TEST, config, labelled=False).ids, config.id_column, SAMPLE)
+    return ExpectedIds(read_dataset(TEST, config, labelled=False).ids, config.id_column, SAMPLE)
 
 
-def _read(test: Path, config: DataConfig) -> Answered:
+def _read(test: Path, config: DataConfig) -> ExpectedIds:
     rows = read_dataset(test, config, labelled=False)
-    return Answered(rows.ids, config.id_column, str(test))
+    return ExpectedIds(rows.ids, config.id_column, str(test))
 
 
 def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | None:

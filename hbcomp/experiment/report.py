@@ -86,7 +86,7 @@ class Shift(Part):
 
 
 class Transferability(Part):
-    """What a rule gains over the better fixed one, and whether that should hold on the test rows.
+    """The gain of a rule over the better fixed one, and whether it is accepted for the test rows.
 
     The disagreement is how far the rule's answers lie from those of the fixed one.
     """
@@ -99,7 +99,7 @@ class Transferability(Part):
 
 
 class Scorecard(Part):
-    """What the out-of-fold probabilities are worth, under every rule and the chosen one."""
+    """The scores of out-of-fold probabilities under every rule, and more under the chosen one."""
 
     metric: MetricSpec
     rules: tuple[RuleScore, ...]
@@ -160,7 +160,7 @@ class Computed(Part):
     """The resources that an experiment was computed with."""
 
     device: str = ""
-    precision: Precision | Literal[""] = ""
+    precision: Literal["", Precision] = ""
     n_threads: Annotated[int, Field(ge=1)] | None = None
     reason: str = ""
     engine: str = ""
@@ -251,7 +251,7 @@ class Report(Scorecard):
 
     @property
     def id_column(self) -> str:
-        """What the competition's files call the column of the ids."""
+        """The name of the id column in the competition's files."""
         return self.data.id_column or str(self.data_config.get("id_column", "id"))
 
     @property

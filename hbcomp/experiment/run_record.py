@@ -22,7 +22,7 @@ MAX_SEED_DIGITS = 10
 
 
 class RunRecord(BaseModel):
-    """What the folds of a run are trained with.
+    """The options and the data that the folds of a run are trained with.
 
     The identity is every value that their predictions depend on: options of the configuration, and
     fingerprints of rows, splits and pseudo-labels, which `described` puts in words.

@@ -1,4 +1,4 @@
-"""From the words of a command to a checked configuration and the folder it runs in."""
+"""The way from a command's arguments to a checked configuration and its folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a net is to hbcomp: a section of the configuration that can build itself."""
+"""The configuration that every net has, and the layers that several nets share."""
 
 from abc import abstractmethod
 from typing import ClassVar

@@ -12,7 +12,7 @@ from hbcomp.nets.base import NetConfig
 
 
 class LinearConfig(NetConfig):
-    """Nothing to choose."""
+    """The linear net, which has no options."""
 
     name: Literal["linear"] = "linear"
 

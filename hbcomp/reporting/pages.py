@@ -31,7 +31,7 @@ SCRIPT: Final = Path(__file__).parent / "templates" / "sortable.js"
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs of prose, parted by blank lines."""
+    """Paragraphs of prose, separated by blank lines."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -62,7 +62,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; columns that hold nothing but numbers are set to the right.
+    """A table; columns that hold only numbers are aligned right.
 
     A sortable one is sorted by clicking a column's head and filtered by text, where the page's
     script runs; without it all rows are shown in their order. The last `n_minor` columns matter
@@ -102,7 +102,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure under a name; `alt` says for those who cannot see it what the caption does not."""
+    """A figure under a name; `alt` describes it where the caption does not describe enough."""
 
     kind: ClassVar[str] = "picture"
     name: str

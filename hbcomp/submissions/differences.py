@@ -1,4 +1,4 @@
-"""How far submission files are apart: in rows, in predicted classes and in score."""
+"""How submission files differ: in rows, in predicted classes and at most in score."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -17,7 +17,7 @@ from hbcomp.system.errors import MAX_SHOWN
 
 
 def compare_files(paths: Sequence[Path], competition: str, console: Console) -> dict[str, Any]:
-    """Print how far files are apart, two in detail and more as a matrix; return the numbers.
+    """Print how files differ, two in detail and more as a matrix; return the numbers.
 
     The rows are matched by id; files with other ids than the first are refused.
     """
@@ -26,7 +26,9 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
     ids = submissions[0].ids.tolist()
     for path, submission in zip(paths, submissions, strict=True):
         if submission.ids.tolist() != ids:
-            console.print(f"{path}: the same ids in another order than {paths[0]}; matched by id")
+            console.print(
+                f"{path} has the ids of {paths[0]} in another order, so rows are matched by id"
+            )
     classes = [str(label) for label in range(answers[0].shape[1])]
     metric = metric_of(load_competition(competition).metric_spec(classes))
     pairs_of_files = combinations(range(len(paths)), 2)
@@ -53,11 +55,11 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
     }
 
 
-def in_words(of_pair: Changes) -> str:
+def describe(of_pair: Changes) -> str:
     """Return the size of the changes as half a sentence."""
     text = (
         f"{len(of_pair.changed_idx):,} of {of_pair.n_rows:,} rows differ, "
-        f"{of_pair.n_class_changes:,} in their predicted class"
+        f"{of_pair.n_class_changes:,} have another predicted class"
     )
     if of_pair.max_difference is None:
         return text
@@ -72,9 +74,9 @@ def _print_pair(
         for each in of_pair.class_changes
     ]
     if rows:
-        title = "Rows by their predicted class"
+        title = "Rows whose predicted class changes"
         print_table(Table(title, [str(paths[0]), str(paths[1]), "rows"], rows), console)
-    console.print(in_words(of_pair))
+    console.print(describe(of_pair))
     n_more = len(of_pair.changed_idx) - len(changed_ids)
     if changed_ids:
         more = f" and {n_more:,} more" if n_more else ""
@@ -82,7 +84,7 @@ def _print_pair(
 
 
 def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> Table:
-    """Return rows that differ above the diagonal and changes of the predicted class below it."""
+    """Return a table: rows that differ above the diagonal, changes of the class below it."""
 
     def cell(a: int, b: int) -> str:
         if a == b:
@@ -92,7 +94,7 @@ def _matrix(paths: Sequence[Path], found: Mapping[tuple[int, int], Changes]) -> 
 
     places = range(len(paths))
     return Table(
-        "Rows that differ (above the diagonal) and that change their predicted class (below it)",
+        "Rows that differ (above the diagonal), and in their predicted class (below it)",
         ["file", *(str(place + 1) for place in places)],
         [[f"{a + 1}: {paths[a]}", *(cell(a, b) for b in places)] for a in places],
     )

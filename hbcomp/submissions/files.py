@@ -1,7 +1,5 @@
-"""Submission files: written whole or not at all, read back, checked, and recorded in the ledger."""
+"""Submission files are written atomically, read back, checked, and recorded in the ledger."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -14,14 +12,13 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hbcomp.data.dataset import id_problems
-from hbcomp.submissions import ledger
+from hbcomp.submissions import FOLDER, ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, Problems, unreadable
 from hbcomp.system.files import atomic_path, csv_bytes
 
-FOLDER = Path("submissions")
-# What is read. float() would also take 1_0, infinity and the digits of other scripts.
+# The numbers that are read. float() also accepts 1_0, infinity and the digits of other scripts.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -39,14 +36,14 @@ def submission_bytes(
 ) -> bytes:
     """Return the file's content: `id,label_0,...`, one line per id, LF line ends.
 
-    The first column is called as in the competition's own files. A float is written as the
-    shortest decimal number that reads back as itself, 0.0 and 1.0 as 0 and 1. There is no exponent,
-    because a leaderboard's own reader may not know one.
+    The first column has its name in the competition's own files. A float is written as the
+    shortest decimal number that reads back as itself, 0.0 and 1.0 as 0 and 1. No number has an
+    exponent, because a leaderboard's reader may not accept one.
     """
     header = [id_column, *(f"label_{label}" for label in range(answers.shape[1]))]
     rows = (
-        [beat_id, *map(_decimal, row)]
-        for beat_id, row in zip(ids.tolist(), answers.tolist(), strict=True)
+        [row_id, *map(_decimal, row)]
+        for row_id, row in zip(ids.tolist(), answers.tolist(), strict=True)
     )
     return csv_bytes(header, rows)
 
@@ -58,7 +55,7 @@ def _decimal(value: float) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where answers come from: an experiment, what made them of it, and what is expected of them.
+    """The origin of answers: an experiment, how they were made from it, and their expected score.
 
     The expected score by `metric` and its standard error are cross-fitted on `n_scored` rows; all
     three are None where nothing was scored.
@@ -90,10 +87,10 @@ def write_submission(
     if path.name in (ledger.NAME, ledger.LOCK):
         raise InputError(f"{path}: this is the ledger's name; a submission needs another")
     if not len(ids):
-        raise InputError(f"{path}: there are no rows to answer")
-    # The file that is set aside is recorded before it is renamed, and the new one after it has
-    # its name: a process killed in between leaves at worst a file that has no entry yet, and the
-    # same call repeated records it.
+        raise InputError(f"{path}: there are no test rows, so nothing can be submitted")
+    # The former file is recorded before it is renamed, and the new one after it has its name: a
+    # process killed in between leaves at worst a file without an entry, which the same call,
+    # repeated, records.
     folder = path.parent
     is_recorded = folder.resolve() == FOLDER.resolve()
     with ledger.locked(folder) if is_recorded else nullcontext():
@@ -121,7 +118,8 @@ def write_submission(
             known = ledger.find(entries, sha256)
             if known and known.source not in (BY_HAND, entry.source):
                 console.print(
-                    f"{path} has the very content of {known.file} ({known.source}), whose row stays"
+                    f"{path} has the same content as {known.file} ({known.source}), whose entry "
+                    "is kept"
                 )
             ledger.write_ledger(folder, ledger.added(entries, entry))
     return aside
@@ -137,7 +135,7 @@ def _aside(path: Path, sha256: str) -> Path | None:
 
 
 def _record_aside(path: Path, aside: Path, entries: Entries) -> Entries:
-    """Record that the file at `path` gets the name `aside`, with an entry if it has none."""
+    """Record that the file at `path` is renamed to `aside`; a file without an entry gets one."""
     sha256 = ledger.sha256_of(path)
     known = ledger.find(entries, sha256)
     if known is None:
@@ -153,12 +151,12 @@ def _record_aside(path: Path, aside: Path, entries: Entries) -> Entries:
 
 
 def by_hand(path: Path, entries: Entries) -> Entry:
-    """Return an entry for a file whose content no command of ours wrote."""
+    """Return an entry for a file whose content was not written by hbcomp."""
     origin = next((each for each in reversed(entries) if each.file == path.name), None)
     try:
         n_rows = len(read_submission(path).ids) or None
     except InputError:
-        n_rows = None  # whatever it is, it is not forgotten
+        n_rows = None  # a file that cannot be read is recorded, too
     return Entry(
         sha256=ledger.sha256_of(path),
         file=path.name,
@@ -177,8 +175,8 @@ def check_submission(
 ) -> Submission:
     """Return the submission in a file, or raise one InputError naming every problem.
 
-    Checked: header, number of columns, numbers finite and in [0, 1], and ids exactly the test
-    file's, each once, in its order.
+    The header and the number of columns are checked, that numbers are finite and in [0, 1], and
+    that the ids are exactly the test file's, each once, in its order.
     """
     submission, problems = _read(path, n_classes, id_column)
     problems += _id_problems(submission.ids.tolist(), test_ids.tolist())
@@ -213,19 +211,15 @@ def align(
             found.append(f"{submission.answers.shape[1]} classes, but {paths[0]} has {n_classes}")
         problems += [f"{path}: {problem}" for problem in found]
         if not found:
-            row_of_id = {beat_id: row for row, beat_id in enumerate(ids)}
-            aligned.append(submission.answers[[row_of_id[beat_id] for beat_id in wanted]])
+            row_of_id = {row_id: row for row, row_id in enumerate(ids)}
+            aligned.append(submission.answers[[row_of_id[row_id] for row_id in wanted]])
     if problems:
         raise InputError.of("", problems)
     return aligned
 
 
 def _read(path: Path, n_classes: int | None, id_column: str | None) -> tuple[Submission, list[str]]:
-    rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    try:
-        header, *lines = [row for row in rows if row] or [[]]
-    except csv.Error as error:
-        raise InputError(f"{path}: line {rows.line_num}: not valid CSV: {error}") from error
+    header, *lines = [row for _, row in ledger.csv_rows(path, _read_text(path))] or [[]]
     n_labels = n_classes or max(len(header) - 1, 2)
     first = header[0] if header else ""
     is_name = first.isprintable() and first.strip() and not first.startswith("label_")

@@ -1,8 +1,8 @@
-"""The ledger of submissions: one row of `ledger.csv` for every content that was ever written.
+"""The ledger of submissions: `ledger.csv` has one row for every content that was ever written.
 
-A content is known by its sha256, whatever its file is called, so a file that was renamed is still
-known and one that was edited by hand is not. The table is plain CSV that a person can edit; it is
-read strictly. Everything but reading and writing it is pure.
+A content is identified by its sha256 and not by its file's name, so a file that was renamed is
+still known and one that was edited by hand is not. The table is plain CSV that a person can edit;
+it is read strictly. Everything but reading and writing it is pure.
 """
 
 import csv
@@ -32,7 +32,7 @@ from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
 
 NAME: Final = "ledger.csv"
 LOCK: Final = "ledger.lock"
-BY_HAND: Final = "by hand"  # the source of a content that no command of ours wrote
+BY_HAND: Final = "by hand"  # the source of a content that was not written by hbcomp
 LOCK_SECONDS: Final = 60.0  # assumed: a change takes milliseconds, a submission of 20k rows 0.2 s
 
 
@@ -47,6 +47,7 @@ Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 # Far beyond any table or score, and near enough that arithmetic stays finite.
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Score = Annotated[float, Field(ge=-1e12, le=1e12)]
+Direction = Literal["lower", "higher"]  # which scores of a metric are better
 State = Literal["ok", "renamed", "edited by hand", "missing"]
 
 
@@ -55,11 +56,11 @@ def _split(value: object) -> object:
 
 
 class Entry(Section):
-    """What is known of one content of a submission file.
+    """The record of one content of a submission file.
 
     `file` is its name in the ledger's folder. The expected score by `metric` and its standard error
-    were estimated on `n_scored` rows; `leaderboard` is what the leaderboard said, and `received`
-    when. `sent` holds the time of every try.
+    were estimated on `n_scored` rows; `leaderboard` is the leaderboard's score and `received` its
+    time. `sent` holds every time at which the content was sent.
     """
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,7 +71,7 @@ class Entry(Section):
     rule: str = ""
     n_rows: Count | None = None
     metric: str = ""
-    better: Literal["lower", "higher"] = "lower"
+    better: Direction = "lower"
     expected: Score | None = None
     standard_error: Annotated[float, Field(ge=0, le=1e12)] | None = None
     n_scored: Count | None = None
@@ -89,8 +90,8 @@ class Entry(Section):
         return self
 
     @property
-    def tries(self) -> tuple[datetime, ...]:
-        """When it was sent; a score without a known sending counts as one when it came."""
+    def times_sent(self) -> tuple[datetime, ...]:
+        """When it was sent; a score without a recorded time counts as sent when it was received."""
         return self.sent or ((self.received,) if self.received else ())
 
     @property
@@ -98,45 +99,45 @@ class Entry(Section):
         """The direction of its metric."""
         return self.better == "higher"
 
+    @property
+    def gap(self) -> float | None:
+        """Leaderboard minus expected score, or None where one is not known."""
+        if self.leaderboard is None or self.expected is None:
+            return None
+        return self.leaderboard - self.expected
+
+    @property
+    def gap_error(self) -> float | None:
+        """The standard error of the gap, from which rows were drawn.
+
+        The expected score s is a mean over m rows with standard error e, so one row deviates by
+        e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
+        squares: e sqrt(1 + m / n).
+        """
+        if self.standard_error is None or self.n_scored is None or self.n_rows is None:
+            return None
+        return self.standard_error * float((1 + self.n_scored / self.n_rows) ** 0.5)
+
 
 Entries = tuple[Entry, ...]
 COLUMNS: Final = tuple(Entry.model_fields)
-# What is not known of a content that was made by hand.
+# The columns that are not known of a content that was made by hand.
 ORIGIN: Final = (
     *("source", "recipe", "rule", "n_rows"),
     *("metric", "better", "expected", "standard_error", "n_scored"),
 )
 
 
-# --- what entries say -------------------------------------------------------------------------
-
-
-def gap(entry: Entry) -> float | None:
-    """Return leaderboard minus expected score, or None where one is not known."""
-    if entry.leaderboard is None or entry.expected is None:
-        return None
-    return entry.leaderboard - entry.expected
-
-
-def gap_error(entry: Entry) -> float | None:
-    """Return the standard error of an entry's gap, from which rows were drawn.
-
-    The expected score s is a mean over m rows with standard error e, so one row deviates by
-    e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
-    squares: e sqrt(1 + m / n).
-    """
-    if entry.standard_error is None or entry.n_scored is None or entry.n_rows is None:
-        return None
-    return entry.standard_error * float((1 + entry.n_scored / entry.n_rows) ** 0.5)
+# --- entries ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Inversion:
     """Two entries of which the one expected to be better did worse on the leaderboard.
 
-    Both differences are positive. Beyond noise means more than two standard
-    errors of the gaps, as if the two files were scored on different rows. On the same rows, which
-    are hard or easy for both, the noise is smaller: "beyond" is said too seldom, not too often.
+    Both differences are positive. Beyond noise means more than two standard errors of the gaps, as
+    if the two files were scored on different rows. On the same rows, which are hard or easy for
+    both, the noise is smaller, so too few inversions count as beyond it.
     """
 
     expected_better: Entry
@@ -148,7 +149,7 @@ class Inversion:
 
 def inversions(entries: Sequence[Entry]) -> tuple[Inversion, ...]:
     """Return the pairs whose order on the leaderboard is not the expected one, largest first."""
-    scored = [entry for entry in entries if gap(entry) is not None]
+    scored = [entry for entry in entries if entry.gap is not None]
     found = [
         inversion
         for favourite, other in permutations(scored, 2)
@@ -163,12 +164,12 @@ def _inversion(favourite: Entry, other: Entry) -> Inversion | None:
     real = sign * ((favourite.leaderboard or 0.0) - (other.leaderboard or 0.0))
     if favourite.metric != other.metric or expected <= 0 or real <= 0:
         return None
-    noise = float(((gap_error(favourite) or 0.0) ** 2 + (gap_error(other) or 0.0) ** 2) ** 0.5)
+    noise = float(((favourite.gap_error or 0.0) ** 2 + (other.gap_error or 0.0) ** 2) ** 0.5)
     return Inversion(favourite, other, expected, real, is_beyond_noise(expected + real, noise))
 
 
 def best(entries: Sequence[Entry], metric: str) -> Entry | None:
-    """Return the entry that did best on the leaderboard under a metric, the earlier of equals."""
+    """Return the entry that scored best on the leaderboard under a metric, the earlier of equals."""
     found: Entry | None = None
     for each in entries:
         if each.leaderboard is None or each.metric != metric:
@@ -188,7 +189,7 @@ def find(entries: Sequence[Entry], sha256: str) -> Entry | None:
 def added(entries: Entries, entry: Entry) -> Entries:
     """Return the entries with one more; a content that is known keeps its first entry.
 
-    Only what was taken for made by hand learns where it comes from.
+    An entry of a content that seemed to be made by hand gets the new entry's origin.
     """
     known = find(entries, entry.sha256)
     if known is None:
@@ -237,7 +238,7 @@ def read_ledger(folder: Path) -> Entries:
 
 
 def _parse(path: Path, text: str) -> Entries:
-    rows = list(_rows(path, text))
+    rows = list(csv_rows(path, text))
     header = rows[0][1] if rows else []
     if header != list(COLUMNS):
         raise InputError(f"{path}: the header must be {','.join(COLUMNS)}, but is {header}")
@@ -257,8 +258,8 @@ def _parse(path: Path, text: str) -> Entries:
     return tuple(entries.values())
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row with the line it begins in; blank lines are none."""
+def csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line it begins in; blank lines are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
@@ -307,7 +308,7 @@ def _cell(value: object) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's ledger for this process alone; others wait.
 
-    What a killed process left half-written is swept away.
+    Files that a killed process left half-written are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder / LOCK, LOCK_SECONDS)
@@ -323,7 +324,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def states(entries: Sequence[Entry], folder: Path) -> tuple[State, ...]:
-    """Return what has become of each entry's file.
+    """Return the present state of each entry's file.
 
     "ok": a file of that name has that content. "renamed": the content is there under another
     name. "edited by hand": the name is there with a content that the ledger does not know.

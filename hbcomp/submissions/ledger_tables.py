@@ -1,4 +1,4 @@
-"""The ledger to look at: its entries, and where the leaderboard surprised."""
+"""The ledger as tables: its entries, and the pairs that the leaderboard orders otherwise."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ from hbcomp.scoring.paired import as_text
 from hbcomp.submissions.ledger import (
     Entry,
     State,
-    gap,
-    gap_error,
     inversions,
     read_ledger,
     states,
@@ -31,11 +29,11 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
         print_table(inversion_table(entries), console)
     console.print(calibration(entries))
     for name in unknown:
-        console.print(f"{folder / name}: not in the ledger: made or edited by hand?")
+        console.print(f"{folder / name} is not in the ledger; was it made or edited by hand?")
     gaps = _gaps(entries)
     return {
         "n_entries": len(entries),
-        "n_sent": sum(bool(entry.tries) for entry in entries),
+        "n_sent": sum(bool(entry.times_sent) for entry in entries),
         "n_scored": len(gaps),
         "mean_gap": sum(gaps) / len(gaps) if gaps else None,
         "n_inversions": len(found),
@@ -46,7 +44,7 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
 
 
 def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
-    """Return a line for every content, oldest first."""
+    """Return a row for every content, oldest first."""
     header = (
         *("file", "source", "rule", "rows", "metric"),
         *("expected", "sent", "leaderboard", "gap", "state"),
@@ -59,14 +57,14 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
             f"{entry.n_rows:,}" if entry.n_rows else "-",
             f"{entry.metric} ({entry.better})" if entry.metric else "-",
             _with_error(entry.expected, entry.standard_error),
-            f"{entry.tries[-1]:%Y-%m-%d %H:%M}" if entry.tries else "-",
+            f"{entry.times_sent[-1]:%Y-%m-%d %H:%M}" if entry.times_sent else "-",
             "-" if entry.leaderboard is None else as_text(entry.leaderboard),
-            _with_error(gap(entry), gap_error(entry), "+"),
+            _with_error(entry.gap, entry.gap_error, "+"),
             state,
         ]
         for entry, state in zip(entries, state_of, strict=True)
     ]
-    title = "Submissions: expected, leaderboard and gap; which scores are better in brackets; UTC"
+    title = "Submissions: expected, leaderboard and gap; in brackets which scores are better; UTC"
     return Table(title, header, rows)
 
 
@@ -82,8 +80,8 @@ def inversion_table(entries: Sequence[Entry]) -> Table:
         ]
         for each in inversions(entries)
     ]
-    header = ("expected better", "did better", "expected by", "did by", "noise")
-    return Table("Other order on the leaderboard than expected", header, rows)
+    header = ("expected better", "scored better", "expected by", "scored by", "noise")
+    return Table("Pairs that the leaderboard orders otherwise than expected", header, rows)
 
 
 def calibration(entries: Sequence[Entry]) -> str:
@@ -98,7 +96,7 @@ def calibration(entries: Sequence[Entry]) -> str:
 
 
 def _gaps(entries: Sequence[Entry]) -> list[float]:
-    return [each for entry in entries if (each := gap(entry)) is not None]
+    return [entry.gap for entry in entries if entry.gap is not None]
 
 
 def _with_error(value: float | None, error: float | None, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What happens to a submission after it is written: sent by hand, and scored by the leaderboard."""
+"""After a submission is written: the user sends it, and the leaderboard scores it."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from hbcomp.scoring.disagreement import changes
 from hbcomp.scoring.metrics import Metric, describe_metric, score_bounds
 from hbcomp.scoring.paired import as_text
 from hbcomp.submissions import ledger
-from hbcomp.submissions.differences import in_words
+from hbcomp.submissions.differences import describe
 from hbcomp.submissions.files import Submission, align, by_hand, check_submission, read_submission
 from hbcomp.submissions.ledger import Entries, Entry
 from hbcomp.system.errors import InputError, did_you_mean, similar_names
@@ -27,7 +27,7 @@ Numbers = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class ExpectedIds:
     """The ids that a submission must have, in their order, and the name of their column."""
 
     ids: Shaped[np.ndarray, " n"]
@@ -35,14 +35,14 @@ class Answered:
     source: str
 
 
-# From a submission and the ledger to the rows that it answers; None where nobody knows them.
-FindAnswered = Callable[[Path, Entries], Answered | None]
+# From a submission and the ledger to the ids that it must have; None where they are not known.
+FindIds = Callable[[Path, Entries], ExpectedIds | None]
 FindMetric = Callable[[Entry], Metric]
 
 
 @dataclass(frozen=True)
-class Named:
-    """The content that a user named, with the ledger's entries, in which it is one."""
+class ResolvedFile:
+    """The content that a user named by a file or a hash, its entry, and all entries."""
 
     entries: Entries
     entry: Entry
@@ -51,7 +51,7 @@ class Named:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; nothing was ever submitted from here")
+        raise InputError(f"{folder}: no such folder; no submission was ever written here")
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def find_named(text: str, folder: Path, *, is_by_hand: bool) -> Named:
+def resolve_file(text: str, folder: Path, *, is_by_hand: bool) -> ResolvedFile:
     """Return the content of the file `text`, or that whose sha256 begins with `text`.
 
     A content that the ledger does not know is an InputError, which says whether it was edited;
@@ -71,14 +71,14 @@ def find_named(text: str, folder: Path, *, is_by_hand: bool) -> Named:
     path = Path(text)
     if not path.is_file():
         entry = _find_by_hash(text, entries, folder)
-        return Named(entries, entry, ledger.locate(entry, folder))
+        return ResolvedFile(entries, entry, ledger.locate(entry, folder))
     sha256 = ledger.sha256_of(path)
     known = ledger.find(entries, sha256)
     if known is None:
         _check_by_hand(path, sha256, entries, folder, is_by_hand=is_by_hand)
         known = by_hand(path, entries)
         entries = ledger.added(entries, known)
-    return Named(entries, known, path)
+    return ResolvedFile(entries, known, path)
 
 
 def _find_by_hash(text: str, entries: Entries, folder: Path) -> Entry:
@@ -125,7 +125,7 @@ def _say_if_by_hand(entry: Entry, console: Console) -> None:
         console.print(f"{entry.file} is recorded as made by hand{how}")
 
 
-# --- what the leaderboard said ----------------------------------------------------------------
+# --- the leaderboard's score ------------------------------------------------------------------
 
 
 def record(
@@ -140,37 +140,37 @@ def record(
     is_by_hand: bool,
     force: bool,
 ) -> Numbers:
-    """Write down what the leaderboard said of a content; print and return expected against real."""
+    """Record the leaderboard's score of a content; print and return it beside the expected one."""
     if not np.isfinite(score):
         raise InputError(f"a score must be a finite number, but got {score}")
     with _locked(folder):
-        named = find_named(text, folder, is_by_hand=is_by_hand)
+        resolved = resolve_file(text, folder, is_by_hand=is_by_hand)
         if not force:
-            check_score(score, find_metric(named.entry), named)
-        entry = with_score(named.entry, score, received, is_correction=is_correction)
-        ledger.write_ledger(folder, ledger.replaced(named.entries, entry))
+            check_score(score, find_metric(resolved.entry), resolved)
+        entry = with_score(resolved.entry, score, received, is_correction=is_correction)
+        ledger.write_ledger(folder, ledger.replaced(resolved.entries, entry))
     _say_if_by_hand(entry, console)
     console.print(score_in_words(entry))
     return score_numbers(entry)
 
 
-def check_score(score: float, metric: Metric, named: Named) -> None:
+def check_score(score: float, metric: Metric, resolved: ResolvedFile) -> None:
     """Refuse a score that the answers of a content cannot have, whatever the labels are."""
     low, high = metric.bounds
-    if named.path is not None:
-        low, high = score_bounds(metric, read_submission(named.path).answers)
+    if resolved.path is not None:
+        low, high = score_bounds(metric, read_submission(resolved.path).answers)
     slack = ROUNDING if high - low > 100 else ROUNDING / 100
-    what = describe_metric(metric)
+    file, what = resolved.entry.file, describe_metric(metric)
     if not low - slack <= score <= high + slack:
         raise InputError(
-            f"{named.entry.file}: a score by {what} must be in [{as_text(low)}, {as_text(high)}] "
-            f"for these answers, but got {score}; is it another file's, another metric's, or of a "
-            "part of the rows? --force records it all the same"
+            f"{file}: a score by {what} must be in [{as_text(low)}, {as_text(high)}] for these "
+            f"answers, but got {score}; is it another file's, another metric's, or of a part of "
+            "the rows? --force records it all the same"
         )
     if high > 100 and 0 < score < 1:
         raise InputError(
-            f"{named.entry.file}: {score} looks like an accuracy or a mean per row, not like a "
-            f"score by {what}; --force records it all the same"
+            f"{file}: {score} looks like an accuracy or a mean per row, not like a score by "
+            f"{what}; --force records it all the same"
         )
 
 
@@ -183,15 +183,15 @@ def with_score(entry: Entry, score: float, received: datetime, *, is_correction:
         return entry
     if entry.leaderboard is not None and not is_correction:
         raise InputError(
-            f"{entry.file}: the leaderboard said {entry.leaderboard} on {entry.received:%Y-%m-%d}, "
-            f"and cannot have said {score}; --correct replaces what is recorded"
+            f"{entry.file}: the leaderboard's score {entry.leaderboard} was recorded on "
+            f"{entry.received:%Y-%m-%d}, but now got {score}; --correct replaces it"
         )
     return ledger.changed(entry, leaderboard=score, received=received)
 
 
 def score_numbers(entry: Entry) -> Numbers:
-    """Return expected against real as plain JSON values; what is not known is null."""
-    gap, error = ledger.gap(entry), ledger.gap_error(entry)
+    """Return the two scores and their gap as plain JSON values; an unknown value is null."""
+    gap, error = entry.gap, entry.gap_error
     return {
         "file": entry.file,
         "sha256": entry.sha256,
@@ -206,15 +206,15 @@ def score_numbers(entry: Entry) -> Numbers:
 
 
 def score_in_words(entry: Entry) -> str:
-    """Return expected against real as a sentence."""
-    real = f"{entry.file}: the leaderboard says {entry.leaderboard}"
-    gap, error = ledger.gap(entry), ledger.gap_error(entry)
+    """Return the two scores and their gap as a sentence."""
+    scored = f"{entry.file}: the leaderboard's score is {entry.leaderboard}"
+    gap, error = entry.gap, entry.gap_error
     if gap is None or entry.expected is None or entry.standard_error is None:
-        return f"{real}; no score was expected of it ({entry.source})"
-    in_errors = f", which is {gap / error:+.1f} standard errors" if error else ""
+        return f"{scored}; its expected score is not known ({entry.source})"
     of_gap = "" if error is None else f" ± {as_text(error)} by the noise of both samples of rows"
+    in_errors = f", which is {gap / error:+.1f} standard errors" if error else ""
     return (
-        f"{real}; expected {as_text(entry.expected)} ± {as_text(entry.standard_error)} "
+        f"{scored}; expected {as_text(entry.expected)} ± {as_text(entry.standard_error)} "
         f"({entry.metric}, {entry.better} is better); gap {as_text(gap, '+')}{of_gap}{in_errors}"
     )
 
@@ -224,7 +224,7 @@ def score_in_words(entry: Entry) -> str:
 
 def submit(
     text: str,
-    find_answered: FindAnswered,
+    find_ids: FindIds,
     per_day: int | None,
     find_metric: FindMetric,
     folder: Path,
@@ -233,39 +233,41 @@ def submit(
     is_again: bool,
     is_by_hand: bool,
 ) -> Numbers:
-    """Check a content for the last time, compare it with what was sent, and mark it as sent.
+    """Check a content for the last time, compare it with earlier ones, and mark it as sent.
 
-    The ids must be those that `find_answered` finds. Where it finds none, a file that was made by
+    The ids must be those that `find_ids` finds. Where it finds none, a file that was made by
     hand is refused.
     """
     _check_folder(folder)
-    named = find_named(text, folder, is_by_hand=is_by_hand)
-    answered = _answered(named, find_answered)  # reads the test file: seconds
+    resolved = resolve_file(text, folder, is_by_hand=is_by_hand)
+    expected = _expected_ids(resolved, find_ids)  # reads the test file: seconds
     with _locked(folder):
-        named = find_named(text, folder, is_by_hand=is_by_hand)
-        if named.path is None:
-            raise InputError(f"{named.entry.file}: no file in {folder} has this content any more")
-        submission = check_content(named.path, answered)
+        resolved = resolve_file(text, folder, is_by_hand=is_by_hand)
+        if resolved.path is None:
+            raise InputError(
+                f"{resolved.entry.file}: no file in {folder} has this content any more"
+            )
+        submission = check_content(resolved.path, expected)
         now = ledger.now()
-        n_today = check_try(named.entries, named.entry, per_day, now, is_again=is_again)
-        metric = find_metric(named.entry)
+        n_today = check_try(resolved.entries, resolved.entry, per_day, now, is_again=is_again)
+        metric = find_metric(resolved.entry)
         compared = {
-            name: against(metric, named.path, submission, rival, folder)
-            for name, rival in rivals(named.entries, named.entry).items()
+            name: difference(metric, resolved.path, submission, reference, folder)
+            for name, reference in references(resolved.entries, resolved.entry).items()
         }
-        # With all tries: a score without a known sending was one, and must stay counted.
-        entry = ledger.changed(named.entry, sent=(*named.entry.tries, now))
-        ledger.write_ledger(folder, ledger.replaced(named.entries, entry))
-    _say_if_by_hand(named.entry, console)
+        # With all times: a score without a recorded time counts as sent, and must stay counted.
+        entry = ledger.changed(resolved.entry, sent=(*resolved.entry.times_sent, now))
+        ledger.write_ledger(folder, ledger.replaced(resolved.entries, entry))
+    _say_if_by_hand(resolved.entry, console)
     for name, (words, _) in compared.items():
         console.print(f"against the {name}, {words}")
-    _announce(named, submission, answered, console)
+    _announce(resolved, submission, expected, console)
     return {
-        "file": str(named.path),
-        "sha256": named.entry.sha256,
+        "file": str(resolved.path),
+        "sha256": resolved.entry.sha256,
         "n_rows": len(submission.ids),
-        "expected": named.entry.expected,
-        "standard_error": named.entry.standard_error,
+        "expected": resolved.entry.expected,
+        "standard_error": resolved.entry.standard_error,
         "sent": now.isoformat(),
         "n_sent_today": n_today + 1,
         "per_day": per_day,
@@ -273,28 +275,28 @@ def submit(
     }
 
 
-def _answered(named: Named, find_answered: FindAnswered) -> Answered | None:
-    if named.path is None:
+def _expected_ids(resolved: ResolvedFile, find_ids: FindIds) -> ExpectedIds | None:
+    if resolved.path is None:
         return None
-    answered = find_answered(named.path, named.entries)
-    if answered is None and named.entry.source == ledger.BY_HAND:
+    expected = find_ids(resolved.path, resolved.entries)
+    if expected is None and resolved.entry.source == ledger.BY_HAND:
         raise InputError(
-            f"{named.path}: it was made by hand, and no experiment here wrote a file of that name, "
-            "so its ids cannot be checked; name the test file with --test"
+            f"{resolved.path}: it was made by hand, and no experiment here wrote a file of that "
+            "name, so its ids cannot be checked; name the test file with --test"
         )
-    return answered
+    return expected
 
 
 def _announce(
-    named: Named, submission: Submission, answered: Answered | None, console: Console
+    resolved: ResolvedFile, submission: Submission, expected: ExpectedIds | None, console: Console
 ) -> None:
-    entry, (n_rows, n_classes) = named.entry, submission.answers.shape
+    entry, (n_rows, n_classes) = resolved.entry, submission.answers.shape
     ids = (
-        f"the ids of {answered.source} in their order"
-        if answered
-        else "the ids that hbcomp wrote (its experiment is not here to check them again)"
+        f"the ids of {expected.source} in their order"
+        if expected
+        else "the ids that hbcomp wrote (not checked again, because its experiment is not here)"
     )
-    console.print(f"{named.path}: {n_rows:,} rows, {n_classes} classes, {ids}")
+    console.print(f"{resolved.path}: {n_rows:,} rows, {n_classes} classes, {ids}")
     console.print(f"written as {entry.file} by {entry.source}: {entry.recipe}")
     if entry.expected is not None and entry.standard_error is not None:
         console.print(
@@ -302,13 +304,13 @@ def _announce(
             f"{entry.metric}, {entry.better} is better (out-of-fold, cross-fitted on "
             f"{entry.n_scored:,} rows, rule {entry.rule})"
         )
-    console.print(f"marked as sent: upload {named.path} now")
+    console.print(f"marked as sent: upload {resolved.path} now")
 
 
-def check_content(path: Path, answered: Answered | None) -> Submission:
-    """Return a submission that would be accepted, as far as can be told without the test ids."""
-    if answered is not None:
-        return check_submission(path, answered.ids, id_column=answered.id_column)
+def check_content(path: Path, expected: ExpectedIds | None) -> Submission:
+    """Return the submission; without expected ids, only its form and unique ids are checked."""
+    if expected is not None:
+        return check_submission(path, expected.ids, id_column=expected.id_column)
     submission = read_submission(path)
     align([path], [submission])  # each id once
     return submission
@@ -317,14 +319,14 @@ def check_content(path: Path, answered: Answered | None) -> Submission:
 def check_try(
     entries: Entries, entry: Entry, per_day: int | None, now: datetime, *, is_again: bool
 ) -> int:
-    """Return how many were sent on this day, in UTC; a wasted try or one too many is refused."""
-    if entry.tries and not is_again:
+    """Return how many were sent on this day in UTC; a repetition or one too many is refused."""
+    if entry.times_sent and not is_again:
         said = "" if entry.leaderboard is None else f" and scored {entry.leaderboard}"
         raise InputError(
-            f"{entry.file}: this very content was sent at {entry.tries[-1]:%Y-%m-%d %H:%M} UTC"
-            f"{said}; --again sends it once more"
+            f"{entry.file}: this content was already sent at "
+            f"{entry.times_sent[-1]:%Y-%m-%d %H:%M} UTC{said}; --again sends it once more"
         )
-    times = [time for each in entries for time in each.tries]
+    times = [time for each in entries for time in each.times_sent]
     n_today = sum(time.date() == now.date() for time in times)
     if per_day is not None and n_today >= per_day:
         tomorrow = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
@@ -335,29 +337,29 @@ def check_try(
     return n_today
 
 
-def rivals(entries: Sequence[Entry], entry: Entry) -> dict[str, Entry]:
-    """Return the entry that was sent last and the one that did best, other than `entry` itself."""
+def references(entries: Sequence[Entry], entry: Entry) -> dict[str, Entry]:
+    """Return the entry that was sent last and the one that scored best, except `entry` itself."""
     others = [each for each in entries if each.sha256 != entry.sha256]
     # Backwards: of those sent in the same second, the one that was written later.
-    tried = [each for each in reversed(others) if each.tries]
-    sent = max(tried, key=lambda each: each.tries[-1], default=None)
+    tried = [each for each in reversed(others) if each.times_sent]
+    sent = max(tried, key=lambda each: each.times_sent[-1], default=None)
     best = ledger.best(others, entry.metric)
     return {name: each for name, each in (("last sent", sent), ("best", best)) if each}
 
 
-def against(
-    metric: Metric, path: Path, submission: Submission, rival: Entry, folder: Path
+def difference(
+    metric: Metric, path: Path, submission: Submission, reference: Entry, folder: Path
 ) -> tuple[str, Numbers | None]:
-    """Return in words and numbers how far a submission is from a rival's file.
+    """Return in words and numbers how a submission differs from a reference's file.
 
-    Where that cannot be told, the words say why and there are no numbers.
+    Where they cannot be compared, the words say why and the numbers are None.
     """
-    there = ledger.locate(rival, folder)
+    there = ledger.locate(reference, folder)
     if there is None:
-        return f"{rival.file} is not there any more in the form it was sent", None
+        return f"{reference.file} does not exist any more with the content that was sent", None
     try:
         answers = align([path, there], [submission, read_submission(there)])
     except InputError as error:
         return f"{there} cannot be compared: {error}", None
     of_pair = changes(metric, answers[0], answers[1])
-    return f"{there}: {in_words(of_pair)}", {"file": str(there), **of_pair.to_json()}
+    return f"{there}: {describe(of_pair)}", {"file": str(there), **of_pair.to_json()}

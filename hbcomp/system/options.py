@@ -40,9 +40,6 @@ SignalColumnOfRun = Annotated[
     str | None, typer.Option(help="The test file's signal column; default: as in that run.")
 ]
 Trials = Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")]
-SamplerSeed = Annotated[
-    int, typer.Option(min=0, max=2**31, help="Seed of the sampler; each has its own study.")
-]
 Competition = Annotated[
     str, typer.Option(help="One that ships with hbcomp, or a folder with a competition.toml.")
 ]

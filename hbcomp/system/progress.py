@@ -65,20 +65,19 @@ class _BarDisplay:
     def __init__(self, progress: Progress, n_folds: int, n_epochs: int) -> None:
         self._progress = progress
         self._all = progress.add_task("all folds", total=n_folds * n_epochs, numbers="epochs")
-        self._fold: dict[tuple[int, int | str], TaskID] = {}
+        self._task: dict[tuple[int, int | str], TaskID] = {}
+        self._score: dict[tuple[int, int | str], str] = {}  # the last one that was measured
 
     def show(self, event: FoldProgress) -> None:
         key = (event.seed, event.fold)
-        if key not in self._fold:
-            self._fold[key] = self._progress.add_task(
+        if key not in self._task:
+            self._task[key] = self._progress.add_task(
                 f"seed {event.seed} fold {event.fold}", total=event.n_epochs, numbers=""
             )
-        task = self._fold[key]
-        known: dict[str, str] = self._progress.tasks[self._progress.task_ids.index(task)].fields
-        score = f"score {event.score:.0f}" if event.score is not None else known.get("score", "")
-        self._progress.update(
-            task, completed=event.epoch, numbers=f"loss {event.loss:.4f}  {score}", score=score
-        )
+        if event.score is not None:
+            self._score[key] = f"score {event.score:.0f}"
+        numbers = f"loss {event.loss:.4f}  {self._score.get(key, '')}"
+        self._progress.update(self._task[key], completed=event.epoch, numbers=numbers)
         self._progress.advance(self._all)
 
 

@@ -19,10 +19,10 @@ class ComputeConfig(Section):
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,4})?)$")
     n_threads: int | None = Field(default=None, ge=1)  # CPU threads per net; None: share the cores
-    precision: Precision | Literal["auto"] = "auto"
+    precision: Literal["auto", Precision] = "auto"
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
     # (measured, experiments/LOG.md). auto: graph on CUDA, eager elsewhere.
-    engine: Engine | Literal["auto"] = "auto"
+    engine: Literal["auto", Engine] = "auto"
     # Nets that train at the same time in one process. None: measured on a CUDA GPU.
     models_per_process: int | None = Field(default=None, ge=1)
 
@@ -120,7 +120,7 @@ def _choose_device(wanted: str) -> tuple[str, str]:
 
 
 def _choose_precision(
-    wanted: Precision | Literal["auto"], device: str, is_compute_bound: bool
+    wanted: Literal["auto", Precision], device: str, is_compute_bound: bool
 ) -> tuple[Precision, str]:
     if wanted == "tf32":
         _need_cuda("compute.precision tf32", device)
@@ -136,7 +136,7 @@ def _choose_precision(
     return "fp32", f"fp32, as bf16 does not pay for this net on this {device}"
 
 
-def _choose_engine(wanted: Engine | Literal["auto"], device: str) -> Engine:
+def _choose_engine(wanted: Literal["auto", Engine], device: str) -> Engine:
     if wanted == "auto":
         return "graph" if device.startswith("cuda") else "eager"
     if wanted == "graph":

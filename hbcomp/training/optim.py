@@ -18,7 +18,7 @@ FINAL_FRACTION = 1e-3  # of the peak, where one-cycle ends; at exactly 0 the las
 
 
 class OneCycle(Section):
-    """Half a cosine up to the peak and half a cosine down to a thousandth of it.
+    """A rate that rises to the peak along half a cosine and falls along another to a thousandth.
 
     Smith & Topin 2018, arXiv:1708.07120.
     """
@@ -35,7 +35,7 @@ class OneCycle(Section):
 
 
 class Linear(Section):
-    """Straight up to the peak and straight down towards zero."""
+    """A rate that rises linearly to the peak and falls linearly towards zero."""
 
     kind: Literal["linear"] = "linear"
     warmup: float = Field(default=0.25, ge=0, lt=1)  # share of all steps

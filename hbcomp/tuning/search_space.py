@@ -1,4 +1,4 @@
-"""The search space of a study: which keys of an experiment's configuration vary, and how far.
+"""The search space of a study: the keys of a configuration that vary, and their ranges.
 
 A TOML file with one entry for each dotted path, in quotes because of the dots:
 
@@ -37,7 +37,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.system.config import Section, Values, read_toml, validate
 from hbcomp.system.errors import InputError
 
-Params = Mapping[str, Any]  # what Optuna keeps: numbers and text, with JSON for lists and tables
+Params = Mapping[str, Any]  # as Optuna stores them: numbers and text, JSON for lists and tables
 
 # The keys that say of which kind a section is: `net.name` and `train.schedule.kind`. Kinds have
 # keys of their own, so a section whose kind changes starts again from the new kind's defaults.
@@ -58,7 +58,7 @@ Listed = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
 class Entry(Section):
-    """What one path may become, and when it varies at all."""
+    """The values that one path may take, and the conditions under which it varies."""
 
     when: dict[str, Listed] = Field(default={})
 
@@ -76,22 +76,41 @@ class Entry(Section):
         return param
 
 
-class FloatRange(Entry):
-    """Numbers from `low` to `high`, both included."""
+class Range(Entry):
+    """Numbers from `low` to `high`, both included; steps must reach the end."""
+
+    low: Number
+    high: Number
+    log: bool = False
+    step: Number | None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Range":
+        low, high, step = self.low, self.high, self.step
+        if low >= high:
+            raise ValueError(f"low must be less than high, but got low = {low}, high = {high}")
+        if self.log and low <= 0:
+            raise ValueError(f"low must be positive with log = true, but got {low}")
+        if self.log and "step" in self.model_fields_set:
+            raise ValueError("step and log = true exclude each other")
+        # In decimal, as they were written: 0.3 is three times 0.1.
+        if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
+            raise ValueError(
+                f"steps of {step} from low = {low} must reach high, but got high = {high}"
+            )
+        return self
+
+
+class FloatRange(Range):
+    """Real numbers from `low` to `high`."""
 
     low: float
     high: float
-    log: bool = False
     step: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> "FloatRange":
-        _check_range(self.low, self.high, self.step, is_log=self.log)
-        return self
 
     @property
     def distribution(self) -> FloatDistribution:
-        """The range as Optuna knows it."""
+        """The range as Optuna's distribution."""
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     @property
@@ -100,26 +119,20 @@ class FloatRange(Entry):
         return self.low, self.high
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> Any:
-        """Return the parameter that a trial takes."""
+        """Return the parameter that Optuna suggests for a trial."""
         return trial.suggest_float(path, self.low, self.high, log=self.log, step=self.step)
 
 
-class IntRange(Entry):
-    """Whole numbers from `low` to `high`, both included."""
+class IntRange(Range):
+    """Whole numbers from `low` to `high`."""
 
     low: int
     high: int
-    log: bool = False
     step: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> "IntRange":
-        _check_range(self.low, self.high, self.step if self.step > 1 else None, is_log=self.log)
-        return self
 
     @property
     def distribution(self) -> IntDistribution:
-        """The range as Optuna knows it."""
+        """The range as Optuna's distribution."""
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
     @property
@@ -131,7 +144,7 @@ class IntRange(Entry):
         return self.low, self.low + self.step, self.high
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> Any:
-        """Return the parameter that a trial takes."""
+        """Return the parameter that Optuna suggests for a trial."""
         return trial.suggest_int(path, self.low, self.high, log=self.log, step=self.step)
 
 
@@ -147,7 +160,9 @@ class Choice(Entry):
         params = [as_param(choice) for choice in choices]
         for position, param in enumerate(params):
             if param in params[:position]:
-                raise ValueError(f"choices must differ, but {as_json(choices[position])} is double")
+                raise ValueError(
+                    f"choices must differ, but {as_json(choices[position])} is there twice"
+                )
         return tuple(sorted(choices, key=_by_size))
 
     @property
@@ -157,7 +172,7 @@ class Choice(Entry):
 
     @property
     def distribution(self) -> CategoricalDistribution:
-        """The choices as Optuna knows them."""
+        """The choices as Optuna's distribution."""
         return CategoricalDistribution(self.params)
 
     @property
@@ -174,7 +189,7 @@ class Choice(Entry):
         return self.choices[self.params.index(param)]
 
     def suggest(self, trial: optuna.trial.BaseTrial, path: str) -> Any:
-        """Return the parameter that a trial takes."""
+        """Return the parameter that Optuna suggests for a trial."""
         return trial.suggest_categorical(path, self.params)
 
 
@@ -190,7 +205,7 @@ class Space:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The paths, each after those that its `when` asks, whatever their order in the file.
+        """The paths, each after those that its `when` depends on, whatever their order in the file.
 
         A sampler draws in this order, so it must not depend on how the file is laid out.
         """
@@ -256,7 +271,7 @@ class Space:
                     yield context
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Values:
-        """Return what a trial takes for each path that varies in it."""
+        """Return the suggested value of each path that varies in a trial."""
         params: Values = {}
         for path in self.order:
             if self._varies(path, params):
@@ -336,7 +351,7 @@ def read_space(path: Path) -> Space:
             entries[key] = _entry(table)
         except InputError as error:
             problems.append(f"{key}: {error}")
-    # An entry that could not be read would only make the ones that name it look wrong.
+    # Entries that depend on one that could not be read would seem wrong, too.
     problems = problems or [*_condition_problems(entries), *_overlaps(entries)]
     if problems:
         raise InputError.of(path, problems)
@@ -344,7 +359,7 @@ def read_space(path: Path) -> Space:
 
 
 def _by_size(choice: Any) -> tuple[bool, float, str]:
-    """Return what sorts numbers by size, and all else behind them by its text."""
+    """Return a sort key: numbers come first, by size, and all other values follow by their text."""
     is_number = isinstance(choice, int | float) and not isinstance(choice, bool)
     return not is_number, float(choice) if is_number else 0.0, as_json(choice)
 
@@ -355,7 +370,7 @@ def as_json(value: Any) -> str:
 
 
 def as_param(value: Any) -> Any:
-    """Return a choice as Optuna can keep it: lists and tables as JSON text."""
+    """Return a choice as Optuna can store it: lists and tables as JSON text."""
     return as_json(value) if isinstance(value, list | dict) else value
 
 
@@ -371,28 +386,15 @@ def _entry(table: Any) -> AnyEntry:
     return validate(IntRange, table, "") if is_whole else validate(FloatRange, table, "")
 
 
-def _check_range(low: Number, high: Number, step: Number | None, *, is_log: bool) -> None:
-    """Refuse a range that is empty or whose steps miss its end."""
-    if low >= high:
-        raise ValueError(f"low must be less than high, but got low = {low}, high = {high}")
-    if is_log and low <= 0:
-        raise ValueError(f"low must be positive with log = true, but got {low}")
-    if is_log and step is not None:
-        raise ValueError("step and log = true exclude each other")
-    # In decimal, as they were written: 0.3 is three times 0.1.
-    if step is not None and (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
-        raise ValueError(f"steps of {step} from low = {low} must reach high, but got high = {high}")
-
-
 def _condition_problems(entries: Mapping[str, AnyEntry]) -> Iterator[str]:
     for path, entry in entries.items():
         for other, values in entry.when.items():
-            asked = entries.get(other)
-            if not isinstance(asked, Choice):
+            condition = entries.get(other)
+            if not isinstance(condition, Choice):
                 yield f"{path}.when: {other} must be in this space with choices"
                 continue
             for value in values:
-                if as_param(value) not in asked.params:
+                if as_param(value) not in condition.params:
                     yield f"{path}.when.{other}: {as_json(value)} is not among its choices"
     try:
         graphlib.TopologicalSorter({path: entries[path].when for path in entries}).prepare()
@@ -426,7 +428,7 @@ def _joined(contexts: Sequence[Mapping[str, Any]]) -> Values:
 
 
 def _leaves(path: str, value: Any) -> dict[str, Any]:
-    """Return the dotted paths in a table and what they hold; of anything else itself."""
+    """Return the dotted paths in a table with their values; any other value is its own path's."""
     if not isinstance(value, dict):
         return {path: value}
     return _joined([_leaves(f"{path}.{key}", inner) for key, inner in value.items()])
@@ -451,7 +453,7 @@ def _merge(section: Values, keys: Mapping[str, Any]) -> None:
 
 
 def _own_param(tables: Values, path: str, entry: AnyEntry) -> Any:
-    """Return what a configuration's tables hold at a path, as a parameter, or None."""
+    """Return the value at a path of a configuration's tables as a parameter, or None."""
     held = _leaves("", tables)
     if isinstance(entry, Choice):
         fitting = (

@@ -63,7 +63,7 @@ def open_storage(url: str | None, run: RunFolder, *, has_heartbeat: bool = True)
     is_sqlite = location.get_backend_name() == "sqlite"
     if is_sqlite and location.database in (None, "", ":memory:"):
         raise InputError(
-            f"{location}: a study in memory would be lost; name a file, sqlite:///FILE"
+            f"{location}: a study in memory would be lost; name a file as sqlite:///FILE"
         )
     # A server may drop a connection during a long trial; asking first finds out and reconnects.
     options = {"connect_args": {"timeout": BUSY_TIMEOUT}} if is_sqlite else {"pool_pre_ping": True}
@@ -86,7 +86,7 @@ def open_storage(url: str | None, run: RunFolder, *, has_heartbeat: bool = True)
 
 @contextmanager
 def usable(url: str | None, run: RunFolder) -> Iterator[None]:
-    """Explain in one line why a study cannot be used: a full disk, a lost server or damage."""
+    """Explain in one line why a study cannot be used: a full disk, a lost connection, damage."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -101,7 +101,7 @@ def usable(url: str | None, run: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def readable(url: str | None, run: RunFolder) -> Iterator[None]:
-    """Refuse a database whose tables do not hold what Optuna and we write; for reading alone."""
+    """Refuse a database whose tables do not hold what Optuna and hbcomp write; only for reading."""
     try:
         with usable(url, run):
             yield
@@ -114,7 +114,7 @@ def readable(url: str | None, run: RunFolder) -> Iterator[None]:
 def _damaged(url: str | None, run: RunFolder, reason: str) -> InputError:
     if url is None:
         return InputError(
-            f"{storage_file(run)}: damaged: {reason}; restore it, or move it away to begin anew"
+            f"{storage_file(run)}: damaged: {reason}; restore it, or move it away to start again"
         )
     location = _parsed(url)
     return InputError(f"{location.set(query={})}: damaged: {_without_password(reason, location)}")
@@ -249,7 +249,7 @@ def _version_names(storage: RDBStorage, name: str) -> dict[int, StudySummary]:
 
 
 def _versions(storage: RDBStorage, name: str) -> list[StudySummary]:
-    """Return the versions of a study, the newest first; a half-made one does not count."""
+    """Return the versions of a study, the newest first; an incomplete one does not count."""
     numbered = sorted(_version_names(storage, name).items(), reverse=True)
     return [each for _, each in numbered if BOUND_TO in each.user_attrs]
 
@@ -257,7 +257,7 @@ def _versions(storage: RDBStorage, name: str) -> list[StudySummary]:
 def _changes(stored: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [
         f"{key} has changed"
-        if key == "train data"  # two fingerprints say nothing to anybody
+        if key == "train data"  # two fingerprints would tell the user nothing
         else f"{key} was {stored.get(key, 'absent')!r}, now {wanted.get(key, 'absent')!r}"
         for key in sorted({*stored, *wanted})
         if stored.get(key) != wanted.get(key)

@@ -25,9 +25,9 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
     """Bring the run's threshold study to `n_trials` trials and compare it with the exact optimum.
 
     Returns both rules, their in-sample scores and the regret, per 20k rows, and the exact rule's
-    cross-fitted score, which is the honest one. The study is bound to the predictions it scored:
-    its name carries their fingerprint
-    and the seed, so a changed run or another seed gets a new one.
+    cross-fitted score, which has no selection bias. The study is bound to the predictions it
+    scored: its name contains their fingerprint and the seed, so a changed run or another seed gets
+    a new study.
     """
     predictions = Predictions.load(run.predictions_file)
     probs, labels = predictions.oof_probs, predictions.labels
@@ -42,13 +42,11 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
             raise Interrupted(message) from None
         with readable(None, run):
             tuned, found = clip_of(study.best_params), study.best_value
-    exact = fit_clip(probs, labels)
-    exact_score = abs_sum(exact.apply(probs), labels).per_20k
+    exact, exact_score, cross_fitted = _exact_thresholds(predictions)
     points = {"Optuna": (tuned.lo, tuned.hi), "exact": (exact.lo, exact.hi), "0.1/0.9": (0.1, 0.9)}
     figure = pictures.threshold_landscape(probs, labels, points)
     picture = pages.Picture("threshold-study", figure, "The study's best pair and the exact one.")
     pages.write_pictures(run.path / "pictures", [picture])
-    honest = score_of(cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)).per_20k
     numbers = {
         "experiment": run.name,
         "n_rows": len(labels),
@@ -57,7 +55,7 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
         "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample_per_20k": found},
         "exact": {"lo": exact.lo, "hi": exact.hi, "in_sample_per_20k": exact_score},
         "regret_per_20k": found - exact_score,
-        "exact_cross_fitted_per_20k": honest,
+        "exact_cross_fitted_per_20k": cross_fitted,
         "study": str(storage_file(run)),
         "picture": str(run.path / "pictures/threshold-study.png"),
     }
@@ -84,16 +82,22 @@ def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any]
     if not scored:
         return None
     best, n_trials = min(scored)
-    probs, labels = predictions.oof_probs, predictions.labels
-    exact = abs_sum(fit_clip(probs, labels).apply(probs), labels).per_20k
-    honest = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
+    _, exact, cross_fitted = _exact_thresholds(predictions)
     return {
         "n_trials": n_trials,
         "optuna": best,
         "exact": exact,
         "regret": best - exact,
-        "exact_cross_fitted": score_of(honest).per_20k,
+        "exact_cross_fitted": cross_fitted,
     }
+
+
+def _exact_thresholds(predictions: Predictions) -> tuple[Clip, float, float]:
+    """Return the optimal rule with its in-sample and its cross-fitted score per 20k rows."""
+    probs, labels = predictions.oof_probs, predictions.labels
+    rule = fit_clip(probs, labels)
+    costs = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
+    return rule, abs_sum(rule.apply(probs), labels).per_20k, score_of(costs).per_20k
 
 
 def clip_of(params: dict[str, float]) -> Clip:
@@ -139,7 +143,7 @@ def _optimize(
     if n_trials <= 0:
         return
     if not study.trials:
-        # The reference's rule and the theory's: the study starts where people do.
+        # The study starts with the reference solution's rule and with the theoretical optimum.
         study.enqueue_trial({"threshold": 0.5, "opening": 0.8})
         study.enqueue_trial({"threshold": 0.5, "opening": 0.0})
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -166,7 +170,7 @@ def _print(numbers: dict[str, Any], console: Console) -> None:
 
 
 def _use(run: RunFolder) -> str:
-    """Return where the study goes: into no submission; and how its optimum would."""
+    """Return that the study changes no submission, and the command that would."""
     if run.recipe_file.exists():
         how = "blend the base models again with --rule tuned"
     elif run.config_file.exists():
@@ -174,6 +178,6 @@ def _use(run: RunFolder) -> str:
     else:
         how = "import it again with --set decision.rule=tuned"
     return (
-        f"The study is kept in {storage_file(run)} and changes no submission. To answer by the "
-        f"exact thresholds: {how}"
+        f"The study is stored in {storage_file(run)} and changes no submission. To use the "
+        f"exact thresholds in one: {how}"
     )

@@ -43,7 +43,7 @@ Costs = Float64[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What all trials of a study have in common; the same in all workers."""
+    """The settings that all trials of a study share, equal in all workers."""
 
     base: Config
     fingerprint: str  # of the train rows

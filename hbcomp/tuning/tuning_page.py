@@ -90,18 +90,18 @@ def _about(summary: Summary) -> str:
     states = Counter(trial["state"] for trial in summary["trials"])
     n_own = states["complete"] + states["pruned"]
     n_whole = n_own * summary["n_folds"]
-    saved = n_saved(summary)
+    saved, n_paths = n_saved(summary), len(summary["space"])
     share = f" ({100 * saved / n_whole:.1f} %)" if n_whole else ""
     return (
-        f"Study {summary['study']} varied {len(summary['space'])} parameters of "
+        f"Study {summary['study']} varied {n_paths} parameter{'s' * (n_paths != 1)} of "
         f"{summary['experiment']} (seed {summary['seed']}). Each trial is scored on the same "
         f"{summary['n_rows']:,} rows in {summary['n_folds']} folds: out-of-fold abs-sum per 20k "
         f"rows under the fixed rule {summary['rule']}, lower is better. The best is chosen by the "
-        "score it is shown with, which is in-sample for the selection and flatters it. Trials: "
+        "score it is shown with, which therefore has a selection bias. Trials: "
         f"{states['complete']} complete, {states['pruned']} pruned, {states['failed']} failed, "
         f"{states['carried']} carried over from an older version of the study. Pruning saved "
         f"{saved} of the {n_whole} fold trainings{share} that the {n_own} complete and pruned "
-        "trials would have taken; one that was begun counts as taken."
+        "trials would have taken; a fold training that was begun counts as taken."
     )
 
 
@@ -110,7 +110,7 @@ def _about(summary: Summary) -> str:
 
 def _best_table(summary: Summary) -> Table:
     whole = _whole(summary)
-    base = [each["per_20k"] for each in whole if each["number"] == _base(summary)]
+    base = [each["per_20k"] for each in whole if each["number"] == summary["base_trial"]]
     rows = [
         [
             trial["number"],
@@ -123,7 +123,9 @@ def _best_table(summary: Summary) -> Table:
     ]
     header = ["trial", "state", "per 20k", "against base", "seconds"]
     title = f"Best {len(rows)} of {len(whole)} trials with all folds"
-    return Table(title, header, rows, "In-sample for the selection: expect more on fresh seeds.")
+    return Table(
+        title, header, rows, "These have a selection bias: expect higher scores on fresh seeds."
+    )
 
 
 def _confirmed_table(confirmed: Summary, n_searched: int) -> Table:
@@ -181,7 +183,7 @@ def _reason(trial: Summary) -> list[object]:
 
 
 def _space_table(summary: Summary) -> Table:
-    base = [each for each in summary["trials"] if each["number"] == _base(summary)]
+    base = [each for each in summary["trials"] if each["number"] == summary["base_trial"]]
     best = [each for each in _whole(summary) if each not in base][:N_BEST_PARAMS]
     rows = []
     for path, entry in summary["space"].items():
@@ -189,19 +191,19 @@ def _space_table(summary: Summary) -> Table:
         params = [each["params"].get(path) for each in (*base, *best)]
         taken = ["-" if each is None else names.get(as_json(each), _value(each)) for each in params]
         rows.append([path, _range(entry), condition, *taken])
-    header = ["parameter", "may be", "when", *["base"] * len(base)]
+    header = ["parameter", "range", "when", *["base"] * len(base)]
     header += [f"trial {each['number']}" for each in best]
-    return Table("The space, and what the best took", header, rows)
+    return Table("The search space, and the values of the best trials", header, rows)
 
 
 def _choices(entry: Summary) -> list[Any]:
-    """Return the choices, numbers by their size: a space lists them as text is sorted."""
+    """Return the choices; numbers are sorted by size, where the space sorts them as text."""
     choices = list(entry.get("choices", []))
     return sorted(choices) if all(type(each) in (int, float) for each in choices) else choices
 
 
 def _names(entry: Summary) -> dict[str, str]:
-    """Return what each choice is called where there is little room, none for a range."""
+    """Return a short name for each choice; a range has none."""
     choices = _choices(entry)
     names = drawings.category_names([_value(choice) for choice in choices])
     params = [as_json(as_param(choice)) for choice in choices]
@@ -231,7 +233,7 @@ def _threshold_table(study: Summary) -> Table:
     note = (
         f"The regret of the study is {study['regret']:,.2f} per 20k: what its best pair of "
         "thresholds costs more than the exact optimum, which one sort finds. Only the "
-        "cross-fitted score is honest."
+        "cross-fitted score has no selection bias."
     )
     return Table("Thresholds, abs-sum per 20k", ["", "in-sample", "cross-fitted"], rows, note)
 
@@ -241,7 +243,7 @@ def _provenance(summary: Summary) -> Table:
         [key, value if isinstance(value, str) else as_json(value)]
         for key, value in summary["environment"].items()
     ]
-    return Table("Where it comes from", ["what", "value"], rows)
+    return Table("Provenance", ["what", "value"], rows)
 
 
 # --- pictures ---------------------------------------------------------------------------------
@@ -259,12 +261,12 @@ def _trials(summary: Summary) -> tuple[drawings.Trials, list[Summary]]:
 
 
 def _pictures(summary: Summary, trials: drawings.Trials) -> list[Picture]:
-    """Return the pictures but the slices, without those that nothing is known for."""
+    """Return the pictures except the slices; one without data is left out."""
     drawn = []
     if summary["confirmed"]:
         drawn.append(_confirmed_picture(summary["confirmed"]))
     if np.isfinite(trials.values).any():
-        drawn.append(_history_picture(trials, _base(summary)))
+        drawn.append(_history_picture(trials, summary["base_trial"]))
     if summary["importances"]:
         drawn.append(_importance_picture(summary["importances"]))
     return drawn
@@ -320,7 +322,9 @@ def _slice_pictures(
     for number, start in enumerate(range(0, len(shown), N_PANELS), 1):
         figure = drawings.slices(trials, shown[start : start + N_PANELS])
         names = ", ".join(each.name for each in shown[start : start + N_PANELS])
-        caption = f"Score by what a trial took for {names}. Hollow: pruned."
+        caption = (
+            f"The score of each trial by its value of {names}. Hollow marks are pruned trials."
+        )
         drawn.append(Picture(f"tune-slices-{number}", figure, caption))
     return drawn
 
@@ -347,12 +351,6 @@ def _whole(summary: Summary) -> list[Summary]:
         if trial["state"] in ("complete", "carried") and trial["per_20k"] is not None
     ]
     return sorted(whole, key=lambda trial: (trial["per_20k"], trial["number"]))
-
-
-def _base(summary: Summary) -> int | None:
-    """Return the number of the base's trial: the first, unless the summary says another or none."""
-    number: int | None = summary.get("base_trial", 0)
-    return number
 
 
 def _n_begun(trial: Summary, summary: Summary) -> int:

@@ -40,7 +40,7 @@ Status = Literal["ok", "FAILED", "not checked"]
 
 @dataclass(frozen=True)
 class Check:
-    """What one check of one experiment found."""
+    """The result of one check of one experiment."""
 
     experiment: str
     name: str

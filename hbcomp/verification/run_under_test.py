@@ -26,7 +26,7 @@ TOLERANCE = 1e-6
 
 
 class NotChecked(Exception):  # noqa: N818  # it is no error
-    """Why something cannot be checked here."""
+    """The reason why something cannot be checked here."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class RunUnderTest:
 
     @property
     def tolerance(self) -> float:
-        """By how much a score or a probability that is computed again may differ."""
+        """The allowed difference between a stored number and the same computed again."""
         return 0.0 if self.is_same_machine else TOLERANCE
 
 

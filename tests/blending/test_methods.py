@@ -161,7 +161,7 @@ def test_a_class_without_rows_is_stacked_as_very_unlikely():
 def result_of(name, costs):
     combination = Median() if name == "median" else Arithmetic(weights=equal(2))
     costs = np.array(costs, dtype=float)
-    return MethodResult(name, combination, score_of(costs), np.zeros((len(costs), 2)), costs, 0.0)
+    return MethodResult(name, costs, combination, score_of(costs), np.zeros((len(costs), 2)), 0.0)
 
 
 def test_the_simplest_method_wins_within_noise():

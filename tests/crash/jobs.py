@@ -65,7 +65,7 @@ JOBS = {
         Job("import", ["import-oof", "made", "--oof", "oof.csv", "--test", "probs.csv",
                        "--like", "a"], undrawn),
         Job("submit", ["submit", "submissions/mine.csv", "--test", "test.csv", "--by-hand"],
-            undrawn, refusal="this very content was sent at "),
+            undrawn, refusal="this content was already sent at "),
         Job("forced", ["blend", "a", "b", "--name", "blend", "--force"], undrawn),
         Job(
             "tune",
@@ -93,7 +93,7 @@ def _finish_cv(folder: Path) -> None:
 
 
 def _leave_another_blend(folder: Path) -> None:
-    """Leave a finished blend of other members whose report is damaged."""
+    """Leave a finished blend of other base models whose report is damaged."""
     write_experiment(folder, "c", 5, 3)
     done = call(Job("", ["blend", "a", "c", "--name", "blend"], undrawn), folder)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from hbcomp.crossval.loop import _train_in_workers, resources_for
 from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.data.splits import FoldsConfig
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.system.command import tracker_warnings_off
@@ -30,7 +30,6 @@ from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_on_device
 
 CPU = Compute("cpu", "fp32", 1, "tests")
-IDENTITY = {0: "identity"}
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def task():
 
 @pytest.fixture
 def data():
-    dataset = make_beats(n=40, t=16)
+    dataset = make_rows(n=40, t=16)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
@@ -84,7 +83,7 @@ def test_out_of_memory_names_the_fold_and_the_remedy(monkeypatch, tmp_path, task
 
     monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(InputError, match=r"seed 0 fold 3: out of memory on cpu; finished folds"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,13 +93,13 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, data):
 
     monkeypatch.setattr(fold, "train_epochs", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
 
 
 def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
     data.signals[:] = float("nan")
     with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,7 +109,7 @@ def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, tas
 
     monkeypatch.setattr(fold, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
-        train_folds([task], data, RunFolder(tmp_path), IDENTITY, lambda _: None, Stopwatch())
+        train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,7 +124,6 @@ def test_a_killed_worker_ends_the_run_in_one_line_that_says_what_to_lower(
             [[task]],
             Mock(spec=TrainingData),
             RunFolder(tmp_path),
-            IDENTITY,
             Resources(CPU, 2),
             lambda _: None,
             Stopwatch(),
@@ -153,7 +151,7 @@ def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_sm
         raise error
 
     monkeypatch.setattr(module, function, fail)
-    monkeypatch.setattr(training_data, "load_data", lambda _: (make_beats(n=40), None))
+    monkeypatch.setattr(training_data, "load_data", lambda _: (make_rows(n=40), None))
     config = Config(folds=FoldsConfig(n_folds=2))
     with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
         resources_for(config, load_training_data(config), RunFolder(tmp_path), [(0, 0)], 1)
@@ -204,7 +202,7 @@ def test_folds_trained_together_are_all_stored(tmp_path, task, data):
         for number in (0, 1)
     ]
     run, watch, events = RunFolder(tmp_path), Stopwatch(), []
-    train_folds(tasks, data, run, IDENTITY, events.append, watch)
+    train_folds(tasks, data, run, events.append, watch)
     assert [run.is_done(0, number) for number in (0, 1, 2)] == [True, True, False]
     assert [(event.fold, event.epoch) for event in events] == [(0, 1), (1, 1)]
     assert all(watch.seconds[phase] > 0 for phase in ("compile", "train", "validate", "write"))

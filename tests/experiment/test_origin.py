@@ -58,7 +58,7 @@ def test_an_edited_file_must_have_the_ids_that_its_run_answered(here):
     for words in (["check"], ["submit", "--by-hand"]):
         line = refusal(run_hbcomp([words[0], "submissions/one.csv", *words[1:]], here))
         assert "the ids must be in the test file's order" in line
-    assert not read_ledger(FOLDER)[0].tries
+    assert not read_ledger(FOLDER)[0].times_sent
 
 
 def test_a_file_that_predict_wrote_answers_the_file_it_was_given(here):
@@ -88,7 +88,9 @@ def test_a_test_file_that_is_gone_is_asked_for(here):
 
 def test_a_file_of_nobody_is_checked_only_against_a_named_file(here):
     (FOLDER / "mine.csv").write_text((FOLDER / "one.csv").read_text().replace(",1,0,0", ",0,1,0"))
-    assert "name that with --test" in refusal(run_hbcomp(["check", "submissions/mine.csv"], here))
+    assert "name the test file with --test" in refusal(
+        run_hbcomp(["check", "submissions/mine.csv"], here)
+    )
     words = ["submit", "submissions/mine.csv", "--by-hand"]
     assert "name the test file with --test" in refusal(run_hbcomp(words, here))
     assert len(read_ledger(FOLDER)) == 1

@@ -49,32 +49,33 @@ def put(value, *path):
 def test_what_a_run_says_of_its_nets_is_read(run):
     write(run, lambda report: None)
     trained = read_trained(run)
-    assert [net.fold for net in trained.folds] == [0, 1, 2, 3, 4] * 2
-    assert (trained.data.n_timepoints, trained.data.n_classes) == (205, 4)
-    assert (trained.chosen.name, trained.chosen.rule.kind) == ("half", "half")
-    assert trained.environment.compute.n_threads == 1
+    assert trained.nets == [(seed, fold) for seed in (0, 1) for fold in range(5)]
+    assert trained.shape == (205, 4)
+    assert trained.config.net.name == "resnet"
+    chosen, compute = trained.report.chosen, trained.report.environment.compute
+    assert (chosen.name, chosen.rule.kind, compute.n_threads) == ("half", "half", 1)
 
 
 SCORES = {"n_rows": 9, "per_20k": {}, "accuracy": 1.0, "last_loss": 0.1}
 NET = {"seed": 0, "fold": 0, "train_seconds": 1.0, **SCORES}
 DAMAGES = [
-    (put(None, "config"), "config: Field required"),
-    (put({"a": {}}, "config"), "unknown key config.a"),
+    (put(None, "config"), "there is no config"),
+    (put({"a": {}}, "config"), "unknown key a"),
     (put([], "config"), "config: "),
     (put(None, "data"), "data: Field required"),
-    (put(None, "data", "n_timepoints"), "data.n_timepoints: Field required"),
+    (put(None, "data", "n_timepoints"), "there is no data.n_timepoints"),
     (put("205", "data", "n_timepoints"), "data.n_timepoints: "),
     (put(10**12, "data", "n_classes"), "data.n_classes: "),
     (put(-5, "data", "n_train"), "data.n_train: "),
-    (put(None, "folds"), "folds: Field required"),
-    (put([], "folds"), "folds: "),
+    (put(None, "folds"), "there is no folds"),
+    (put({}, "folds"), "folds: "),
     (put([NET, NET], "folds"), "folds must be unique"),
     (put([{**NET, "seed": -1}], "folds"), "folds.0.seed: "),
     (put([{**NET, "fold": "all"}], "folds"), "folds.0.fold: "),
     (put(None, "chosen", "rule"), "chosen.rule: Field required"),
     (put({"kind": "best"}, "chosen", "rule"), "chosen.rule.kind must be one of "),
     (put({"kind": "clip", "lo": 0.9, "hi": 0.1}, "chosen", "rule"), "lo <= hi must hold"),
-    (put(None, "environment", "compute"), "environment.compute: Field required"),
+    (put(None, "environment", "compute"), "there is no environment.compute"),
     (put("fp8", "environment", "compute", "precision"), "environment.compute.precision: "),
     (put(0, "environment", "compute", "n_threads"), "environment.compute.n_threads: "),
     (put(-1.0, "expected_per_20k"), "expected_per_20k: "),

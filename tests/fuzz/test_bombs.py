@@ -66,8 +66,8 @@ def bombs(n_mebibytes):
         yield "a-nul", kind, b'a = "\\u0000"'
     for kind in JSONS:
         yield "deep-lists", kind, b"[" * 10**6
-        yield "deep-objects", kind, b'{"members":' * 900 + b"1" + b"}" * 900
-        yield "long-integer", kind, b'{"members":' + b"9" * 4000 + b"}"
+        yield "deep-objects", kind, b'{"base_models":' * 900 + b"1" + b"}" * 900
+        yield "long-integer", kind, b'{"base_models":' + b"9" * 4000 + b"}"
     for shape in SHAPES:
         yield "absurd-shape", "predictions.npz", with_labels(npy(shape))
     pickled = npy("(12,)", "|O", b"cos\nsystem\n(S'touch pickled'\ntR.")

@@ -14,8 +14,6 @@ from hbcomp.submissions.ledger import (
     Entry,
     added,
     changed,
-    gap,
-    gap_error,
     inversions,
     locate,
     locked,
@@ -164,13 +162,13 @@ def test_a_content_taken_for_made_by_hand_learns_its_source_and_keeps_its_score(
 
 def test_the_gap_compares_scores_of_equally_many_rows():
     entry = scored("a", expected=200, leaderboard=12)  # 12 over 1,000 rows are 240 per 20k
-    assert (entry.leaderboard_per_20k, gap(entry)) == (240.0, 40.0)
+    assert (entry.leaderboard_per_20k, entry.gap) == (240.0, 40.0)
 
 
 @pytest.mark.parametrize("missing", [{"n_rows": None}, {"leaderboard": None, "received": None}])
 def test_where_a_number_is_missing_there_is_no_gap(missing):
     entry = changed(scored("a", 1, 1), **missing)
-    assert gap(entry) is None
+    assert entry.gap is None
     assert inversions((entry, scored("b", 0, 9))) == ()
 
 
@@ -180,7 +178,7 @@ def test_the_error_of_a_gap_is_its_deviation_over_many_draws_of_rows():
     means = 20_000 * costs[:, :400].mean(axis=1), 20_000 * costs[:, 400:].mean(axis=1)
     error = 20_000 * 2 * (0.1 * 0.9 / 400) ** 0.5
     entry = changed(scored("a", 1, 1, error=error, n_scored=400), n_rows=100)
-    assert gap_error(entry) == pytest.approx(np.std(means[1] - means[0]), rel=0.05)
+    assert entry.gap_error == pytest.approx(np.std(means[1] - means[0]), rel=0.05)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6))

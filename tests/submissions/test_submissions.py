@@ -78,7 +78,7 @@ def test_answers_that_no_leaderboard_takes_are_not_written(tmp_path, value):
 
 def test_a_file_without_rows_is_neither_written_nor_read(tmp_path):
     path = tmp_path / "a.csv"
-    with pytest.raises(InputError, match="there are no rows to answer"):
+    with pytest.raises(InputError, match="there are no test rows"):
         write_submission(path, np.array([], dtype=str), np.zeros((0, 3)), PROVENANCE)
     assert list(tmp_path.iterdir()) == []
     path.write_text("id,label_0,label_1\n")

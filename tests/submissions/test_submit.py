@@ -15,8 +15,8 @@ from hbcomp.submissions.submit import (
     ROUNDING,
     check_score,
     check_try,
-    find_named,
-    rivals,
+    references,
+    resolve_file,
     with_score,
 )
 from hbcomp.system.errors import InputError
@@ -76,7 +76,7 @@ def test_diff_counts_rows_recalls_and_points(cwd):
     assert (numbers["n_rows"], numbers["n_changed"], numbers["n_called_otherwise"]) == (4, 2, 2)
     assert (numbers["at_stake"], numbers["at_stake_per_20k"]) == (4.0, 20_000.0)
     assert numbers["first_changed_ids"] == ["b", "d"]
-    assert numbers["recalled"] == [
+    assert numbers["class_changes"] == [
         {"from": 0, "to": 1, "n_rows": 1},
         {"from": 1, "to": 0, "n_rows": 1},
     ]
@@ -87,7 +87,7 @@ def test_diff_matches_rows_by_id_and_says_so(cwd):
     (cwd / "back.csv").write_text("\n".join([header, *rows[::-1]]))
     done = run_hbcomp(["diff", "submissions/one.csv", "back.csv"], cwd)
     assert last_json(done)["n_changed"] == 0
-    assert "back.csv: the same ids in another order than submissions/one.csv" in done.stderr
+    assert "back.csv has the ids of submissions/one.csv in another order" in done.stderr
 
 
 def test_diff_of_more_files_is_a_matrix_of_all_pairs(cwd):
@@ -131,7 +131,7 @@ def test_lb_takes_the_beginning_of_a_hash_even_after_the_file_is_gone(cwd):
 def test_lb_refuses_another_score_unless_it_is_a_correction(cwd):
     words = ["lb", "submissions/one.csv"]
     last_json(run_hbcomp([*words, "1.0"], cwd))
-    assert "the leaderboard said 1.0 on" in refusal(run_hbcomp([*words, "2.0"], cwd))
+    assert "score 1.0 was recorded on" in refusal(run_hbcomp([*words, "2.0"], cwd))
     last_json(run_hbcomp([*words, "2.0", "--correct"], cwd))
     assert entry_of("one").leaderboard == 2.0
 
@@ -158,7 +158,7 @@ def test_a_file_edited_by_hand_is_refused_with_both_hashes(cwd, words):
     done = run_hbcomp([*words, "--by-hand"], cwd)
     assert last_json(done)["sha256"] == after
     assert f"one.csv is recorded as made by hand, edited from {before[:8]} (one)" in done.stderr
-    assert entry_of(BY_HAND).tries
+    assert entry_of(BY_HAND).times_sent
 
 
 def test_a_file_made_by_hand_is_recorded_only_if_asked_for_and_well_formed(cwd):
@@ -174,7 +174,7 @@ def test_a_file_made_by_hand_is_recorded_only_if_asked_for_and_well_formed(cwd):
     assert read_ledger(FOLDER) == before
     done = run_hbcomp(["lb", "submissions/mine.csv", "2", "--by-hand"], cwd)
     assert last_json(done)["gap_per_20k"] is None
-    assert "no score was expected of it" in done.stderr
+    assert "its expected score is not known" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_the_bounds_of_a_score_are_those_of_every_possible_truth(cwd):
     costs = [np.abs(answers - np.eye(2)[label]).sum(axis=1) for label in (0, 1)]
     low, high = np.min(costs, axis=0).sum(), np.max(costs, axis=0).sum()
     write_submission(FOLDER / "soft.csv", IDS, answers, Provenance("soft", *["x"] * 2, *[None] * 3))
-    named = find_named("submissions/soft.csv", FOLDER, is_by_hand=False)
+    named = resolve_file("submissions/soft.csv", FOLDER, is_by_hand=False)
     for score in (low, high, low - ROUNDING + 1e-9, high + ROUNDING - 1e-9):
         check_score(score, named)
     for score in (low - ROUNDING - 0.01, high + ROUNDING + 0.01):
@@ -287,7 +287,7 @@ def test_submit_refuses_ids_that_are_not_the_test_files(cwd):
 def test_submit_refuses_a_content_that_was_sent_whatever_it_is_called(cwd):
     last_json(run_hbcomp(["submit", "submissions/one.csv"], cwd))
     (cwd / "copy.csv").write_bytes((FOLDER / "one.csv").read_bytes())
-    assert "this very content was sent at" in refusal(run_hbcomp(["submit", "copy.csv"], cwd))
+    assert "this content was already sent at" in refusal(run_hbcomp(["submit", "copy.csv"], cwd))
     done = run_hbcomp(["submit", "copy.csv", "--again"], cwd)
     assert last_json(done)["n_rows"] == 4
     assert "written as one.csv by one: cv of 2 nets for one" in done.stderr
@@ -317,7 +317,7 @@ def test_submit_compares_as_far_as_files_are_there(cwd):
     done = run_hbcomp(["submit", "submissions/three.csv"], cwd)
     against = last_json(done)["against"]
     assert against["best"] is None
-    assert "one.csv is not there any more in the form it was sent" in done.stderr
+    assert "one.csv does not exist any more with the content that was sent" in done.stderr
     assert against["last sent"]["file"] == "submissions/renamed.csv"
 
 
@@ -364,9 +364,9 @@ def test_the_rivals_are_the_last_sent_and_the_best_of_the_others():
     first = make_entry(1, leaderboard=5.0, received=NOON)
     second = make_entry(2, leaderboard=9.0, received=later)
     entries = (second, first, make_entry(3))
-    assert rivals(entries, make_entry(4)) == {"last sent": second, "best": first}
-    assert rivals(entries, second) == {"last sent": first, "best": first}
-    assert rivals(entries[2:], second) == {}
+    assert references(entries, make_entry(4)) == {"last sent": second, "best": first}
+    assert references(entries, second) == {"last sent": first, "best": first}
+    assert references(entries[2:], second) == {}
 
 
 # --- ledger -----------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_the_ledger_shows_gaps_inversions_states_and_strangers(cwd):
         "unknown_files": ["one.csv"],
     }
     assert "+16000.0 ± 502.5" in done.stderr
-    assert "submissions/one.csv: not in the ledger: made or edited by hand?" in done.stderr
+    assert "submissions/one.csv is not in the ledger; was it made or edited by hand?" in done.stderr
 
 
 def test_an_empty_ledger_is_shown_too(tmp_path):
@@ -399,4 +399,4 @@ def test_an_empty_ledger_is_shown_too(tmp_path):
 
 def test_the_help_of_the_ledger_shows_an_example(tmp_path):
     done = run_hbcomp(["ledger", "--help"], tmp_path)
-    assert "python -m hbcomp.ledger" in done.stdout
+    assert "Example: hbcomp ledger" in done.stdout

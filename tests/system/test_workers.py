@@ -5,7 +5,7 @@ import time
 import pytest
 
 from hbcomp.crossval.resources import Slot, slots_for
-from hbcomp.system import workers as crews
+from hbcomp.system import workers as pools
 from hbcomp.system.errors import InputError
 from hbcomp.system.workers import MAX_EXITS, Done, worker_pool
 from hbcomp.training.device import Compute
@@ -30,13 +30,13 @@ def slots(n):
     return slots_for(CPU, n)
 
 
-def test_one_seat_does_its_jobs_in_order_in_this_very_process():
+def test_one_slot_does_its_jobs_in_order_in_this_very_process():
     with worker_pool(slots(1), work) as workers:
         done = list(workers.done(iter("abc")))
     assert done == [Done(job, (job, 0, os.getpid())) for job in "abc"]
 
 
-def test_with_one_seat_a_job_is_taken_only_when_the_one_before_is_done():
+def test_with_one_slot_a_job_is_taken_only_when_the_one_before_is_done():
     taken = []
 
     def jobs():
@@ -56,7 +56,7 @@ def two():
         yield workers
 
 
-def test_two_seats_do_every_job_once_and_take_the_next_only_when_one_is_free(two):
+def test_two_slots_do_every_job_once_and_take_the_next_only_when_one_is_free(two):
     taken, n_done = [], 0
 
     def jobs():
@@ -79,12 +79,12 @@ def test_two_seats_do_every_job_once_and_take_the_next_only_when_one_is_free(two
     assert os.getpid() not in {pid for _, pid in of_slot}
 
 
-def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_their_start(two):
-    deaf_to = next(two.done(iter(["listen"]))).result
-    assert {signal.SIGINT, signal.SIGTERM} <= deaf_to
+def test_workers_block_ctrl_c_and_sigterm_from_their_start(two):
+    blocked = next(two.done(iter(["listen"]))).result
+    assert {signal.SIGINT, signal.SIGTERM} <= blocked
 
 
-def test_a_killed_worker_takes_only_its_job_with_it_and_a_new_one_sits_down(two):
+def test_a_killed_worker_takes_only_its_job_with_it_and_a_new_one_takes_its_slot(two):
     assert len(list(two.done(iter(["e", "f"])))) == 2  # now both slots are taken
     before = {pid for pool in two._pools.values() for pid in pool._processes}
     found = list(two.done(iter(["a", "die", "b", "c", "d"])))
@@ -99,16 +99,16 @@ def test_an_error_of_a_job_is_raised_here_with_its_message(two):
         list(two.done(iter(["a", "fail"])))
 
 
-class BrokenPool(crews.ProcessPoolExecutor):
+class BrokenPool(pools.ProcessPoolExecutor):
     """A pool whose jobs are done at once, or kill it."""
 
     def __init__(self, **_):
         pass  # no process is needed
 
     def submit(self, function, job, slot):
-        future = crews.Future()
+        future = pools.Future()
         if job == "die":
-            future.set_exception(crews.BrokenProcessPool("gone"))
+            future.set_exception(pools.BrokenProcessPool("gone"))
         else:
             future.set_result(job)
         return future
@@ -117,8 +117,8 @@ class BrokenPool(crews.ProcessPoolExecutor):
         pass
 
 
-def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
-    monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
+def test_too_many_exits_in_a_row_end_it_in_one_line(monkeypatch):
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", BrokenPool)
     exits = ["die"] * MAX_EXITS
     found = []
     with worker_pool(slots(2), work) as workers, pytest.raises(InputError) as error:
@@ -134,7 +134,7 @@ def test_too_many_deaths_in_a_row_end_it_in_one_line(monkeypatch):
     ("cause", "error", "message"),
     [
         ("MemoryError", InputError, r"out of memory while rows were sent .* --jobs \(now 2\)"),
-        ("TypeError: cannot pickle 'generator' object", crews.PicklingError, "Could not pickle"),
+        ("TypeError: cannot pickle 'generator' object", pools.PicklingError, "Could not pickle"),
     ],
 )
 def test_memory_that_runs_out_while_a_job_is_sent_is_one_line_and_a_bug_stays_one(
@@ -142,20 +142,20 @@ def test_memory_that_runs_out_while_a_job_is_sent_is_one_line_and_a_bug_stays_on
 ):
     class Sending(BrokenPool):
         def submit(self, function, job, slot):
-            future = crews.Future()
-            refused = crews.PicklingError("Could not pickle")
+            future = pools.Future()
+            refused = pools.PicklingError("Could not pickle")
             refused.__cause__ = Exception(cause)  # as loky does: a traceback, as text
             future.set_exception(refused)
             return future
 
-    monkeypatch.setattr(crews, "ProcessPoolExecutor", Sending)
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", Sending)
     with worker_pool(slots(2), work) as workers, pytest.raises(error, match=message):
         list(workers.done(iter("a")))
 
 
-def test_deaths_are_in_a_row_across_calls_and_a_finished_job_ends_the_row(monkeypatch):
-    monkeypatch.setattr(crews, "ProcessPoolExecutor", BrokenPool)
-    monkeypatch.setattr(crews, "wait", lambda running, **_: wait_for_first(running))
+def test_exits_are_in_a_row_across_calls_and_a_finished_job_ends_the_row(monkeypatch):
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", BrokenPool)
+    monkeypatch.setattr(pools, "wait", lambda running, **_: wait_for_first(running))
     almost = ["die"] * (MAX_EXITS - 1)
     with worker_pool(slots(2), work) as workers:
         assert len(list(workers.done(iter([*almost, "a", *almost])))) == 2 * MAX_EXITS - 1
@@ -170,7 +170,7 @@ def wait_for_first(running):
     return Waited
 
 
-def test_no_worker_is_left_when_the_crew_is_closed(two):
+def test_no_worker_is_left_when_the_pool_is_closed(two):
     pids = {done.result[2] for done in two.done(iter("ab"))}
     two.close()
     wait_until(lambda: not any(map(is_alive, pids)))

@@ -287,7 +287,7 @@ def test_any_change_of_content_changes_the_fingerprint(space_of, text):
         ('"a" = { low = 1, high = 4, step = 2 }', "a: steps of 2 from .* but got high = 4"),
         ('"a" = { low = 1, high = 4, step = 0 }', "a: step: .* greater than or equal to 1"),
         ('"a" = { choices = [1] }', "a: choices: .* at least 2 items"),
-        ('"a" = { choices = [[1], [2], [1]] }', r"a: choices: .* \[1\] is double"),
+        ('"a" = { choices = [[1], [2], [1]] }', r"a: choices: .* \[1\] is there twice"),
         (
             '"a" = { choices = [1, 2], when = { "b" = [1] } }',
             "a.when: b must be in this space with",

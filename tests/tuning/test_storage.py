@@ -364,7 +364,7 @@ def test_optuna_says_nothing_about_studies_and_failed_trials(run, storage, space
             "redis://me:s3cret@host",
             r"redis://me:\*\*\*@host: cannot be used for studies: Can't load",
         ),
-        ("sqlite://", "sqlite://: a study in memory would be lost; name a file, sqlite:///FILE"),
+        ("sqlite://", "sqlite://: a study in memory would be lost; name a file as sqlite:///FILE"),
         ("sqlite:///nowhere/s.db", "sqlite:///nowhere/s.db: cannot be .* unable to open database"),
         ("sqlite:///text.db", "sqlite:///text.db: cannot be used for studies: file is not a data"),
         ("sqlite:///s.db?timeout=soon", "sqlite:///s.db: cannot be used .* could not convert"),

@@ -98,6 +98,7 @@ def a_summary(trials=TRIALS, **others):
         "n_rows": 4000,
         "n_folds": 5,
         "seed": 0,
+        "base_trial": 0,
         "trials": trials,
         "importances": {"train.lr": 0.6, "train.schedule.kind": 0.4},
         "confirmed": CONFIRMED,
@@ -122,7 +123,14 @@ def test_the_page_holds_every_picture_and_table(tmp_path):
         assert f'id="tune-{name}"' in text
     found = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert found == {f"tune-{name}.png" for name in names}
-    titles = ("Best 4 of 4", "fresh seed 1000", "Thresholds", "The space", "Pruned", "Where it")
+    titles = (
+        "Best 4 of 4",
+        "fresh seed 1000",
+        "Thresholds",
+        "The search space",
+        "Pruned",
+        "Provenance",
+    )
     assert [title for title in titles if title not in text] == []
 
 
@@ -183,7 +191,7 @@ def test_every_state_of_emptiness_can_be_shown(trials, others, n_pictures, tmp_p
     summary = a_summary(trials, **(empty | others))
     text = without_pictures(written(summary, tmp_path))
     assert text.count("<figure") == n_pictures
-    assert "nan" not in text
+    assert not re.search(r"\bnan\b", text)
     assert [table.title[:4] for table in page.tables(summary)] == ["Best"] * text.count("<h2>Best")
 
 

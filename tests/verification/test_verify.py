@@ -303,7 +303,7 @@ def test_other_beats_fail_and_absent_ones_are_not_checked(copy):
     ]
     assert checks["data"].detail == "data not found: test.csv"
     write_files(copy, seed=5)
-    assert "train.csv: not the train beats that" in failures(NETS)["data"]
+    assert "train.csv: not the train rows that" in failures(NETS)["data"]
 
 
 def test_what_is_committed_is_verified_as_far_as_it_goes(copy):

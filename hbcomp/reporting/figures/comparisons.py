@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures import style
-from hbcomp.reporting.figures.style import ACCENT, INK, QUIET, class_colour, printable, styled
+from hbcomp.reporting.figures.style import INK, QUIET, class_colour, printable, styled
 from hbcomp.scoring.metrics import class_name
-from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
+from hbcomp.scoring.paired import NOISE
 
 SCORE: Final = "abs-sum per 20k rows"
 
@@ -54,7 +54,7 @@ def ranking(
     figure = style.new_figure(0.9 + 0.32 * len(names))
     axes = figure.subplots()
     heights = np.arange(len(names))
-    axes.errorbar(scores, heights, xerr=N_ERRORS_OF_NOISE * standard_errors, fmt="o", color=ACCENT)
+    style.draw_scores(axes, scores, heights, standard_errors)
     axes.axvline(scores[0], color=QUIET, linewidth=1, linestyle="--")
     axes.set_yticks(heights, [printable(name, 26) for name in names])
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{SCORE}, ± {NOISE}")
@@ -78,9 +78,7 @@ def expected_against_real(
     axes = figure.subplots()
     ends = [float(min(expected.min(), real.min())), float(max(expected.max(), real.max()))]
     axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle="--", label="as expected")
-    reach = N_ERRORS_OF_NOISE * gap_errors
-    label = f"submission, ± {NOISE}"
-    axes.errorbar(expected, real, xerr=reach, fmt="o", color=ACCENT, label=label)
+    style.draw_scores(axes, expected, real, gap_errors, label=f"submission, ± {NOISE}")
     for name, x, y in zip(names, expected, real, strict=True):
         axes.annotate(
             printable(name, 20),

@@ -1,4 +1,4 @@
-"""Pictures: arrays in, a matplotlib Figure out; no files, no pyplot, no style left behind.
+"""Figures of a run: arrays in, a matplotlib Figure out; no files, no pyplot, no changed style.
 
 Every figure is 6.4 inches wide with 11-point text, so that it stays readable when a phone shows
 it at 360 pixels; panels are therefore stacked, never put side by side.
@@ -29,10 +29,10 @@ from hbcomp.reporting.figures.style import (
     class_colour,
     draw_signal,
     new_figure,
-    panel_grid,
     percent,
     plain_log_ticks,
     printable,
+    signal_grid,
     styled,
 )
 from hbcomp.scoring.calibration import reliability_bins
@@ -154,7 +154,7 @@ def costliest_rows(
     """Return the rows with the highest cost, the least probable truth first among equals."""
     truth_probs = probs[np.arange(len(labels)), labels]
     chosen = np.lexsort((truth_probs, -costs))[:n]
-    figure, panels = panel_grid(len(chosen), n_columns=3, line_height=1.9)
+    figure, panels = signal_grid(len(chosen))
     lengths = padded_lengths(signals)
     for axes, row in zip(panels, chosen, strict=True):
         draw_signal(axes, signals[row], int(lengths[row]), class_colour(int(labels[row])))

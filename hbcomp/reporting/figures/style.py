@@ -1,4 +1,4 @@
-"""The look of every figure: one width, one palette, one font; no pyplot and no trace left."""
+"""The style of every figure: one width, one palette, one font; without pyplot."""
 
 import functools
 import io
@@ -9,12 +9,14 @@ from typing import Any, Final, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 
 WIDTH: Final = 6.4  # inches
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
@@ -131,16 +133,33 @@ def panel_grid(
     return figure, list(grid.flat[:n_panels])
 
 
+def signal_grid(n_signals: int, top: float = 0.5) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each signal, three beside each other."""
+    return panel_grid(n_signals, n_columns=3, line_height=1.95, top=top)
+
+
 def draw_signal(axes: Axes, signal: Float[np.ndarray, " t"], length: int, colour: str) -> None:
     """Draw a signal of this length in its class's colour, and the padding after it in grey."""
-    samples = np.arange(len(signal))
-    axes.plot(samples[length:], signal[length:], color=QUIET, linewidth=1)
-    axes.plot(samples[:length], signal[:length], color=colour, linewidth=1.3)
+    time_steps = np.arange(len(signal))
+    axes.plot(time_steps[length:], signal[length:], color=QUIET, linewidth=1)
+    axes.plot(time_steps[:length], signal[:length], color=colour, linewidth=1.3)
     axes.tick_params(labelsize=9)
 
 
+def draw_scores(
+    axes: Axes,
+    scores: Float64[np.ndarray, " n"],
+    heights: Float64[np.ndarray, " n"] | Int[np.ndarray, " n"],
+    standard_errors: Float64[np.ndarray, " n"],
+    label: str = "",
+) -> None:
+    """Draw scores as points with the horizontal intervals of their noise."""
+    reach = N_ERRORS_OF_NOISE * standard_errors
+    axes.errorbar(scores, heights, xerr=reach, fmt="o", color=ACCENT, label=label)
+
+
 def percent(share: float) -> str:
-    """Return a share as text, so that none that is not zero reads as zero."""
+    """Return a share as text; only zero reads as zero."""
     if 0 < share < 0.01:
         return "<0.01 %"
     return f"{share:.2f} %" if share < 1 else f"{share:.1f} %"

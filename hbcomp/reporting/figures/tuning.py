@@ -59,7 +59,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class Parameter:
-    """What each trial took, NaN for nothing: numbers from `span`, or places among `categories`."""
+    """Each trial's value, NaN for none: numbers from `span`, or positions in `categories`."""
 
     name: str
     taken: Float64[np.ndarray, " n"]
@@ -99,7 +99,7 @@ def history(trials: Trials, base: int | None) -> Figure:
 
 @styled
 def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
-    """Return a panel for each parameter: the value of each trial over what it took."""
+    """Return a panel for each parameter: the score of each trial over the parameter's value."""
     n = len(parameters)
     figure, panels = style.panel_grid(n, min(2, n), 2.05, top=0.7, share_x=False)
     heights = _heights(trials.values, trials.values)
@@ -265,7 +265,7 @@ def _take_axis(axes: Axes, parameter: Parameter) -> None:
 def _draw_difference(axes: Axes, winner: str, per_20k: float, standard_error: float) -> None:
     reach = N_ERRORS_OF_NOISE * standard_error
     axes.axvline(0, color=QUIET, linestyle="--", lw=1)
-    axes.errorbar(per_20k, 0, xerr=reach, color=ACCENT, marker="o", capsize=5, elinewidth=1.8)
+    style.draw_scores(axes, np.array([per_20k]), np.zeros(1), np.array([standard_error]))
     axes.set_title(f"{printable(winner)} minus base: {per_20k:+,.1f}; {NOISE} are ± {reach:,.1f}")
     axes.set(yticks=[], ylim=(-1, 1), xlabel=f"{SCORE}, paired; left of 0 the winner is better")
     axes.spines["left"].set_visible(False)
