@@ -8,7 +8,7 @@ import numpy as np
 
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import load_data
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import (
@@ -28,9 +28,9 @@ FILES = DataConfig(train=Path("train.csv"), test=Path("test.csv"))
 
 def write_files(folder, seed=0):
     """Write train.csv with `N` beats and test.csv with `M` into the folder."""
-    test = make_beats(n=M, t=16, k=K, seed=seed + 100)
+    test = make_rows(n=M, t=16, k=K, seed=seed + 100)
     named = replace(test, ids=np.char.add("t", test.ids), labels=None)
-    write_competition_csv(folder / "train.csv", make_beats(n=N, t=16, k=K, seed=seed))
+    write_competition_csv(folder / "train.csv", make_rows(n=N, t=16, k=K, seed=seed))
     write_competition_csv(folder / "test.csv", named)
 
 

@@ -11,7 +11,7 @@ from commands import Strike, few_trials, run_hbcomp
 from presets import presets
 
 from hbcomp.blending.plan import prepare_all, read_plan
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 CONFIG = """
 [folds]
@@ -46,8 +46,8 @@ def write_experiment(folder, name, file, text):
 
 def write_plan(folder):
     """Write beats and a plan of two runs, of which the second learns from the first."""
-    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3))
-    test = make_beats(n=20, t=16, k=3, seed=1)
+    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=3))
+    test = make_rows(n=20, t=16, k=3, seed=1)
     ids = np.array([f"t{number}" for number in range(20)])
     write_competition_csv(folder / "test.csv", replace(test, ids=ids, labels=None))
     write_experiment(folder, "teacher", "config.toml", CONFIG.format(n_epochs=8))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commands import Strike, run_hbcomp
 
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.submissions.ledger import read_ledger
 
 TINY = [
@@ -42,8 +42,8 @@ def last_json(done):
 
 
 def write_data(folder):
-    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3))
-    test = make_beats(n=20, t=16, k=3, seed=1)
+    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=3))
+    test = make_rows(n=20, t=16, k=3, seed=1)
     write_competition_csv(folder / "test.csv", _with_ids(test, [f"t{i}" for i in range(20)]))
 
 
@@ -228,7 +228,7 @@ def test_predict_gives_the_very_bytes_of_the_run(finished, tmp_path):
 def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
-    write_competition_csv(folder / "more.csv", _with_ids(make_beats(n=6, t=16), list("abcdef")))
+    write_competition_csv(folder / "more.csv", _with_ids(make_rows(n=6, t=16), list("abcdef")))
     last_json(run_hbcomp(["predict", "quickstart", "--data", "more.csv"], folder))
     report = json.loads((folder / "experiments/quickstart/report.json").read_text())
     of_run, of_predict = read_ledger(folder / "submissions")
@@ -244,7 +244,7 @@ def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(fini
 
 
 def test_predict_refuses_rows_of_another_length(finished, tmp_path):
-    short = _with_ids(make_beats(n=6, t=9), list("abcdef"))
+    short = _with_ids(make_rows(n=6, t=9), list("abcdef"))
     write_competition_csv(tmp_path / "short.csv", short)
     done = run_hbcomp(["predict", "quickstart", "--data", str(tmp_path / "short.csv")], finished)
     assert done.returncode == 2
@@ -266,7 +266,7 @@ def test_labels_of_the_held_out_fold_do_not_influence_its_net(tmp_path, finished
     (tmp_path / "folds.csv").write_text(
         "id,fold\n" + "".join(f"{i},{f}\n" for i, f in enumerate(arrays["fold_of_row"]))
     )
-    beats = make_beats(n=60, t=16, k=3)
+    beats = make_rows(n=60, t=16, k=3)
     swapped = beats.labels.copy()
     swapped[in_fold_0] = np.roll(swapped[in_fold_0], 1)
     results = []

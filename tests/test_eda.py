@@ -12,14 +12,14 @@ import pytest
 from hbcomp import eda
 from hbcomp.analysis.describe_data import row_statistics
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.reporting.figures import style
 from hbcomp.system import command as cli
 
 
 def padded_beats(n: int = 30, seed: int = 0, first_id: int = 0) -> Dataset:
     """Return made-up rows of 8 to 16 time steps, padded with zeros to 16."""
-    beats = make_beats(n=n, t=16, k=2, seed=seed)
+    beats = make_rows(n=n, t=16, k=2, seed=seed)
     signals = np.maximum(beats.signals, np.float32(0.01))
     lengths = np.random.default_rng(seed).integers(8, 17, n)
     signals[np.arange(16) >= lengths[:, None]] = 0

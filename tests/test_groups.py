@@ -8,7 +8,7 @@ import pytest
 from commands import run_hbcomp
 
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 GROUPS = ["groups", "--train", "train.csv", "--neighbours", "59"]
 TINY = ["--set", "net.widths=[4]", "--set", "net.strides=[2]", "--set", "train.n_epochs=1"]
@@ -17,7 +17,7 @@ SPLIT = ["--set", "folds.n_folds=3", "--set", "folds.seeds=[0, 1]"]
 
 def write_related(path):
     """Write 60 beats of which every third is interpolated between the two before it."""
-    beats = make_beats(n=60, t=16, k=2)
+    beats = make_rows(n=60, t=16, k=2)
     noise = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
     signals = beats.signals + noise
     signals[2::3] = 0.6 * signals[0::3] + 0.4 * signals[1::3]

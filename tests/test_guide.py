@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from commands import few_trials, run_hbcomp
 
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs/guide.md"
@@ -68,13 +68,13 @@ def write_probs(path, ids):
 
 def write_files(folder):
     """Write every file that the list does not make itself."""
-    train = make_beats(n=N, t=T, k=K)
+    train = make_rows(n=N, t=T, k=K)
     write_competition_csv(folder / "train.csv", train)
     write_probs(folder / "oof.csv", train.ids)
     for seed, (file, probs) in enumerate(
         [("testA.csv", "test.csv"), ("testB.csv", "lgbm-testB.csv")], start=1
     ):
-        beats = make_beats(n=M, t=T, k=K, seed=seed)
+        beats = make_rows(n=M, t=T, k=K, seed=seed)
         named = replace(beats, ids=np.char.add(file[4], beats.ids))
         write_competition_csv(folder / file, replace(named, labels=None))
         write_probs(folder / probs, named.ids)

@@ -16,7 +16,7 @@ from hbcomp.blending.probs_files import read_probs
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import (
@@ -28,7 +28,7 @@ from hbcomp.experiment.predictions import (
 from hbcomp.system.errors import InputError
 
 K = 3
-TRAIN = make_beats(n=30, t=8, k=K)
+TRAIN = make_rows(n=30, t=8, k=K)
 CONFIG = FoldsConfig(n_folds=3, seeds=(0, 7))
 PROBS = np.random.default_rng(0).dirichlet(np.ones(K), TRAIN.n_rows)
 
@@ -198,8 +198,8 @@ SETTINGS = [
 def place(tmp_path_factory):
     """A folder with a finished run of one epoch, called `run`, and its import, called `copy`."""
     folder = tmp_path_factory.mktemp("place")
-    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=K))
-    test = make_beats(n=20, t=16, k=K, seed=1)
+    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=K))
+    test = make_rows(n=20, t=16, k=K, seed=1)
     ids = np.array([f"t{row}" for row in range(20)])
     write_competition_csv(folder / "test.csv", replace(test, ids=ids, labels=None))
     words = [word for setting in SETTINGS for word in ("--set", setting)]

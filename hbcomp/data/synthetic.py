@@ -9,7 +9,7 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.system.files import csv_bytes, write_bytes
 
 
-def make_beats(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
+def make_rows(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
     """Return `n` labelled rows that a tiny net can learn; the class is the place of the peak.
 
     Class sizes differ by at most 1. Values are in [0, 1], as in the competition.

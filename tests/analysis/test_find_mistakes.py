@@ -14,11 +14,11 @@ from hbcomp.analysis import mistakes_page as page
 from hbcomp.analysis.mistakes import examine
 from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.blending.recipe import BlendRecipe, write_recipe
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.scoring.blending import Arithmetic
 from hbcomp.scoring.calibration import CALIBRATIONS
+from hbcomp.scoring.combinations import Arithmetic
 from hbcomp.scoring.decision import Half
 
 TINY = [
@@ -59,7 +59,7 @@ def findings_of(beats, probs, models=None, name="a", rule="half", folds=None):
 
 @pytest.fixture
 def beats():
-    return make_beats(n=N, t=16, k=K)
+    return make_rows(n=N, t=16, k=K)
 
 
 def test_a_row_beside_the_predicted_class_and_a_row_beside_its_own_are_told_apart(beats):

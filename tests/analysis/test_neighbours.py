@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from hbcomp.analysis.neighbours import nearest_by_class, nearest_rows
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 
 N, K = 40, 3
 
 
 @pytest.fixture
 def beats():
-    return make_beats(n=N, t=8, k=K)
+    return make_rows(n=N, t=8, k=K)
 
 
 FOLDS = np.random.default_rng(0).integers(0, 4, N)

@@ -9,7 +9,7 @@ import pytest
 from commands import few_trials, run_hbcomp
 from finished_experiments import K, M, write_files
 
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.predictions import Predictions, write_probs_csv
 from hbcomp.submissions.files import read_submission
 
@@ -35,7 +35,7 @@ def blended(tmp_path_factory):
     """A folder with a run of two nets, an imported base model, and the blend of both."""
     folder = tmp_path_factory.mktemp("blended")
     write_files(folder)
-    write_competition_csv(folder / "testB.csv", make_beats(n=7, t=16, k=K, seed=9))
+    write_competition_csv(folder / "testB.csv", make_rows(n=7, t=16, k=K, seed=9))
     for name in ("train.csv", "test.csv", "testB.csv"):
         call_the_ids_beat_id(folder / name)
     settings = [*SETTINGS, "data.test=test.csv", "data.id_column=beat_id"]
@@ -103,7 +103,7 @@ def test_a_base_model_has_one_file(blended):
 def test_base_models_made_anew_and_test_rows_that_changed_are_refused(blended, tmp_path):
     copied = tmp_path / "copy"
     shutil.copytree(blended, copied)
-    write_competition_csv(copied / "test.csv", make_beats(n=M, t=16, k=K, seed=77))
+    write_competition_csv(copied / "test.csv", make_rows(n=M, t=16, k=K, seed=77))
     call_the_ids_beat_id(copied / "test.csv")
     changed = call(copied, "predict", "blend")
     assert changed.stderr.splitlines()[-1] == (

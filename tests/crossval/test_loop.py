@@ -18,7 +18,7 @@ from hbcomp.crossval.loop import _train_in_workers, resources_for
 from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.data.splits import FoldsConfig
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.system.command import tracker_warnings_off
@@ -42,7 +42,7 @@ def task():
 
 @pytest.fixture
 def data():
-    dataset = make_beats(n=40, t=16)
+    dataset = make_rows(n=40, t=16)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
@@ -151,7 +151,7 @@ def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_sm
         raise error
 
     monkeypatch.setattr(module, function, fail)
-    monkeypatch.setattr(training_data, "load_data", lambda _: (make_beats(n=40), None))
+    monkeypatch.setattr(training_data, "load_data", lambda _: (make_rows(n=40), None))
     config = Config(folds=FoldsConfig(n_folds=2))
     with pytest.raises(InputError, match=r"out of memory on cpu; .*net\.\*"):
         resources_for(config, load_training_data(config), RunFolder(tmp_path), [(0, 0)], 1)

@@ -11,10 +11,10 @@ from torch import nn
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels, write_pseudo_rows
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import ALL, FoldResult
-from hbcomp.experiment.run_record import (
+from hbcomp.experiment.resume import (
     PSEUDO_KEY,
     SEED_KEY,
     RunRecord,
@@ -42,9 +42,9 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data():
-    test = make_beats(n=N_TEST, t=8, k=K, seed=1)
+    test = make_rows(n=N_TEST, t=8, k=K, seed=1)
     ids = np.array([f"t{row}" for row in range(N_TEST)])
-    return Rows(make_beats(n=30, t=8, k=K), replace(test, ids=ids, labels=None))
+    return Rows(make_rows(n=30, t=8, k=K), replace(test, ids=ids, labels=None))
 
 
 def folds_of(data, *seeds):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from commands import Strike, run_hbcomp
 
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 TINY = [
     "net.widths=[4,8]",
@@ -53,9 +53,9 @@ def last_json(done):
 
 
 def write_data(folder, labels=None):
-    train = make_beats(n=60, t=16, k=3)
+    train = make_rows(n=60, t=16, k=3)
     write_competition_csv(folder / "train.csv", train if labels is None else _with(train, labels))
-    test = make_beats(n=20, t=16, k=3, seed=1)
+    test = make_rows(n=20, t=16, k=3, seed=1)
     ids = np.array([f"t{row}" for row in range(20)])
     write_competition_csv(folder / "test.csv", replace(test, ids=ids, labels=None))
 
@@ -131,7 +131,7 @@ def test_a_run_without_pseudo_labels_keeps_no_record_of_them(finished):
 
 
 def test_no_label_of_a_fold_reaches_the_net_that_answers_it(tmp_path):
-    beats = make_beats(n=60, t=16, k=3)
+    beats = make_rows(n=60, t=16, k=3)
     fold_of_row = np.arange(60) // 3 % 3
     changed = beats.labels.copy()
     changed[fold_of_row == 0] = np.roll(changed[fold_of_row == 0], 1)

@@ -18,10 +18,10 @@ from hbcomp.crossval.resources import (
     largest_group,
     seconds_per_step,
 )
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.experiment.run_record import RunRecord, write_run
+from hbcomp.experiment.resume import RunRecord, write_run
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
@@ -35,7 +35,7 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 
 @pytest.fixture
 def beats():
-    dataset = make_beats(n=40, t=16)
+    dataset = make_rows(n=40, t=16)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
@@ -225,7 +225,7 @@ def test_the_number_of_nets_with_the_most_steps_per_second_is_taken(seconds, exp
 
 def test_a_timing_probe_leaves_no_trace_in_the_training_to_come(monkeypatch):
     monkeypatch.setattr("hbcomp.crossval.resources.MIN_SECONDS", 0.01)
-    dataset = make_beats(n=32, t=16)
+    dataset = make_rows(n=32, t=16)
     beats = put_on_device(dataset.signals, dataset.known_labels, "cpu")
     recipe = Recipe(
         ResNetConfig(widths=(4,), strides=(2,)), TrainConfig(batch_size=8), AugmentConfig()

@@ -9,7 +9,7 @@ from commands import run_hbcomp
 from hbcomp.crossval import speed
 from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.speed import Probe, duration, measure_speed, speed_table
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.features.lines import LinesConfig
@@ -47,7 +47,7 @@ def quick(monkeypatch):
 
 
 def own_experiment(folder):
-    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3))
+    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=3))
     run = folder / "experiments/mine"
     run.mkdir(parents=True)
     (run / "config.toml").write_text(OWN)

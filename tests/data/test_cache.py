@@ -8,7 +8,7 @@ import pytest
 from hbcomp.data import cache, reader
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.system.errors import InputError
 
 CONFIG = DataConfig()
@@ -17,7 +17,7 @@ CONFIG = DataConfig()
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "beats.csv"
-    write_competition_csv(path, make_beats())
+    write_competition_csv(path, make_rows())
     return path
 
 
@@ -157,7 +157,7 @@ def test_an_unwritable_cache_costs_a_warning_not_the_read(
 
 
 def test_writers_at_once_leave_one_whole_entry(path: Path, cache_folder: Path) -> None:
-    beats = make_beats(n=500)
+    beats = make_rows(n=500)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: cache.save("key", beats), range(12)))
     entry = cache.load("key", "anywhere")
@@ -176,7 +176,7 @@ def test_a_refused_file_leaves_nothing_in_the_cache(tmp_path: Path, cache_folder
 
 def test_entries_used_longest_ago_go_first_when_there_are_too_many(cache_folder: Path) -> None:
     for number, name in enumerate(("first", "second", "third")):
-        cache.save(name, make_beats())
+        cache.save(name, make_rows())
         os.utime(cache_folder / f"{name}.npys", (number, number))
     n_bytes = (cache_folder / "first.npys").stat().st_size
     assert cache.load("first", "data") is not None  # so it is used again

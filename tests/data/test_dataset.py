@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
@@ -72,7 +72,7 @@ def test_all_broken_guarantees_are_named_at_once() -> None:
 
 
 def test_counts_describe_the_beats() -> None:
-    beats = make_beats(n=10, t=7, k=3)
+    beats = make_rows(n=10, t=7, k=3)
     assert (beats.n_rows, beats.n_timepoints, beats.n_classes) == (10, 7, 3)
     assert beats.class_counts.tolist() == [4, 3, 3]
 

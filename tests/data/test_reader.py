@@ -19,7 +19,7 @@ from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.row_checks import Unusual, parse_rows
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.system.errors import InputError
 
 CONFIG = DataConfig()
@@ -110,7 +110,7 @@ def test_columns_can_have_other_names_and_groups_are_read(tmp_path: Path) -> Non
 
 
 def test_csv_gzip_and_both_parquet_layouts_have_one_fingerprint(tmp_path: Path) -> None:
-    beats = make_beats()
+    beats = make_rows()
     path = tmp_path / "beats.csv"
     write_competition_csv(path, beats)
     zipped = write(tmp_path, gzip.compress(path.read_bytes()), "beats.csv.gz")
@@ -129,7 +129,7 @@ def test_csv_gzip_and_both_parquet_layouts_have_one_fingerprint(tmp_path: Path) 
 def test_a_column_between_two_samples_changes_no_bit_read_first_or_again(
     kind: str, tmp_path: Path
 ) -> None:
-    beats = make_beats(n=8, t=3)
+    beats = make_rows(n=8, t=3)
     assert beats.labels is not None
     columns = {f"s{i}": beats.signals[:, i].astype(np.float64) for i in range(3)}
     columns |= {"label": beats.labels, "id": beats.ids}
@@ -174,7 +174,7 @@ def test_rows_that_span_blocks_are_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_slow_pass(monkeypatch)
-    beats = make_beats(n=40, t=7)
+    beats = make_rows(n=40, t=7)
     path = tmp_path / "beats.csv"
     write_competition_csv(path, beats)
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

@@ -9,7 +9,7 @@ from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.load import load_data
 from hbcomp.data.sample import BUNDLED, load_sample
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.data.tables import read_truth
 from hbcomp.system.errors import InputError
 
@@ -46,8 +46,8 @@ def test_without_files_the_sample_is_loaded() -> None:
 
 def test_named_files_are_loaded_and_the_test_file_may_be_left_out(tmp_path: Path) -> None:
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
-    write_competition_csv(train, make_beats())
-    write_competition_csv(test, make_beats(n=20, seed=1))
+    write_competition_csv(train, make_rows())
+    write_competition_csv(test, make_rows(n=20, seed=1))
     assert load_data(DataConfig(train=train))[1] is None
     with pytest.raises(InputError, match="an id names one row"):
         load_data(DataConfig(train=train, test=test))
@@ -64,16 +64,16 @@ def test_rows_without_labels_have_no_known_ones() -> None:
 
 
 def test_made_up_beats_are_balanced_and_repeatable() -> None:
-    beats = make_beats(n=64, t=32, k=4, seed=5)
+    beats = make_rows(n=64, t=32, k=4, seed=5)
     assert beats.class_counts.tolist() == [16, 16, 16, 16]
-    assert beats.fingerprint == make_beats(n=64, t=32, k=4, seed=5).fingerprint
-    assert beats.fingerprint != make_beats(n=64, t=32, k=4, seed=6).fingerprint
+    assert beats.fingerprint == make_rows(n=64, t=32, k=4, seed=5).fingerprint
+    assert beats.fingerprint != make_rows(n=64, t=32, k=4, seed=6).fingerprint
     assert beats.signals.min() >= 0
     assert beats.signals.max() <= 1
 
 
 def test_made_up_beats_can_be_learnt_by_the_nearest_class_mean() -> None:
-    train, test = make_beats(n=200), make_beats(n=200, seed=1)
+    train, test = make_rows(n=200), make_rows(n=200, seed=1)
     means = np.stack(
         [train.signals[train.known_labels == label].mean(axis=0) for label in range(4)]
     )

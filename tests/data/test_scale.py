@@ -7,9 +7,9 @@ import pytest
 
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_of, scale_warnings
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 
-BEATS = make_beats(n=40, t=16, k=2)
+BEATS = make_rows(n=40, t=16, k=2)
 
 
 def changed(change, beats=BEATS, **more):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds, FoldsConfig, make_folds
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
-BEATS = make_beats(n=8, t=4, k=2)
+BEATS = make_rows(n=8, t=4, k=2)
 
 
 def with_groups(beats: Dataset, groups: list[str]) -> Dataset:
@@ -34,7 +34,7 @@ def write_rows(path: Path, column: str, values: list[Any], ids: list[str] | None
 def test_every_row_is_held_out_once_and_class_counts_differ_by_at_most_1(
     n_folds: int, n: int, k: int, seed: int
 ) -> None:
-    beats = make_beats(n=n, t=2, k=k, seed=seed)
+    beats = make_rows(n=n, t=2, k=k, seed=seed)
     folds = make_folds(FoldsConfig(n_folds=n_folds), beats, seed)
     held_out = np.concatenate([folds.valid_idx(fold) for fold in range(n_folds)])
     assert sorted(held_out.tolist()) == list(range(n))
@@ -49,7 +49,7 @@ def test_every_row_is_held_out_once_and_class_counts_differ_by_at_most_1(
 
 
 def test_the_same_seed_makes_the_same_folds_and_another_seed_others() -> None:
-    beats = make_beats()
+    beats = make_rows()
     first, again, other = (make_folds(FoldsConfig(), beats, seed) for seed in (3, 3, 4))
     assert first.fingerprint == again.fingerprint
     assert first.fingerprint != other.fingerprint
@@ -57,7 +57,7 @@ def test_the_same_seed_makes_the_same_folds_and_another_seed_others() -> None:
 
 @pytest.mark.parametrize("source", ["column", "file"])
 def test_groups_are_never_parted(source: str, tmp_path: Path) -> None:
-    beats = make_beats(n=60, t=2, k=3)
+    beats = make_rows(n=60, t=2, k=3)
     groups = [f"patient {i % 12}" for i in range(60)]
     if source == "column":
         folds = make_folds(FoldsConfig(n_folds=3), with_groups(beats, groups), 0)
@@ -280,7 +280,7 @@ def test_a_wrong_folds_section_is_refused(values: dict[str, Any], message: str) 
 
 
 def test_a_file_of_folds_beside_groups_is_refused(tmp_path):
-    beats = make_beats(n=20, k=2)
+    beats = make_rows(n=20, k=2)
     grouped = replace(beats, groups=np.array(["a", "b"] * 10))
     (tmp_path / "folds.csv").write_text("id,fold\n")
     with pytest.raises(InputError, match=r"data\.group_column would be ignored"):

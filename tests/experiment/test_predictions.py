@@ -7,7 +7,7 @@ import pytest
 
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.data.tables import read_values, write_values
 from hbcomp.experiment.predictions import (
     FoldResult,
@@ -26,12 +26,12 @@ SEEDS = (0, 7)
 
 @pytest.fixture
 def train():
-    return make_beats(n=40, t=8, k=3)
+    return make_rows(n=40, t=8, k=3)
 
 
 @pytest.fixture
 def test():
-    return make_beats(n=9, t=8, k=3, seed=1)
+    return make_rows(n=9, t=8, k=3, seed=1)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from commands import run_hbcomp
 
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 SETTINGS = [
     "train.n_epochs=4",
@@ -33,8 +33,8 @@ def last_json(done):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lines")
-    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3))
-    test = replace(make_beats(n=20, t=16, k=3, seed=1), ids=np.arange(100, 120).astype(str))
+    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=3))
+    test = replace(make_rows(n=20, t=16, k=3, seed=1), ids=np.arange(100, 120).astype(str))
     write_competition_csv(folder / "test.csv", replace(test, labels=None))
     last_json(run_hbcomp(WORDS, folder))
     return folder
@@ -61,7 +61,7 @@ def test_predict_answers_new_rows_without_the_old_test_file(finished, tmp_path):
 
 def test_predict_refuses_when_the_training_file_is_another(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "other")
-    write_competition_csv(folder / "train.csv", make_beats(n=60, t=16, k=3, seed=5))
+    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=3, seed=5))
     done = run_hbcomp(["predict", "lines", "--out", "again.csv"], folder)
     assert done.returncode == 2
     assert "lines: its nets were trained with other train data, folds of seed 0" in done.stderr

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.base import with_mask
 from hbcomp.nets.dilated import DilatedConfig
@@ -103,7 +103,7 @@ def test_prediction_of_a_row_does_not_depend_on_the_other_rows(config):
 
 @every_net
 def test_training_again_gives_the_same_bits(config):
-    dataset = make_beats(n=24, t=32, k=3)
+    dataset = make_rows(n=24, t=32, k=3)
     beats = put_on_device(dataset.signals, dataset.known_labels, "cpu")
     train = TrainConfig(n_epochs=2, batch_size=8, ema_decay=0.9)
     recipe = Recipe(config, train, AugmentConfig(scale=0.1, noise=0.01, shift=2))

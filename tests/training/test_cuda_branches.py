@@ -11,7 +11,7 @@ from fake_cuda import FakeCuda, OnCpu
 from hbcomp.crossval import resources
 from hbcomp.crossval.resources import choose_group_size, choose_resources
 from hbcomp.crossval.speed import measure_speed
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.nets.resnet import ResNetConfig
@@ -64,7 +64,7 @@ def capture_without_computing(capture):
 
 @pytest.fixture
 def beats():
-    dataset = make_beats(n=48, t=16, k=3)
+    dataset = make_rows(n=48, t=16, k=3)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 

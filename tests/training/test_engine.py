@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
@@ -24,7 +24,7 @@ def recipe(net=TINY, augment=None, **train):
 
 @pytest.fixture
 def beats():
-    dataset = make_beats(n=48, t=32, k=3)
+    dataset = make_rows(n=48, t=32, k=3)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 
@@ -142,7 +142,7 @@ def test_fewer_rows_than_a_batch_make_one_batch_of_all():
 
 
 def test_beats_on_the_device_do_not_share_memory_with_the_data_set():
-    dataset = make_beats(n=16, t=8)
+    dataset = make_rows(n=16, t=8)
     before = dataset.signals.copy()
     put_on_device(dataset.signals, dataset.known_labels, "cpu").signals.zero_()
     np.testing.assert_array_equal(dataset.signals, before)

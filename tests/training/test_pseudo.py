@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
@@ -100,12 +100,12 @@ def test_a_configuration_without_sense_is_refused(values, message):
 
 @pytest.fixture
 def train():
-    return make_beats(n=N_TRAIN, t=16, k=3)
+    return make_rows(n=N_TRAIN, t=16, k=3)
 
 
 @pytest.fixture
 def beats(train):
-    test = make_beats(n=N_TEST, t=16, k=3, seed=1)
+    test = make_rows(n=N_TEST, t=16, k=3, seed=1)
     return put_on_device(
         train.signals, train.known_labels, "cpu", test.signals, trains_on_test=True
     )

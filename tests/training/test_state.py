@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
@@ -23,7 +23,7 @@ def recipe(net=NET, **train):
 
 @pytest.fixture(scope="module")
 def beats():
-    dataset = make_beats(n=48, t=16, k=3)
+    dataset = make_rows(n=48, t=16, k=3)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 

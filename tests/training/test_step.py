@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.dilated import DilatedConfig
 from hbcomp.nets.inception import InceptionConfig
@@ -76,7 +76,7 @@ def compute():
 
 @pytest.fixture
 def beats(compute):
-    dataset = make_beats(n=64, t=16, k=3)
+    dataset = make_rows(n=64, t=16, k=3)
     return put_on_device(dataset.signals, dataset.known_labels, compute.device)
 
 

@@ -7,7 +7,7 @@ from hbcomp.crossval import fold
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.metrics import row_costs
 from hbcomp.scoring.pruning import PruningRule
@@ -54,7 +54,7 @@ def config_of(**train):
 
 @pytest.fixture(scope="module")
 def here():
-    train = make_beats(n=N_ROWS, t=16, k=3)
+    train = make_rows(n=N_ROWS, t=16, k=3)
     return train, put_on_device(train.signals, train.known_labels, "cpu")
 
 
@@ -348,12 +348,12 @@ def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
 
 def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tmp_path):
     path = tmp_path / "train.csv"
-    write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3))
+    write_competition_csv(path, make_rows(n=N_ROWS, t=16, k=3))
     data = DataConfig(train=path)
     fingerprint = load_data(data)[0].fingerprint
     assert study_data(data, fingerprint, "cpu") is study_data(data, fingerprint, "cpu")
     study_data.cache_clear()
-    write_competition_csv(path, make_beats(n=N_ROWS, t=16, k=3, seed=1))
+    write_competition_csv(path, make_rows(n=N_ROWS, t=16, k=3, seed=1))
     with pytest.raises(InputError) as error:
         study_data(data, fingerprint, "cpu")
     assert str(error.value) == f"{path}: the file changed while the study was running"

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from hbcomp.crossval.resources import Slot
 from hbcomp.data.load import load_data
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
@@ -50,7 +50,7 @@ N_ROWS, N_TRIALS = 60, 5
 
 
 def write_data(folder):
-    write_competition_csv(folder / "train.csv", make_beats(n=N_ROWS, t=16, k=3))
+    write_competition_csv(folder / "train.csv", make_rows(n=N_ROWS, t=16, k=3))
     (folder / "space.toml").write_text(SPACE)
 
 
@@ -417,7 +417,7 @@ def test_a_storage_that_cannot_be_reached_is_one_line_without_password(tmp_path)
 
 
 def test_other_data_under_a_study_is_refused_with_what_changed(copied):
-    write_competition_csv(copied / "train.csv", make_beats(n=N_ROWS, t=16, k=3, seed=1))
+    write_competition_csv(copied / "train.csv", make_rows(n=N_ROWS, t=16, k=3, seed=1))
     done = search_only(copied, N_TRIALS + 1)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

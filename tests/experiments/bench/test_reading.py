@@ -5,11 +5,11 @@ from bench.reading import CACHED, NAIVE, OURS, READERS, read_in_child
 
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
-from hbcomp.data.synthetic import make_beats, write_competition_csv
+from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 
 def test_the_naive_reader_and_ours_read_the_same_beats(tmp_path):
-    dataset = make_beats(n=20, t=16)
+    dataset = make_rows(n=20, t=16)
     write_competition_csv(tmp_path / "beats.csv", dataset)
     for make_reader in READERS.values():
         signals, labels = make_reader()(tmp_path / "beats.csv")
@@ -18,7 +18,7 @@ def test_the_naive_reader_and_ours_read_the_same_beats(tmp_path):
 
 
 def test_a_second_read_finds_the_cache_of_the_first(tmp_path):
-    write_competition_csv(tmp_path / "beats.csv", make_beats(n=20, t=16))
+    write_competition_csv(tmp_path / "beats.csv", make_rows(n=20, t=16))
     cache = tmp_path / "cache"
     for _ in range(2):
         done = read_in_child("ours", tmp_path / "beats.csv", cache)

@@ -6,7 +6,7 @@ from bench.beats import tiled_beats
 from bench.loops import FrameBeats, iloc_loop, tensor_loop
 from bench.train import OURS, Window, common_rate, measure_net, ours
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.registry import build_net
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.training import device
@@ -23,7 +23,7 @@ RECIPE = Recipe(TINY, TrainConfig(n_epochs=3, batch_size=16), AugmentConfig())
 
 @pytest.fixture
 def beats():
-    dataset = make_beats(n=48, t=32, k=3)
+    dataset = make_rows(n=48, t=32, k=3)
     return put_on_device(dataset.signals, dataset.known_labels, "cpu")
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.reporting.figures import comparisons as pictures_of_runs
 from hbcomp.reporting.figures import style
 
-BEATS = make_beats(n=5, t=24, k=4)
+BEATS = make_rows(n=5, t=24, k=4)
 SCORES, ERRORS = np.array([10.0, 12.0, 15.5]), np.array([1.0, 2.0, 0.5])
 NAMES = ["a", "$b$", "a name of more than twenty-six letters"]
 

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from hbcomp.data.dataset import padded_lengths
-from hbcomp.data.synthetic import make_beats
+from hbcomp.data.synthetic import make_rows
 from hbcomp.reporting.figures import data as data_figures
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.reporting.figures import style
@@ -20,7 +20,7 @@ from hbcomp.scoring.decision import Clip
 from hbcomp.scoring.metrics import abs_sum, confusion, row_costs
 from hbcomp.scoring.thresholds import threshold_costs
 
-BEATS = make_beats(n=40, t=24, k=4)
+BEATS = make_rows(n=40, t=24, k=4)
 SIGNALS = BEATS.signals.copy()
 SIGNALS[:, 20:] = 0
 LABELS, IDS = BEATS.known_labels, BEATS.ids

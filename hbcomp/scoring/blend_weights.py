@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from hbcomp.scoring.blending import Arithmetic, Labels, Stack
+from hbcomp.scoring.combinations import Arithmetic, Labels, Stack
 
 Weights = Float64[np.ndarray, " m"]
 

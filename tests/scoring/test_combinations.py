@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hbcomp.scoring import weights as fitting
-from hbcomp.scoring.blending import (
+from hbcomp.scoring import blend_weights as fitting
+from hbcomp.scoring.blend_weights import fit_greedy, fit_hill_climb
+from hbcomp.scoring.combinations import (
     COMBINATION_ADAPTER,
     Arithmetic,
     Geometric,
@@ -22,7 +23,6 @@ from hbcomp.scoring.blending import (
     repairs,
 )
 from hbcomp.scoring.metrics import abs_sum
-from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
 from hbcomp.system.errors import InputError
 
 FITS = [fit_greedy, fit_hill_climb]
