@@ -14,7 +14,7 @@ def report() -> dict[str, Any]:
 
     Example: hbcomp report
     """
-    from hbcomp.analysis.leaderboard import write_leaderboard
+    from hbcomp.analysis.ranking_page import write_leaderboard
     from hbcomp.experiment import ROOT
     from hbcomp.submissions import FOLDER
 

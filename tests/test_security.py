@@ -21,7 +21,7 @@ from hbcomp.experiment.folder import (
     find_run,
     locked,
 )
-from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.resume import read_run
 from hbcomp.experiment.stored_folds import load_weights
 from hbcomp.reporting import pages
 from hbcomp.reporting.links import COMPARISONS

@@ -9,7 +9,7 @@ from hbcomp.blending.selection import Blended
 from hbcomp.experiment.report import Report
 from hbcomp.experiment.report_tables import rule_table, transferability_tables
 from hbcomp.reporting.pages import Table
-from hbcomp.scoring.blending import disagreement, repairs
+from hbcomp.scoring.combinations import disagreement, repairs
 from hbcomp.scoring.paired import Difference, paired_difference
 
 

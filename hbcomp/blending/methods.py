@@ -8,7 +8,9 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from hbcomp.scoring.blending import (
+from hbcomp.scoring.blend_weights import fit_greedy, fit_hill_climb
+from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
+from hbcomp.scoring.combinations import (
     Arithmetic,
     Combination,
     Fit,
@@ -23,9 +25,7 @@ from hbcomp.scoring.blending import (
     equal,
     half_costs,
 )
-from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
 from hbcomp.scoring.metrics import Score, score_of
-from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
 
 SeededFit = Callable[[Stack, Labels, int], Combination]
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field, model_validator
 
-from hbcomp.scoring.blending import Combination
 from hbcomp.scoring.calibration import Calibration
+from hbcomp.scoring.combinations import Combination
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.system.config import Section, read_json, unique, validate
 from hbcomp.system.files import write_text

@@ -9,9 +9,9 @@ from jaxtyping import Float64
 from hbcomp.blending.base_models import BaseModels
 from hbcomp.blending.methods import METHODS, CrossFitted, MethodResult, evaluate_methods
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.scoring.blending import half_costs, leave_one_out
 from hbcomp.scoring.calibration import CALIBRATIONS, Calibration, cross_fitted_probs, log_loss
 from hbcomp.scoring.choice import RuleResult, choose, evaluate_rules
+from hbcomp.scoring.combinations import half_costs, leave_one_out
 from hbcomp.scoring.metrics import Score
 from hbcomp.scoring.paired import Difference, paired_difference
 from hbcomp.scoring.transfer import choose_safe_rule

@@ -20,7 +20,7 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
-from hbcomp.experiment.run_record import RunRecord, check_resumable, other_versions, write_run
+from hbcomp.experiment.resume import RunRecord, check_resumable, other_versions, write_run
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console

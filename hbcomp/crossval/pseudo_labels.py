@@ -12,7 +12,7 @@ from hbcomp.data.splits import Folds
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, find_run, known_runs
 from hbcomp.experiment.predictions import mean_probs
-from hbcomp.experiment.run_record import SEED_KEY, RunRecord, read_run
+from hbcomp.experiment.resume import SEED_KEY, RunRecord, read_run
 from hbcomp.system.errors import InputError, did_you_mean, similar_names, there_are
 from hbcomp.system.files import csv_bytes, write_bytes
 from hbcomp.training.pseudo import PseudoConfig, PseudoLabels, PseudoRows, pseudo_labels

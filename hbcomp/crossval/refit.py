@@ -11,7 +11,7 @@ from hbcomp.experiment.finish import submit, write_refit
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, mean_probs
 from hbcomp.experiment.report import Chosen, PseudoRowNumbers, Refit, as_json
-from hbcomp.experiment.run_record import RunRecord, read_run
+from hbcomp.experiment.resume import RunRecord, read_run
 from hbcomp.experiment.setup import Request, write_config
 from hbcomp.scoring.paired import as_text
 from hbcomp.submissions import FOLDER

@@ -11,7 +11,7 @@ import torch
 
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.resume import read_run
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.training.device import (

@@ -18,7 +18,7 @@ from hbcomp.data.splits import MAX_SEED, Folds, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
-from hbcomp.experiment.run_record import PSEUDO_KEY, SEED_KEY, read_run
+from hbcomp.experiment.resume import PSEUDO_KEY, SEED_KEY, read_run
 from hbcomp.nets.registry import build_net
 from hbcomp.scoring.metrics import Metric, MetricSpec
 from hbcomp.system.command import console

@@ -1,7 +1,7 @@
 """The folder of an experiment: its files, its name, and the lock of who writes to it.
 
 experiments/<name>/config.toml         the configuration of a run
-experiments/<name>/run.toml            what its folds were trained with (`run_record`)
+experiments/<name>/run.toml            what its folds were trained with (`resume`)
 experiments/<name>/folds/<seed>-<fold> one folder for each finished fold (`stored_folds`);
                                        <seed>-all is a net trained on everything
 experiments/<name>/predictions.npz     and oof.csv, test.csv, report.json, report.html, pictures/

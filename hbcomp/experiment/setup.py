@@ -10,7 +10,7 @@ from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.report import Kind, read_report
-from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.resume import read_run
 from hbcomp.system.command import console
 from hbcomp.system.config import Values, override, read_toml, to_toml, validate
 from hbcomp.system.errors import InputError, closest, did_you_mean, there_are

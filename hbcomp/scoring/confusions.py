@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64, Shaped
 
-from hbcomp.scoring.blending import Stack
+from hbcomp.scoring.combinations import Stack
 from hbcomp.scoring.decision import Half
 from hbcomp.system.errors import InputError
 

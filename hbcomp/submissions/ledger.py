@@ -169,7 +169,7 @@ def _inversion(favourite: Entry, other: Entry) -> Inversion | None:
 
 
 def best(entries: Sequence[Entry], metric: str) -> Entry | None:
-    """Return the entry that scored best on the leaderboard under a metric, the earlier of equals."""
+    """Return the entry that scored best on the leaderboard under a metric, if any did."""
     found: Entry | None = None
     for each in entries:
         if each.leaderboard is None or each.metric != metric:

@@ -1,14 +1,9 @@
-"""What every command shares: one line per error, exit codes, what to do next, and JSON.
+"""What every command shares: one line per error, what to do next, and JSON.
 
 Commands write for people on stderr, through `console`; stdout carries one JSON object, on a
 terminal only with --json.
-
-Exit codes: 0 done; 1 a bug of hbcomp, with its traceback; 2 wrong input, or a disk or machine that
-the user must mend; 130 stopped with Ctrl-C; 143 stopped by SIGTERM. After 2, 130 and 143 nothing
-half-written is left, and what was finished is kept.
 """
 
-import errno
 import functools
 import inspect
 import json
@@ -30,20 +25,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from hbcomp.system.errors import InputError, is_out_of_memory
-
-EXIT_WRONG_INPUT = 2
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
-# What is wrong with a path, a disk or a machine is for the user to mend, and no bug of ours.
-USERS_TO_MEND = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS),  # rights
-    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),  # paths
-    errno.ENOENT,  # such as a folder that was removed meanwhile; but see `_is_in_package`
-    *(errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC),  # disks
-    *(errno.ENOLCK, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT),  # network folders
-    *(errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),  # limits of the machine
-}
+from hbcomp.system.exit_codes import (
+    EXIT_WRONG_INPUT,
+    Terminated,
+    exit_code_of,
+    is_users_to_mend,
+)
 
 MAX_MESSAGE = 5_000  # assumed: eight problems of ordinary ids are a tenth of it
 # Characters that move a terminal's cursor or turn its text around, halves of characters, and marks
@@ -139,10 +126,6 @@ def interrupted(n_kept: int, command: str) -> Interrupted:
     return Interrupted(f"{kept}; continue with: {line}")
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came, which is treated as Ctrl-C except for the exit code."""
-
-
 class CheckError(InputError):
     """A check failed; the command's numbers are printed before the message."""
 
@@ -193,10 +176,10 @@ def guarded(function: Callable[..., Numbers], then: str | None = None) -> Callab
             raise typer.Exit(EXIT_WRONG_INPUT) from None
         except KeyboardInterrupt as stop:
             _say("interrupted", "nothing half-written is left; the same command starts over")
-            raise typer.Exit(_exit_code(stop)) from None
+            raise typer.Exit(exit_code_of(stop)) from None
         except Interrupted as stop:
             _say("interrupted", str(stop))
-            raise typer.Exit(_exit_code(stop.__context__)) from None
+            raise typer.Exit(exit_code_of(stop.__context__)) from None
 
     signature = inspect.signature(function)
     parameters = [*signature.parameters.values(), JSON_OPTION]
@@ -240,7 +223,7 @@ def _print_json(numbers: Numbers, *, always: bool) -> None:
 
 def _say_what_to_mend(error: OSError) -> None:
     """Print what is wrong with a path or a disk; raise an error again that is a bug of hbcomp."""
-    if error.errno not in USERS_TO_MEND or _is_in_package(error.filename):
+    if not is_users_to_mend(error):
         raise error
     where = f"{error.filename}: " if error.filename else ""
     _say("error", f"{where}{error.strerror}; mend that and give the same command again")
@@ -258,15 +241,6 @@ def _check_texts(values: Iterable[Any]) -> None:
                 raise InputError(
                     f"{value}: file names must be UTF-8 text, but this one is not; rename the file"
                 ) from None
-
-
-def _is_in_package(filename: object) -> bool:
-    """Return whether a file is one of hbcomp's own, which is there unless hbcomp has a bug."""
-    return str(filename).startswith(str(Path(__file__).parents[1]))
-
-
-def _exit_code(stop: BaseException | None) -> int:
-    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from hbcomp.experiment import manifest
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, mean_oof, mean_probs, write_predictions
 from hbcomp.experiment.report import as_json, scorecard
-from hbcomp.experiment.run_record import SEED_KEY, read_run
+from hbcomp.experiment.resume import SEED_KEY, read_run
 from hbcomp.scoring.calibration import CALIBRATIONS, cross_fitted_probs
 from hbcomp.scoring.choice import evaluate_rules
 from hbcomp.scoring.transfer import choose_accepted_rule

@@ -13,7 +13,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
 from hbcomp.experiment.report import Kind, Refit, Report, as_json, read_part, read_report
-from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.resume import read_run
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.scoring.metrics import Metric
 from hbcomp.system.config import validate

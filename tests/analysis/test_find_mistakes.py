@@ -17,8 +17,8 @@ from hbcomp.blending.recipe import BlendRecipe, write_recipe
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.scoring.blending import Arithmetic
 from hbcomp.scoring.calibration import CALIBRATIONS
+from hbcomp.scoring.combinations import Arithmetic
 from hbcomp.scoring.decision import Half
 
 TINY = [

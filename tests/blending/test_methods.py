@@ -10,8 +10,8 @@ from hbcomp.blending.methods import (
     fit_stack,
 )
 from hbcomp.blending.selection import BlendOptions
-from hbcomp.scoring.blending import Arithmetic, Median, equal, half_costs
 from hbcomp.scoring.choice import choose
+from hbcomp.scoring.combinations import Arithmetic, Median, equal, half_costs
 from hbcomp.scoring.metrics import score_of
 from hbcomp.scoring.paired import paired_difference
 from hbcomp.system.errors import InputError

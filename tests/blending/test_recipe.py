@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
-from hbcomp.scoring.blending import Arithmetic, Median
 from hbcomp.scoring.calibration import NoCalibration, Temperature
+from hbcomp.scoring.combinations import Arithmetic, Median
 from hbcomp.scoring.decision import Clip, Half
 from hbcomp.system.errors import InputError
 

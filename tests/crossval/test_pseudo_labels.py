@@ -14,7 +14,7 @@ from hbcomp.data.splits import Folds, FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import ALL, FoldResult
-from hbcomp.experiment.run_record import (
+from hbcomp.experiment.resume import (
     PSEUDO_KEY,
     SEED_KEY,
     RunRecord,

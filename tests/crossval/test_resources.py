@@ -21,7 +21,7 @@ from hbcomp.crossval.resources import (
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.experiment.run_record import RunRecord, write_run
+from hbcomp.experiment.resume import RunRecord, write_run
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig

@@ -10,7 +10,7 @@ from torch import nn
 from hbcomp.experiment import folder, manifest, stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import FoldResult
-from hbcomp.experiment.run_record import RunRecord, check_resumable, write_run
+from hbcomp.experiment.resume import RunRecord, check_resumable, write_run
 from hbcomp.system.errors import InputError
 
 IDENTITY = {"train.lr": 0.1, "net.widths": [4, 8], "test data": "none"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hbcomp.analysis.leaderboard import read_rows
+from hbcomp.analysis.ranking_page import read_rows
 from hbcomp.blending.import_probs import _check_target
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder

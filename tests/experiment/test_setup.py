@@ -2,7 +2,7 @@ import pytest
 
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.run_record import RunRecord, write_run
+from hbcomp.experiment.resume import RunRecord, write_run
 from hbcomp.experiment.setup import prepare, space_file
 from hbcomp.experiment.setup import write_config as write_own_config
 from hbcomp.nets.reference import ReferenceConfig

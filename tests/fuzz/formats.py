@@ -29,7 +29,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.manifest import manifest_text, read_manifest
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import read_report
-from hbcomp.experiment.run_record import read_run
+from hbcomp.experiment.resume import read_run
 from hbcomp.experiment.stored_folds import load_fold
 from hbcomp.submissions.files import read_submission
 from hbcomp.submissions.ledger import COLUMNS, Entry, read_ledger

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hbcomp.scoring import weights as fitting
-from hbcomp.scoring.blending import (
+from hbcomp.scoring import blend_weights as fitting
+from hbcomp.scoring.blend_weights import fit_greedy, fit_hill_climb
+from hbcomp.scoring.choice import fixed_rule_scores
+from hbcomp.scoring.combinations import (
     COMBINATION_ADAPTER,
     Arithmetic,
     Geometric,
@@ -22,10 +24,8 @@ from hbcomp.scoring.blending import (
     leave_one_out,
     repairs,
 )
-from hbcomp.scoring.choice import fixed_rule_scores
 from hbcomp.scoring.metrics import ABS_SUM, MetricConfig, make_metric
 from hbcomp.scoring.row_metrics import abs_sum_of_rows
-from hbcomp.scoring.weights import fit_greedy, fit_hill_climb
 from hbcomp.system.errors import InputError
 
 FITS = [partial(fit_greedy, ABS_SUM), partial(fit_hill_climb, ABS_SUM)]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hbcomp.analysis import leaderboard
-from hbcomp.analysis.leaderboard import (
+from hbcomp.analysis.ranking_page import (
     COLUMNS,
     Row,
     against_best,

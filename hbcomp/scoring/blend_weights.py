@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from hbcomp.scoring.blending import Arithmetic, Labels, Stack
 from hbcomp.scoring.choice import fixed_rule
+from hbcomp.scoring.combinations import Arithmetic, Labels, Stack
 from hbcomp.scoring.decision import DecisionRule, Half
 from hbcomp.scoring.metrics import Metric
 from hbcomp.scoring.row_metrics import brier_of_rows
