@@ -15,7 +15,7 @@ from finished_experiments import N, write_experiment, write_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hbcomp.analysis import leaderboard
+from hbcomp.analysis import ranking_page
 from hbcomp.analysis.ranking_page import (
     COLUMNS,
     Row,
@@ -159,7 +159,7 @@ def test_predictions_of_other_rows_or_gone_are_not_paired(here):
 
 
 def test_only_the_best_are_paired(here, monkeypatch):
-    monkeypatch.setattr(leaderboard, "N_PAIRED", 2)
+    monkeypatch.setattr(ranking_page, "N_PAIRED", 2)
     for n_wrong, name in enumerate(("a", "b", "c"), start=1):
         write_experiment(here, name, n_wrong=n_wrong)
     (group,) = rank(read_rows(here / ROOT)[0])
@@ -386,7 +386,7 @@ def test_nothing_but_our_script_runs(tmp_path, browser):
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "n_columns"), [(390, 3), (1300, len(leaderboard.COLUMNS))])
+@pytest.mark.parametrize(("width", "n_columns"), [(390, 3), (1300, len(ranking_page.COLUMNS))])
 def test_the_ranking_fits_the_screen_and_a_phone_shows_its_first_columns(
     here, browser, width, n_columns
 ):
@@ -414,6 +414,6 @@ def test_every_row_is_in_the_page_without_its_script(here):
 def test_the_head_of_the_group_is_its_best(here):
     write_experiment(here, "a", n_wrong=4)
     write_experiment(here, "b", n_wrong=2)
-    rows = leaderboard.complete(rank(read_rows(here / ROOT)[0])[0], here / ROOT, ())
+    rows = ranking_page.complete(rank(read_rows(here / ROOT)[0])[0], here / ROOT, ())
     assert [row.name for row in rows] == ["b", "a"]
     assert np.isclose(rows[0].report.expected_per_20k, 2 * 2 / N * 20_000)
