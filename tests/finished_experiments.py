@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_rows, write_competition_csv
@@ -58,10 +59,12 @@ def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
         train_fingerprint=train.fingerprint,
         test_fingerprint=test.fingerprint,
     )
-    rules = evaluate_rules(predictions.oof_probs, labels, predictions.fold_of_row)
-    scores = {"n_rows": N, "per_20k": {}, "accuracy": 1.0, "last_loss": 0.1}
+    spec = load_competition().metric_spec([str(label) for label in range(K)])
+    metric = metric_of(spec)
+    rules = evaluate_rules(metric, predictions.oof_probs, labels, predictions.fold_of_row)
+    scores = {"n_rows": N, "scores": {}, "accuracy": 1.0, "last_loss": 0.1}
     of_run = Report(
-        **dict(scorecard(predictions, rules, choose(rules, rule))),
+        **dict(scorecard(spec, metric, predictions, rules, choose(rules, rule))),
         experiment=name,
         kind="run",
         config={"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},

@@ -20,7 +20,7 @@ FLOORS = (
     {"crossval"},
     {"experiment"},
     {"submissions"},
-    {"training", "reporting"},
+    {"competitions", "training", "reporting"},
     {"data", "nets", "features", "scoring"},
     {"system"},
 )

@@ -202,13 +202,13 @@ def test_score_refuses_doubled_ids(tmp_path):
 def test_check_accepts_a_perfect_file_and_score_gives_it_zero(tmp_path, perfect):
     assert last_json(run_hbcomp(["check", str(perfect)], tmp_path))["accepted"] is True
     numbers = last_json(run_hbcomp(["score", str(perfect)], tmp_path))
-    assert (numbers["sum"], numbers["n_rows"], numbers["accuracy"]) == (0.0, 1000, 1.0)
+    assert (numbers["score"], numbers["n_rows"], numbers["accuracy"]) == (0.0, 1000, 1.0)
 
 
 def test_score_matches_rows_by_id_where_check_insists_on_their_order(tmp_path, perfect):
     header, *rows = perfect.read_text().splitlines()
     perfect.write_text("\n".join([header, *rows[::-1]]))
-    assert last_json(run_hbcomp(["score", str(perfect)], tmp_path))["sum"] == 0.0
+    assert last_json(run_hbcomp(["score", str(perfect)], tmp_path))["score"] == 0.0
     done = run_hbcomp(["check", str(perfect)], tmp_path)
     assert done.returncode == 2
     assert "the ids must be in the test file's order" in done.stderr
@@ -218,7 +218,7 @@ def test_score_takes_a_truth_of_ones_own(tmp_path):
     (tmp_path / "s.csv").write_text("id,label_0,label_1\na,1,0\nb,0.5,0.5\n")
     (tmp_path / "truth.csv").write_text("id,label\nb,1\na,0\n")
     numbers = last_json(run_hbcomp(["score", "s.csv", "--truth", "truth.csv"], tmp_path))
-    assert (numbers["sum"], numbers["per_20k"]) == (1.0, 10_000.0)
+    assert (numbers["score"], numbers["n_rows"]) == (10_000.0, 2)
 
 
 @pytest.mark.parametrize(

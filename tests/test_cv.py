@@ -99,7 +99,7 @@ def test_one_command_leaves_submission_report_pictures_and_weights(finished):
 def test_the_last_line_holds_the_scores_of_every_rule(finished):
     numbers = json.loads((finished / "stdout").read_text().splitlines()[-1])
     assert numbers["n_folds_trained"] == N_FOLDS
-    assert set(numbers["oof_per_20k"]) == {
+    assert set(numbers["oof_scores"]) == {
         *["raw", "clip 0.1/0.9", "half", "argmax", "tuned", "tuned per class"]
     }
     assert len((finished / "stdout").read_text().splitlines()) == 1
@@ -111,7 +111,7 @@ def test_the_reported_scores_are_those_of_the_stored_probabilities(finished):
     truth = np.eye(3)[arrays["labels"]]
     raw = np.abs(arrays["oof_probs"] - truth).sum() / 60 * 20_000
     half = np.abs((arrays["oof_probs"] > 0.5) - truth).sum() / 60 * 20_000
-    of_rule = {rule["name"]: rule["cross_fitted"]["per_20k"] for rule in report["rules"]}
+    of_rule = {rule["name"]: rule["cross_fitted"] for rule in report["rules"]}
     assert of_rule["raw"] == pytest.approx(raw)
     assert of_rule["half"] == pytest.approx(half)
 
@@ -234,7 +234,7 @@ def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(fini
     of_run, of_predict = read_ledger(folder / "submissions")
     for entry in (of_run, of_predict):
         assert (entry.source, entry.rule) == ("quickstart", report["chosen"]["name"])
-        assert entry.expected_per_20k == report["expected_per_20k"]
+        assert entry.expected == report["score"]
         assert entry.standard_error == report["expected_standard_error"]
         assert entry.n_scored == report["data"]["n_train"] == 60
     assert (of_run.file, of_run.n_rows) == ("quickstart.csv", 20)

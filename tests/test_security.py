@@ -177,12 +177,12 @@ def test_a_submission_with_a_nul_is_refused_and_a_carriage_return_kept(tmp_path)
     [
         ("written", "0001-01-01T00:00:00+14:00"),
         ("n_rows", "9" * 400),
-        ("expected_per_20k", "1e300"),
+        ("expected", "1e300"),
     ],
 )
 def test_a_ledger_with_numbers_beyond_arithmetic_is_refused(tmp_path, name, cell):
     cells = {"sha256": "a" * 64, "file": "a", "written": "2026-01-01T00:00:00Z", "source": "a"}
-    row = {**cells, "standard_error": "1", "n_scored": "9", "expected_per_20k": "1", name: cell}
+    row = {**cells, "standard_error": "1", "n_scored": "9", "expected": "1", name: cell}
     lines = [",".join(COLUMNS), ",".join(row.get(column, "") for column in COLUMNS)]
     (tmp_path / "ledger.csv").write_text("\n".join(lines))
     with pytest.raises(InputError, match=name):

@@ -26,7 +26,7 @@ def write_many(folder, writer):
     for n in range(N_EACH):
         share = (writer * N_EACH + n) / 100
         answers = np.array([[share, 1 - share], [0.0, 1.0]])
-        provenance = Provenance(f"w{writer}", "", "raw", None, None, None)
+        provenance = Provenance(f"w{writer}", "", "raw", "abs-sum", "lower", None, None, None)
         write_submission(Path("submissions") / f"w{writer}-{n}.csv", ids, answers, provenance)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from hbcomp.competitions.competition import load_competition
 from hbcomp.crossval import fold, training_data
 from hbcomp.crossval import loop as crossval
 from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, train_folds
@@ -29,6 +30,7 @@ from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_on_device
 
+SPEC = load_competition().metric_spec(["0", "1", "2", "3"])
 CPU = Compute("cpu", "fp32", 1, "tests")
 
 
@@ -37,7 +39,7 @@ def task():
     rows = np.arange(40)
     scored = frozenset({Config().train.n_epochs})
     recipe, features = Config().recipe, Config().features
-    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, CPU, scored)
+    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, SPEC, CPU, scored)
 
 
 @pytest.fixture
@@ -186,9 +188,7 @@ def test_progress_that_a_full_disk_takes_is_lost_and_the_rest_is_shown(tmp_path)
         (9, [[0, 1, 2, 3, 4]]),
     ],
 )
-def test_as_many_folds_traimodels_per_process_as_the_compute_says(
-    task, models_per_process, expected
-):
+def test_as_many_folds_train_together_as_the_compute_says(task, models_per_process, expected):
     compute = replace(CPU, models_per_process=models_per_process)
     tasks = [replace(task, fold=number, compute=compute) for number in range(5)]
     assert [[each.fold for each in group] for group in in_groups(tasks)] == expected

@@ -182,7 +182,7 @@ def test_training_on_everything_writes_nets_a_record_and_a_submission(refitted):
     report = report_of(refitted, "pupil")
     assert (record["seeds"], record["n_epochs"], record["n_rows"]) == ([3, 4], 5, 60)
     assert record["chosen"] == report["chosen"]
-    assert record["expected_per_20k"] == report["expected_per_20k"]
+    assert record["expected"] == report["score"]
     assert record["expectation"] == "as the cross-validation, not measured"
     assert json.loads((refitted / "stdout").read_text())["submission"] == record["submission"]
     assert (refitted / "submissions/pupil-all.csv").read_text().count("\n") == 21

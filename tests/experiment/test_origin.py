@@ -24,7 +24,7 @@ def here(tmp_path, monkeypatch):
 
 
 def write(name, ids, source="one", recipe="cv of 2 nets, on test.csv", k=K):
-    provenance = Provenance(source, recipe, "half", None, None, None)
+    provenance = Provenance(source, recipe, "half", "abs-sum", "lower", None, None, None)
     write_submission(FOLDER / f"{name}.csv", ids, np.eye(k)[np.arange(len(ids)) % k], provenance)
 
 

@@ -56,7 +56,7 @@ def test_what_a_run_says_of_its_nets_is_read(run):
     assert (chosen.name, chosen.rule.kind, compute.n_threads) == ("half", "half", 1)
 
 
-SCORES = {"n_rows": 9, "per_20k": {}, "accuracy": 1.0, "last_loss": 0.1}
+SCORES = {"n_rows": 9, "scores": {}, "accuracy": 1.0, "last_loss": 0.1}
 NET = {"seed": 0, "fold": 0, "train_seconds": 1.0, **SCORES}
 DAMAGES = [
     (put(None, "config"), "there is no config"),
@@ -78,7 +78,7 @@ DAMAGES = [
     (put(None, "environment", "compute"), "there is no environment.compute"),
     (put("fp8", "environment", "compute", "precision"), "environment.compute.precision: "),
     (put(0, "environment", "compute", "n_threads"), "environment.compute.n_threads: "),
-    (put(-1.0, "expected_per_20k"), "expected_per_20k: "),
+    (put(1e13, "score"), "score: "),
     (put(None, "expected_standard_error"), "expected_standard_error: Field required"),
     (put("boosted", "kind"), "kind: "),
     (put(None, "rules", 0, "in_sample"), "rules.0.in_sample: Field required"),

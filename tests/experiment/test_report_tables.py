@@ -5,6 +5,7 @@ import pytest
 
 from hbcomp.analysis.compare_runs import compare
 from hbcomp.analysis.scored_rows import ScoredRows
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, Rows, expectation, scorecard
 from hbcomp.experiment.report_tables import class_table
@@ -28,10 +29,16 @@ def undecided_predictions():
     return Predictions(ids, labels, folds, probs, ids[:0], probs[:0], "train", "")
 
 
+SPEC = load_competition().metric_spec(["0", "1", "2"])
+METRIC = metric_of(SPEC)
+
+
 def report_under(rule):
     predictions = undecided_predictions()
-    rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
-    numbers = scorecard(predictions, rules, choose(rules, rule))
+    rules = evaluate_rules(
+        METRIC, predictions.oof_probs, predictions.labels, predictions.fold_of_row
+    )
+    numbers = scorecard(SPEC, METRIC, predictions, rules, choose(rules, rule))
     rows = Rows(train="train.csv", n_train=len(predictions.labels), fingerprint_train="train")
     return predictions, Report(**dict(numbers), data=rows)
 
@@ -56,8 +63,7 @@ def test_accuracy_recall_confusion_comparison_and_mistakes_agree(rule):
     rows = ScoredRows("a", rule, predictions)
     assert compare(rows, rows)["a"]["accuracy"] == rows.is_right.mean() == accuracy
     # The classes add up to the expected score, which is cross-fitted too.
-    total = sum(row.total for row in report.by_class)
-    assert total / len(labels) * 20_000 == pytest.approx(report.expected_per_20k)
+    assert sum(row.share for row in report.by_class) == pytest.approx(report.score)
 
 
 def test_none_is_a_column_where_an_answer_names_no_class():

@@ -13,6 +13,7 @@ from hbcomp.submissions.ledger import (
     NAME,
     Entry,
     added,
+    best,
     changed,
     inversions,
     locate,
@@ -43,7 +44,8 @@ def make_entry(content="a", **values):
 def scored(content, expected, leaderboard, error=1.0, n_scored=1000):
     return make_entry(
         content,
-        expected_per_20k=float(expected),
+        metric="abs-sum",
+        expected=float(expected),
         standard_error=error,
         n_scored=n_scored,
         leaderboard=float(leaderboard),
@@ -68,7 +70,7 @@ def entries_of_anything(draw):
         "sent": tuple(draw(st.lists(times, max_size=3))),
     }
     if draw(st.booleans()):
-        values |= {"expected_per_20k": draw(scores), "standard_error": draw(scores), "n_scored": 9}
+        values |= {"expected": draw(scores), "standard_error": draw(scores), "n_scored": 9}
     if draw(st.booleans()):
         values |= {"leaderboard": draw(scores), "received": draw(times)}
     return make_entry(str(draw(st.integers())), **values)
@@ -100,13 +102,13 @@ def test_times_of_other_zones_are_the_same_moments_in_utc(tmp_path):
 
 
 HASH = "a" * 64
-GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,"
+GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,,,"
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["a,b"], "line 2: 2 cells, but the header has 13"),
+        (["a,b"], "line 2: 2 cells, but the header has 15"),
         ([GOOD, GOOD], f"line 3: sha256 {HASH} is there twice"),
         ([GOOD.replace(HASH, "A" * 64)], "line 2: sha256: String should match pattern"),
         ([GOOD.replace(HASH, "")], "line 2: sha256: Field required"),
@@ -117,9 +119,9 @@ GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,"
         ([GOOD.replace("run,,,", "run,,,0")], "n_rows: Input should be greater than or equal to 1"),
         ([GOOD[:-1] + "nan,"], "line 2: leaderboard: Input should be a finite number, but got 'n"),
         ([GOOD[:-1] + "1.5,"], "line 2: leaderboard, received must be given together"),
-        ([GOOD.replace("run,,,,", "run,,,,5")], "expected_per_20k, standard_error, n_scored must"),
+        ([GOOD.replace("run,,,,,,", "run,,,,,,5")], "expected, standard_error, n_scored must"),
         ([GOOD[:-2] + "yesterday,,"], "line 2: sent: Invalid isoformat string: 'yesterday'"),
-        (['"a\nb",c', "d"], "line 2: 2 cells, but the header has 13; line 4: 1 cells"),
+        (['"a\nb",c', "d"], "line 2: 2 cells, but the header has 15; line 4: 1 cells"),
         (['"a'], "line 2: not valid CSV"),
     ],
 )
@@ -160,12 +162,32 @@ def test_a_content_taken_for_made_by_hand_learns_its_source_and_keeps_its_score(
     assert known == changed(entry, written=NOON, leaderboard=5.0, received=NOON)
 
 
-def test_the_gap_compares_scores_of_equally_many_rows():
-    entry = scored("a", expected=200, leaderboard=12)  # 12 over 1,000 rows are 240 per 20k
-    assert (entry.leaderboard_per_20k, entry.gap) == (240.0, 40.0)
+def test_the_gap_is_leaderboard_minus_expected():
+    assert scored("a", expected=200, leaderboard=240).gap == 40.0
 
 
-@pytest.mark.parametrize("missing", [{"n_rows": None}, {"leaderboard": None, "received": None}])
+def test_the_best_entry_is_that_of_the_metrics_direction():
+    entries = [scored("a", 1, 0.8), scored("b", 1, 0.9), scored("c", 1, 0.7)]
+    assert best(entries, "abs-sum") == entries[2]
+    accuracies = [changed(entry, metric="accuracy", better="higher") for entry in entries]
+    assert best([*entries, *accuracies], "accuracy") == accuracies[1]
+    assert best(entries, "accuracy") is None
+
+
+def test_an_inversion_needs_the_same_metric_and_knows_its_direction():
+    first, second = scored("a", 0.9, 0.8), scored("b", 0.8, 0.9)
+    (found,) = inversions((first, second))
+    assert found.expected_better == second
+    higher = [changed(each, metric="accuracy", better="higher") for each in (first, second)]
+    (found,) = inversions(higher)
+    assert found.expected_better == higher[0]
+    assert inversions((first, higher[1])) == ()
+
+
+NO_EXPECTATION = {"expected": None, "standard_error": None, "n_scored": None}
+
+
+@pytest.mark.parametrize("missing", [NO_EXPECTATION, {"leaderboard": None, "received": None}])
 def test_where_a_number_is_missing_there_is_no_gap(missing):
     entry = changed(scored("a", 1, 1), **missing)
     assert entry.gap is None
@@ -188,7 +210,7 @@ def test_inversions_are_the_discordant_pairs(pairs):
     found = inversions(entries)
     assert len(found) == len(discordant)
     for each in found:
-        assert each.expected_better.expected_per_20k < each.did_better.expected_per_20k
+        assert each.expected_better.expected < each.did_better.expected
         assert each.expected_better.leaderboard > each.did_better.leaderboard
         assert min(each.expected_difference, each.leaderboard_difference) > 0
 
@@ -197,7 +219,7 @@ def test_inversions_are_the_discordant_pairs(pairs):
 def test_an_inversion_is_beyond_noise_from_two_errors_of_the_gaps_on(error, is_beyond):
     # As many rows on both sides: a gap's error is error * sqrt(2), that of two gaps error * 2.
     first, second = (changed(scored(c, e, 0, error), n_rows=1000) for c, e in [("a", 0), ("b", 20)])
-    (found,) = inversions((changed(first, leaderboard=1.0), second))
+    (found,) = inversions((changed(first, leaderboard=20.0), second))
     assert (found.expected_difference, found.leaderboard_difference) == (20.0, 20.0)
     assert found.is_beyond_noise is is_beyond
 

@@ -26,7 +26,9 @@ from hbcomp.system.errors import InputError
 
 IDS = np.array(["100", "007", "x-1"])
 ANSWERS = np.array([[1.0, 0.0], [0.1, 0.9], [1 / 3, 1e-17]])
-PROVENANCE = Provenance("run", "cv of 2 nets, on test.csv", "half", 1300.0, 90.5, 4000)
+PROVENANCE = Provenance(
+    "run", "cv of 2 nets, on test.csv", "half", "abs-sum", "lower", 1300.0, 90.5, 4000
+)
 GOOD = "id,label_0,label_1\n100,1,0\n007,0.1,0.9\nx-1,0.3333333333333333,0.00000000000000001\n"
 
 
@@ -304,7 +306,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(12):
     answers = np.array([[number / 100, float(sys.argv[1] == "a")]])
-    provenance = Provenance(sys.argv[1], "", "half", None, None, None)
+    provenance = Provenance(sys.argv[1], "", "half", "abs-sum", "lower", None, None, None)
     write_submission(FOLDER / f"{sys.argv[1]}{number}.csv", np.array(["1"]), answers, provenance)
 """
 

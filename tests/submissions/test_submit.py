@@ -1,12 +1,14 @@
 """The commands about submissions that were written: diff, submit, lb and ledger."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from commands import run_hbcomp
 
+from hbcomp.scoring.metrics import ABS_SUM
 from hbcomp.submissions import FOLDER, ledger
 from hbcomp.submissions import ledger_tables as tables
 from hbcomp.submissions.files import Provenance, write_submission
@@ -22,12 +24,14 @@ from hbcomp.submissions.submit import (
 from hbcomp.system.errors import InputError
 
 IDS = np.array(["a", "b", "c", "d"])
+METRIC = replace(ABS_SUM, scale=20_000.0)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def write(name, labels, expected=None):
     scores = (expected, 50.0, 400) if expected else (None, None, None)
-    provenance = Provenance(name, f"cv of 2 nets for {name}", "half", *scores)
+    metric = ("abs-sum", "lower")
+    provenance = Provenance(name, f"cv of 2 nets for {name}", "half", *metric, *scores)
     write_submission(FOLDER / f"{name}.csv", IDS, np.eye(2)[labels], provenance)
 
 
@@ -71,10 +75,10 @@ def make_entry(number, **values):
 # --- diff -------------------------------------------------------------------------------------
 
 
-def test_diff_counts_rows_recalls_and_points(cwd):
+def test_diff_counts_rows_and_changes_of_the_predicted_class(cwd):
     numbers = last_json(run_hbcomp(["diff", "submissions/one.csv", "submissions/two.csv"], cwd))
-    assert (numbers["n_rows"], numbers["n_changed"], numbers["n_called_otherwise"]) == (4, 2, 2)
-    assert (numbers["at_stake"], numbers["at_stake_per_20k"]) == (4.0, 20_000.0)
+    assert (numbers["n_rows"], numbers["n_changed"], numbers["n_class_changes"]) == (4, 2, 2)
+    assert numbers["max_difference"] == 20_000.0
     assert numbers["first_changed_ids"] == ["b", "d"]
     assert numbers["class_changes"] == [
         {"from": 0, "to": 1, "n_rows": 1},
@@ -97,7 +101,7 @@ def test_diff_of_more_files_is_a_matrix_of_all_pairs(cwd):
     assert [pair["n_changed"] for pair in pairs] == [2, 1, 3]
     assert [pair["first"] for pair in pairs] == [files[0], files[0], files[1]]
     rows = [line.split()[-3:] for line in done.stderr.splitlines() if "submissions/" in line]
-    assert rows == [["-", "2", "1"], ["4.0", "-", "3"], ["2.0", "6.0", "-"]]
+    assert rows == [["-", "2", "1"], ["2", "-", "3"], ["1", "3", "-"]]
 
 
 def test_diff_needs_two_files_with_the_same_ids(cwd):
@@ -113,13 +117,13 @@ def test_diff_needs_two_files_with_the_same_ids(cwd):
 
 
 def test_lb_shows_the_score_beside_the_expected_one(cwd):
-    words = ["lb", "submissions/one.csv", "1.0", "--date", "2026-11-20"]
+    words = ["lb", "submissions/one.csv", "5000", "--date", "2026-11-20"]
     numbers = last_json(run_hbcomp(words, cwd))
-    assert (numbers["leaderboard_per_20k"], numbers["gap_per_20k"]) == (5000.0, 1000.0)
+    assert (numbers["leaderboard"], numbers["gap"]) == (5000.0, 1000.0)
     assert numbers["gap_standard_error"] == pytest.approx(50 * 101**0.5)
     assert numbers["gap_in_standard_errors"] == pytest.approx(1000 / (50 * 101**0.5))
     entry = entry_of("one")
-    assert (entry.leaderboard, entry.received) == (1.0, datetime(2026, 11, 20, tzinfo=UTC))
+    assert (entry.leaderboard, entry.received) == (5000.0, datetime(2026, 11, 20, tzinfo=UTC))
 
 
 def test_lb_takes_the_beginning_of_a_hash_even_after_the_file_is_gone(cwd):
@@ -146,7 +150,10 @@ def test_the_same_score_again_keeps_its_date():
 
 @pytest.mark.parametrize(
     "words",
-    [["lb", "submissions/one.csv", "1.0"], ["submit", "submissions/one.csv", "--test", "test.csv"]],
+    [
+        ["lb", "submissions/one.csv", "1000"],
+        ["submit", "submissions/one.csv", "--test", "test.csv"],
+    ],
 )
 def test_a_file_edited_by_hand_is_refused_with_both_hashes(cwd, words):
     before, after = edit()
@@ -173,7 +180,7 @@ def test_a_file_made_by_hand_is_recorded_only_if_asked_for_and_well_formed(cwd):
     )
     assert read_ledger(FOLDER) == before
     done = run_hbcomp(["lb", "submissions/mine.csv", "2", "--by-hand"], cwd)
-    assert last_json(done)["gap_per_20k"] is None
+    assert last_json(done)["gap"] is None
     assert "its expected score is not known" in done.stderr
 
 
@@ -184,8 +191,8 @@ def test_a_file_made_by_hand_is_recorded_only_if_asked_for_and_well_formed(cwd):
         (["lb", "absent.csv", "1"], "absent.csv: neither a file nor a hash of submissions/ledger"),
         (["lb", "00000000", "1"], "00000000: neither a file nor a hash"),
         (["lb", "elsewhere.csv", "1", "--by-hand"], "copy the file into submissions"),
-        (["lb", "submissions/one.csv", "nan"], "must be a finite number and not negative, but got"),
-        (["lb", "submissions/one.csv", "inf"], "must be a finite number and not negative, but got"),
+        (["lb", "submissions/one.csv", "nan"], "must be a finite number, but got"),
+        (["lb", "submissions/one.csv", "inf"], "must be a finite number, but got"),
         (["submit", "absent.csv"], "absent.csv: neither a file nor a hash"),
         (["submit", "submissions/one.csv", "--test", "no.csv"], "no.csv: No such file"),
     ],
@@ -200,8 +207,8 @@ def test_what_cannot_be_meant_is_refused_and_changes_nothing(cwd, words, message
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        ("99999", "must be in [0.0, 8.0] for these answers, but got 99999.0"),
-        ("8.6", "must be in [0.0, 8.0]"),
+        ("99999", "must be in [0.0000, 40000.0] for these answers, but got 99999.0"),
+        ("40001", "must be in [0.0000, 40000.0]"),
         ("0.9874", "0.9874 looks like an accuracy or a mean per row"),
     ],
 )
@@ -216,22 +223,24 @@ def test_a_score_that_the_file_cannot_have_is_recorded_only_with_force(cwd, scor
 def test_the_bounds_of_a_score_are_those_of_every_possible_truth(cwd):
     answers = np.array([[0.2, 0.3], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
     costs = [np.abs(answers - np.eye(2)[label]).sum(axis=1) for label in (0, 1)]
-    low, high = np.min(costs, axis=0).sum(), np.max(costs, axis=0).sum()
-    write_submission(FOLDER / "soft.csv", IDS, answers, Provenance("soft", *["x"] * 2, *[None] * 3))
+    low, high = 20_000 * np.min(costs, axis=0).mean(), 20_000 * np.max(costs, axis=0).mean()
+    provenance = Provenance("soft", *["x"] * 3, "lower", *[None] * 3)
+    write_submission(FOLDER / "soft.csv", IDS, answers, provenance)
     named = resolve_file("submissions/soft.csv", FOLDER, is_by_hand=False)
     for score in (low, high, low - ROUNDING + 1e-9, high + ROUNDING - 1e-9):
-        check_score(score, named)
+        check_score(score, METRIC, named)
     for score in (low - ROUNDING - 0.01, high + ROUNDING + 0.01):
         with pytest.raises(InputError, match="must be in"):
-            check_score(score, named)
+            check_score(score, METRIC, named)
 
 
-def test_all_scores_of_the_ledgers_table_are_per_20k(cwd):
-    last_json(run_hbcomp(["lb", "submissions/one.csv", "2"], cwd))
+def test_the_ledgers_table_shows_the_metric_and_its_direction(cwd):
+    last_json(run_hbcomp(["lb", "submissions/one.csv", "10000"], cwd))
     (entry, *_) = read_ledger(FOLDER)
     table = tables.entry_table([entry], ["ok"])
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert (row["rows"], row["leaderboard"]) == ("4", "10000.0")
+    assert row["metric"] == "abs-sum (lower)"
     assert row["expected"].startswith("4000.0 ")
     assert row["gap"].startswith("+6000.0 ")
 
@@ -272,7 +281,7 @@ def test_submit_checks_marks_and_compares_with_what_was_sent(cwd):
         "submissions/two.csv",
         3,
     )
-    assert (against["best"]["file"], against["best"]["at_stake"]) == ("submissions/one.csv", 2.0)
+    assert (against["best"]["file"], against["best"]["n_changed"]) == ("submissions/one.csv", 1)
     assert "upload submissions/three.csv now" in done.stderr
     assert [len(entry.sent) for entry in read_ledger(FOLDER)] == [1, 1, 1]
 
@@ -373,8 +382,8 @@ def test_the_rivals_are_the_last_sent_and_the_best_of_the_others():
 
 
 def test_the_ledger_shows_gaps_inversions_states_and_strangers(cwd):
-    last_json(run_hbcomp(["lb", "submissions/one.csv", "4"], cwd))  # 20,000 per 20k
-    last_json(run_hbcomp(["lb", "submissions/two.csv", "2"], cwd))
+    last_json(run_hbcomp(["lb", "submissions/one.csv", "20000"], cwd))
+    last_json(run_hbcomp(["lb", "submissions/two.csv", "10000"], cwd))
     edit("one")
     (FOLDER / "three.csv").unlink()
     done = run_hbcomp(["ledger"], cwd)
@@ -382,7 +391,7 @@ def test_the_ledger_shows_gaps_inversions_states_and_strangers(cwd):
         "n_entries": 3,
         "n_sent": 2,
         "n_scored": 2,
-        "mean_gap_per_20k": 9000.0,
+        "mean_gap": 9000.0,
         "n_inversions": 1,
         "n_inversions_beyond_noise": 1,
         "states": {"edited by hand": 1, "ok": 1, "missing": 1},
@@ -394,7 +403,7 @@ def test_the_ledger_shows_gaps_inversions_states_and_strangers(cwd):
 
 def test_an_empty_ledger_is_shown_too(tmp_path):
     numbers = last_json(run_hbcomp(["ledger"], tmp_path))
-    assert (numbers["n_entries"], numbers["mean_gap_per_20k"]) == (0, None)
+    assert (numbers["n_entries"], numbers["mean_gap"]) == (0, None)
 
 
 def test_the_help_of_the_ledger_shows_an_example(tmp_path):

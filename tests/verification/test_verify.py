@@ -238,7 +238,12 @@ HIDDEN = [
     (NETS, "folds/0-0/model.safetensors", edit_weight, "nets"),
     (NETS, "folds/1-1/model.safetensors", edit_weight, "nets"),
     (NETS, "folds/3-all/model.safetensors", edit_weight, "nets"),
-    (NETS, "report.json", edit_text(r'("per_20k": [\d.]*?)(\d)(?=,|\s)', next_digit), "scores"),
+    (
+        NETS,
+        "report.json",
+        edit_text(r'("cross_fitted": [\d.]*?)(\d)(?=,|\s)', next_digit),
+        "scores",
+    ),
     (NETS, "report.json", edit_text(r'("half": [\d.]*?)(\d)(?=,|\s)', next_digit), "predictions"),
     (NETS, "report.json", edit_text(r'"name": "half"', '"name": "hal"'), "scores"),
     (NETS, "report.json", edit_text(r'"data"', '"date"'), "data"),
