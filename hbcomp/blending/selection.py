@@ -112,19 +112,22 @@ def blend(base_models: BaseModels, options: BlendOptions) -> Blended:
         test_probs=test,
         alone=[_alone(name, metric, each) for name, each in base_models.predictions.items()],
         without=leave_one_out(metric, fit, oof, labels, fold_of_row),
-        selected=_selected(options, method, methods),
+        selected=_selected(options, method, methods, rules),
     )
 
 
 def _selected(
-    options: BlendOptions, method: MethodResult, methods: Sequence[MethodResult]
+    options: BlendOptions,
+    method: MethodResult,
+    methods: Sequence[MethodResult],
+    rules: Sequence[RuleResult],
 ) -> tuple[str, ...]:
     """Return what of the blend was fitted or chosen by the rows it is scored on."""
     found = {
         "weights": METHODS[method.name].is_fitted,
         "method": options.method == "auto" and len(methods) > 1,
         "calibration": options.calibration == "auto",
-        "rule": options.rule == "auto",
+        "rule": options.rule == "auto" and len(rules) > 1,
     }
     return tuple(name for name, is_selected in found.items() if is_selected)
 

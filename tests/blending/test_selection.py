@@ -68,16 +68,18 @@ def three():
 
 
 @pytest.mark.parametrize(
-    ("options", "selected"),
+    ("metric", "options", "selected"),
     [
-        (BlendOptions("mean"), ("calibration", "rule")),
-        (BlendOptions("auto", "temperature", "half"), ("weights", "method")),
-        (BlendOptions("greedy", "none", "half"), ("weights",)),
-        (BlendOptions("mean", "none", "half"), ()),
+        (ABS_SUM, BlendOptions("mean"), ("calibration", "rule")),
+        (ABS_SUM, BlendOptions("auto", "temperature", "half"), ("weights", "method")),
+        (ABS_SUM, BlendOptions("greedy", "none", "half"), ("weights",)),
+        (ABS_SUM, BlendOptions("mean", "none", "half"), ()),
+        (MACRO_F1, BlendOptions("mean", "none"), ("rule",)),
+        (MACRO_AUC, BlendOptions("mean", "none"), ()),  # of one rule there is no choice
     ],
 )
-def test_what_was_chosen_by_the_scored_rows_is_listed(options, selected):
-    assert blend(base_models_of("ab"), options).selected == selected
+def test_what_was_chosen_by_the_scored_rows_is_listed(metric, options, selected):
+    assert blend(base_models_of("ab", metric), options).selected == selected
 
 
 def test_independent_errors_are_blended_away(three):
