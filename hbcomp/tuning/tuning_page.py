@@ -231,11 +231,11 @@ def _condition(when: Mapping[str, Sequence[Any]]) -> str:
 
 def _threshold_table(study: Summary) -> Table:
     rows = [
-        [f"Optuna, {study['n_trials']:,} trials", f"{study['optuna']:,.2f}", "-"],
-        ["exact optimum", f"{study['exact']:,.2f}", f"{study['exact_cross_fitted']:,.2f}"],
+        [f"Optuna, {study['n_trials']:,} trials", _score(study["optuna"]), "-"],
+        ["exact optimum", _score(study["exact"]), _score(study["exact_cross_fitted"])],
     ]
     note = (
-        f"The regret of the study is {study['regret']:,.2f}: what its best pair of "
+        f"The regret of the study is {_score(study['regret'])}: what its best pair of "
         "thresholds costs more than the exact optimum, which one sort finds. Only the "
         "cross-fitted score has no selection bias."
     )

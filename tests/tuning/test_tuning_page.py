@@ -327,8 +327,8 @@ def test_choices_that_are_numbers_stand_in_the_order_of_their_size():
 
 def test_the_regret_is_told_with_the_thresholds(tmp_path):
     text = without_pictures(written(a_summary([], confirmed=None), tmp_path))
-    assert "regret of the study is 0.41: what" in text
-    assert [number in text for number in ("229.01", "228.60", "231.80")] == [True] * 3
+    assert "regret of the study is 0.4100: what" in text
+    assert [number in text for number in ("229.0", "228.6", "231.8")] == [True] * 3
 
 
 # --- drawings ---------------------------------------------------------------------------------

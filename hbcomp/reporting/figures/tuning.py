@@ -143,7 +143,7 @@ def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
         _take_axis(axes, parameter)
         axes.set_title(printable(parameter.name, 32), fontsize=10, pad=4)
         axes.tick_params(labelsize=9)
-    figure.supylabel(trials.score.name, fontsize=11)
+    figure.supylabel(trials.score.name.replace(" (", "\n("), fontsize=11)  # low panels
     _head(figure, panels)
     return figure
 
