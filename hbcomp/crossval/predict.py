@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from rich.console import Console
 from torch import Tensor, nn
 
+from hbcomp.competitions.load import read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
 from hbcomp.experiment import stored_folds
@@ -78,8 +78,7 @@ def apply_run(
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    id_column = trained.config.data.id_column
-    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, id_column)
+    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, report.form)
     return {
         "experiment": run.name,
         "n_rows": rows.n_rows,
@@ -185,12 +184,13 @@ def read_trained(run: RunFolder) -> Trained:
 
 def _read_rows(config: Config, data: Path | None) -> Dataset:
     if data:
-        return read_dataset(data, config.data, labelled=False)
-    if config.data.train is None:
+        return read_rows(data, config.data, labelled=False)
+    files = with_files(config.data)
+    if files.train is None:
         return load_sample()[1]
-    if config.data.test is None:
+    if files.test is None:
         raise InputError("the run had no test file; name one with --data FILE")
-    return read_dataset(config.data.test, config.data, labelled=False)
+    return read_rows(files.test, config.data, labelled=False)
 
 
 def computed_as(config: Config, used: Computed, device: str | None) -> Compute:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from hbcomp.competitions.load import load_data
 from hbcomp.crossval.resources import Slot, choose_resources, seconds_per_step, slots_for
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder

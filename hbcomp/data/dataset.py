@@ -17,19 +17,26 @@ from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 
 
 class DataConfig(Section):
-    """The files to read and the names of their columns; without files, the bundled sample."""
+    """The files to read and the names of their columns; without files, the bundled sample.
 
+    The columns are those of the heartbeat competition's files; other competitions name theirs in
+    competition.toml. `classes` is None where labels are 0..k-1, and empty where any text is one.
+    """
+
+    competition: str = "heartbeat"  # one that ships with hbcomp, or a folder
     train: Path | None = None
     test: Path | None = None
-    id_column: str = "id"
+    id_column: str | None = "id"  # None: rows are numbered from 0
     signal_column: str = "heartbeat_signals"
     label_column: str = "label"
     group_column: str | None = None
     ignored_columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if self.test is not None and self.train is None:
+        is_heartbeat = self.competition == "heartbeat"
+        if self.test is not None and self.train is None and is_heartbeat:
             raise ValueError("`test` needs `train`; leave both out for the bundled sample")
         names = [self.id_column, self.signal_column, self.label_column, self.group_column]
         given = [name for name in names if name is not None]
@@ -62,8 +69,8 @@ class Dataset:
     Notes
     -----
     There is at least one row; ids are unique and not empty; every value is finite; labels are
-    0..k-1 with k of at least 2 and every class present. The arrays are read-only and in C order,
-    because rows are hashed and stored as they lie in memory.
+    numbers of `classes`, or without any 0..k-1 with k of at least 2 and every class present. The
+    arrays are read-only and in C order, because rows are hashed and stored as they lie in memory.
 
     """
 
@@ -72,11 +79,15 @@ class Dataset:
     labels: Int64[np.ndarray, " n"] | None = None
     groups: Shaped[np.ndarray, " n"] | None = None
     source: str = "data"
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = list(self._shape_problems()) or list(self._value_problems())
         if problems:
             raise InputError.of(self.source, problems)
+        if self.labels is not None and not self.classes:
+            names = tuple(map(str, range(int(self.labels.max()) + 1)))
+            object.__setattr__(self, "classes", names)
         for name, array in self._arrays():
             # A view, so that the caller's own array stays as writable as it was.
             read_only = np.ascontiguousarray(array).view()
@@ -101,7 +112,7 @@ class Dataset:
     @cached_property
     def class_counts(self) -> Int64[np.ndarray, " k"]:
         """The number of rows of each class; asking an unlabelled data set is an InputError."""
-        return np.bincount(self.known_labels).astype(np.int64)
+        return np.bincount(self.known_labels, minlength=len(self.classes)).astype(np.int64)
 
     @property
     def known_labels(self) -> Int64[np.ndarray, " n"]:
@@ -117,6 +128,8 @@ class Dataset:
         for name, array in self._arrays():
             digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
             digest.update(array.view(np.uint8).data)
+        if self.classes != tuple(map(str, range(len(self.classes)))):
+            digest.update(f"classes {self.classes};".encode())
         return digest.hexdigest()
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -154,19 +167,22 @@ class Dataset:
             broken = self.ids[~is_finite.all(axis=1)].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
-            yield from _label_problems(self.labels, self.ids)
+            yield from _label_problems(self.labels, self.ids, self.classes)
         if self.groups is not None and "" in set(self.groups.tolist()):
             yield f"empty group of {listed(self.ids[self.groups == ''].tolist(), 'id')}"
 
 
-def _label_problems(labels: np.ndarray, ids: np.ndarray) -> Iterator[str]:
+def _label_problems(labels: np.ndarray, ids: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
     if labels.min() < 0:
         negative = listed(ids[labels < 0].tolist(), "id")
         yield f"labels must be 0..k-1, but are negative for {negative}"
         return
     present = np.unique(labels)
     top = int(present[-1])
-    if len(present) != top + 1:
+    if classes:
+        if top >= len(classes):
+            yield f"labels must be below {len(classes)}, the number of classes, but one is {top}"
+    elif len(present) != top + 1:
         shown = ", ".join(map(str, present[:MAX_SHOWN])) + (", ..." * (len(present) > MAX_SHOWN))
         missing = np.flatnonzero(~np.isin(np.arange(min(top, 1000)), present)).tolist()
         yield (

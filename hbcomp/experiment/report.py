@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
 from hbcomp.competitions.competition import metric_of
+from hbcomp.competitions.submission_form import SubmissionForm, plain_form
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
 from hbcomp.data.row_checks import MAX_LABEL
@@ -220,6 +221,7 @@ class Report(Scorecard):
     files: FileNames | None = None
     identity: dict[str, str | int | None] = {}
     has_own_folds: bool = False
+    own_form: SubmissionForm | None = None
 
     @field_validator("base_models")
     @classmethod
@@ -253,6 +255,11 @@ class Report(Scorecard):
     def id_column(self) -> str:
         """The name of the id column in the competition's files."""
         return self.data.id_column or str(self.data_config.get("id_column", "id"))
+
+    @property
+    def form(self) -> SubmissionForm:
+        """The form of its submissions."""
+        return self.own_form or plain_form(len(self.metric.classes), self.id_column)
 
     @property
     def grouped_by(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
-from hbcomp.data.load import load_data
+from hbcomp.competitions.load import load_data
 from hbcomp.data.sample import BUNDLED, load_sample
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.data.tables import read_truth
