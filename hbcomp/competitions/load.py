@@ -35,7 +35,7 @@ def load_data(config: DataConfig) -> tuple[Dataset, Dataset | None]:
     test = read_rows(files.test, config, labelled=False)
     if _layout(config).layout not in FOREIGN:
         _check_names(files.train, files.test, files)
-    check_pair(train, test)
+    check_pair(train, test, numbers_apart=config.competition != DEFAULT)
     return train, test
 
 
@@ -52,9 +52,7 @@ def with_files(config: DataConfig) -> DataConfig:
         )
     train = config.train or _file(competition, layout.train)
     if train is None:
-        raise InputError(
-            f"{competition.name}: name the labelled file, in data.train or with --train"
-        )
+        raise InputError(f"{competition.name}: no labelled file; name it in {FILE} or with --train")
     return config.model_copy(
         update={
             "train": train,

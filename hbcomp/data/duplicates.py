@@ -74,11 +74,12 @@ def find_duplicates(
     )
 
 
-def check_pair(train: Dataset, test: Dataset) -> None:
+def check_pair(train: Dataset, test: Dataset, *, numbers_apart: bool = False) -> None:
     """Raise an InputError unless the two can be train and test of one task.
 
     An id in both is allowed if the signal is the same (`find_duplicates` counts it). With another
-    signal it would name two rows. A test file of training rows only is the wrong file.
+    signal it would name two rows, unless each file numbers its own rows (`numbers_apart`). A test
+    file of training rows only is the wrong file.
     """
     if train.n_timepoints != test.n_timepoints:
         raise InputError(
@@ -96,12 +97,12 @@ def check_pair(train: Dataset, test: Dataset) -> None:
         for row_id, train_row, test_row in shared
         if not np.array_equal(train.signals[train_row], test.signals[test_row])
     ]
-    if differing:
+    if differing and not numbers_apart:
         raise InputError(
             f"{test.source}: an id names one row, but these have another signal in "
             f"{train.source}: {listed(differing, 'id')}"
         )
-    if len(shared) == test.n_rows:
+    if len(shared) - len(differing) == test.n_rows:
         raise InputError(
             f"{test.source}: all of its {test.n_rows:,} rows are training rows of {train.source}, "
             "with the same ids and signals; name the file of the rows to answer"

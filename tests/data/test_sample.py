@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
-from hbcomp.competitions.load import load_data
 from hbcomp.data.sample import BUNDLED, load_sample
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.data.tables import read_truth

@@ -18,8 +18,8 @@ from commands import Strike, run_hbcomp
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
-from hbcomp.crossval.resources import Slot
 from hbcomp.competitions.load import load_data
+from hbcomp.crossval.resources import Slot
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
