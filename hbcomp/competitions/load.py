@@ -97,10 +97,6 @@ def _as_dataset(
     recordings: Recordings, layout: DataLayout, source: str, *, labelled: bool
 ) -> Dataset:
     signals, _ = stack_signals(recordings, layout, source)
-    if signals.shape[1] > 1:
-        raise InputError(
-            f"{source}: signals have {signals.shape[1]} channels, but only one is supported so far"
-        )
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     if labelled:
@@ -111,7 +107,7 @@ def _as_dataset(
     groups = recordings.groups if labelled else None
     return Dataset(
         ids=np.array(recordings.names),
-        signals=signals[:, 0],
+        signals=signals,
         labels=labels,
         groups=None if groups is None else np.array(groups),
         source=source,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hbcomp.competitions.load import read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
-from hbcomp.data.dataset import Dataset
+from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
 from hbcomp.experiment import stored_folds
@@ -37,7 +37,8 @@ class Trained:
 
     report: Report
     config: Config
-    shape: tuple[int, int]  # time steps and classes
+    shape: tuple[int, int]  # channels and time steps
+    n_classes: int
 
     @property
     def nets(self) -> list[tuple[int, Fold]]:
@@ -109,28 +110,34 @@ def _probs(
     rows = _read_rows(config, data)
     for warning in scale_warnings(rows):
         console.print(f"warning: {warning}")
-    if rows.n_timepoints != trained.shape[0]:
+    if rows.shape != trained.shape:
         raise InputError(
-            f"{rows.source}: {run.name} was trained on {trained.shape[0]} time steps per row, "
-            f"but got {rows.n_timepoints}"
+            f"{rows.source}: {run.name} was trained on {in_words(trained.shape)} per row, but got "
+            f"{in_words(rows.shape)}"
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
     inputs = _inputs(config, run, rows, compute.device)
     parts = []
     for seed, fold in nets:
-        net = load_net(run, config, trained.shape, (seed, fold)).to(compute.device)
+        net = load_net(run, config, trained.shape, trained.n_classes, (seed, fold)).to(
+            compute.device
+        )
         parts.append(predict_probs(net, inputs(seed, fold), compute))
         console.print(f"seed {seed} fold {fold}: {rows.n_rows:,} rows predicted")
     return rows, mean_probs(parts)
 
 
 def load_net(
-    run: RunFolder, config: Config, shape: tuple[int, int], net: tuple[int, Fold]
+    run: RunFolder,
+    config: Config,
+    shape: tuple[int, int],
+    n_classes: int,
+    net: tuple[int, Fold],
 ) -> nn.Module:
-    """Return the net of a seed and a fold with its weights; `shape` is time steps and classes."""
-    width = config.features.width(*shape)
-    built = build_net(config.net, width, shape[1], seed=0)  # its weights are replaced
+    """Return the net of a seed and a fold with its weights; `shape` is that of the signals."""
+    seen = config.features.shape(shape, n_classes)
+    built = build_net(config.net, seen, n_classes, seed=0)  # its weights are replaced
     return stored_folds.load_weights(run, *net, built)
 
 
@@ -179,7 +186,7 @@ def read_trained(run: RunFolder) -> Trained:
     assert data.n_timepoints
     assert data.n_classes
     config = validate(Config, report.config, run.report_file)
-    return Trained(report, config, (data.n_timepoints, data.n_classes))
+    return Trained(report, config, (data.n_channels, data.n_timepoints), data.n_classes)
 
 
 def _read_rows(config: Config, data: Path | None) -> Dataset:

@@ -144,9 +144,9 @@ def load_training_data(config: Config) -> TrainingData:
     for warning in [*scale_warnings(train, test), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
-    width = config.features.width(train.n_timepoints, train.n_classes)
+    shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        build_net(config.net, width, train.n_classes, seed=0)
+        build_net(config.net, shape, train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:

@@ -64,7 +64,8 @@ def as_options(config: DataConfig) -> list[str]:
 class Dataset:
     """Signals with their ids, and their labels and groups where they are known.
 
-    Ids and groups are text, so that a submission repeats the file's ids exactly.
+    Ids and groups are text, so that a submission repeats the file's ids exactly. Signals of one
+    channel may be given as `(n, t)`.
 
     Notes
     -----
@@ -75,13 +76,15 @@ class Dataset:
     """
 
     ids: Shaped[np.ndarray, " n"]
-    signals: Float32[np.ndarray, "n t"]
+    signals: Float32[np.ndarray, "n *c t"]
     labels: Int64[np.ndarray, " n"] | None = None
     groups: Shaped[np.ndarray, " n"] | None = None
     source: str = "data"
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.signals.ndim == 2:  # of one channel
+            object.__setattr__(self, "signals", self.signals[:, None])
         problems = list(self._shape_problems()) or list(self._value_problems())
         if problems:
             raise InputError.of(self.source, problems)
@@ -100,9 +103,19 @@ class Dataset:
         return len(self.ids)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """The channels and time steps of each signal."""
+        return int(self.signals.shape[1]), self.n_timepoints
+
+    @property
+    def flat(self) -> Float32[np.ndarray, "n v"]:
+        """The values of each signal, channel after channel."""
+        return self.signals.reshape(self.n_rows, -1)
+
+    @property
     def n_timepoints(self) -> int:
         """The number of time steps of each signal."""
-        return int(self.signals.shape[1])
+        return int(self.signals.shape[2])
 
     @cached_property
     def n_classes(self) -> int:
@@ -126,7 +139,8 @@ class Dataset:
         """A hash of all ids, signals, labels and groups."""
         digest = xxhash.xxh3_128()
         for name, array in self._arrays():
-            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            shape = tuple(size for axis, size in enumerate(array.shape) if axis != 1 or size > 1)
+            digest.update(f"{name} {array.dtype.str} {shape};".encode())
             digest.update(array.view(np.uint8).data)
         if self.classes != tuple(map(str, range(len(self.classes)))):
             digest.update(f"classes {self.classes};".encode())
@@ -141,7 +155,7 @@ class Dataset:
     def _shape_problems(self) -> Iterator[str]:
         wanted: dict[str, tuple[str, int, str]] = {
             "ids": ("U", 1, "text of shape (n,)"),
-            "signals": ("f", 2, "float32 of shape (n, t)"),
+            "signals": ("f", 3, "float32 of shape (n, c, t)"),
             "labels": ("i", 1, "int64 of shape (n,)"),
             "groups": ("U", 1, "text of shape (n,)"),
         }
@@ -154,7 +168,7 @@ class Dataset:
                 yield f"{name} has {len(array)} rows, but ids has {len(self.ids)}"
         if not len(self.ids):
             yield "there must be at least one row, but there is none"
-        elif self.signals.ndim == 2 and not self.signals.shape[1]:
+        elif self.signals.ndim == 3 and not self.signals[0].size:
             yield "a signal must have at least one time step, but these have none"
 
     def _value_problems(self) -> Iterator[str]:
@@ -164,7 +178,7 @@ class Dataset:
         yield from id_problems(ids)
         is_finite = np.isfinite(self.signals)
         if not is_finite.all():
-            broken = self.ids[~is_finite.all(axis=1)].tolist()
+            broken = self.ids[~is_finite.all(axis=(1, 2))].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
             yield from _label_problems(self.labels, self.ids, self.classes)
@@ -209,8 +223,15 @@ def id_problems(
         yield f"not in {source}: {listed(unknown, 'id')}"
 
 
-def padded_lengths(signals: Float[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
+def in_words(shape: tuple[int, int]) -> str:
+    """Return channels and time steps in words."""
+    n_channels, n_steps = shape
+    channels = f"{n_channels} channels of " if n_channels > 1 else ""
+    return f"{channels}{n_steps} time steps"
+
+
+def padded_lengths(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
     """Return the length of each row without trailing zeros; that of an all-zero row is 0."""
-    is_value = signals != 0
+    is_value = (signals != 0).any(axis=1)
     n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-    return np.where(is_value.any(axis=1), signals.shape[1] - n_trailing, 0)
+    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)

@@ -122,6 +122,7 @@ class Rows(Part):
     id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
+    n_channels: Annotated[int, Field(ge=1)] = 1
     n_timepoints: Annotated[int, Field(ge=1)] | None = None
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
     fingerprint_train: str
@@ -394,6 +395,7 @@ def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
         test=test.source if test else None,
         n_train=train.n_rows,
         n_test=test.n_rows if test else 0,
+        n_channels=train.shape[0],
         n_timepoints=train.n_timepoints,
         n_classes=train.n_classes,
         fingerprint_train=train.fingerprint,

@@ -149,8 +149,8 @@ def competition_of(folder, form, **options):
 def test_every_form_is_inferred_read_and_answered(tmp_path, form):
     config, labels = competition_of(tmp_path, form)
     train, test = load_data(config)
-    assert train.signals == pytest.approx(TRAIN.astype(np.float32))
-    assert test.signals == pytest.approx(TEST.astype(np.float32))
+    assert train.flat == pytest.approx(TRAIN.astype(np.float32))
+    assert test.flat == pytest.approx(TEST.astype(np.float32))
     named = [train.classes[label] for label in train.labels]
     assert named == [label.removesuffix(".0") for label in labels]
     answers = np.eye(3)[np.arange(M) % 3]
