@@ -1,5 +1,6 @@
 """The data of a configuration: its files, those of its competition, or the bundled sample."""
 
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -33,10 +34,21 @@ def load_data(config: DataConfig) -> tuple[Dataset, Dataset | None]:
     if files.test is None:
         return train, None
     test = read_rows(files.test, config, labelled=False)
+    n_steps = max(train.n_timepoints, test.n_timepoints)
+    train, test = (padded_to(rows, n_steps, config) for rows in (train, test))
     if _layout(config).layout not in FOREIGN:
         _check_names(files.train, files.test, files)
     check_pair(train, test, numbers_apart=config.competition != DEFAULT)
     return train, test
+
+
+def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
+    """Return the rows with padding up to so many time steps, if their competition pads."""
+    pad, n_missing = _layout(config).pad, n_steps - rows.n_timepoints
+    if n_missing <= 0 or pad == "refuse":
+        return rows
+    widths = (n_missing, 0) if pad == "start" else (0, n_missing)
+    return replace(rows, signals=np.pad(rows.signals, ((0, 0), (0, 0), widths)))
 
 
 def with_files(config: DataConfig) -> DataConfig:

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from rich.console import Console
 from torch import Tensor, nn
 
-from hbcomp.competitions.load import read_rows, with_files
+from hbcomp.competitions.load import padded_to, read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.data.sample import load_sample
@@ -79,7 +79,9 @@ def apply_run(
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, report.form)
+    # The sample submission has the ids of the competition's own test file.
+    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)
     return {
         "experiment": run.name,
         "n_rows": rows.n_rows,
@@ -107,7 +109,7 @@ def _probs(
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     config = trained.config
     compute = computed_as(config, trained.report.environment.compute, device)
-    rows = _read_rows(config, data)
+    rows = padded_to(_read_rows(config, data), trained.shape[1], config.data)
     for warning in scale_warnings(rows):
         console.print(f"warning: {warning}")
     if rows.shape != trained.shape:
