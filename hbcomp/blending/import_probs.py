@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hbcomp.blending.probs_files import ProbsFile, read_probs, rounding
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds, pick_seed, read_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import write_answers, write_report
