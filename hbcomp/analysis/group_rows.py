@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig, as_options
-from hbcomp.data.load import load_data
 from hbcomp.data.related_rows import find_links, spread, unite
 from hbcomp.data.tables import write_values
 from hbcomp.reporting.pages import Table, print_table
