@@ -184,7 +184,14 @@ def evaluate_methods(
         fit = METHODS[name].fit_to(metric, seed)
         start = perf_counter()
         combination = fit(stack, labels)
-        probs = cross_fitted_blend(fit, stack, labels, fold_of_row)
+        # Ranks within a fold would hide that nets of different folds differ in scale, which counts
+        # against every other method; nothing is fitted, so all rows are ranked together.
+        is_ranked = isinstance(combination, RankMean)
+        probs = (
+            combination.apply(stack)
+            if is_ranked
+            else cross_fitted_blend(fit, stack, labels, fold_of_row)
+        )
         seconds = perf_counter() - start
         in_sample = fixed_rule_scores(metric, combination.apply(stack), labels).score
         rows = fixed_rule_scores(metric, probs, labels)
