@@ -93,7 +93,7 @@ def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_t
     assert (finished / "submissions/both2.csv").read_bytes() == submission
     again = numbers_of(call(COMPETE, finished))
     assert [each["n_folds_trained"] for each in again["runs"].values()] == [0, 0]
-    assert again["expected_per_20k"] == numbers["expected_per_20k"]
+    assert (again["metric"], again["score"]) == ("abs-sum", numbers["score"])
     assert (finished / "submissions/both.csv").read_bytes() == submission
 
 

@@ -126,12 +126,12 @@ def carry_out(
         runs[each.run.name] = {
             "n_folds_trained": numbers["n_folds_trained"],
             "rule": numbers["rule"],
-            "per_20k": numbers["oof_per_20k"][numbers["rule"]]["cross_fitted"],
+            "score": numbers["oof_scores"][numbers["rule"]]["cross_fitted"],
             "seconds": numbers["seconds"],
         }
     blended = blend_runs.run(list(plan.blend.base_models), name, plan.blend.options, force=force)
     kept = (
-        "base_models", "method", "rule", "n_rows", "expected_per_20k", "submission", "report",
+        "base_models", "method", "rule", "n_rows", "metric", "score", "submission", "report",
     )  # fmt: skip
     return {
         "experiment": name,
