@@ -235,7 +235,7 @@ def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(fini
     for entry in (of_run, of_predict):
         assert (entry.source, entry.rule) == ("quickstart", report["chosen"]["name"])
         assert entry.expected == report["score"]
-        assert entry.standard_error == report["expected_standard_error"]
+        assert entry.standard_error == report["standard_error"]
         assert entry.n_scored == report["data"]["n_train"] == 60
     assert (of_run.file, of_run.n_rows) == ("quickstart.csv", 20)
     assert of_run.recipe == f"cv of {N_FOLDS} nets, on test.csv"

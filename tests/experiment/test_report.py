@@ -79,7 +79,7 @@ DAMAGES = [
     (put("fp8", "environment", "compute", "precision"), "environment.compute.precision: "),
     (put(0, "environment", "compute", "n_threads"), "environment.compute.n_threads: "),
     (put(1e13, "score"), "score: "),
-    (put(None, "expected_standard_error"), "expected_standard_error: Field required"),
+    (put(None, "standard_error"), "standard_error: Field required"),
     (put("boosted", "kind"), "kind: "),
     (put(None, "rules", 0, "in_sample"), "rules.0.in_sample: Field required"),
     (put("one", "format"), "format: "),

@@ -80,7 +80,7 @@ def _csv(header, rows):
 def _beats(path, *, labelled):
     data = read_dataset(path, DataConfig(), labelled=labelled)
     labels = data.labels.tolist() if labelled else [None] * data.n_rows
-    return list(zip(data.ids.tolist(), labels, data.signals.tolist(), strict=True))
+    return list(zip(data.ids.tolist(), labels, data.flat.tolist(), strict=True))
 
 
 def _dump(model):
