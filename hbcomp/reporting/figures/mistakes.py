@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from hbcomp.reporting.figures import style
 from hbcomp.reporting.figures.style import ACCENT, INK, QUIET, SECOND, styled
-from hbcomp.scoring.confusions import KINDS, NONE
+from hbcomp.scoring.confusions import ERROR_TYPES, NONE
 
-COLOURS: Final = dict(zip(KINDS, (SECOND, "#000000", ACCENT), strict=True))
+COLOURS: Final = dict(zip(ERROR_TYPES, (SECOND, "#000000", ACCENT), strict=True))
 LEAST_SHARE: Final = 0.01  # of the largest distance: smaller ones are drawn at the log axis' end
 
 
