@@ -24,6 +24,7 @@ from hbcomp.scoring.calibration import Calibration
 from hbcomp.scoring.choice import RuleResult, cross_fitted_answers
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.scoring.metrics import Metric, MetricSpec, describe_metric
+from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.scoring.paired import as_text, paired_difference
 from hbcomp.scoring.transfer import measure_shift, measure_transfers
 from hbcomp.submissions.ledger import Count
@@ -236,12 +237,12 @@ class Report(Scorecard):
     @property
     def better(self) -> Literal["lower", "higher"]:
         """Which scores are better."""
-        return "higher" if metric_of(self.metric).greater_is_better else "lower"
+        return "higher" if _without_code(self.metric).greater_is_better else "lower"
 
     @property
     def metric_in_words(self) -> str:
         """The metric's name and direction."""
-        return describe_metric(metric_of(self.metric))
+        return describe_metric(_without_code(self.metric))
 
     @property
     def data_config(self) -> Values:
@@ -268,6 +269,15 @@ class Report(Scorecard):
     def score_of(self, rule: str) -> float | None:
         """Return the cross-fitted score under a rule, or None if the rule was not scored."""
         return next((each.cross_fitted for each in self.rules if each.name == rule), None)
+
+
+def _without_code(spec: MetricSpec) -> Metric:
+    """Return the metric for its name and direction; one's own function is not executed."""
+    config = spec.config
+    if not config.is_own:
+        return metric_of(spec)
+    assert config.answers is not None  # it was checked
+    return OwnMetric(config.name, lambda *_: np.nan, bool(config.greater_is_better), config.answers)
 
 
 class Refit(Part):
