@@ -17,7 +17,6 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
 from hbcomp.reporting.links import PAGES, comparisons
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
-from hbcomp.scoring.metrics import Metric, describe_metric
 from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
 from hbcomp.submissions import ledger
 from hbcomp.submissions import ledger_tables as tables
@@ -39,7 +38,6 @@ class Row:
 
     name: str
     report: Report
-    metric: Metric
     written: str
     page: PurePath | None
     against_best: Difference | None = None
@@ -83,13 +81,12 @@ def read_rows(root: Path) -> tuple[list[Row], dict[str, str]]:
         name = path.parent.name
         try:
             report = read_report(path)
-            metric = metric_of(report.metric)
         except InputError as error:
             unreadable[name] = str(error)
             continue
         written = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M")
         page = PurePath(name, "report.html") if path.with_suffix(".html").exists() else None
-        rows.append(Row(name, report, metric, written, page))
+        rows.append(Row(name, report, written, page))
     return rows, unreadable
 
 
@@ -104,13 +101,13 @@ def rank(rows: Sequence[Row]) -> list[Group]:
         groups.setdefault((each.report.data.fingerprint_train, metric), []).append(each)
     return sorted(
         groups.values(),
-        key=lambda group: (-group[0].report.data.n_train, group[0].metric.name),
+        key=lambda group: (-group[0].report.data.n_train, group[0].report.metric_in_words),
     )
 
 
 def _ascending(row: Row) -> float:
     """Return a number that is lower for a better score."""
-    return -row.report.score if row.metric.greater_is_better else row.report.score
+    return -row.report.score if row.report.better == "higher" else row.report.score
 
 
 def complete(group: Group, root: Path, entries: Sequence[Entry]) -> list[Row]:
@@ -141,13 +138,14 @@ def against_best(group: Group, root: Path) -> dict[str, Difference]:
 def _row_scores(row: Row, root: Path) -> RowScores | None:
     """Return what each row contributes, cross-fitted; None where that cannot be computed here."""
     try:
+        metric = metric_of(row.report.metric)
         predictions = Predictions.load(root / row.name / "predictions.npz")
     except InputError:
         return None  # the reports are committed, the predictions need not be there
     rule, data = row.report.chosen.name, row.report.data
-    if rule not in row.metric.rules or predictions.train_fingerprint != data.fingerprint_train:
+    if rule not in metric.rules or predictions.train_fingerprint != data.fingerprint_train:
         return None
-    return ScoredRows(row.name, row.metric, rule, predictions).rows
+    return ScoredRows(row.name, metric, rule, predictions).rows
 
 
 def _submitted(row: Row, entries: Sequence[Entry]) -> Entry | None:
@@ -155,7 +153,7 @@ def _submitted(row: Row, entries: Sequence[Entry]) -> Entry | None:
 
     Refits and answers to other files have the same source.
     """
-    name, metric = row.name, row.metric.name
+    name, metric = row.name, row.report.metric.config.name
     scored = [
         each
         for each in entries
@@ -173,7 +171,7 @@ def _group_numbers(group: Group) -> Numbers:
         "n_experiments": len(group),
         "best": group[0].name,
         "rule": best.chosen.name,
-        "metric": group[0].metric.name,
+        "metric": best.metric.config.name,
         "better": best.better,
         "score": best.score,
         "standard_error": best.standard_error,
@@ -257,12 +255,12 @@ def _title(group: Group) -> str:
     data = group[0].report.data
     return (
         f"{data.train}, {data.n_train:,} rows (fingerprint {data.fingerprint_train[:8]}): "
-        f"{describe_metric(group[0].metric)}"
+        f"{group[0].report.metric_in_words}"
     )
 
 
 def _metrics(groups: Sequence[Group]) -> str:
-    return ", ".join(dict.fromkeys(describe_metric(group[0].metric) for group in groups))
+    return ", ".join(dict.fromkeys(group[0].report.metric_in_words for group in groups))
 
 
 def _picture(number: int, group: Group) -> Picture:
@@ -271,7 +269,7 @@ def _picture(number: int, group: Group) -> Picture:
         [each.name for each in shown],
         np.array([each.report.score for each in shown]),
         np.array([each.report.standard_error for each in shown]),
-        describe_metric(group[0].metric),
+        group[0].report.metric_in_words,
     )
     caption = (
         f"The best {len(shown)} of {len(group)} on {_title(group)}. Each interval is that of one "
@@ -298,7 +296,8 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _under_fixed_rule(row: Row) -> float | None:
-    return row.report.score_of(row.metric.rules[0])
+    """Return the score under the metric's first rule."""
+    return row.report.rules[0].cross_fitted if row.report.rules else None
 
 
 def _method(report: Report) -> str:

@@ -24,7 +24,6 @@ from hbcomp.analysis.ranking_page import (
     read_rows,
     write_leaderboard,
 )
-from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report
@@ -90,8 +89,7 @@ def line_of(here, name):
 
 
 def a_row(name, fingerprint, score, metric="abs-sum"):
-    report = a_report(fingerprint, score, metric=metric)
-    return Row(name, report, metric_of(report.metric), "", None)
+    return Row(name, a_report(fingerprint, score, metric=metric), "", None)
 
 
 def a_report(fingerprint, score, n_train=10, metric="abs-sum"):
@@ -150,9 +148,9 @@ def test_ranking_keeps_everything_and_never_mixes_data_or_metrics(drawn):
     assert len(groups) == len({(fingerprint, metric) for fingerprint, _, metric in drawn})
     for group in groups:
         assert len({each.report.data.fingerprint_train for each in group}) == 1
-        assert len({each.metric.name for each in group}) == 1
+        assert len({each.report.metric_in_words for each in group}) == 1
         scores = [each.report.score for each in group]
-        assert scores == sorted(scores, reverse=group[0].metric.greater_is_better)
+        assert scores == sorted(scores, reverse=group[0].report.better == "higher")
 
 
 def test_the_difference_to_the_best_is_paired_on_the_same_rows(here):
@@ -233,15 +231,17 @@ def test_a_metric_has_a_table_of_its_own_in_its_unit_and_direction(here):
     assert "fixed rule" not in line_of(here, "b")
 
 
-def test_a_metric_that_cannot_be_made_leaves_out_its_experiment_alone(here):
-    write_experiment(here, "a")
-    _, report = write_experiment(here, "b")
-    own = {"name": "gone.py:score", "greater_is_better": True, "answers": "labels"}
-    report["metric"] |= {"config": own, "file": "/elsewhere/gone.py", "sha256": "0"}
-    (here / ROOT / "b" / "report.json").write_text(json.dumps(report))
-    rows, unreadable = read_rows(here / ROOT)
-    assert [row.name for row in rows] == ["a"]
-    assert "code from outside of the working directory" in unreadable["b"]
+def test_a_metric_of_ones_own_is_ranked_without_its_code_but_not_paired(here):
+    for name in "ab":
+        _, report = write_experiment(here, name)
+        own = {"name": "gone.py:score", "greater_is_better": True, "answers": "labels"}
+        report["metric"] |= {"config": own, "file": "/elsewhere/gone.py", "sha256": "0"}
+        report["score"] += name == "b"
+        (here / ROOT / name / "report.json").write_text(json.dumps(report))
+    (group,) = write(here)["groups"]
+    assert (group["metric"], group["better"], group["best"]) == ("gone.py:score", "higher", "b")
+    assert line_of(here, "b")["against best"] == "-"
+    assert "gone.py:score (higher is better)" in page_of(here)
 
 
 def test_blends_and_imports_are_ranked_with_runs(here):
