@@ -85,7 +85,7 @@ def tables(numbers: Numbers) -> list[Table]:
     """Return the scores, the classes, who is right and, with test rows, how the answers differ."""
     return [
         _score_table(numbers),
-        _class_table(numbers),
+        *([_class_table(numbers)] if numbers["by_class"] else []),
         _transition_table(numbers),
         *_test_tables(numbers),
     ]

@@ -21,6 +21,7 @@ from hbcomp.reporting.links import BETWEEN, COMPARISONS
 from hbcomp.reporting.pages import Link, Picture, Text
 from hbcomp.scoring.disagreement import changes
 from hbcomp.scoring.metrics import Metric, describe_metric
+from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.scoring.paired import (
     LEVEL_OF_NOISE,
     RowScores,
@@ -116,7 +117,10 @@ def _class_numbers(a: ScoredRows, b: ScoredRows) -> list[Numbers]:
     """Return each true class's share of both scores and of their difference.
 
     The other classes' rows count as zeros, so the differences of the classes add up to the whole.
+    There are none under a function of one's own, where the rows of a block share a contribution.
     """
+    if isinstance(a.metric, OwnMetric):
+        return []
     classes = []
     for label in np.unique(a.labels).tolist():
         is_of_class = a.labels == label

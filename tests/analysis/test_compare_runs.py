@@ -19,6 +19,7 @@ from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.reporting.pages import Link
 from hbcomp.scoring.metrics import ABS_SUM, MetricConfig, make_metric
+from hbcomp.scoring.own_metric import OwnMetric
 
 MACRO_F1 = MetricConfig(name="macro-f1")
 METRICS = {
@@ -217,6 +218,18 @@ def test_a_metric_that_is_no_mean_over_rows_has_a_page_without_a_maximum(here):
     assert "macro-f1 (higher is better)" in text
     assert "maximum score difference" not in text
     assert "abs-sum" not in text
+
+
+def test_a_function_of_ones_own_has_no_shares_of_classes():
+    function = OwnMetric("own", METRICS["accuracy"].score, greater_is_better=True, answers="labels")
+    a, b = (
+        ScoredRows(name, function, "argmax", sure_of(600, n)) for name, n in (("a", 6), ("b", 4))
+    )
+    numbers = compare(a, b)
+    assert numbers["difference"]["value"] == pytest.approx(-2 / 600)
+    assert numbers["by_class"] == []
+    numbers |= {"is_grouped": [False] * 2}
+    assert "By true class" not in [table.title for table in page.tables(numbers)]
 
 
 def test_scores_of_other_metrics_are_not_compared(here):
