@@ -22,11 +22,13 @@ import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.trial import TrialState, create_trial
 
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD
+from hbcomp.scoring.paired import RowScores
 from hbcomp.scoring.pruning import PruningRule, check_constant
 
 N_ROWS, N_FOLDS = 4000, 5
 FOLD_ROWS = N_ROWS // N_FOLDS
+WRONG = 2.0  # what a wrong row costs, so the largest gap that there is
+SCALE_ROWS = 20_000  # the heartbeat leaderboard shows the costs of so many rows
 BUDGET = 100  # fold trainings of a search: 20 whole trials
 N_SEARCHES, N_NEWCOMERS = 16, 100  # about three minutes on one core
 # Measured on quickstart, 27 nets: 3.6 % wrong, and two nets of one configuration and fold differ
@@ -52,7 +54,8 @@ def draw_trial(
     threshold = -TOTAL_SPREAD * NormalDist().inv_cdf(rate)
     nets = np.repeat(NET_SPREAD * rng.standard_normal(N_FOLDS), FOLD_ROWS)
     noise = NOISE * rng.standard_normal(N_ROWS)
-    return Trial(2.0 * (difficulty + of_config + nets + noise > threshold), 2 * rate)
+    is_wrong = difficulty + of_config + nets + noise > threshold
+    return Trial(WRONG * is_wrong, WRONG * rate)
 
 
 def draw_config(rng: np.random.Generator) -> np.ndarray:
@@ -69,11 +72,15 @@ def draw_rate(rng: np.random.Generator) -> float:
     return min(0.75, ERROR_RATE * float(np.exp(0.15 + rng.exponential(0.7))))
 
 
+def of_rows(costs: np.ndarray) -> RowScores:
+    return RowScores(costs, greater_is_better=False)
+
+
 class RacingPruner(BasePruner):
     """Our rule behind Optuna's interface; rows are steps. `counts_luck` off: an ablation."""
 
     def __init__(self, *, alpha: float = 0.05, counts_luck: bool = True) -> None:
-        self.race = PruningRule(N_ROWS, N_FOLDS, alpha=alpha)
+        self.race = PruningRule(N_ROWS, N_FOLDS, WRONG, alpha=alpha)
         self.counts_luck = counts_luck
 
     def prune(self, study, trial) -> bool:
@@ -84,7 +91,8 @@ class RacingPruner(BasePruner):
             np.array(list(each.intermediate_values.values())) for each in (trial, study.best_trial)
         )
         n_candidates = n_candidates if self.counts_luck else 1
-        return self.race.compare(costs, best[: len(costs)], n_candidates).is_behind
+        rows, incumbent = of_rows(costs), of_rows(best[: len(costs)])
+        return self.race.compare(rows, incumbent, n_candidates).is_behind
 
 
 def rows_as_steps(costs: np.ndarray) -> dict[int, float]:
@@ -165,7 +173,7 @@ def search(name: str, trials: list[Trial], tally: Tally) -> None:
         ended.append((trial, is_pruned))
     tally.seconds += time.perf_counter() - start
     tally.n_trials.append(len(ended))
-    tally.picked.append(best.true_cost * ROWS_OF_THE_LEADERBOARD)
+    tally.picked.append(best.true_cost * SCALE_ROWS)
     tally.good_pruned.append(np.mean([p for trial, p in ended if trial.true_cost <= median]))
     tally.better_pruned.append(n_better[0] / max(1, n_better[1]))
 
@@ -202,12 +210,14 @@ def stopped_after(times: float, n_candidates: int, n_newcomers: int) -> list[flo
     Newcomers `times` as bad are of another configuration, unless they are as good.
     """
     rng = np.random.default_rng(n_candidates)
-    race = PruningRule(N_ROWS, N_FOLDS)
+    race = PruningRule(N_ROWS, N_FOLDS, WRONG)
     counts = np.zeros(N_FOLDS - 1)
     for _ in range(n_newcomers):
         old, newcomer = draw_race(rng, n_candidates, times, is_equal=times == 1.0)
         is_lost = [
-            race.compare(newcomer.costs[:n], old[-1].costs[:n], n_candidates).is_behind
+            race.compare(
+                of_rows(newcomer.costs[:n]), of_rows(old[-1].costs[:n]), n_candidates
+            ).is_behind
             for n in range(FOLD_ROWS, N_ROWS, FOLD_ROWS)
         ]
         counts += np.maximum.accumulate(is_lost)

@@ -29,8 +29,12 @@ def tune(
     assignments: options.Assignments = None,
     train: options.Train = None,
     rule: Annotated[
-        str, typer.Option(help="The fixed rule by which trials are scored: half or argmax.")
-    ] = "half",
+        str | None,
+        typer.Option(
+            help="The fixed rule by which trials are scored: half or argmax, where the metric has "
+            "them.  [default: the metric's first]"
+        ),
+    ] = None,
     best: Annotated[
         int,
         typer.Option(min=0, help="How many of the best trials are trained again on fresh seeds."),

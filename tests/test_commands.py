@@ -11,13 +11,14 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from commands import Strike, run_hbcomp
+from finished_experiments import write_experiment, write_files
 
 import hbcomp
 from hbcomp.__main__ import commands
 from hbcomp.data.sample import TRUTH
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.metrics import ABS_SUM
 from hbcomp.scoring.thresholds import fit_clip
 from hbcomp.system import command as cli
 from hbcomp.system.command import interrupted
@@ -239,10 +240,12 @@ def test_a_truth_that_does_not_fit_is_refused(tmp_path, truth, message):
 
 @pytest.fixture
 def run(tmp_path):
-    """A finished run's predictions, without the nets."""
+    """A finished run's predictions and report, without the nets."""
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([0.3] * 3, 400)
     labels = (rng.random((400, 1)) > probs.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    write_files(tmp_path)
+    write_experiment(tmp_path, "tiny")
     folder = RunFolder(tmp_path / "experiments" / "tiny")
     Predictions(
         train_ids=np.arange(400).astype(str),
@@ -261,9 +264,9 @@ def test_the_threshold_study_never_beats_the_exact_optimum(run, tmp_path):
     numbers = last_json(run_hbcomp(["thresholds", "tiny", "--trials", "12"], tmp_path))
     predictions = Predictions.load(run.predictions_file)
     exact = fit_clip(predictions.oof_probs, predictions.labels)
-    best = abs_sum(exact.apply(predictions.oof_probs), predictions.labels).per_20k
-    assert numbers["exact"]["in_sample_per_20k"] == pytest.approx(best)
-    assert numbers["regret_per_20k"] >= 0
+    best = 20_000 * ABS_SUM.score(exact.apply(predictions.oof_probs), predictions.labels)
+    assert numbers["exact"]["in_sample"] == pytest.approx(best)
+    assert numbers["regret"] >= 0
     assert (run.path / "pictures" / "threshold-study.png").exists()
 
 
@@ -278,6 +281,21 @@ def test_the_threshold_study_says_where_it_goes_and_how_its_optimum_is_submitted
     assert "exact thresholds in one: hbcomp cv tiny --set decision.rule=tuned" in said()
     run.recipe_file.write_text("{}")
     assert "exact thresholds in one: blend the base models again with --rule tuned" in said()
+
+
+def test_thresholds_of_another_metric_are_refused_with_the_rules_that_it_has(run, tmp_path):
+    report = json.loads(run.report_file.read_text())
+    report["metric"]["config"] = {"name": "macro-f1"}
+    run.report_file.write_text(json.dumps(report))
+    done = run_hbcomp(["thresholds", "tiny"], tmp_path)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            "error: tiny: thresholds clip answers for abs-sum, but its metric is macro-f1, whose "
+            "rules are argmax, class weights"
+        ],
+    )
+    assert not (run.path / "studies.db").exists()
 
 
 def test_trials_count_in_total_and_the_study_continues(run, tmp_path):

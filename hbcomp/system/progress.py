@@ -23,7 +23,7 @@ from rich.progress import (
 
 @dataclass(frozen=True)
 class FoldProgress:
-    """An epoch of a fold has ended; `score`, if measured, is abs-sum per 20k at threshold 0.5."""
+    """An epoch of a fold has ended; `score`, if measured, is under the metric's fixed rule."""
 
     seed: int
     fold: int | str
@@ -75,7 +75,7 @@ class _BarDisplay:
                 f"seed {event.seed} fold {event.fold}", total=event.n_epochs, numbers=""
             )
         if event.score is not None:
-            self._score[key] = f"score {event.score:.0f}"
+            self._score[key] = f"score {event.score:,.6g}"
         numbers = f"loss {event.loss:.4f}  {self._score.get(key, '')}"
         self._progress.update(self._task[key], completed=event.epoch, numbers=numbers)
         self._progress.advance(self._all)
@@ -98,7 +98,7 @@ class _LineDisplay:
             # The time before the first epoch of the folds that train at once, such as that of
             # imports, is spent once, and says nothing about the epochs to come.
             self._n_first, self._clock = self._n_done, time.monotonic()
-        score = "" if event.score is None else f" score {event.score:.1f} per 20k"
+        score = "" if event.score is None else f" score {event.score:,.6g}"
         if not (score or _is_milestone(event)):
             return
         now = time.monotonic()

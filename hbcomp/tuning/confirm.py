@@ -9,18 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.crossval.resources import Slot
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
-from hbcomp.scoring.metrics import score_of
-from hbcomp.scoring.paired import Difference, paired_difference
+from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
 from hbcomp.system.command import console
 from hbcomp.system.workers import worker_pool
-from hbcomp.tuning.trial import RULES, Costs, StudyContext, fold_costs, pack, study_data, unpack
+from hbcomp.tuning.trial import (
+    StudyContext,
+    best_first,
+    fold_scores,
+    joined,
+    pack,
+    study_data,
+    unpack,
+    value_of,
+)
 
 BASE = "base"
 PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody searches with such seeds
@@ -38,13 +45,13 @@ class FoldJob:
 
     @property
     def key(self) -> str:
-        """The user attribute of the study that stores its costs."""
+        """The user attribute of the study that stores its row scores."""
         return f"fresh {self.name} seed {self.seed} fold {self.fold}"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that was trained again: its score in the search and on the fresh seed, per 20k."""
+    """A trial that was trained again: its score in the search and on the fresh seed."""
 
     trial: int
     search: float
@@ -53,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The scores on the fresh seeds, per 20k rows under the study's rule.
+    """The scores on the fresh seeds under the study's rule.
 
     `winner_fresh`, `base_fresh` and `difference` (winner minus base, paired on the same rows) were
     measured on the seed that picked nothing.
@@ -71,12 +78,12 @@ class Confirmed:
 
 
 def work(job: FoldJob, slot: Slot) -> str:
-    """Return the packed costs of the job's held-out rows."""
+    """Return the packed scores of the job's held-out rows."""
     context = job.context
     train, data = study_data(context.base.data, context.fingerprint, slot.compute.device)
     folds = make_folds(job.config.folds, train, job.seed)
-    *_, costs = fold_costs(job.config, data, folds, job.fold, RULES[context.rule], slot.compute)
-    return pack(costs)
+    *_, rows = fold_scores(context, job.config, data, folds, job.fold, slot.compute)
+    return pack(rows)
 
 
 def confirm(
@@ -87,39 +94,41 @@ def confirm(
     None where no trial but the base is complete.
     """
     own = context.space.base_values(context.base)
-    best = best_trials(study, n_best, own)
+    greater_is_better = context.metric.greater_is_better
+    best = best_trials(study, n_best, own, greater_is_better)
     if not best:
         return None
     pick, measure = context.seed + PICK, context.seed + MEASURE
     configs = {BASE: context.base} | {_name(trial): _config(trial, context) for trial in best}
     _train(study, context, configs, pick, n_folds, slots)
-    costs = {name: _costs(study, name, pick, n_folds) for name in configs}
-    winner = min(best, key=lambda trial: costs[_name(trial)].sum())
+    rows = {name: _rows(study, context, name, pick, n_folds) for name in configs}
+    winner = best[0]
+    for trial in best[1:]:
+        winner = trial if rows[_name(trial)].is_better_than(rows[_name(winner)]) else winner
     finalists = {name: configs[name] for name in (BASE, _name(winner))}
     _train(study, context, finalists, measure, n_folds, slots)
-    ours, theirs = (_costs(study, name, measure, n_folds) for name in (_name(winner), BASE))
+    ours, theirs = (_rows(study, context, name, measure, n_folds) for name in (_name(winner), BASE))
     return Confirmed(
         seeds=(pick, measure),
-        n_rows=len(ours),
+        n_rows=len(ours.values),
         candidates=[
-            Candidate(trial.number, _value(trial), score_of(costs[_name(trial)]).per_20k)
-            for trial in best
+            Candidate(trial.number, value_of(trial), rows[_name(trial)].score) for trial in best
         ],
-        base_search=next((_value(each) for each in _complete(study) if each.params == own), None),
-        base_fresh_picking=score_of(costs[BASE]).per_20k,
+        base_search=next((value_of(each) for each in _complete(study) if each.params == own), None),
+        base_fresh_picking=rows[BASE].score,
         winner=winner,
-        winner_fresh=score_of(ours).per_20k,
-        base_fresh=score_of(theirs).per_20k,
+        winner_fresh=ours.score,
+        base_fresh=theirs.score,
         difference=paired_difference(ours, theirs),
     )
 
 
 def best_trials(
-    study: optuna.Study, n_best: int, base: Mapping[str, Any] | None
+    study: optuna.Study, n_best: int, base: Mapping[str, Any] | None, greater_is_better: bool
 ) -> list[FrozenTrial]:
     """Return the best complete trials with different parameters, none of them the base's."""
     distinct: dict[str, FrozenTrial] = {}
-    for trial in sorted(_complete(study), key=lambda trial: (_value(trial), trial.number)):
+    for trial in best_first(_complete(study), greater_is_better):
         if trial.params != base:
             distinct.setdefault(repr(sorted(trial.params.items())), trial)
     return list(distinct.values())[:n_best]
@@ -147,17 +156,19 @@ def _train(
                     # Stored at once: a killed command trains no fold twice.
                     study.set_user_attr(done.job.key, done.result)
                     jobs.remove(done.job)
+                    score = unpack(done.result, context.metric.greater_is_better).score
                     console.print(
                         f"{done.job.name} on fresh seed {seed} fold {done.job.fold}: "
-                        f"{score_of(unpack(done.result)).per_20k:.1f} per 20k, "
-                        f"{len(jobs)} folds left"
+                        f"score {as_text(score)}, {len(jobs)} folds left"
                     )
 
 
-def _costs(study: optuna.Study, name: str, seed: int, n_folds: int) -> Costs:
-    stored = study.user_attrs
-    prefix = f"fresh {name} seed {seed} fold "
-    return np.concatenate([unpack(stored[f"{prefix}{fold}"]) for fold in range(n_folds)])
+def _rows(
+    study: optuna.Study, context: StudyContext, name: str, seed: int, n_folds: int
+) -> RowScores:
+    stored, greater_is_better = study.user_attrs, context.metric.greater_is_better
+    keys = [f"fresh {name} seed {seed} fold {fold}" for fold in range(n_folds)]
+    return joined([unpack(stored[key], greater_is_better) for key in keys])
 
 
 def _name(trial: FrozenTrial) -> str:
@@ -166,11 +177,6 @@ def _name(trial: FrozenTrial) -> str:
 
 def _config(trial: FrozenTrial, context: StudyContext) -> Config:
     return context.space.apply(context.base, context.space.values_of(trial.params))
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None  # a complete trial has one
-    return trial.value
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:
@@ -188,7 +194,7 @@ def to_json(confirmed: Confirmed) -> dict[str, Any]:
             "trial": confirmed.winner.number,
             "fresh": confirmed.winner_fresh,
             "base": confirmed.base_fresh,
-            "difference": confirmed.difference.per_20k,
+            "difference": confirmed.difference.value,
             "standard_error": confirmed.difference.standard_error,
         },
     }

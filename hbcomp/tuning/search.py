@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.crossval.resources import Slot
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.scoring.paired import as_text
 from hbcomp.system.command import console
 from hbcomp.system.workers import worker_pool
 from hbcomp.tuning.storage import join_study, n_finished, open_storage, usable
@@ -20,9 +21,10 @@ from hbcomp.tuning.trial import (
     UNSCORED,
     WORKER,
     StudyContext,
-    best_complete,
+    best_first,
     run_trial,
     study_data,
+    value_of,
 )
 
 
@@ -103,7 +105,7 @@ def search(
                     if done.exit is not None:
                         console.print(f"a worker exited ({done.exit}); its trial is queued again")
                         retry(study, {done.job.worker})
-                    _report_ended(study, reported, n_trials)
+                    _report_ended(study, context, reported, n_trials)
     except KeyboardInterrupt:
         retry(study, running)
         raise
@@ -139,10 +141,12 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def _report_ended(study: optuna.Study, reported: set[int], n_trials: int) -> None:
+def _report_ended(
+    study: optuna.Study, context: StudyContext, reported: set[int], n_trials: int
+) -> None:
     """Print a line for each trial that ended since the last call."""
     ended = _ended(study)
-    best = best_complete(ended)
+    best = next(iter(best_first(ended, context.metric.greater_is_better)), None)
     for trial in ended:
         if trial.number not in reported:
             reported.add(trial.number)
@@ -152,17 +156,17 @@ def _report_ended(study: optuna.Study, reported: set[int], n_trials: int) -> Non
 def line_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
     """Return how a trial ended, how long it took, and the best score so far."""
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    so_far = f", best {best.value:.1f} (trial {best.number})" if best else ""
+    so_far = f", best {as_text(value_of(best))} (trial {best.number})" if best else ""
     return f"trial {trial.number}: {_outcome(trial)}, {seconds:.0f} s{so_far}"
 
 
 def _outcome(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
-        return f"{trial.value:.1f} per 20k"
+        return f"score {as_text(value_of(trial))}"
     if verdict := trial.user_attrs.get(STOPPED):
         return (
-            f"pruned after {verdict['n_rows']:,} rows: {verdict['per_20k']:.0f} per 20k worse than "
-            f"trial {verdict['incumbent']} (limit {verdict['boundary']:.0f})"
+            f"pruned after {verdict['n_rows']:,} rows: {as_text(verdict['deficit'])} worse than "
+            f"trial {verdict['incumbent']} (limit {as_text(verdict['boundary'])})"
         )
     if reason := trial.user_attrs.get(UNSCORED):
         return f"no score: {reason}"

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.study import StudySummary
+from optuna.study import StudyDirection, StudySummary
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
@@ -127,6 +127,7 @@ def open_study(
     binding: Mapping[str, str],
     seed: int,
     *,
+    greater_is_better: bool = False,
     n_workers: int = 1,
     is_fresh: bool = False,
     params_in: Callable[[FrozenTrial], Params | None] | None = None,
@@ -151,7 +152,7 @@ def open_study(
             f"{'; '.join(changes)}; --name another study, or --fresh starts a new version"
         )
     fitting = params_in or (lambda trial: trial.params if space.fits(trial.params) else None)
-    study_name = _add_version(storage, name, space, bound_to, related, fitting)
+    study_name = _add_version(storage, name, space, bound_to, related, fitting, greater_is_better)
     return join_study(storage, study_name, seed, n_workers=n_workers)
 
 
@@ -271,6 +272,7 @@ def _add_version(
     bound_to: Mapping[str, Any],
     related: Sequence[StudySummary],
     params_in: Callable[[FrozenTrial], Params | None],
+    greater_is_better: bool,
 ) -> str:
     """Make the next version of a study, with the trials of the newest related one; return its name.
 
@@ -280,7 +282,8 @@ def _add_version(
     number = max(_version_names(storage, name), default=0) + 1
     study_name = name if number == 1 else f"{name} v{number}"
     try:
-        study = optuna.create_study(storage=storage, study_name=study_name, direction="minimize")
+        direction = StudyDirection.MAXIMIZE if greater_is_better else StudyDirection.MINIMIZE
+        study = optuna.create_study(storage=storage, study_name=study_name, direction=direction)
     except DuplicatedStudyError:
         raise InputError(
             f"another process is opening study {study_name!r}; give the command again"

@@ -9,42 +9,47 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import Progress
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import read_report
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
-from hbcomp.scoring.choice import cross_fitted_costs
+from hbcomp.scoring.choice import cross_fitted_scores
 from hbcomp.scoring.decision import Clip
-from hbcomp.scoring.metrics import abs_sum, score_of
+from hbcomp.scoring.metrics import ABS_SUM, Metric
+from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.row_metrics import RowMetric
 from hbcomp.scoring.thresholds import fit_clip
 from hbcomp.system.command import Interrupted
+from hbcomp.system.errors import InputError
 from hbcomp.tuning.storage import open_storage, readable, storage_file, usable
 
 
 def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) -> dict[str, Any]:
     """Bring the run's threshold study to `n_trials` trials and compare it with the exact optimum.
 
-    Returns both rules, their in-sample scores and the regret, per 20k rows, and the exact rule's
-    cross-fitted score, which has no selection bias. The study is bound to the predictions it
-    scored: its name contains their fingerprint and the seed, so a changed run or another seed gets
-    a new study.
+    Returns both rules, their in-sample scores and the regret, and the exact rule's cross-fitted
+    score, which has no selection bias. The study is bound to the predictions it scored: its name
+    contains their fingerprint and the seed, so a changed run or another seed gets a new study.
+    Thresholds clip the answers of abs-sum only; a run of another metric is refused.
     """
-    predictions = Predictions.load(run.predictions_file)
+    predictions, metric = Predictions.load(run.predictions_file), _abs_sum_of(run)
     probs, labels = predictions.oof_probs, predictions.labels
     with locked(run), usable(None, run):
         with readable(None, run):
             study = _open_study(run, f"thresholds-{predictions.fingerprint}-{seed}", seed)
             n_before = _n_complete(study)
         try:
-            _optimize(study, n_trials - n_before, _objective(probs, labels), console)
+            _optimize(study, n_trials - n_before, _objective(metric, probs, labels), console)
         except KeyboardInterrupt:
             message = f"{_n_complete(study)} trials are kept; the same command continues"
             raise Interrupted(message) from None
         with readable(None, run):
             tuned, found = clip_of(study.best_params), study.best_value
-    exact, exact_score, cross_fitted = _exact_thresholds(predictions)
+    exact, exact_score, cross_fitted = _exact_thresholds(metric, predictions)
     points = {"Optuna": (tuned.lo, tuned.hi), "exact": (exact.lo, exact.hi), "0.1/0.9": (0.1, 0.9)}
-    figure = pictures.threshold_landscape(probs, labels, points)
+    figure = pictures.threshold_landscape(probs, labels, points, metric.scale)
     picture = pages.Picture("threshold-study", figure, "The study's best pair and the exact one.")
     pages.write_pictures(run.path / "pictures", [picture])
     numbers = {
@@ -52,10 +57,10 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
         "n_rows": len(labels),
         "n_trials": max(n_before, n_trials),
         "n_new_trials": max(0, n_trials - n_before),
-        "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample_per_20k": found},
-        "exact": {"lo": exact.lo, "hi": exact.hi, "in_sample_per_20k": exact_score},
-        "regret_per_20k": found - exact_score,
-        "exact_cross_fitted_per_20k": cross_fitted,
+        "optuna": {"lo": tuned.lo, "hi": tuned.hi, "in_sample": found},
+        "exact": {"lo": exact.lo, "hi": exact.hi, "in_sample": exact_score},
+        "regret": found - exact_score,
+        "exact_cross_fitted": cross_fitted,
         "study": str(storage_file(run)),
         "picture": str(run.path / "pictures/threshold-study.png"),
     }
@@ -64,10 +69,23 @@ def tune_thresholds(run: RunFolder, n_trials: int, seed: int, console: Console) 
     return numbers
 
 
-def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any] | None:
+def _abs_sum_of(run: RunFolder) -> RowMetric:
+    """Return the metric of a run, which must be abs-sum."""
+    metric = metric_of(read_report(run.report_file).metric)
+    if not isinstance(metric, RowMetric) or metric.name != ABS_SUM.name:
+        raise InputError(
+            f"{run.name}: thresholds clip answers for abs-sum, but its metric is {metric.name}, "
+            f"whose rules are {', '.join(metric.rules)}"
+        )
+    return metric
+
+
+def found_thresholds(
+    run: RunFolder, predictions: Predictions, metric: Metric
+) -> dict[str, Any] | None:
     """Return the best of the run's threshold studies of these predictions beside the exact optimum.
 
-    Scores per 20k rows; None where no study of these predictions has a trial.
+    None where no study of these predictions has a trial.
     """
     if not storage_file(run).exists():
         return None
@@ -82,7 +100,7 @@ def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any]
     if not scored:
         return None
     best, n_trials = min(scored)
-    _, exact, cross_fitted = _exact_thresholds(predictions)
+    _, exact, cross_fitted = _exact_thresholds(metric, predictions)
     return {
         "n_trials": n_trials,
         "optuna": best,
@@ -92,12 +110,12 @@ def found_thresholds(run: RunFolder, predictions: Predictions) -> dict[str, Any]
     }
 
 
-def _exact_thresholds(predictions: Predictions) -> tuple[Clip, float, float]:
-    """Return the optimal rule with its in-sample and its cross-fitted score per 20k rows."""
+def _exact_thresholds(metric: Metric, predictions: Predictions) -> tuple[Clip, float, float]:
+    """Return the optimal rule with its in-sample and its cross-fitted score."""
     probs, labels = predictions.oof_probs, predictions.labels
     rule = fit_clip(probs, labels)
-    costs = cross_fitted_costs(fit_clip, probs, labels, predictions.fold_of_row)
-    return rule, abs_sum(rule.apply(probs), labels).per_20k, score_of(costs).per_20k
+    rows = cross_fitted_scores("tuned", metric, probs, labels, predictions.fold_of_row)
+    return rule, metric.score(rule.apply(probs), labels), rows.score
 
 
 def clip_of(params: dict[str, float]) -> Clip:
@@ -115,11 +133,11 @@ def _n_complete(study: optuna.Study) -> int:
 
 
 def _objective(
-    probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
+    metric: Metric, probs: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> Callable[[optuna.Trial], float]:
     def objective(trial: optuna.Trial) -> float:
         params = {name: trial.suggest_float(name, 0.0, 1.0) for name in ("threshold", "opening")}
-        return abs_sum(clip_of(params).apply(probs), labels).per_20k
+        return metric.score(clip_of(params).apply(probs), labels)
 
     return objective
 
@@ -160,11 +178,11 @@ def _print(numbers: dict[str, Any], console: Console) -> None:
         rule = numbers[name]
         console.print(
             f"{name:>6}: lo {rule['lo']:.4f} hi {rule['hi']:.4f}  "
-            f"{rule['in_sample_per_20k']:.2f} per 20k in-sample"
+            f"score {as_text(rule['in_sample'])} in-sample"
         )
     console.print(
-        f"regret of {numbers['n_trials']} trials: {numbers['regret_per_20k']:.2f} per 20k; "
-        f"the exact optimum cross-fitted: {numbers['exact_cross_fitted_per_20k']:.2f} per 20k "
+        f"regret of {numbers['n_trials']} trials: {as_text(numbers['regret'])}; "
+        f"the exact optimum cross-fitted: {as_text(numbers['exact_cross_fitted'])} "
         f"({numbers['n_rows']:,} out-of-fold rows)"
     )
 

@@ -1,4 +1,9 @@
-"""One trial of a search: fold by fold, pruned when it is worse than the best trial so far."""
+"""One trial of a search: fold by fold, pruned when it is worse than the best trial so far.
+
+A trial is scored by what each row contributes to the metric, taken within the row's fold, because
+folds are compared before the trial has all of them. So its value is the mean of its folds' scores,
+weighted by their rows. For a mean over rows, such as abs-sum, that is the score of all rows.
+"""
 
 import base64
 import zlib
@@ -8,17 +13,19 @@ from functools import lru_cache
 
 import numpy as np
 import optuna
-from jaxtyping import Float64
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.crossval.fold import FoldTask, evenly_spaced, train_group
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
+from hbcomp.scoring.choice import fixed_rule
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
-from hbcomp.scoring.metrics import row_costs, score_of
-from hbcomp.scoring.pruning import PruningRule
+from hbcomp.scoring.metrics import Metric, MetricSpec
+from hbcomp.scoring.paired import RowScores, measure
+from hbcomp.scoring.pruning import PruningRule, largest_gap
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.stopwatch import Stopwatch
@@ -27,18 +34,12 @@ from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
 
-# Fixed rules only, so that soft probabilities are not rewarded; and rules with answers of 0 and 1,
-# so that a row's cost is a small whole number and a fold's costs take a few hundred bytes.
-RULES: Mapping[str, DecisionRule] = {"half": Half(), "argmax": ArgMax()}
-
 WORKER = "worker"  # user attribute of a trial: its worker, so that an exit of it is noticed
 STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
 UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
 
 TRAINED_WITH = {"features", "net", "train", "augment"}
-
-Costs = Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,30 @@ class StudyContext:
     base: Config
     fingerprint: str  # of the train rows
     space: Space
-    rule: str
+    metric_spec: MetricSpec
+    rule: str  # one of `fixed_rules`
     seed: int  # of the folds and of the nets
     n_epoch_checks: int = 0  # interim checks within a fold
     alpha: float = 0.05  # the chance that a trial as good as the best one is pruned
     n_folds: int | None = None  # the first folds that a trial trains; None: all
+
+    @property
+    def metric(self) -> Metric:
+        """The competition's metric."""
+        return metric_of(self.metric_spec)
+
+
+def fixed_rules(metric: Metric) -> Mapping[str, DecisionRule]:
+    """Return the rules that trials can be scored under, by their names, the metric's own first.
+
+    Nothing is fitted for them, so folds are comparable, and threshold 0.5 and argmax do not reward
+    soft probabilities. A metric that names neither has its first rule only.
+    """
+    hard: Mapping[str, DecisionRule] = {"half": Half(), "argmax": ArgMax()}
+    return {
+        metric.rules[0]: fixed_rule(metric),
+        **{name: rule for name, rule in hard.items() if name in metric.rules},
+    }
 
 
 @lru_cache(maxsize=1)
@@ -67,19 +87,21 @@ def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset
     return train, put_on_device(train.signals, train.known_labels, device)
 
 
-def fold_costs(
+def fold_scores(
+    context: StudyContext,
     config: Config,
     data: DeviceData,
     folds: Folds,
     fold: int,
-    rule: DecisionRule,
     compute: Compute,
     n_checks: int = 1,
-) -> Iterator[Costs]:
-    """Train one fold, yielding its held-out rows' costs at `n_checks` even shares of the epochs.
+) -> Iterator[RowScores]:
+    """Train one fold, yielding its held-out rows' scores at `n_checks` even shares of the epochs.
 
     The last ones are those of the finished net.
     """
+    metric = context.metric
+    rule = fixed_rules(metric)[context.rule]
     checked = evenly_spaced(config.train.n_epochs, n_checks)
     task = FoldTask(
         seed=folds.seed,
@@ -88,14 +110,17 @@ def fold_costs(
         valid_idx=folds.valid_idx(fold),
         recipe=config.recipe,
         features=config.features,
+        metric=context.metric_spec,
         compute=compute,
         scored_epochs=frozenset(checked),
     )
     for (after,) in train_group([task], data, Stopwatch()):
         if after.valid_probs is not None:
-            costs = row_costs(rule.apply(after.valid_probs), after.valid_labels)
+            rows = measure(metric, rule.apply(after.valid_probs), after.valid_labels)
+            # As they are stored: else equal trials would differ by rounding.
+            stored = unpack(pack(rows), metric.greater_is_better)
             # One epoch of a short schedule ends several shares.
-            yield from [costs] * checked.count(after.epoch.epoch)
+            yield from [stored] * checked.count(after.epoch.epoch)
 
 
 def run_trial(
@@ -105,10 +130,10 @@ def run_trial(
     compute: Compute,
     worker: str,
 ) -> float:
-    """Return a trial's mean cost per 20k rows, or raise TrialPruned where it falls behind.
+    """Return a trial's score, or raise TrialPruned where it falls behind.
 
-    The costs of every row are stored with the trial, because later trials are compared with those
-    of the best one.
+    What every row contributes is stored with the trial, because later trials are compared with the
+    rows of the best one.
     """
     trial.set_user_attr(WORKER, worker)
     config = context.space.apply(context.base, context.space.suggest(trial))
@@ -117,20 +142,20 @@ def run_trial(
     folds = make_folds(context.base.folds, train, context.seed)
     n_folds = context.n_folds or folds.n_folds
     pruning = _pruning_rule(context, folds, n_folds)
-    incumbent = _incumbent(trial.study)
+    incumbent = _incumbent(trial.study, context.metric.greater_is_better)
     n_checks = 1 + context.n_epoch_checks
-    finished: list[Costs] = []
+    finished: list[RowScores] = []
     for fold in range(n_folds):
-        checks = fold_costs(config, data, folds, fold, RULES[context.rule], compute, n_checks)
-        for check, costs in enumerate(_pruned_if_broken(checks, trial), start=1):
-            trial.set_user_attr(costs_key(fold, check, n_checks), pack(costs))
+        checks = fold_scores(context, config, data, folds, fold, compute, n_checks)
+        for check, rows in enumerate(_pruned_if_broken(checks, trial), start=1):
+            trial.set_user_attr(rows_key(fold, check, n_checks), pack(rows))
             if check == n_checks:
-                trial.report(score_of(np.concatenate([*finished, costs])).per_20k, step=fold)
+                trial.report(joined([*finished, rows]).score, step=fold)
             is_last = (fold, check) == (n_folds - 1, n_checks)
             if pruning and not is_last:
-                _prune_if_behind(trial, pruning, incumbent, [*finished, costs], check)
-        finished.append(costs)
-    return score_of(np.concatenate(finished)).per_20k
+                _prune_if_behind(trial, pruning, incumbent, [*finished, rows], check)
+        finished.append(rows)
+    return joined(finished).score
 
 
 def params_in(context: StudyContext, trial: FrozenTrial) -> Params | None:
@@ -147,10 +172,11 @@ def _pruning_rule(context: StudyContext, folds: Folds, n_folds: int) -> PruningR
     if n_folds - 1 + context.n_epoch_checks < 1:
         return None
     n_rows = int((folds.fold_of_row < n_folds).sum())
-    return PruningRule(n_rows, n_folds, context.n_epoch_checks, context.alpha)
+    gap = largest_gap(context.metric)
+    return PruningRule(n_rows, n_folds, gap, context.n_epoch_checks, context.alpha)
 
 
-def _pruned_if_broken(checks: Iterator[Costs], trial: optuna.Trial) -> Iterator[Costs]:
+def _pruned_if_broken(checks: Iterator[RowScores], trial: optuna.Trial) -> Iterator[RowScores]:
     try:
         yield from checks
     except DivergedError as error:
@@ -176,9 +202,9 @@ class Incumbent:
     n_candidates: int
 
 
-def _incumbent(study: optuna.Study) -> Incumbent | None:
+def _incumbent(study: optuna.Study, greater_is_better: bool) -> Incumbent | None:
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    best = best_complete(ended)
+    best = next(iter(best_first(ended, greater_is_better)), None)
     return Incumbent(best, len(ended)) if best else None
 
 
@@ -186,48 +212,60 @@ def _prune_if_behind(
     trial: optuna.Trial,
     pruning: PruningRule,
     incumbent: Incumbent | None,
-    costs: Sequence[Costs],
+    rows: Sequence[RowScores],
     check: int,
 ) -> None:
     if incumbent is None:
         return
     n_checks = 1 + pruning.n_epoch_checks
-    theirs = [stored_costs(incumbent.trial, fold) for fold in range(len(costs) - 1)]
-    theirs.append(stored_costs(incumbent.trial, len(costs) - 1, check, n_checks))
-    n_unfinished = 0 if check == n_checks else len(costs[-1])
-    verdict = pruning.compare(
-        np.concatenate(costs), np.concatenate(theirs), incumbent.n_candidates, n_unfinished
+    ours, last = joined(rows), len(rows) - 1
+    keys = [*map(rows_key, range(last)), rows_key(last, check, n_checks)]
+    theirs = joined(
+        [unpack(incumbent.trial.user_attrs[key], ours.greater_is_better) for key in keys]
     )
+    n_unfinished = 0 if check == n_checks else len(rows[-1].values)
+    verdict = pruning.compare(ours, theirs, incumbent.n_candidates, n_unfinished)
     if verdict.is_behind:
-        number, n_rows = incumbent.trial.number, sum(map(len, costs))
+        number, n_rows = incumbent.trial.number, len(ours.values)
         trial.set_user_attr(STOPPED, {**asdict(verdict), "incumbent": number, "n_rows": n_rows})
         raise optuna.TrialPruned
 
 
-def best_complete(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return the best complete trial, the earlier one of equals."""
+def best_first(trials: Sequence[FrozenTrial], greater_is_better: bool) -> list[FrozenTrial]:
+    """Return the complete trials, the best first and the earlier one of equals before the other."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+    sign = -1.0 if greater_is_better else 1.0
+    return sorted(complete, key=lambda trial: (sign * value_of(trial), trial.number))
 
 
-def costs_key(fold: int, check: int = 1, n_checks: int = 1) -> str:
-    """Return the user attribute that holds a fold's costs, whole or at an epoch."""
-    return f"costs {fold}" if check == n_checks else f"costs {fold} at {check}/{n_checks}"
+def value_of(trial: FrozenTrial) -> float:
+    """Return the score of a complete trial."""
+    assert trial.value is not None  # a complete trial has one
+    return trial.value
 
 
-def stored_costs(trial: FrozenTrial, fold: int, check: int = 1, n_checks: int = 1) -> Costs:
-    """Return the costs of a fold that a trial stored."""
-    return unpack(trial.user_attrs[costs_key(fold, check, n_checks)])
+def rows_key(fold: int, check: int = 1, n_checks: int = 1) -> str:
+    """Return the user attribute that holds a fold's row scores, whole or at an epoch."""
+    return f"rows {fold}" if check == n_checks else f"rows {fold} at {check}/{n_checks}"
 
 
-def pack(costs: Costs) -> str:
-    """Return whole costs as text that a database can hold."""
-    whole = costs.astype(np.uint8)
-    assert np.array_equal(whole, costs), "a fixed hard rule costs whole numbers"
-    return base64.b64encode(zlib.compress(whole.tobytes(), 9)).decode("ascii")
+def joined(folds: Sequence[RowScores]) -> RowScores:
+    """Return the rows of several folds as one column."""
+    return RowScores(np.concatenate([rows.values for rows in folds]), folds[0].greater_is_better)
 
 
-def unpack(text: str) -> Costs:
-    """Return the costs that were packed."""
+def pack(rows: RowScores) -> str:
+    """Return row scores in single precision as text that a database can hold.
+
+    Whole numbers as large as those of abs-sum are exact. A fold of 20,000 rows of a hard rule takes
+    a few hundred bytes, one of probabilities or areas about 100 KiB.
+    """
+    raw = rows.values.astype(np.float32).tobytes()
+    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+
+
+def unpack(text: str, greater_is_better: bool) -> RowScores:
+    """Return the row scores that were packed."""
     raw = zlib.decompress(base64.b64decode(text))
-    return np.frombuffer(raw, dtype=np.uint8).astype(np.float64)
+    values = np.frombuffer(raw, dtype=np.float32).astype(np.float64)
+    return RowScores(values, greater_is_better)

@@ -20,6 +20,8 @@ from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.setup import Request, write_config
 from hbcomp.reporting.pages import print_table
+from hbcomp.scoring.metrics import ABS_SUM, describe_metric
+from hbcomp.scoring.paired import as_text, is_better
 from hbcomp.system.command import Interrupted, console
 from hbcomp.system.config import to_toml
 from hbcomp.system.environment import machine, n_cores
@@ -39,7 +41,15 @@ from hbcomp.tuning.storage import (
     usable,
 )
 from hbcomp.tuning.thresholds import found_thresholds
-from hbcomp.tuning.trial import RULES, STOPPED, UNSCORED, StudyContext, params_in
+from hbcomp.tuning.trial import (
+    STOPPED,
+    UNSCORED,
+    StudyContext,
+    best_first,
+    fixed_rules,
+    params_in,
+    value_of,
+)
 from hbcomp.tuning.tuning_page import tables, write_page
 
 
@@ -52,7 +62,7 @@ class TuneOptions:
     n_jobs: int
     url: str | None
     name: str
-    rule: str
+    rule: str | None  # None: the metric's own
     seed: int
     n_epoch_checks: int
     alpha: float
@@ -67,7 +77,6 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
     Everything is checked before the first trial. Finished trials are kept whatever happens.
     """
     start = time.perf_counter()
-    check_name("--rule", options.rule, RULES)
     if request.config.pseudo.runs:
         raise InputError(
             "a study draws folds that no source of pseudo-labels has nets for; tune without them: "
@@ -81,11 +90,13 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
             f"--folds must be at most {training_data.n_folds}, the number of folds, but got "
             f"{options.n_folds}"
         )
+    rules = fixed_rules(training_data.metric)
     context = StudyContext(
         base=request.config,
         fingerprint=training_data.train.fingerprint,
         space=space,
-        rule=options.rule,
+        metric_spec=training_data.metric_spec,
+        rule=check_name("--rule", options.rule or next(iter(rules)), rules),
         seed=options.seed,
         n_epoch_checks=options.n_epoch_checks,
         alpha=options.alpha,
@@ -110,7 +121,10 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
         folder = request.run.path / "tuning"
         write_text(folder / "tune.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
         page = write_page(summary, folder)
-    complete = [trial["per_20k"] for trial in summary["trials"] if trial["state"] == "complete"]
+    best = best_first(
+        [trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs],
+        training_data.metric.greater_is_better,
+    )
     for table in tables(summary):
         print_table(table, console)
     return {
@@ -118,7 +132,8 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
         "study": study.study_name,
         "n_trials": n_finished(study),
         "n_pruned": sum(trial["state"] == "pruned" for trial in summary["trials"]),
-        "best_in_search_per_20k": min(complete, default=None),
+        "metric": summary["metric"],
+        "best_in_search": value_of(best[0]) if best else None,
         "confirmed": summary["confirmed"],
         "winner": winner,
         "seconds": round(time.perf_counter() - start, 1),
@@ -135,6 +150,7 @@ def _open(
         context.space,
         _binding(context, training_data),
         options.seed,
+        greater_is_better=training_data.metric.greater_is_better,
         n_workers=options.n_jobs,
         is_fresh=options.is_fresh,
         params_in=partial(params_in, context),
@@ -165,6 +181,10 @@ def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, st
         "train data": context.fingerprint,
         "n_folds": f"{context.n_folds or folds.n_folds} of {folds.n_folds}",
         "folds": context.base.folds.model_dump_json(exclude={"seeds"}),
+        "metric": describe_metric(context.metric),
+        "metric options": context.metric_spec.model_dump_json(
+            exclude={"file": True, "config": {"name", "scale_rows"}}, exclude_defaults=True
+        ),
         "rule": context.rule,
         "seed": str(context.seed),
         "interim checks": str(context.n_epoch_checks),
@@ -211,9 +231,14 @@ def summarise(
     folds = next(iter(training_data.folds_of_seed.values()))
     trials = study.get_trials(deepcopy=False)
     own = context.space.base_values(context.base)
+    metric = training_data.metric
+    best_possible = metric.bounds[metric.greater_is_better]
     return {
         "experiment": request.run.name,
         "study": study.study_name,
+        "metric": describe_metric(metric),
+        "greater_is_better": metric.greater_is_better,
+        "best_possible": best_possible if math.isfinite(best_possible) else None,
         "rule": context.rule,
         "n_rows": int((folds.fold_of_row < (context.n_folds or folds.n_folds)).sum()),
         "n_folds": context.n_folds or folds.n_folds,
@@ -223,8 +248,8 @@ def summarise(
         "importances": _importances(study),
         "confirmed": to_json(confirmed) if confirmed else None,
         "thresholds": (
-            found_thresholds(request.run, Predictions.load(request.run.predictions_file))
-            if request.run.predictions_file.exists()
+            found_thresholds(request.run, Predictions.load(request.run.predictions_file), metric)
+            if metric.name == ABS_SUM.name and request.run.predictions_file.exists()
             else None
         ),
         "space": {
@@ -241,7 +266,7 @@ def _trial_numbers(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": "carried" if WARM_START in trial.user_attrs else STATES[trial.state],
-        "per_20k": value,
+        "score": value,
         "n_folds": len(reported),
         "params": trial.params,
         "seconds": trial.duration.total_seconds() if trial.duration else 0.0,
@@ -284,11 +309,12 @@ def _winner(
     noise = "" if difference.is_beyond_noise else " (within noise)"
     console.print(
         f"trial {confirmed.winner.number} on fresh seed {confirmed.seeds[1]}: "
-        f"{confirmed.winner_fresh:.1f} per 20k against {confirmed.base_fresh:.1f} of "
-        f"{request.run.name}, {difference.per_20k:+.1f} ± {difference.standard_error:.1f}{noise}, "
+        f"score {as_text(confirmed.winner_fresh)} against {as_text(confirmed.base_fresh)} of "
+        f"{request.run.name}, {as_text(difference.value, '+')} ± "
+        f"{as_text(difference.standard_error)}{noise}, {describe_metric(context.metric)}, "
         f"rule {context.rule}, {confirmed.n_rows:,} rows, paired"
     )
-    if difference.per_20k >= 0:
+    if not is_better(difference.value, 0.0, difference.greater_is_better):
         console.print(f"{request.run.name} stays as it is, because no trial is better")
         return None
     return _write_winner(confirmed, study, request, context)
@@ -302,10 +328,11 @@ def _write_winner(
     difference = confirmed.difference
     provenance = (
         f"{TUNED} {confirmed.winner.number} of study {study.study_name!r} of {request.run.name}.\n"
-        f"# On fresh seed {confirmed.seeds[1]}, rule {context.rule}, {confirmed.n_rows} rows: "
-        f"{confirmed.winner_fresh:.1f} per 20k\n"
-        f"# against {confirmed.base_fresh:.1f} of {request.run.name}, difference "
-        f"{difference.per_20k:+.1f} ± {difference.standard_error:.1f} (paired).\n"
+        f"# On fresh seed {confirmed.seeds[1]}, rule {context.rule}, {confirmed.n_rows} rows, "
+        f"{describe_metric(context.metric)}:\n"
+        f"# {as_text(confirmed.winner_fresh)} against {as_text(confirmed.base_fresh)} of "
+        f"{request.run.name}, difference {as_text(difference.value, '+')} ± "
+        f"{as_text(difference.standard_error)} (paired).\n"
     )
     text = provenance + "\n" + to_toml(config)
     run = _free_folder(request.run.name, text)

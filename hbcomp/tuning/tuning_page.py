@@ -11,7 +11,7 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import tuning as drawings
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Table
-from hbcomp.scoring.paired import is_beyond_noise
+from hbcomp.scoring.paired import as_text, is_better, is_beyond_noise
 from hbcomp.tuning.search_space import as_json, as_param
 
 Summary = Mapping[str, Any]
@@ -64,11 +64,13 @@ def verdict(summary: Summary) -> str:
     difference, error = float(winner["difference"]), float(winner["standard_error"])
     noise = "which is within noise"
     if is_beyond_noise(difference, error):
-        noise = f"{'better' if difference < 0 else 'worse'} beyond noise"
+        is_gain = is_better(difference, 0.0, summary["greater_is_better"])
+        noise = f"{'better' if is_gain else 'worse'} beyond noise"
     return (
         f"On fresh seed {confirmed['seeds'][-1]}, which chose nothing, trial {winner['trial']} "
-        f"scores {_score(winner['fresh'])} per 20k against {_score(winner['base'])} of the base: a "
-        f"difference of {_gap(difference)} ± {error:,.1f} (one standard error), {noise}."
+        f"scores {_score(winner['fresh'])} against {_score(winner['base'])} of the base by "
+        f"{summary['metric']}: a difference of {_gap(difference)} ± {_score(error)} (one standard "
+        f"error), {noise}."
     )
 
 
@@ -78,9 +80,9 @@ def verdict(summary: Summary) -> str:
 def _title(summary: Summary) -> str:
     confirmed, best = summary["confirmed"], _whole(summary)[:1]
     if confirmed and confirmed["winner"]:
-        found = f"{_score(confirmed['winner']['fresh'])} per 20k, confirmed on a fresh seed"
+        found = f"score {_score(confirmed['winner']['fresh'])}, confirmed on a fresh seed"
     elif best:
-        found = f"{_score(best[0]['per_20k'])} per 20k in the search, not confirmed"
+        found = f"score {_score(best[0]['score'])} in the search, not confirmed"
     else:
         found = "no complete trial"
     return f"{summary['experiment']}: {found}"
@@ -95,9 +97,10 @@ def _about(summary: Summary) -> str:
     return (
         f"Study {summary['study']} varied {n_paths} parameter{'s' * (n_paths != 1)} of "
         f"{summary['experiment']} (seed {summary['seed']}). Each trial is scored on the same "
-        f"{summary['n_rows']:,} rows in {summary['n_folds']} folds: out-of-fold abs-sum per 20k "
-        f"rows under the fixed rule {summary['rule']}, lower is better. The best is chosen by the "
-        "score it is shown with, which therefore has a selection bias. Trials: "
+        f"{summary['n_rows']:,} rows in {summary['n_folds']} folds: out-of-fold "
+        f"{summary['metric']} under the fixed rule {summary['rule']}, the mean of the folds "
+        "weighted by their rows. The best is chosen by the score it is shown with, which "
+        "therefore has a selection bias. Trials: "
         f"{states['complete']} complete, {states['pruned']} pruned, {states['failed']} failed, "
         f"{states['carried']} carried over from an older version of the study. Pruning saved "
         f"{saved} of the {n_whole} fold trainings{share} that the {n_own} complete and pruned "
@@ -110,22 +113,23 @@ def _about(summary: Summary) -> str:
 
 def _best_table(summary: Summary) -> Table:
     whole = _whole(summary)
-    base = [each["per_20k"] for each in whole if each["number"] == summary["base_trial"]]
+    base = [each["score"] for each in whole if each["number"] == summary["base_trial"]]
     rows = [
         [
             trial["number"],
             trial["state"],
-            _score(trial["per_20k"]),
-            _gap(trial["per_20k"] - base[0]) if base else "-",
+            _score(trial["score"]),
+            _gap(trial["score"] - base[0]) if base else "-",
             f"{trial['seconds']:,.0f}",
         ]
         for trial in whole[:N_BEST]
     ]
-    header = ["trial", "state", "per 20k", "against base", "seconds"]
+    header = ["trial", "state", "score", "against base", "seconds"]
     title = f"Best {len(rows)} of {len(whole)} trials with all folds"
-    return Table(
-        title, header, rows, "These have a selection bias: expect higher scores on fresh seeds."
+    note = (
+        f"By {summary['metric']}. These have a selection bias: expect worse scores on fresh seeds."
     )
+    return Table(title, header, rows, note)
 
 
 def _confirmed_table(confirmed: Summary, n_searched: int) -> Table:
@@ -153,10 +157,10 @@ def _pruned_tables(summary: Summary) -> list[Table]:
     """Return the table of pruned trials, the closest decisions first, if there are any."""
     stopped = [each for each in summary["trials"] if each["state"] == "pruned" or each["unscored"]]
     shown = sorted(stopped, key=_clearness)[:N_PRUNED]
-    header = ["trial", "folds begun", "rows", "difference", "boundary", "against", "why"]
+    header = ["trial", "folds begun", "rows", "worse by", "boundary", "against", "why"]
     note = (
-        "Differences from the incumbent on the same rows, per 20k, ± one standard error; beyond "
-        "the boundary a trial is pruned. The closest decisions come first."
+        "How much worse the score is than the incumbent's on the same rows, ± one standard error; "
+        "beyond the boundary a trial is pruned. The closest decisions come first."
     )
     title = f"Pruned trials: {len(shown)} of {len(stopped)}"
     rows = [[each["number"], _n_begun(each, summary), *_reason(each)] for each in shown]
@@ -165,7 +169,7 @@ def _pruned_tables(summary: Summary) -> list[Table]:
 
 def _clearness(trial: Summary) -> tuple[float, int]:
     stopped = trial["stopped"]
-    clearness = stopped["per_20k"] / stopped["boundary"] if stopped else float("inf")
+    clearness = stopped["deficit"] / stopped["boundary"] if stopped else float("inf")
     return clearness, trial["number"]
 
 
@@ -175,8 +179,8 @@ def _reason(trial: Summary) -> list[object]:
         return ["-", "-", "-", "-", trial["unscored"] or "-"]
     return [
         f"{stopped['n_rows']:,}",
-        f"{_gap(stopped['per_20k'])} ± {stopped['standard_error']:,.1f}",
-        _gap(stopped["boundary"]),
+        f"{_score(stopped['deficit'])} ± {_score(stopped['standard_error'])}",
+        _score(stopped["boundary"]),
         stopped["incumbent"],
         "beyond the boundary",
     ]
@@ -227,15 +231,17 @@ def _condition(when: Mapping[str, Sequence[Any]]) -> str:
 
 def _threshold_table(study: Summary) -> Table:
     rows = [
-        [f"Optuna, {study['n_trials']:,} trials", f"{study['optuna']:,.2f}", "-"],
-        ["exact optimum", f"{study['exact']:,.2f}", f"{study['exact_cross_fitted']:,.2f}"],
+        [f"Optuna, {study['n_trials']:,} trials", _score(study["optuna"]), "-"],
+        ["exact optimum", _score(study["exact"]), _score(study["exact_cross_fitted"])],
     ]
     note = (
-        f"The regret of the study is {study['regret']:,.2f} per 20k: what its best pair of "
+        f"The regret of the study is {_score(study['regret'])}: what its best pair of "
         "thresholds costs more than the exact optimum, which one sort finds. Only the "
         "cross-fitted score has no selection bias."
     )
-    return Table("Thresholds, abs-sum per 20k", ["", "in-sample", "cross-fitted"], rows, note)
+    return Table(
+        "Thresholds: the score of clip(lo, hi)", ["", "in-sample", "cross-fitted"], rows, note
+    )
 
 
 def _provenance(summary: Summary) -> Table:
@@ -254,8 +260,11 @@ def _trials(summary: Summary) -> tuple[drawings.Trials, list[Summary]]:
     ordered = sorted(summary["trials"], key=lambda trial: int(trial["number"]))
     trials = drawings.Trials(
         numbers=np.array([trial["number"] for trial in ordered], dtype=np.int64),
-        values=_floats(trial["per_20k"] for trial in ordered),
+        values=_floats(trial["score"] for trial in ordered),
         states=np.array([trial["state"] for trial in ordered], dtype=np.str_),
+        score=drawings.ScoreAxis(
+            summary["metric"], summary["greater_is_better"], summary["best_possible"]
+        ),
     )
     return trials, ordered
 
@@ -264,7 +273,7 @@ def _pictures(summary: Summary, trials: drawings.Trials) -> list[Picture]:
     """Return the pictures except the slices; one without data is left out."""
     drawn = []
     if summary["confirmed"]:
-        drawn.append(_confirmed_picture(summary["confirmed"]))
+        drawn.append(_confirmed_picture(summary["confirmed"], trials.score))
     if np.isfinite(trials.values).any():
         drawn.append(_history_picture(trials, summary["base_trial"]))
     if summary["importances"]:
@@ -275,15 +284,16 @@ def _pictures(summary: Summary, trials: drawings.Trials) -> list[Picture]:
 def _history_picture(trials: drawings.Trials, base: int | None) -> Picture:
     caption = (
         "Each trial's score. A pruned one has the mean of the folds it finished and never counts "
-        f"as best. The grey band, where there is one, holds trials above {drawings.CEILING:g} "
-        "times the least score, and those without one."
+        f"as best. The grey band, where there is one, holds trials more than {drawings.CEILING:g} "
+        "times as far from a perfect score as the best, and those without a score."
     )
     return Picture("tune-history", drawings.history(trials, base), caption)
 
 
-def _confirmed_picture(confirmed: Summary) -> Picture:
+def _confirmed_picture(confirmed: Summary, score: drawings.ScoreAxis) -> Picture:
     measured, winner = [confirmed["base"], *confirmed["candidates"]], confirmed["winner"]
     figure = drawings.confirmation(
+        score,
         names=["base", *(f"trial {each['trial']}" for each in confirmed["candidates"])],
         search=_floats(each["search"] for each in measured),
         fresh=_floats(each["fresh"] for each in measured),
@@ -348,9 +358,10 @@ def _whole(summary: Summary) -> list[Summary]:
     whole = [
         trial
         for trial in summary["trials"]
-        if trial["state"] in ("complete", "carried") and trial["per_20k"] is not None
+        if trial["state"] in ("complete", "carried") and trial["score"] is not None
     ]
-    return sorted(whole, key=lambda trial: (trial["per_20k"], trial["number"]))
+    sign = -1 if summary["greater_is_better"] else 1
+    return sorted(whole, key=lambda trial: (sign * trial["score"], trial["number"]))
 
 
 def _n_begun(trial: Summary, summary: Summary) -> int:
@@ -370,12 +381,12 @@ def _floats(values: Iterable[Any]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _score(per_20k: int | float | None) -> str:
-    return "-" if per_20k is None else f"{per_20k:,.1f}"
+def _score(score: int | float | None) -> str:
+    return "-" if score is None else as_text(float(score))
 
 
-def _gap(per_20k: int | float) -> str:
-    return f"{per_20k:+,.1f}"
+def _gap(difference: int | float) -> str:
+    return as_text(float(difference), "+")
 
 
 def _value(value: Any) -> str:

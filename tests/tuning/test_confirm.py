@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
@@ -6,7 +8,8 @@ from optuna.distributions import FloatDistribution
 from hbcomp.crossval.resources import Slot
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.metrics import MetricConfig, MetricSpec
+from hbcomp.scoring.paired import RowScores, paired_difference
 from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.tuning import confirm as confirming
@@ -19,13 +22,15 @@ LR = FloatDistribution(1e-3, 1e-1)
 BASE_LR = Config().train.lr
 N_FOLDS, ROWS_OF_FOLD = 2, 100
 SLOTS = [Slot(0, Compute("cpu", "fp32", 1, "tests"))]
+ABS_SUM = MetricSpec(config=MetricConfig(scale_rows=20_000), classes=("0", "1"))
+ACCURACY = MetricSpec(config=MetricConfig(name="accuracy"), classes=("0", "1"))
 
 
 @pytest.fixture
 def context(tmp_path):
     path = tmp_path / "space.toml"
     path.write_text('"train.lr" = { low = 1e-3, high = 1e-1 }')
-    return StudyContext(Config(), "", read_space(path), "half", seed=7)
+    return StudyContext(Config(), "", read_space(path), ABS_SUM, "half", seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +42,10 @@ def storage(tmp_path_factory):
 def study_of(storage, context):
     """Return a study of complete trials with these learning rates and values."""
 
-    def make(*pairs):
-        study = open_study(storage, "s", context.space, {}, 0, is_fresh=True)
+    def make(*pairs, greater_is_better=False):
+        study = open_study(
+            storage, "s", context.space, {}, 0, is_fresh=True, greater_is_better=greater_is_better
+        )
         for lr, value in pairs:
             params, distributions = {"train.lr": lr}, {"train.lr": LR}
             study.add_trial(
@@ -57,7 +64,10 @@ def trained(monkeypatch):
     def with_costs(n_wrong):
         def work(job, _):
             names.append((job.name, job.seed, job.fold))
-            return pack(2.0 * (np.arange(ROWS_OF_FOLD) < n_wrong[job.name, job.seed]))
+            is_wrong = np.arange(ROWS_OF_FOLD) < n_wrong[job.name, job.seed]
+            if job.context.metric.greater_is_better:
+                return pack(RowScores(1.0 - is_wrong, True))
+            return pack(RowScores(40_000.0 * is_wrong, False))
 
         monkeypatch.setattr(confirming, "work", work)
         return names
@@ -76,10 +86,12 @@ def test_the_best_trials_are_different_complete_ones_without_the_base(study_of):
     )
     study.add_trial(pruned)
     base = {"train.lr": BASE_LR}
-    assert [trial.number for trial in best_trials(study, 9, base)] == [2, 3, 5]
-    assert [trial.number for trial in best_trials(study, 2, base)] == [2, 3]
-    assert [trial.number for trial in best_trials(study, 1, None)] == [0], "the base lies outside"
-    assert best_trials(study, 0, base) == []
+    assert [trial.number for trial in best_trials(study, 9, base, False)] == [2, 3, 5]
+    assert [trial.number for trial in best_trials(study, 2, base, False)] == [2, 3]
+    assert [trial.number for trial in best_trials(study, 9, base, True)] == [5, 1, 2]
+    outside = best_trials(study, 1, None, False)
+    assert [trial.number for trial in outside] == [0], "the base lies outside"
+    assert best_trials(study, 0, base, False) == []
 
 
 def test_without_a_trial_beside_the_base_there_is_nothing_to_confirm(study_of, context, trained):
@@ -124,13 +136,33 @@ def test_the_pick_is_made_on_one_fresh_seed_and_measured_on_another(study_of, co
 
 
 def standard_error(n_ours, n_theirs):
-    """Return that of the mean gap per 20k: of 100 rows a fold, the first ones are wrong."""
+    """Return that of the mean gap: of 100 rows a fold, the first ones are wrong."""
     rows = np.tile(np.arange(ROWS_OF_FOLD), N_FOLDS)
-    gaps = 2.0 * (rows < n_ours) - 2.0 * (rows < n_theirs)
-    by_hand = gaps.std(ddof=1) / len(gaps) ** 0.5 * 20_000
-    found = paired_difference(2.0 * (rows < n_ours), 2.0 * (rows < n_theirs)).standard_error
-    assert found == pytest.approx(by_hand, rel=0.01)
+    ours, theirs = (RowScores(40_000.0 * (rows < n), False) for n in (n_ours, n_theirs))
+    gaps = ours.values - theirs.values
+    found = paired_difference(ours, theirs).standard_error
+    assert found == pytest.approx(gaps.std(ddof=1) / len(gaps) ** 0.5)
     return found
+
+
+def test_where_greater_is_better_the_pick_is_the_greatest_score(study_of, context, trained):
+    pick, measure = 7 + PICK, 7 + MEASURE
+    study = study_of((BASE_LR, 0.8), (0.02, 0.9), (0.03, 0.95), (0.04, 0.7), greater_is_better=True)
+    n_wrong = {
+        (BASE, pick): 6,
+        ("trial 1", pick): 3,
+        ("trial 2", pick): 5,
+        (BASE, measure): 8,
+        ("trial 1", measure): 4,
+    }
+    names = trained(n_wrong)
+    context = replace(context, metric_spec=ACCURACY, rule="argmax")
+    found = to_json(confirm(study, context, N_FOLDS, SLOTS, 2))
+    assert {(name, seed) for name, seed, _ in names} == set(n_wrong)
+    assert [each["trial"] for each in found["candidates"]] == [2, 1]
+    assert found["winner"]["trial"] == 1
+    assert [each["fresh"] for each in found["candidates"]] == pytest.approx([0.95, 0.97])
+    assert found["winner"]["difference"] == pytest.approx(0.04)
 
 
 def test_a_base_that_was_no_trial_has_no_search_score(study_of, context, trained):
@@ -211,5 +243,5 @@ def test_each_fold_that_ends_is_told_with_what_is_left(study_of, context, traine
     trained(AnyCost())
     confirm(study_of((0.02, 10.0)), context, N_FOLDS, SLOTS, 1)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "base on fresh seed 1007 fold 0: 400.0 per 20k, 3 folds left"
-    assert lines[-1] == "trial 0 on fresh seed 1008 fold 1: 400.0 per 20k, 0 folds left"
+    assert lines[0] == "base on fresh seed 1007 fold 0: score 400.0, 3 folds left"
+    assert lines[-1] == "trial 0 on fresh seed 1008 fold 1: score 400.0, 0 folds left"

@@ -11,9 +11,12 @@ import numpy as np
 import optuna
 import pytest
 from commands import SERVER
+from finished_experiments import write_experiment, write_files
 
+from hbcomp.experiment import ROOT
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.scoring.metrics import ABS_SUM
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
 from hbcomp.tuning.search_space import read_space
@@ -435,7 +438,10 @@ DAMAGES = {
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory, empty):
     """Return a run with the database of a finished threshold study."""
-    run = RunFolder(tmp_path_factory.mktemp("studied"))
+    folder = tmp_path_factory.mktemp("studied")
+    write_files(folder)
+    write_experiment(folder, "studied")
+    run = RunFolder(folder / ROOT / "studied")
     shutil.copy(empty, run.path)
     labels = np.arange(12) % 2
     Predictions(
@@ -462,9 +468,23 @@ def test_a_damaged_study_of_thresholds_is_refused_by_its_file(studied, damage):
             tune_thresholds(studied, 2, 0, console)
         assert "\n" not in str(error.value)
         with suppress(InputError):  # `tune`, which shows what the study found, if it can be read
-            found_thresholds(studied, Predictions.load(studied.predictions_file))
+            predictions = Predictions.load(studied.predictions_file)
+            found_thresholds(studied, predictions, ABS_SUM)
     finally:
         path.write_bytes(before)
+
+
+@pytest.mark.parametrize("greater_is_better", [True, False])
+def test_a_study_and_its_next_version_search_in_the_direction_of_the_metric(
+    storage, space_of, greater_is_better
+):
+    for text in (SPACE, SMALLER):
+        space = space_of(text)
+        study = open_study(storage, "s", space, BINDING, 0, greater_is_better=greater_is_better)
+        assert study.direction.name == ("MAXIMIZE" if greater_is_better else "MINIMIZE")
+        optimize(study, space, 3)
+        values = [trial.value for trial in study.trials]
+        assert study.best_value == (max(values) if greater_is_better else min(values))
 
 
 @pytest.mark.parametrize("value", ["[]", "{", '{"binding": 1}'])

@@ -3,13 +3,16 @@ import optuna
 import pytest
 import torch
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.crossval import fold
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
-from hbcomp.scoring.metrics import row_costs
+from hbcomp.scoring.decision import ArgMax, Half, Raw
+from hbcomp.scoring.metrics import ABS_SUM, NAMES, MetricConfig, MetricSpec, make_metric
+from hbcomp.scoring.paired import RowScores, measure
 from hbcomp.scoring.pruning import PruningRule
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
@@ -21,21 +24,25 @@ from hbcomp.training.step import DivergedError, Epoch, train_epochs
 from hbcomp.tuning import trial as trials
 from hbcomp.tuning.search_space import read_space
 from hbcomp.tuning.trial import (
-    RULES,
     STOPPED,
     UNSCORED,
     WORKER,
     StudyContext,
-    best_complete,
-    costs_key,
-    fold_costs,
+    best_first,
+    fixed_rules,
+    fold_scores,
+    joined,
     pack,
+    rows_key,
     run_trial,
-    stored_costs,
     study_data,
     unpack,
+    value_of,
 )
 
+CLASSES = ("0", "1", "2")
+COST = MetricSpec(config=MetricConfig(), classes=CLASSES)  # abs-sum a row: 1 for none, 2 if wrong
+MACRO_F1 = MetricSpec(config=MetricConfig(name="macro-f1"), classes=CLASSES)
 CPU = Compute("cpu", "fp32", 1, "tests")
 N_ROWS, N_FOLDS = 60, 3
 
@@ -63,28 +70,39 @@ def context_of(tmp_path, here):
     def make(**changes):
         path = tmp_path / "space.toml"
         path.write_text('"train.lr" = { low = 1e-3, high = 1e-1, log = true }')
-        given = {"base": config_of(), "space": read_space(path), "rule": "half", "seed": 0}
+        given = {"base": config_of(), "space": read_space(path), "seed": 0}
+        given |= {"metric_spec": COST, "rule": "half"}
         return StudyContext(fingerprint=here[0].fingerprint, **given | changes)
 
     return make
 
 
 @pytest.fixture
-def study():
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+def study_of():
+    def make(context):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        direction = "maximize" if context.metric.greater_is_better else "minimize"
+        return optuna.create_study(sampler=optuna.samplers.RandomSampler(0), direction=direction)
+
+    return make
 
 
 @pytest.fixture
-def costs_of(monkeypatch):
-    """Let each trial cost what `plan(fold, check)` says instead of training it."""
+def study(study_of, context_of):
+    return study_of(context_of())
+
+
+@pytest.fixture
+def scores_of(monkeypatch):
+    """Let each row of a trial score what `plan(fold, check)` says instead of training it."""
 
     def replace(plan):
-        def fake(config, beats, folds, fold, rule, compute, n_checks=1):
+        def fake(context, config, data, folds, fold, compute, n_checks=1):
             for check in range(1, n_checks + 1):
-                yield np.full(len(folds.valid_idx(fold)), plan(fold, check))
+                values = np.full(len(folds.valid_idx(fold)), plan(fold, check))
+                yield RowScores(values, context.metric.greater_is_better)
 
-        monkeypatch.setattr(trials, "fold_costs", fake)
+        monkeypatch.setattr(trials, "fold_scores", fake)
 
     return replace
 
@@ -94,30 +112,41 @@ def run(study, context, here, worker="w"):
     return study.trials[-1]
 
 
-def test_packed_costs_come_back_with_every_bit():
-    for costs in (np.zeros(0), np.array([0.0, 1.0, 2.0, 255.0]), np.arange(20_000) % 3.0):
-        back = unpack(pack(costs))
-        assert back.dtype == np.float64
-        assert np.array_equal(back, costs)
+def rows_of(trial, fold, check=1, n_checks=1):
+    """Return the values that a trial stored."""
+    return unpack(trial.user_attrs[rows_key(fold, check, n_checks)], False).values
 
 
-def test_the_costs_of_a_fold_of_twenty_thousand_rows_are_a_few_hundred_bytes():
-    costs = np.where(np.random.default_rng(0).random(20_000) < 0.01, 2.0, 0.0)
-    assert len(pack(costs)) < 1000
+@pytest.mark.parametrize("greater_is_better", [True, False])
+def test_packed_rows_come_back_in_single_precision_with_their_direction(greater_is_better):
+    for values in (np.zeros(0), 20_000 * (np.arange(20_000) % 3.0), np.array([-0.1, np.pi, 1e-9])):
+        back = unpack(pack(RowScores(values, greater_is_better)), greater_is_better)
+        assert back.values.dtype == np.float64
+        assert np.array_equal(back.values, values.astype(np.float32))
+        assert back.greater_is_better is greater_is_better
 
 
-@pytest.mark.parametrize("cost", [0.5, -1.0, 256.0, np.nan])
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
-def test_costs_that_are_not_small_whole_numbers_are_not_packed(cost):
-    with pytest.raises(AssertionError, match="a fixed hard rule costs whole numbers"):
-        pack(np.array([0.0, cost]))
+def test_a_fold_of_twenty_thousand_rows_is_a_few_hundred_bytes_under_a_hard_rule():
+    wrong = np.random.default_rng(0).random(20_000) < 0.01
+    assert len(pack(RowScores(np.where(wrong, 40_000.0, 0.0), False))) < 1500
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_of_a_study_costs_small_whole_numbers(rule):
+@pytest.mark.parametrize("rule", ["half", "argmax"])
+def test_the_scores_of_the_heartbeat_competition_are_stored_exactly(rule):
     probs = np.random.default_rng(0).dirichlet(np.ones(4), 500)
-    costs = row_costs(RULES[rule].apply(probs), np.arange(500) % 4)
-    assert np.array_equal(unpack(pack(costs)), costs)
+    metric = make_metric(MetricConfig(scale_rows=20_000), "0123")
+    rows = measure(metric, fixed_rules(metric)[rule].apply(probs), np.arange(500) % 4)
+    assert np.array_equal(unpack(pack(rows), False).values, rows.values)
+
+
+def test_trials_are_scored_under_rules_that_nothing_is_fitted_for():
+    assert fixed_rules(ABS_SUM) == {"half": Half(), "argmax": ArgMax()}
+    for name in set(NAMES) - {"abs-sum"}:
+        config = MetricConfig.model_construct(name=name, scale_rows=1, positive="1", k=2)
+        metric = make_metric(config, CLASSES, np.ones((3, 3)))
+        rules = fixed_rules(metric)
+        assert list(rules) == [metric.rules[0]]
+        assert rules == ({"argmax": ArgMax()} if metric.answers == "labels" else {"raw": Raw()})
 
 
 class NumberedNet(torch.nn.Module):
@@ -129,7 +158,7 @@ class NumberedNet(torch.nn.Module):
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("n_checks", [1, 2, 3, 6])
 def test_a_fold_is_looked_at_so_many_times_at_even_shares_whatever_its_epochs(
-    monkeypatch, here, n_epochs, n_checks
+    monkeypatch, here, context_of, n_epochs, n_checks
 ):
     looked_at = []
 
@@ -146,36 +175,53 @@ def test_a_fold_is_looked_at_so_many_times_at_even_shares_whatever_its_epochs(
     folds = make_folds(config_of().folds, here[0], 0)
     seen = []
     config = config_of(n_epochs=n_epochs)
-    for costs in fold_costs(config, here[1], folds, 1, RULES["half"], CPU, n_checks):
-        assert np.array_equal(costs, np.ones(N_ROWS // N_FOLDS))
+    for rows in fold_scores(context_of(), config, here[1], folds, 1, CPU, n_checks):
+        assert np.array_equal(rows.values, np.ones(N_ROWS // N_FOLDS))
         seen.append(looked_at[-1])
     assert seen == [-(-n_epochs * check // n_checks) for check in range(1, n_checks + 1)]
     assert len(looked_at) == len(set(seen)), "no epoch is predicted twice"
 
 
-def test_the_last_costs_of_a_fold_are_those_of_the_finished_net(here):
+@pytest.mark.parametrize(
+    ("spec", "rule"),
+    [
+        (COST, Half()),
+        (MACRO_F1, ArgMax()),
+        (MetricSpec(config=MetricConfig(name="macro-roc-auc"), classes=CLASSES), Raw()),
+    ],
+)
+def test_the_last_rows_of_a_fold_are_scored_by_the_finished_net_within_the_fold(
+    here, context_of, spec, rule
+):
     config = config_of(n_epochs=3, lr=0.02)
     folds = make_folds(config.folds, here[0], 0)
-    *_, costs = fold_costs(config, here[1], folds, 1, RULES["half"], CPU, 2)
+    metric = metric_of(spec)
+    context = context_of(metric_spec=spec, rule=metric.rules[0])
+    *_, rows = fold_scores(context, config, here[1], folds, 1, CPU, 2)
     train_idx, valid_idx = folds.train_idx(1), folds.valid_idx(1)
     member = Replica(torch.tensor(train_idx), (folds.seed, 1))
     *_, (last,) = train_epochs(config.recipe, here[1], [member], CPU)
     probs = predict_probs(last.net, here[1].signals[torch.tensor(valid_idx)], CPU)
     labels = here[0].known_labels[valid_idx]
-    assert np.array_equal(costs, np.abs((probs > 0.5) - np.eye(3)[labels]).sum(axis=1))
+    by_hand = metric.contributions(rule.apply(probs), labels)
+    assert np.array_equal(rows.values, by_hand.astype(np.float32))
+    assert rows.score == pytest.approx(metric.score(rule.apply(probs), labels), abs=1e-6)
+    assert rows.greater_is_better is metric.greater_is_better
 
 
-def test_a_trials_value_is_the_sum_per_20k_of_the_costs_it_stored(study, context_of, here):
-    trial = run(study, context_of(base=config_of(n_epochs=2)), here, "someone")
-    costs = np.concatenate([stored_costs(trial, fold) for fold in range(N_FOLDS)])
-    assert len(costs) == N_ROWS
-    assert trial.value == pytest.approx(costs.sum() / N_ROWS * 20_000)
+@pytest.mark.parametrize(("spec", "rule"), [(COST, "half"), (MACRO_F1, "argmax")])
+def test_a_trials_value_is_the_mean_of_the_rows_it_stored(study, context_of, here, spec, rule):
+    context = context_of(base=config_of(n_epochs=2), metric_spec=spec, rule=rule)
+    trial = run(study, context, here, "someone")
+    rows = np.concatenate([rows_of(trial, fold) for fold in range(N_FOLDS)])
+    assert len(rows) == N_ROWS
+    assert trial.value == pytest.approx(rows.mean())
     assert set(trial.intermediate_values) == set(range(N_FOLDS))
     assert trial.intermediate_values[N_FOLDS - 1] == trial.value
     assert trial.user_attrs[WORKER] == "someone"
 
 
-def test_the_same_parameters_cost_the_same_in_another_trial(study, context_of, here):
+def test_the_same_parameters_score_the_same_in_another_trial(study, context_of, here):
     context = context_of()
     for _ in range(2):
         study.enqueue_trial({"train.lr": 0.05})
@@ -185,73 +231,84 @@ def test_the_same_parameters_cost_the_same_in_another_trial(study, context_of, h
     assert first.value == second.value
 
 
-def test_epochs_are_stored_beside_the_whole_folds(study, context_of, here, costs_of):
-    costs_of(lambda fold, check: float(check))
+def test_epochs_are_stored_beside_the_whole_folds(study, context_of, here, scores_of):
+    scores_of(lambda fold, check: float(check))
     trial = run(study, context_of(n_epoch_checks=1), here)
-    keys = {key for key in trial.user_attrs if key.startswith("costs")}
-    assert keys == {"costs 0", "costs 0 at 1/2", "costs 1", "costs 1 at 1/2"} | {
-        *["costs 2", "costs 2 at 1/2"]
+    keys = {key for key in trial.user_attrs if key.startswith("rows")}
+    assert keys == {"rows 0", "rows 0 at 1/2", "rows 1", "rows 1 at 1/2"} | {
+        *["rows 2", "rows 2 at 1/2"]
     }
-    assert keys == {costs_key(fold, check, 2) for fold in range(N_FOLDS) for check in (1, 2)}
-    assert set(stored_costs(trial, 0, 1, 2)) == {1.0}
-    assert set(stored_costs(trial, 0)) == {2.0}
-    assert trial.value == 40_000, "the epochs do not count, the finished nets do"
+    assert keys == {rows_key(fold, check, 2) for fold in range(N_FOLDS) for check in (1, 2)}
+    assert set(rows_of(trial, 0, 1, 2)) == {1.0}
+    assert set(rows_of(trial, 0)) == {2.0}
+    assert trial.value == 2, "the epochs do not count, the finished nets do"
 
 
-def test_a_lost_trial_is_stopped_with_its_verdict(study, context_of, here, costs_of):
-    context = context_of()
-    costs_of(lambda fold, check: 0.0)
+@pytest.mark.parametrize(
+    ("spec", "rule", "good", "bad", "gap"),
+    [(COST, "half", 0.0, 2.0, 2.0), (MACRO_F1, "argmax", 0.9, 0.1, 1.0)],
+)
+def test_a_lost_trial_is_stopped_with_its_verdict(
+    study_of, context_of, here, scores_of, spec, rule, good, bad, gap
+):
+    context = context_of(metric_spec=spec, rule=rule)
+    study = study_of(context)
+    scores_of(lambda fold, check: good)
     run(study, context, here)
-    costs_of(lambda fold, check: 2.0)
+    scores_of(lambda fold, check: bad)
     trial = run(study, context, here)
     assert trial.state.name == "PRUNED"
     stopped = trial.user_attrs[STOPPED]
     n_rows = stopped["n_rows"]
-    rule = PruningRule(N_ROWS, N_FOLDS, 0, context.alpha)
-    verdict = rule.compare(np.full(n_rows, 2.0), np.zeros(n_rows), 1)
+    pruning = PruningRule(N_ROWS, N_FOLDS, gap, 0, context.alpha)
+    ours, theirs = (
+        RowScores(np.full(n_rows, value), context.metric.greater_is_better) for value in (bad, good)
+    )
+    verdict = pruning.compare(ours, unpack(pack(theirs), theirs.greater_is_better), 1)
     assert stopped == {
-        "per_20k": 40_000.0,
+        "deficit": pytest.approx(abs(good - bad)),
         "standard_error": verdict.standard_error,
         "boundary": verdict.boundary,
         "incumbent": 0,
         "n_rows": n_rows,
     }
     assert n_rows < N_ROWS
-    assert stopped["per_20k"] > stopped["boundary"]
+    assert stopped["deficit"] > stopped["boundary"]
     # It is not compared after the last fold: then it is complete, however bad.
-    costs_of(lambda fold, check: 2.0 * (fold == N_FOLDS - 1))
+    scores_of(lambda fold, check: bad if fold == N_FOLDS - 1 else good)
     assert run(study, context, here).state.name == "COMPLETE"
 
 
-def test_a_trial_of_some_folds_trains_only_the_first_ones(study, context_of, here, costs_of):
-    costs_of(lambda fold, check: float(fold))
+def test_a_trial_of_some_folds_trains_only_the_first_ones(study, context_of, here, scores_of):
+    scores_of(lambda fold, check: float(fold))
     trial = run(study, context_of(n_folds=2), here)
-    assert {key for key in trial.user_attrs if key.startswith("costs")} == {"costs 0", "costs 1"}
-    assert trial.value == 10_000, "the mean of the rows of two folds"
+    assert {key for key in trial.user_attrs if key.startswith("rows")} == {"rows 0", "rows 1"}
+    assert trial.value == 0.5, "the mean of the rows of two folds"
 
 
 def test_a_trial_of_one_fold_without_interim_checks_is_never_pruned(
-    study, context_of, here, costs_of
+    study, context_of, here, scores_of
 ):
     for cost in (0.0, 2.0):
-        costs_of(lambda fold, check, cost=cost: cost)
-        assert run(study, context_of(n_folds=1), here).value == cost * 20_000
+        scores_of(lambda fold, check, cost=cost: cost)
+        assert run(study, context_of(n_folds=1), here).value == cost
 
 
 def test_a_look_within_a_fold_compares_with_the_same_epoch_of_the_best(
-    study, context_of, here, costs_of
+    study, context_of, here, scores_of
 ):
     # Bad early and good at the end: so was the best one, and nothing is lost.
     context = context_of(n_epoch_checks=1)
     for _ in range(2):
-        costs_of(lambda fold, check: 2.0 if check == 1 else 0.0)
+        scores_of(lambda fold, check: 2.0 if check == 1 else 0.0)
         assert run(study, context, here).value == 0
     compared = []
 
     class Spy(PruningRule):
-        def compare(self, costs, incumbent_costs, n_candidates, n_unfinished=0):
-            compared.append((costs.sum(), incumbent_costs.sum(), n_candidates, n_unfinished))
-            return super().compare(costs, incumbent_costs, n_candidates, n_unfinished)
+        def compare(self, rows, incumbent, n_candidates, n_unfinished=0):
+            sums = rows.values.sum(), incumbent.values.sum()
+            compared.append((*sums, n_candidates, n_unfinished))
+            return super().compare(rows, incumbent, n_candidates, n_unfinished)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials, "PruningRule", Spy)
@@ -260,25 +317,26 @@ def test_a_look_within_a_fold_compares_with_the_same_epoch_of_the_best(
     assert compared == [(2.0 * n, 2.0 * n, 2, n), (0, 0, 2, 0)] * 2 + [(2.0 * n, 2.0 * n, 2, n)]
 
 
-def test_the_incumbent_is_the_same_for_a_whole_trial(study, context_of, here, costs_of):
+def test_the_incumbent_is_the_same_for_a_whole_trial(study, context_of, here, scores_of):
     context = context_of()
-    costs_of(lambda fold, check: 1.0)
+    scores_of(lambda fold, check: 1.0)
     run(study, context, here)
 
     def plan(fold, check):
         if fold == 1:  # meanwhile another worker finishes a perfect trial
-            others = {costs_key(each): pack(np.zeros(N_ROWS // N_FOLDS)) for each in range(3)}
+            perfect = pack(RowScores(np.zeros(N_ROWS // N_FOLDS), False))
+            others = {rows_key(each): perfect for each in range(3)}
             study.add_trial(optuna.trial.create_trial(value=0.0, user_attrs=others))
         return 2.0 if fold == 1 else 1.0
 
     compared = []
 
     class Spy(PruningRule):
-        def compare(self, costs, incumbent_costs, n_candidates, n_unfinished=0):
-            compared.append((set(incumbent_costs.tolist()), n_candidates))
-            return super().compare(costs, incumbent_costs, n_candidates, n_unfinished)
+        def compare(self, rows, incumbent, n_candidates, n_unfinished=0):
+            compared.append((set(incumbent.values.tolist()), n_candidates))
+            return super().compare(rows, incumbent, n_candidates, n_unfinished)
 
-    costs_of(plan)
+    scores_of(plan)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials, "PruningRule", Spy)
         study.optimize(lambda trial: run_trial(trial, context, here, CPU, "w"), n_trials=1)
@@ -286,18 +344,19 @@ def test_the_incumbent_is_the_same_for_a_whole_trial(study, context_of, here, co
 
 
 def test_the_selection_bias_of_an_incumbent_counts_pruned_trials_too(
-    study, context_of, here, costs_of
+    study, context_of, here, scores_of
 ):
     context = context_of()
     for cost in (0.0, 2.0):
-        costs_of(lambda fold, check, cost=cost: cost)
+        scores_of(lambda fold, check, cost=cost: cost)
         run(study, context, here)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
-    incumbent = trials._incumbent(study)
+    incumbent = trials._incumbent(study, greater_is_better=False)
     assert (incumbent.trial.number, incumbent.n_candidates) == (0, 2)
 
 
-def test_the_incumbent_is_the_earlier_one_of_equals_and_never_a_stopped_one():
+@pytest.mark.parametrize(("greater_is_better", "numbers"), [(False, [2, 3, 1]), (True, [1, 2, 3])])
+def test_the_best_is_the_earlier_one_of_equals_and_never_a_stopped_one(greater_is_better, numbers):
     def trial_of(value, state):
         return optuna.trial.create_trial(value=value, state=state)
 
@@ -305,8 +364,16 @@ def test_the_incumbent_is_the_earlier_one_of_equals_and_never_a_stopped_one():
     made = [trial_of(9.0, pruned), *(trial_of(value, complete) for value in (12.0, 10.0, 10.0))]
     study = optuna.create_study()
     study.add_trials(made)
-    assert best_complete(study.trials).number == 2
-    assert best_complete(study.trials[:1]) is None
+    ordered = best_first(study.trials, greater_is_better)
+    assert [trial.number for trial in ordered] == numbers
+    assert value_of(ordered[0]) == (12.0 if greater_is_better else 10.0)
+    assert best_first(study.trials[:1], greater_is_better) == []
+
+
+def test_rows_of_several_folds_are_joined_with_their_direction():
+    folds = [RowScores(np.array(values), True) for values in ([1.0], [2.0, 3.0])]
+    assert joined(folds).values.tolist() == [1.0, 2.0, 3.0]
+    assert joined(folds).greater_is_better
 
 
 def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, context_of, here):
@@ -326,7 +393,7 @@ def test_a_configuration_that_does_not_fit_in_memory_is_pruned_and_the_search_go
         raise error
         yield
 
-    monkeypatch.setattr(trials, "fold_costs", fake)
+    monkeypatch.setattr(trials, "fold_scores", fake)
     trial = run(study, context_of(), here)
     assert (trial.state.name, trial.user_attrs[UNSCORED]) == ("PRUNED", "out of memory")
 
@@ -334,12 +401,12 @@ def test_a_configuration_that_does_not_fit_in_memory_is_pruned_and_the_search_go
 def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
     study, context_of, here, monkeypatch
 ):
-    def fake(config, beats, folds, fold, *_):
+    def fake(context, config, data, folds, fold, *_):
         if fold == 1:
             raise DivergedError("epoch 7: the loss must be finite, but is inf")
-        yield np.zeros(len(folds.valid_idx(fold)))
+        yield RowScores(np.zeros(len(folds.valid_idx(fold))), False)
 
-    monkeypatch.setattr(trials, "fold_costs", fake)
+    monkeypatch.setattr(trials, "fold_scores", fake)
     trial = run(study, context_of(), here)
     assert trial.state.name == "PRUNED"
     assert trial.intermediate_values == {0: 0.0}

@@ -24,6 +24,8 @@ from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.setup import prepare
+from hbcomp.scoring.metrics import MetricConfig, MetricSpec
+from hbcomp.scoring.paired import as_text
 from hbcomp.system.errors import InputError
 from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
@@ -31,9 +33,10 @@ from hbcomp.tuning import search as searching
 from hbcomp.tuning.search import StudyStorage, TrialJob, retry, search
 from hbcomp.tuning.search_space import Space, read_space
 from hbcomp.tuning.storage import WARM_START, open_storage, open_study
-from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, StudyContext, stored_costs
+from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, StudyContext, rows_key, unpack
 from hbcomp.tuning.tune_experiment import _free_folder
 
+ABS_SUM = MetricSpec(config=MetricConfig(scale_rows=20_000), classes=("0", "1", "2"))
 TINY = [
     "net.widths=[4]",
     "net.strides=[2]",
@@ -148,7 +151,8 @@ def test_the_last_line_is_one_json_object_with_the_study_and_its_winner(finished
     assert (numbers["experiment"], numbers["study"]) == ("quickstart", "tune")
     assert numbers["n_trials"] == N_TRIALS
     assert numbers["n_pruned"] == N_TRIALS - len(complete)
-    assert numbers["best_in_search_per_20k"] == min(complete)
+    assert numbers["best_in_search"] == min(complete)
+    assert numbers["metric"] == "abs-sum per 20,000 rows (lower is better)"
     assert numbers["winner"] == "quickstart-tuned"
     assert (finished / numbers["page"]).is_file()
 
@@ -168,12 +172,19 @@ def test_the_first_trial_is_the_experiment_itself(finished):
     assert trials_of(finished)[0].params == {"train.lr": 0.02, "net.hidden": 8}
 
 
-def test_a_trials_value_is_that_of_the_costs_in_the_study(finished):
+def rows_of(trial):
+    """Return what each row of a trial of two folds contributes."""
+    packed = [trial.user_attrs[rows_key(fold)] for fold in range(2)]
+    return np.concatenate([unpack(text, False).values for text in packed])
+
+
+def test_a_trials_value_is_that_of_the_rows_in_the_study(finished):
     for trial in trials_of(finished):
         if trial.state.name == "COMPLETE":
-            costs = np.concatenate([stored_costs(trial, fold) for fold in range(2)])
-            assert len(costs) == N_ROWS
-            assert trial.value == pytest.approx(costs.mean() * 20_000)
+            rows = rows_of(trial)
+            assert len(rows) == N_ROWS
+            assert set(rows) <= {0.0, 20_000.0, 40_000.0}
+            assert trial.value == pytest.approx(rows.mean())
 
 
 def test_the_winner_is_an_experiment_that_says_where_it_comes_from(finished, monkeypatch):
@@ -182,10 +193,10 @@ def test_the_winner_is_an_experiment_that_says_where_it_comes_from(finished, mon
     file = finished / "experiments/quickstart-tuned/config.toml"
     comments = " ".join(line[2:] for line in file.read_text().splitlines() if line[:1] == "#")
     assert f"Trial {winner['trial']} of study 'tune' of quickstart." in comments
-    assert "On fresh seed 1001, rule half, 60 rows" in comments
+    assert "On fresh seed 1001, rule half, 60 rows, abs-sum per 20,000 rows (lower is" in comments
     assert (
-        f"{winner['fresh']:.1f} per 20k against {winner['base']:.1f} of quickstart, difference "
-        f"{winner['difference']:+.1f} ± {winner['standard_error']:.1f} (paired)."
+        f"{as_text(winner['fresh'])} against {as_text(winner['base'])} of quickstart, difference "
+        f"{as_text(winner['difference'], '+')} ± {as_text(winner['standard_error'])} (paired)."
     ) in comments
     assert winner["difference"] == pytest.approx(winner["fresh"] - winner["base"])
     # It is the base but for the winner's parameters, and `hbcomp cv` takes it.
@@ -226,8 +237,8 @@ def test_killed_between_trials_and_continued_it_is_the_study_of_one_go(finished,
 
 def test_stopped_within_trials_it_keeps_what_was_finished_and_runs_the_others_again(tmp_path):
     write_data(tmp_path)
-    # Three scores a trial: after each of two folds, and of both together at its end.
-    ctrl_c = Strike("tuning.trial", "score_of", n=5, signal=signal.SIGINT)
+    # Three times a trial, of one or two folds: two scores of a trial, and one interim check.
+    ctrl_c = Strike("tuning.trial", "joined", n=5, signal=signal.SIGINT)
     done = search_only(tmp_path, 3, strike=ctrl_c)
     assert (done.returncode, done.stdout) == (130, ""), done.stderr
     assert done.stderr.splitlines()[-1] == (
@@ -235,7 +246,7 @@ def test_stopped_within_trials_it_keeps_what_was_finished_and_runs_the_others_ag
     )
     assert "Traceback" not in done.stderr
     assert states(tmp_path) == ["COMPLETE", "FAIL", "WAITING"]
-    killed = search_only(tmp_path, 3, strike=Strike("tuning.trial", "score_of", n=2))
+    killed = search_only(tmp_path, 3, strike=Strike("tuning.trial", "joined", n=2))
     assert killed.returncode == -signal.SIGKILL
     before = trials_of(tmp_path)
     assert states(tmp_path) == ["COMPLETE", "FAIL", "RUNNING"]
@@ -250,7 +261,7 @@ def test_stopped_within_trials_it_keeps_what_was_finished_and_runs_the_others_ag
 @pytest.mark.long("fresh workers import for seconds")
 def test_one_of_two_workers_is_killed_within_a_trial_and_the_command_ends_with_all(tmp_path):
     write_data(tmp_path)
-    strike = Strike("tuning.trial", "score_of", is_in_worker=True)
+    strike = Strike("tuning.trial", "joined", is_in_worker=True)
     done = search_only(tmp_path, 4, "--jobs", "2", strike=strike)
     assert last_json(done)["n_trials"] == 4
     assert "a worker exited (SIGKILL(-9)); its trial is queued again" in done.stderr
@@ -426,6 +437,42 @@ def test_other_data_under_a_study_is_refused_with_what_changed(copied):
     )
 
 
+def competition(folder, name):
+    """Write a competition of that metric; return the words that choose it."""
+    (folder / name).mkdir()
+    (folder / name / "competition.toml").write_text(f'title = "T"\n[metric]\nname = "{name}"\n')
+    return "--set", f"competition={name}"
+
+
+def test_another_metric_under_a_study_is_refused_in_one_line(copied):
+    done = search_only(copied, N_TRIALS + 1, *competition(copied, "accuracy"))
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "error: study 'tune' was measured on something else: metric was "
+        "'abs-sum per 20,000 rows (lower is better)', now 'accuracy (higher is better)'; "
+    )
+
+
+@pytest.mark.parametrize(("metric", "rule"), [("macro-f1", "argmax"), ("macro-roc-auc", "raw")])
+def test_where_greater_is_better_the_greatest_score_is_the_best(tmp_path, metric, rule):
+    write_data(tmp_path)
+    words = ["--trials", "5", "--best", "1", *competition(tmp_path, metric)]
+    numbers = last_json(call(tmp_path, *words))
+    complete = [trial for trial in trials_of(tmp_path) if trial.state.name == "COMPLETE"]
+    values = [trial.value for trial in complete]
+    assert 0 < min(values) < max(values) <= 1
+    assert numbers["best_in_search"] == max(values)
+    summary = json.loads((tmp_path / "experiments/quickstart/tuning/tune.json").read_text())
+    assert (summary["rule"], summary["greater_is_better"]) == (rule, True)
+    assert summary["metric"] == numbers["metric"] == f"{metric} (higher is better)"
+    winner = numbers["confirmed"]["winner"]
+    assert (numbers["winner"] is not None) == (winner["difference"] > 0)
+    for trial in complete:
+        assert trial.value == pytest.approx(rows_of(trial).mean())
+        assert max(trial.intermediate_values) == 1
+
+
 def test_the_name_of_a_winner_is_taken_anew_only_if_it_says_something_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text, name in [("a", "mine-tuned"), ("b", "mine-tuned-2"), ("a", "mine-tuned")]:
@@ -481,7 +528,7 @@ def search_with(study, monkeypatch):
                     yield Done(job, exit="SIGKILL(-9)" if has_died else None)
 
         monkeypatch.setattr(searching, "worker_pool", lambda *_: nullcontext(Workers()))
-        context = StudyContext(Config(), "", Space({}, ""), "half", 0)
+        context = StudyContext(Config(), "", Space({}, ""), ABS_SUM, "half", 0)
         search(study, context, StudyStorage(None, RunFolder(Path()), "s", 2), [], n_trials, timeout)
 
     return search_with
@@ -507,7 +554,7 @@ def test_a_worker_says_in_one_line_why_its_study_cannot_be_written(monkeypatch, 
             raise error
 
     context = StudyContext(
-        Config(), load_data(Config().data)[0].fingerprint, Space({}, ""), "half", 0
+        Config(), load_data(Config().data)[0].fingerprint, Space({}, ""), ABS_SUM, "half", 0
     )
     monkeypatch.setattr(searching, "_join", lambda *_: Full())
     job = TrialJob(context, StudyStorage(None, RunFolder(Path()), "s", 2), "w")
@@ -554,13 +601,13 @@ def test_all_that_runs_in_a_study_of_this_machine_is_queued_again(study):
 @pytest.mark.parametrize(
     ("attributes", "state", "told"),
     [
-        ({}, "COMPLETE", "trial 0: 12.5 per 20k, 0 s"),
+        ({}, "COMPLETE", "trial 0: score 12.5, 0 s"),
         ({}, "FAIL", "trial 0: failed, 0 s"),
         ({UNSCORED: "epoch 1: nan"}, "PRUNED", "trial 0: no score: epoch 1: nan, 0 s"),
         (
-            {STOPPED: {"n_rows": 2000, "per_20k": 312.4, "incumbent": 7, "boundary": 99.6}},
+            {STOPPED: {"n_rows": 2000, "deficit": 312.4, "incumbent": 7, "boundary": 99.6}},
             "PRUNED",
-            "trial 0: pruned after 2,000 rows: 312 per 20k worse than trial 7 (limit 100), 0 s",
+            "trial 0: pruned after 2,000 rows: 312.4 worse than trial 7 (limit 99.6), 0 s",
         ),
     ],
 )
@@ -571,6 +618,6 @@ def test_a_line_says_what_became_of_a_trial(attributes, state, told):
     trial.datetime_complete = trial.datetime_start
     trial.number = 0
     assert searching.line_of(trial, None) == told
-    best = optuna.trial.create_trial(value=9.0)
+    best = optuna.trial.create_trial(value=0.9)
     best.number = 4
-    assert searching.line_of(trial, best) == f"{told}, best 9.0 (trial 4)"
+    assert searching.line_of(trial, best) == f"{told}, best 0.9000 (trial 4)"

@@ -56,33 +56,33 @@ def quick_drawing(monkeypatch):
     monkeypatch.setattr(style, "new_figure", plain)
 
 
-def a_trial(number, per_20k=None, state="complete", n_folds=5, **others):
+def a_trial(number, score=None, state="complete", n_folds=5, **others):
     blank = {"params": PARAMS, "seconds": 30.0, "stopped": None, "unscored": None}
     return {
         **blank,
         "number": number,
         "state": state,
-        "per_20k": per_20k,
+        "score": score,
         "n_folds": n_folds,
     } | others
 
 
-def a_pruned_trial(number, n_folds, n_rows, per_20k=None, difference=250.0, **others):
+def a_pruned_trial(number, n_folds, n_rows, score=None, deficit=250.0, **others):
     stopped = {
-        "per_20k": difference,
+        "deficit": deficit,
         "standard_error": 60.0,
         "boundary": 180.0,
         "incumbent": 4,
         "n_rows": n_rows,
     }
-    return a_trial(number, per_20k, "pruned", n_folds, **({"stopped": stopped} | others))
+    return a_trial(number, score, "pruned", n_folds, **({"stopped": stopped} | others))
 
 
 TRIALS = [
     a_trial(0, 1290.0),
     a_trial(1, 1350.0, "carried"),
     a_pruned_trial(2, 1, 800, 1600.0),
-    a_pruned_trial(3, 2, 2400, 1500.0, difference=190.0),  # stopped within its third fold
+    a_pruned_trial(3, 2, 2400, 1500.0, deficit=190.0),  # stopped within its third fold
     a_trial(4, 1190.0, params=PARAMS | {"train.schedule.kind": "step", "train.schedule.every": 3}),
     a_trial(5, None, "pruned", 0, unscored="epoch 1: the loss is nan"),
     a_trial(6, None, "failed", 1),
@@ -94,6 +94,9 @@ def a_summary(trials=TRIALS, **others):
     return {
         "experiment": "quickstart",
         "study": "tune v2",
+        "metric": "abs-sum per 20,000 rows (lower is better)",
+        "greater_is_better": False,
+        "best_possible": 0.0,
         "rule": "half",
         "n_rows": 4000,
         "n_folds": 5,
@@ -242,10 +245,10 @@ def test_the_text_counts_the_trials_and_what_pruning_saved():
 def test_the_best_trials_are_whole_ones_in_order_with_their_distance_from_the_base():
     best = page.tables(a_summary())[0]
     assert best.rows == [
-        [4, "complete", "1,190.0", "-100.0", "30"],
-        [0, "complete", "1,290.0", "+0.0", "30"],
-        [1, "carried", "1,350.0", "+60.0", "30"],
-        [7, "complete", "9,000.0", "+7,710.0", "30"],
+        [4, "complete", "1190.0", "-100.0", "30"],
+        [0, "complete", "1290.0", "+0.0000", "30"],
+        [1, "carried", "1350.0", "+60.0", "30"],
+        [7, "complete", "9000.0", "+7710.0", "30"],
     ]
 
 
@@ -254,27 +257,35 @@ def test_confirmed_scores_are_set_beside_those_of_the_search():
     confirmed["base"]["search"] = None
     table = page.tables(a_summary(confirmed=confirmed))[1]
     assert table.rows == [
-        ["base", "-", "1,300.0", "-"],
-        ["trial 4", "1,190.0", "1,250.0", "+60.0"],
+        ["base", "-", "1300.0", "-"],
+        ["trial 4", "1190.0", "1250.0", "+60.0"],
     ]
 
 
 @pytest.mark.parametrize(
-    ("difference", "words"),
-    [(-60, "is within noise"), (-61, "better beyond noise"), (61, "worse beyond noise")],
+    ("difference", "greater_is_better", "words"),
+    [
+        (-60, False, "is within noise"),
+        (-61, False, "better beyond noise"),
+        (61, False, "worse beyond noise"),
+        (60, True, "is within noise"),
+        (61, True, "better beyond noise"),
+        (-61, True, "worse beyond noise"),
+    ],
 )
-def test_the_verdict_takes_two_standard_errors_for_noise(difference, words):
+def test_the_verdict_takes_two_standard_errors_for_noise(difference, greater_is_better, words):
     winner = CONFIRMED["winner"] | {"difference": difference}
-    text = page.verdict(a_summary(confirmed=CONFIRMED | {"winner": winner}))
+    confirmed = CONFIRMED | {"winner": winner}
+    text = page.verdict(a_summary(confirmed=confirmed, greater_is_better=greater_is_better))
     assert f"{difference:+.1f} ± 30.0" in text
     assert words in text
 
 
 def test_the_page_is_headed_by_the_confirmed_score_and_not_by_the_best_of_the_search(tmp_path):
     text = written(a_summary(), tmp_path)
-    assert "<h1>quickstart: 1,255.0 per 20k, confirmed on a fresh seed</h1>" in text
+    assert "<h1>quickstart: score 1255.0, confirmed on a fresh seed</h1>" in text
     unconfirmed = written(a_summary(confirmed=None), tmp_path)
-    assert "<h1>quickstart: 1,190.0 per 20k in the search, not confirmed</h1>" in unconfirmed
+    assert "<h1>quickstart: score 1190.0 in the search, not confirmed</h1>" in unconfirmed
 
 
 def test_without_a_winner_no_score_is_called_free_of_selection_bias(tmp_path):
@@ -292,8 +303,8 @@ def test_every_picture_stands_before_every_table(tmp_path):
 def test_stopped_trials_are_listed_with_the_closest_decision_first():
     table = page._pruned_tables(a_summary())[0]
     assert table.rows == [
-        [3, 3, "2,400", "+190.0 ± 60.0", "+180.0", 4, "beyond the boundary"],
-        [2, 1, "800", "+250.0 ± 60.0", "+180.0", 4, "beyond the boundary"],
+        [3, 3, "2,400", "190.0 ± 60.0", "180.0", 4, "beyond the boundary"],
+        [2, 1, "800", "250.0 ± 60.0", "180.0", 4, "beyond the boundary"],
         [5, 1, "-", "-", "-", "-", "epoch 1: the loss is nan"],
     ]
 
@@ -316,15 +327,85 @@ def test_choices_that_are_numbers_stand_in_the_order_of_their_size():
 
 def test_the_regret_is_told_with_the_thresholds(tmp_path):
     text = without_pictures(written(a_summary([], confirmed=None), tmp_path))
-    assert "regret of the study is 0.41 per 20k" in text
-    assert [number in text for number in ("229.01", "228.60", "231.80")] == [True] * 3
+    assert "regret of the study is 0.4100: what" in text
+    assert [number in text for number in ("229.0", "228.6", "231.8")] == [True] * 3
 
 
 # --- drawings ---------------------------------------------------------------------------------
 
 
-def trials_of(values, states):
-    return drawings.Trials(np.arange(len(values)), np.array(values), np.array(states))
+COSTS = drawings.ScoreAxis("abs-sum (lower is better)", False, 0.0)
+ACCURACY = drawings.ScoreAxis("accuracy (higher is better)", True, 1.0)
+
+
+def trials_of(values, states, score=COSTS):
+    return drawings.Trials(np.arange(len(values)), np.array(values), np.array(states), score)
+
+
+def line_called(axes, label):
+    return next(line for line in axes.lines if line.get_label() == label)
+
+
+def test_where_greater_is_better_the_best_so_far_rises_and_the_band_is_below():
+    values = [0.94, 0.93, 0.2, 0.95, np.nan]
+    trials = trials_of(values, ["complete"] * 4 + ["failed"], ACCURACY)
+    axes = drawings.history(trials, base=0).axes[0]
+    assert line_called(axes, "best so far").get_ydata().tolist() == [0.94, 0.94, 0.94, 0.95, 0.95]
+    drawn = line_called(axes, "complete").get_ydata()
+    # 1.5 times as far from a perfect score as the best one, which is 0.05.
+    limit, end = ACCURACY.limit(np.array(values))
+    assert (limit, end) == (pytest.approx(0.925), pytest.approx(1 - 0.075 * 1.06))
+    assert [*drawn[:2], drawn[3]] == [0.94, 0.93, 0.95]
+    assert end < drawn[2] < limit
+    assert axes.get_ylim()[0] == end
+    assert min(axes.get_yticks()) >= limit
+    assert axes.get_ylabel() == "accuracy (higher is better)"
+
+
+@pytest.mark.parametrize(
+    ("perfect", "values", "limit"),
+    [
+        (1.0, [1.0, 0.4, 0.9], 0.4),  # the best is perfect
+        (None, [-3.0, 5.0, 4.0], -3.0),  # nobody knows what would be
+        (1.0, [1.0], 0.0),
+    ],
+)
+def test_without_a_distance_from_a_perfect_score_every_trial_is_drawn_at_its_height(
+    perfect, values, limit
+):
+    score = drawings.ScoreAxis("s", True, perfect)
+    assert score.limit(np.array(values))[0] == pytest.approx(limit)
+    trials = trials_of(values, ["complete"] * len(values), score)
+    assert trials.heights.tolist() == values
+
+
+@pytest.mark.parametrize(("score", "side"), [(COSTS, "left"), (ACCURACY, "right")])
+def test_the_confirmed_difference_says_on_which_side_the_winner_is_better(score, side):
+    ends = np.array([0.9, 0.95])
+    names = ["base", "trial 1"]
+    axes = drawings.confirmation(score, names, ends, ends, "trial 1", (0.05, 0.01)).axes
+    assert axes[0].get_xlabel() == f"difference; {side} of 0 the winner is better"
+    assert axes[0].get_title("left") == (
+        "trial 1 minus base: +0.0500; 2 standard errors are ± 0.0200"
+    )
+    assert axes[1].get_ylabel() == score.name
+
+
+def test_where_greater_is_better_the_greatest_score_heads_the_tables_and_the_page(tmp_path):
+    trials = [a_trial(0, 0.93), a_trial(1, 0.95), a_pruned_trial(2, 1, 800, 0.5, deficit=0.4)]
+    summary = a_summary(
+        trials,
+        metric="macro-f1 (higher is better)",
+        greater_is_better=True,
+        best_possible=1.0,
+        confirmed=None,
+        thresholds=None,
+    )
+    assert [row[0] for row in page.tables(summary)[0].rows] == [1, 0]
+    text = without_pictures(written(summary, tmp_path))
+    assert "quickstart: score 0.9500 in the search, not confirmed" in text
+    assert "out-of-fold macro-f1 (higher is better) under the fixed rule half" in text
+    assert "0.4000 ± 60.0" in text
 
 
 def test_the_line_of_the_best_leaves_out_pruned_trials():
@@ -333,16 +414,16 @@ def test_the_line_of_the_best_leaves_out_pruned_trials():
         ["complete", "pruned", "carried", "failed", "complete"],
     )
     axes = drawings.history(trials, base=0).axes[0]
-    line = next(line for line in axes.lines if line.get_label() == "best so far")
+    line = line_called(axes, "best so far")
     assert line.get_xdata().tolist() == [0, 2, 4, 5]
     assert line.get_ydata().tolist() == [1290, 1250, 1250, 1250]
-    assert "base: 1,290" in {line.get_label() for line in axes.lines}
+    assert "base: 1290.0" in {line.get_label() for line in axes.lines}
 
 
 def test_values_far_above_the_least_are_drawn_in_a_band_without_numbers():
     trials = trials_of([1000.0, 1499.0, 20000.0], ["complete"] * 3)
     axes = drawings.history(trials, base=None).axes[0]
-    drawn = next(line for line in axes.lines if line.get_label() == "complete").get_ydata()
+    drawn = line_called(axes, "complete").get_ydata()
     assert drawn.tolist()[:2] == [1000, 1499]
     assert 1500 < drawn[2] < axes.get_ylim()[1]
     assert max(axes.get_yticks()) <= 1500

@@ -21,11 +21,11 @@ from hbcomp.reporting.figures.style import (
     printable,
     styled,
 )
-from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE, as_text
 
-# Values above it are merely bad: on a common axis they would flatten the differences that count.
-CEILING: Final = 1.5  # times the least value
-BAND: Final = 0.06  # of the ceiling: room for a mark among those that are not drawn at their height
+# Values beyond it are merely bad: on a common axis they would flatten the differences that count.
+CEILING: Final = 1.5  # times the best value's distance from a perfect score
+BAND: Final = 0.06  # of that distance: room for a mark among those not drawn at their height
 BAND_COLOUR: Final = "#eef0f2"  # between the grid's grey and white
 STAR: Final = "#ffd54f"  # no other mark is yellow, and its edge is ink
 JITTER: Final = 0.5  # of the distance of two categories, so that their points stay apart
@@ -39,16 +39,52 @@ MARKS: Final[dict[str, dict[str, Any]]] = {
     "pruned": {"marker": "v", "color": SECOND, "markersize": 5.5, "markerfacecolor": "none"},
 }
 NAMES: Final = {"carried": "carried over", "pruned": "pruned (its folds)"}
-SCORE: Final = "abs-sum per 20k rows"
+
+
+@dataclass(frozen=True)
+class ScoreAxis:
+    """What the scores are called, their direction, and the score of perfect answers if known."""
+
+    name: str
+    greater_is_better: bool
+    perfect: float | None
+
+    def best_so_far(self, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return for each value the best one up to there."""
+        best = np.maximum if self.greater_is_better else np.minimum
+        return np.asarray(best.accumulate(values))
+
+    def limit(self, values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+        """Return the worst score that is drawn at its height, and the far end of the band.
+
+        Where the best is perfect, or no perfect score is known, all are.
+        """
+        best = float(np.nanmax(values) if self.greater_is_better else np.nanmin(values))
+        origin = best if self.perfect is None else self.perfect
+        reach = CEILING * abs(best - origin) or float(np.nanmax(np.abs(values - origin))) or 1.0
+        reach = -reach if self.greater_is_better else reach
+        return origin + reach, origin + reach * (1 + BAND)
+
+    def is_beyond(self, values: Float64[np.ndarray, " n"], limit: float) -> Bool[np.ndarray, " n"]:
+        """Return which values are worse than the limit, or missing."""
+        return np.asarray(~(values >= limit if self.greater_is_better else values <= limit))
 
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials in the order of their numbers; a value is per 20k rows, NaN for none."""
+    """The trials in the order of their numbers, each with its score, NaN for none."""
 
     numbers: Int[np.ndarray, " n"]
     values: Float64[np.ndarray, " n"]
     states: Shaped[np.ndarray, " n"]
+    score: ScoreAxis
+
+    @property
+    def heights(self) -> Float64[np.ndarray, " n"]:
+        """Where the trials are drawn: those beyond the limit, and missing ones, in the band."""
+        limit, end = self.score.limit(self.values)
+        is_beyond = self.score.is_beyond(self.values, limit)
+        return np.where(is_beyond, (limit + end) / 2, self.values)
 
     @property
     def is_whole(self) -> Bool[np.ndarray, " n"]:
@@ -73,15 +109,14 @@ def history(trials: Trials, base: int | None) -> Figure:
     """Return the value of each trial over its number, the best so far, and the base marked."""
     figure = style.new_figure(4.4)
     axes = figure.subplots()
-    numbers, values = trials.numbers[trials.is_whole], trials.values[trials.is_whole]
-    heights = _heights(trials.values, trials.values)
-    best = _heights(np.minimum.accumulate(values), trials.values)
+    numbers, heights = trials.numbers[trials.is_whole], trials.heights
+    best = trials.score.best_so_far(heights[trials.is_whole])
     if len(best):
         steps = np.append(numbers, trials.numbers[-1] + 1), np.append(best, best[-1])
         axes.step(*steps, color=INK, lw=1.2, where="post", label="best so far")
     is_base = trials.is_whole & (trials.numbers == (-1 if base is None else base))
     if is_base.any():
-        label = f"base: {trials.values[is_base][0]:,.0f}"
+        label = f"base: {as_text(float(trials.values[is_base][0]))}"
         place = trials.numbers[is_base], heights[is_base]
         axes.plot(*place, "*", color=STAR, mec=INK, markersize=17, label=label)
     _draw_states(axes, trials, trials.numbers.astype(np.float64), heights)
@@ -89,8 +124,8 @@ def history(trials: Trials, base: int | None) -> Figure:
     if has_none.any():
         place = trials.numbers[has_none], heights[has_none]
         axes.plot(*place, "x", color=INK, markersize=6, label="no value")
-    _score_axis(axes, trials.values)
-    axes.set(xlabel="trial", ylabel=SCORE)
+    _score_axis(axes, trials, trials.heights)
+    axes.set(xlabel="trial", ylabel=trials.score.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.03)
     _head(figure, [axes])
@@ -102,14 +137,13 @@ def slices(trials: Trials, parameters: Sequence[Parameter]) -> Figure:
     """Return a panel for each parameter: the score of each trial over the parameter's value."""
     n = len(parameters)
     figure, panels = style.panel_grid(n, min(2, n), 2.05, top=0.7, share_x=False)
-    heights = _heights(trials.values, trials.values)
     for axes, parameter in zip(panels, parameters, strict=True):
-        _draw_states(axes, trials, _places(parameter, trials.numbers), heights)
-        _score_axis(axes, trials.values[np.isfinite(trials.values)])
+        _draw_states(axes, trials, _places(parameter, trials.numbers), trials.heights)
+        _score_axis(axes, trials, trials.heights[np.isfinite(trials.values)])
         _take_axis(axes, parameter)
         axes.set_title(printable(parameter.name, 32), fontsize=10, pad=4)
         axes.tick_params(labelsize=9)
-    figure.supylabel(SCORE, fontsize=11)
+    figure.supylabel(trials.score.name.replace(" (", "\n("), fontsize=11)  # low panels
     _head(figure, panels)
     return figure
 
@@ -131,6 +165,7 @@ def importances(names: Sequence[str], shares: Float64[np.ndarray, " p"]) -> Figu
 
 @styled
 def confirmation(
+    score: ScoreAxis,
     names: Sequence[str],
     search: Float64[np.ndarray, " m"],
     fresh: Float64[np.ndarray, " m"],
@@ -144,12 +179,12 @@ def confirmation(
     height = 3.0 + 0.16 * len(names)  # a line of text for each
     if difference is None:
         figure = style.new_figure(height)
-        _draw_slopes(figure.subplots(), names, search, fresh, winner)
+        _draw_slopes(figure.subplots(), score, names, search, fresh, winner)
         return figure
     figure = style.new_figure(1.7 + height)
     above, below = figure.subplots(2, 1, height_ratios=(1.2, height))
-    _draw_difference(above, winner or "winner", *difference)
-    _draw_slopes(below, names, search, fresh, winner)
+    _draw_difference(above, score, winner or "winner", *difference)
+    _draw_slopes(below, score, names, search, fresh, winner)
     return figure
 
 
@@ -189,28 +224,18 @@ def spread_apart(heights: Float[np.ndarray, " m"], gap: float) -> Float[np.ndarr
 # --- parts ------------------------------------------------------------------------------------
 
 
-def _heights(
-    values: Float64[np.ndarray, " n"], of_all: Float64[np.ndarray, " all"]
-) -> Float64[np.ndarray, " n"]:
-    """Return where values are drawn: those above the ceiling, and missing ones, in the band."""
-    ceiling = _ceiling(of_all)
-    return np.where(values <= ceiling, values, ceiling * (1 + BAND / 2))
-
-
-def _ceiling(values: Float64[np.ndarray, " n"]) -> float:
-    return CEILING * max(float(np.nanmin(values)), style.LEAST_COST)
-
-
-def _score_axis(axes: Axes, values: Float64[np.ndarray, " n"]) -> None:
-    """Prepare the axis of the scores, with the band if one of them lies in it."""
-    ceiling = _ceiling(values)
+def _score_axis(axes: Axes, trials: Trials, drawn: Float64[np.ndarray, " m"]) -> None:
+    """Prepare the axis of the scores, with the band if one of those drawn lies in it."""
+    limit, end = trials.score.limit(trials.values)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    if (_heights(values, values) > ceiling).any():
-        axes.axhspan(ceiling, ceiling * (1 + BAND), color=BAND_COLOUR, lw=0)
-        low = axes.get_ylim()[0]
+    if trials.score.is_beyond(drawn, limit).any():
+        axes.axhspan(limit, end, color=BAND_COLOUR, lw=0)
+        low, high = axes.get_ylim()
+        is_up = trials.score.greater_is_better
         # No number inside the band: nothing is drawn to scale there.
-        axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= ceiling])
-        axes.set_ylim(low, ceiling * (1 + BAND))
+        first, last = (limit, high) if is_up else (low, limit)
+        axes.set_yticks([tick for tick in axes.get_yticks() if first <= tick <= last])
+        axes.set_ylim((end, high) if is_up else (low, end))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.grid()
 
@@ -262,18 +287,23 @@ def _take_axis(axes: Axes, parameter: Parameter) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
-def _draw_difference(axes: Axes, winner: str, per_20k: float, standard_error: float) -> None:
+def _draw_difference(
+    axes: Axes, score: ScoreAxis, winner: str, difference: float, standard_error: float
+) -> None:
     reach = N_ERRORS_OF_NOISE * standard_error
     axes.axvline(0, color=QUIET, linestyle="--", lw=1)
-    style.draw_scores(axes, np.array([per_20k]), np.zeros(1), np.array([standard_error]))
-    axes.set_title(f"{printable(winner)} minus base: {per_20k:+,.1f}; {NOISE} are ± {reach:,.1f}")
-    axes.set(yticks=[], ylim=(-1, 1), xlabel=f"{SCORE}, paired; left of 0 the winner is better")
+    style.draw_scores(axes, np.array([difference]), np.zeros(1), np.array([standard_error]))
+    found = f"{as_text(difference, '+')}; {NOISE} are ± {as_text(reach)}"
+    axes.set_title(f"{printable(winner)} minus base: {found}")
+    side = "right" if score.greater_is_better else "left"
+    axes.set(yticks=[], ylim=(-1, 1), xlabel=f"difference; {side} of 0 the winner is better")
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.15)
 
 
 def _draw_slopes(
     axes: Axes,
+    score: ScoreAxis,
     names: Sequence[str],
     search: Float64[np.ndarray, " m"],
     fresh: Float64[np.ndarray, " m"],
@@ -281,19 +311,19 @@ def _draw_slopes(
 ) -> None:
     ends = np.concatenate([search, fresh])
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-    gap = 0.055 * max(high - low, style.LEAST_COST)  # a line of text
+    gap = 0.055 * (high - low or abs(high) or 1.0)  # a line of text
     heights = spread_apart(fresh, gap)
     for number, name in enumerate(names):
         colour = INK if number == 0 else ACCENT if name == winner else QUIET
         width = 2.4 if name == winner else 1.4
         line = "D--" if number == 0 else "o-"
         axes.plot((0, 1), (search[number], fresh[number]), line, color=colour, lw=width)
-        text = f"{printable(name)}  {fresh[number]:,.0f}"
+        text = f"{printable(name)}  {as_text(float(fresh[number]))}"
         weight = "bold" if name == winner else "normal"
         axes.text(1.06, heights[number], text, va="center", fontsize=10, weight=weight)
     axes.set_ylim(min(low, heights.min()) - gap, max(high, heights.max()) + gap)
     axes.set_xlim(-0.15, 1.55)  # room for the names
     axes.set_xticks([0, 1], ["in the search", "on a fresh seed"])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.set_ylabel(SCORE)
+    axes.set_ylabel(score.name)
     axes.grid(axis="y")
