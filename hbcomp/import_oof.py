@@ -16,11 +16,20 @@ def import_oof(
         Path, typer.Option(help="Out-of-fold probabilities: CSV with id,[label,][fold,]prob_0,...")
     ],
     like: Annotated[
-        str, typer.Option(help="The experiment whose rows, folds and decision rule it shares.")
-    ],
+        str | None,
+        typer.Option(help="The experiment whose rows, folds, metric and decision rule it shares."),
+    ] = None,
     test: Annotated[
         Path | None, typer.Option(help="Probabilities of the test rows: CSV with id,prob_0,...")
     ] = None,
+    competition: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose metric scores it: one that ships with hbcomp, or a folder with a "
+            "competition.toml; default: that of --like, or else heartbeat."
+        ),
+    ] = None,
+    trust: options.Trust = False,
     assignments: options.Assignments = None,
     train: options.Train = None,
     test_data: options.Test = None,
@@ -35,14 +44,26 @@ def import_oof(
     Rows are matched by id. A fold column says over which folds they were made; without one they
     are taken as made over the experiment's own, which `hbcomp folds` writes.
 
-    Example: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
+    Examples: hbcomp import-oof lightgbm --oof oof.csv --test test.csv --like resnet
+
+    hbcomp import-oof lightgbm --oof oof.csv --train train.csv --competition my-competition
     """
     from hbcomp.blending.import_probs import ImportOptions, run
+    from hbcomp.experiment.config import Config
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
+    from hbcomp.system.config import as_assignments, override, validate
 
-    config = prepare(like, options.assigned(assignments, train, test_data), None).config
-    wanted = ImportOptions(oof, test, like, config, seed, normalise)
+    changes = [
+        *as_assignments({"competition": competition}),
+        *options.assigned(assignments, train, test_data),
+    ]
+    config = (
+        prepare(like, changes, None).config
+        if like
+        else validate(Config, override({}, changes), "--set")
+    )
+    wanted = ImportOptions(oof, test, like or "", config, seed, normalise, trust)
     return run(wanted, find_run(name), force=force)
 
 

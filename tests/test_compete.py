@@ -93,7 +93,7 @@ def test_a_plan_gives_the_bytes_of_its_commands_one_by_one_and_repeats_none_of_t
     assert (finished / "submissions/both2.csv").read_bytes() == submission
     again = numbers_of(call(COMPETE, finished))
     assert [each["n_folds_trained"] for each in again["runs"].values()] == [0, 0]
-    assert again["expected_per_20k"] == numbers["expected_per_20k"]
+    assert (again["metric"], again["score"]) == ("abs-sum", numbers["score"])
     assert (finished / "submissions/both.csv").read_bytes() == submission
 
 
@@ -199,6 +199,10 @@ def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, 
     unlike = call(["compete", "fresh", *FILES], folder)
     assert (unlike.returncode, unlike.stdout) == (2, "")
     assert "pupil and teacher must name the same files and columns" in unlike.stderr
+    elsewhere = f'competition = "japanese-vowels"\n{CONFIG.format(n_epochs=1)}'
+    write_experiment(folder, "pupil", "config.toml", elsewhere)
+    unlike = call(["compete", "fresh", *FILES], folder)
+    assert "pupil and teacher must name the same competition" in unlike.stderr
     write_experiment(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
     write_experiment(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
     assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from commands import Strike, run_hbcomp
+from commands import Strike, few_trials, run_hbcomp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,7 +151,7 @@ def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):
 
 
 def imported(path, test=None, seed=None):
-    options = ImportOptions(path, test, "mine", Config(folds=CONFIG), seed, normalise=False)
+    options = ImportOptions(path, test, "mine", Config(folds=CONFIG), seed)
     return read_imported(options, TRAIN, None)
 
 
@@ -236,9 +236,69 @@ def test_the_files_of_a_run_import_as_that_run(place):
         for name in ("run", "copy")
     ]
     assert [report["kind"] for report in reports] == ["run", "imported"]
-    for key in ("rules", "chosen", "expected_per_20k", "by_class", "confusion", "accuracy"):
+    for key in ("rules", "chosen", "score", "metric", "by_class", "confusion", "accuracy"):
         assert reports[0][key] == reports[1][key], key
     assert "the 3 folds of its file" in (place / "experiments/copy/report.html").read_text()
+
+
+def competition(folder, metric):
+    """Write a competition of that metric and return its folder."""
+    folder.mkdir()
+    (folder / "competition.toml").write_text(f'title = "Mine"\n[metric]\n{metric}\n')
+    return str(folder)
+
+
+def test_the_metric_is_that_of_the_run_or_of_a_competition_that_is_named(place):
+    folder = competition(place / "mine", 'name = "macro-f1"')
+    scored = last_json(import_run("scored", "--competition", folder, cwd=place))
+    assert scored["metric"] == "macro-f1"
+    assert list(scored["oof_scores"]) == ["argmax", "class weights"]
+    report = json.loads((place / "experiments/scored/report.json").read_text())
+    assert (report["metric"]["config"], report["config"]["competition"]) == (
+        {"name": "macro-f1"},
+        folder,
+    )
+    words = ["--oof", "experiments/run/oof.csv", "--train", "train.csv"]
+    default = last_json(run_hbcomp(["import-oof", "alone", *words], place))
+    assert (default["metric"], default["has_own_folds"]) == ("abs-sum", True)
+    named = ["import-oof", "named", *words, "--competition", folder]
+    assert last_json(run_hbcomp(named, place))["oof_scores"] == scored["oof_scores"]
+    mixed = run_hbcomp(["blend", "run", "scored"], place)
+    assert "error: all must be scored as run was, by abs-sum" in mixed.stderr
+
+
+def test_without_a_run_the_file_must_have_folds(place):
+    run = loaded(place, "run")
+    write_probs_csv(place / "no_folds.csv", run.train_ids, run.oof_probs)
+    words = ["import-oof", "none", "--oof", "no_folds.csv", "--train", "train.csv"]
+    done = run_hbcomp(words, place)
+    assert done.returncode == 2
+    assert done.stderr == "error: no_folds.csv: without --like it must have a column fold\n"
+
+
+def test_a_metric_of_code_from_elsewhere_is_executed_only_if_trusted(place, tmp_path):
+    metric = 'name = "metric.py:score"\ngreater_is_better = true\nanswers = "labels"'
+    folder = competition(tmp_path / "theirs", metric)
+    (tmp_path / "theirs/metric.py").write_text(
+        "def score(solution, submission, row_id_column_name):\n"
+        "    return float((solution['label'] == submission['label']).mean())\n"
+    )
+    refused = import_run("theirs", "--competition", folder, cwd=place)
+    assert refused.returncode == 2
+    assert "which is executed only with --trust" in refused.stderr
+    assert not (place / "experiments/theirs/report.json").exists()
+    trusted = last_json(import_run("theirs", "--competition", folder, "--trust", cwd=place))
+    run = loaded(place, "run")
+    hits = (run.oof_probs.argmax(axis=1) == run.labels).mean()
+    assert trusted["oof_scores"]["argmax"]["cross_fitted"] == pytest.approx(hits)
+    last_json(import_run("again", "--competition", folder, "--trust", cwd=place))
+    words = ["blend", "theirs", "again", "--name", "both"]
+    assert "only with --trust" in run_hbcomp(words, place).stderr
+    blended = last_json(
+        run_hbcomp([*words, "--method", "mean", "--trust"], place, None, few_trials)
+    )
+    assert blended["metric"] == "metric.py:score"
+    assert blended["score"] == pytest.approx(hits, abs=1e-6)
 
 
 def test_an_import_without_folds_says_whose_they_are_taken_for(place):

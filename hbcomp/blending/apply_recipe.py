@@ -61,8 +61,10 @@ def apply_blend(
         source=folder.name,
         recipe=f"predict by {recipe.method} of {names} on {data or 'its test'}",
         rule=recipe.rule_name,
-        expected_per_20k=report.expected_per_20k,
-        standard_error=report.expected_standard_error,
+        metric=recipe.metric.config.name,
+        better=report.better,
+        expected=report.score,
+        standard_error=report.standard_error,
         n_scored=report.data.n_train,
     )
     write_submission(path, ids, recipe.answers(stack), provenance, report.id_column)

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
+from hbcomp.experiment.report import Report, read_report
+from hbcomp.scoring.metrics import Metric, MetricSpec
 from hbcomp.system.errors import InputError
 
 
@@ -16,6 +20,13 @@ class BaseModels:
     """Predictions of the same rows, by the name of the experiment, in the order given."""
 
     predictions: Mapping[str, Predictions]
+    metric_spec: MetricSpec
+    is_trusted: bool = False  # whether a metric.py from elsewhere may be executed
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What all of them were scored by, and their blend will be."""
+        return metric_of(self.metric_spec, is_trusted=self.is_trusted)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,10 +69,11 @@ class BaseModels:
         return np.stack([each.test_probs for each in self.predictions.values()])
 
 
-def load_base_models(names: Sequence[str]) -> BaseModels:
+def load_base_models(names: Sequence[str], *, is_trusted: bool = False) -> BaseModels:
     """Return the experiments of these names; an InputError says why they cannot be blended.
 
-    All must be finished and made on the same train and test rows, and none may be a blend.
+    All must be finished, made on the same train and test rows and scored by the same metric, and
+    none may be a blend.
     """
     runs = [find_run(name) for name in names]
     names = [run.name for run in runs]
@@ -83,4 +95,29 @@ def load_base_models(names: Sequence[str]) -> BaseModels:
         raise InputError.of("base models", problems)
     predictions = {run.name: Predictions.load(run.predictions_file) for run in runs}
     check_aligned(predictions)
-    return BaseModels(predictions)
+    metric = common_metric([read_report(run.report_file) for run in runs])
+    return BaseModels(predictions, metric, is_trusted)
+
+
+def common_metric(reports: Sequence[Report]) -> MetricSpec:
+    """Return the metric of all experiments; an InputError names those that have another one."""
+    first, *others = reports
+    problems = [
+        f"{each.experiment} was scored by {_in_words(each.metric)}"
+        for each in others
+        if each.metric != first.metric
+    ]
+    if problems:
+        rule = f"all must be scored as {first.experiment} was, by {_in_words(first.metric)}"
+        raise InputError.of(rule, problems)
+    return first.metric
+
+
+def _in_words(spec: MetricSpec) -> str:
+    """Return what a metric is made from, in the keys of competition.toml."""
+    values = spec.config.model_dump(mode="json", exclude_unset=True)
+    options = [f"{key} = {value}" for key, value in values.items() if key != "name"]
+    if spec.sha256:
+        options.append(f"sha256 {spec.sha256[:8]}")
+    described = f" ({', '.join(options)})" if options else ""
+    return f"{spec.config.name}{described} of the classes {', '.join(spec.classes)}"

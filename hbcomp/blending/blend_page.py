@@ -9,14 +9,16 @@ from hbcomp.blending.selection import Blended
 from hbcomp.experiment.report import Report
 from hbcomp.experiment.report_tables import rule_table, transferability_tables
 from hbcomp.reporting.pages import Table
+from hbcomp.scoring.choice import fixed_rule
 from hbcomp.scoring.combinations import disagreement, repairs
-from hbcomp.scoring.paired import Difference, paired_difference
+from hbcomp.scoring.decision import Half
+from hbcomp.scoring.paired import Difference, as_text, paired_difference
 
 
 def tables(blended: Blended, report: Report) -> list[Table]:
     """Return the tables of a blend, the rule that answers last."""
     return [
-        _method_table(blended),
+        _method_table(blended, report),
         _base_model_table(blended, report),
         *_pair_tables(blended),
         _calibration_table(blended),
@@ -25,20 +27,23 @@ def tables(blended: Blended, report: Report) -> list[Table]:
     ]
 
 
-def _method_table(blended: Blended) -> Table:
+def _method_table(blended: Blended, report: Report) -> Table:
     rows = [
         [
             f"{each.name} (chosen)" if each is blended.method else each.name,
             METHODS[each.name].description,
-            f"{each.in_sample.per_20k:.1f}",
-            f"{each.cross_fitted.per_20k:.1f}",
-            _gap(paired_difference(each.costs, blended.method.costs)),
+            as_text(each.in_sample),
+            as_text(each.cross_fitted),
+            _gap(paired_difference(each.rows, blended.method.rows)),
             f"{each.seconds:.1f}",
         ]
         for each in blended.methods
     ]
     n_base_models = len(blended.base_models.names)
-    title = f"Blends of {n_base_models} base models by method, {_rows(blended)}, threshold 0.5"
+    title = (
+        f"Blends of {n_base_models} base models by method, {report.metric_in_words}, "
+        f"{_rows(blended)}, {_fixed_rule(blended)}"
+    )
     header = ["method", "what it is", "in-sample", "cross-fitted", "against chosen", "seconds"]
     note = (
         "Each row is blended by weights that were fitted without its fold. The scores do not count "
@@ -59,18 +64,20 @@ def _base_model_table(blended: Blended, report: Report) -> Table:
     rows = [
         [
             alone.name,
-            f"{alone.half.per_20k:.1f}",
-            f"{alone.cross_fitted.per_20k:.1f}",
+            as_text(alone.under_fixed_rule),
+            as_text(alone.cross_fitted),
             alone.rule,
             "-" if weights[alone.name] is None else f"{weights[alone.name]:.3f}",
             _gap(without),
         ]
         for alone, without in zip(blended.alone, blended.without, strict=True)
     ]
-    header = ["base model", "threshold 0.5", "under its rule", "rule", "weight", "without it"]
+    fixed, side = _fixed_rule(blended), {"lower": "above", "higher": "below"}[report.better]
+    header = ["base model", fixed, "under its rule", "rule", "weight", "without it"]
     note = (
-        "Abs-sum per 20k, cross-fitted. Without it: how much more the blend costs under threshold "
-        "0.5 when the same method is fitted without this model; above zero the model helps."
+        f"Scores are {report.metric_in_words}, cross-fitted. Without it: how much higher the blend "
+        f"scores under {fixed} when the same method is fitted without this model; {side} zero the "
+        "model helps."
     )
     return Table(f"The {len(rows)} base models, {_rows(blended)}", header, rows, note)
 
@@ -103,12 +110,12 @@ def _calibration_table(blended: Blended) -> Table:
             f"{each.name} (chosen)" if each is blended.calibration else each.name,
             _parameters(each.calibration.model_dump(exclude={"kind"})),
             f"{each.log_loss:.5f}",
-            f"{each.cross_fitted.per_20k:.1f}",
-            _gap(paired_difference(each.costs, blended.calibration.costs)),
+            as_text(each.cross_fitted),
+            _gap(paired_difference(each.rows, blended.calibration.rows)),
         ]
         for each in blended.calibrations
     ]
-    header = ["calibration", "parameters", "log loss", "threshold 0.5", "against chosen"]
+    header = ["calibration", "parameters", "log loss", _fixed_rule(blended), "against chosen"]
     return Table("Calibration of the blend, cross-fitted", header, rows)
 
 
@@ -122,8 +129,14 @@ def _rows(blended: Blended) -> str:
     return f"{len(blended.base_models.labels):,} rows"
 
 
+def _fixed_rule(blended: Blended) -> str:
+    """Return the rule under which methods, weights and calibrations are scored, in words."""
+    metric = blended.base_models.metric
+    return "threshold 0.5" if isinstance(fixed_rule(metric), Half) else f"rule {metric.rules[0]}"
+
+
 def _gap(difference: Difference) -> str:
-    return f"{difference.per_20k:+.1f} ± {difference.standard_error:.1f}"
+    return f"{as_text(difference.value, '+')} ± {as_text(difference.standard_error)}"
 
 
 def subtitle(blended: Blended) -> str:

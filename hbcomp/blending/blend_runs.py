@@ -16,7 +16,6 @@ from hbcomp.experiment.report import (
     MethodScore,
     Report,
     Rows,
-    Score,
     expectation,
     read_report,
     scorecard,
@@ -25,12 +24,21 @@ from hbcomp.experiment.report_tables import class_table, probs_pictures, selecti
 from hbcomp.reporting.pages import Section, print_table, write_pictures
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.choice import check_rule_name
+from hbcomp.scoring.metrics import describe_metric
+from hbcomp.scoring.paired import as_text
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, check_name
 
 
-def run(names: list[str], name: str, options: BlendOptions, *, force: bool) -> dict[str, Any]:
+def run(
+    names: list[str],
+    name: str,
+    options: BlendOptions,
+    *,
+    force: bool,
+    is_trusted: bool = False,
+) -> dict[str, Any]:
     """Blend finished experiments into an experiment of its own and return the last line's numbers.
 
     Everything is checked before anything is written. The same call writes the same predictions,
@@ -39,7 +47,7 @@ def run(names: list[str], name: str, options: BlendOptions, *, force: bool) -> d
     start = perf_counter()
     check_options(options)
     folder = find_run(name)
-    base_models = load_base_models(names)
+    base_models = load_base_models(names, is_trusted=is_trusted)
     blended = blend(base_models, options)
     recipe = _recipe(blended)
     with locked(folder):
@@ -47,10 +55,12 @@ def run(names: list[str], name: str, options: BlendOptions, *, force: bool) -> d
         report = _report(blended, folder, perf_counter() - start)
         predictions = blended.predictions
         origin = f"blend by {blended.method.name} of {', '.join(base_models.names)}"
-        submission = write_answers(folder, predictions, blended.rule, origin, report.id_column)
+        submission = write_answers(
+            folder, base_models.metric, predictions, blended.rule, origin, report.id_column
+        )
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
-        drawn = probs_pictures(predictions, blended.rules, blended.rule)
+        drawn = probs_pictures(base_models.metric, predictions, blended.rules, blended.rule)
         write_pictures(folder.pictures_folder, drawn)
         sections: list[Section] = [methods, *drawn, *others, class_table(report)]
         report_page = write_report(folder, report, page.subtitle(blended), sections)
@@ -65,19 +75,20 @@ def run(names: list[str], name: str, options: BlendOptions, *, force: bool) -> d
         "calibration": blended.calibration.name,
         "rule": blended.rule.name,
         "n_rows": len(base_models.labels),
-        "per_20k": {
+        "metric": base_models.metric.name,
+        "method_scores": {
             each.name: {
-                "in_sample": round(each.in_sample.per_20k, 3),
-                "cross_fitted": round(each.cross_fitted.per_20k, 3),
+                "in_sample": round(each.in_sample, 6),
+                "cross_fitted": round(each.cross_fitted, 6),
             }
             for each in blended.methods
         },
-        "expected_per_20k": round(report.expected_per_20k, 3),
+        "score": round(report.score, 6),
         "accuracy": report.accuracy,
         "against_best_base_model": {
             "base_model": blended.best_base_model.name,
-            "per_20k": round(blended.against_best_base_model.per_20k, 3),
-            "standard_error": round(blended.against_best_base_model.standard_error, 3),
+            "difference": round(blended.against_best_base_model.value, 6),
+            "standard_error": round(blended.against_best_base_model.standard_error, 6),
         },
         "seconds": round(perf_counter() - start, 1),
         "submission": submission,
@@ -112,6 +123,7 @@ def _recipe(blended: Blended) -> BlendRecipe:
         rule_name=blended.rule.name,
         rule=blended.rule.rule,
         fingerprints=blended.base_models.fingerprints,
+        metric=blended.base_models.metric_spec,
     )
 
 
@@ -129,7 +141,15 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     # A median and stacking have none.
     weights = getattr(blended.method.combination, "weights", (None,) * len(base_models.names))
     return Report(
-        **dict(scorecard(blended.predictions, blended.rules, blended.rule)),
+        **dict(
+            scorecard(
+                base_models.metric_spec,
+                base_models.metric,
+                blended.predictions,
+                blended.rules,
+                blended.rule,
+            )
+        ),
         experiment=folder.name,
         kind="blend",
         data=_data_numbers(base_models),
@@ -141,8 +161,8 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         methods=tuple(
             MethodScore(
                 name=each.name,
-                in_sample=Score.model_validate(each.in_sample.to_json()),
-                cross_fitted=Score.model_validate(each.cross_fitted.to_json()),
+                in_sample=each.in_sample,
+                cross_fitted=each.cross_fitted,
                 seconds=each.seconds,
             )
             for each in blended.methods
@@ -167,10 +187,11 @@ def _data_numbers(base_models: BaseModels) -> Rows:
 
 def _verdict(blended: Blended) -> str:
     best, gap = blended.best_base_model, blended.against_best_base_model
-    share = gap.per_20k / best.cross_fitted.per_20k if best.cross_fitted.total else 0.0
+    metric = describe_metric(blended.base_models.metric)
+    share = gap.value / best.cross_fitted if best.cross_fitted else 0.0
     return (
-        f"{blended.method.name} of {len(blended.base_models.names)}: {gap.per_20k:+.1f} ± "
-        f"{gap.standard_error:.1f} per 20k ({share:+.1%}) against the best base model, "
-        f"{best.name} ({best.cross_fitted.per_20k:.1f} under {best.rule}); both cross-fitted, on "
-        f"the same rows. {selection_bias('the blend', blended.selected)}"
+        f"{blended.method.name} of {len(blended.base_models.names)}: {as_text(gap.value, '+')} ± "
+        f"{as_text(gap.standard_error)} ({share:+.1%}) by {metric} against the best base model, "
+        f"{best.name} ({as_text(best.cross_fitted)} under {best.rule}); both cross-fitted, on the "
+        f"same rows. {selection_bias('the blend', blended.selected)}"
     )

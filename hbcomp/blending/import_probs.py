@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hbcomp.blending.probs_files import ProbsFile, read_probs, rounding
+from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds, pick_seed, read_folds
@@ -33,7 +34,7 @@ from hbcomp.experiment.report_tables import (
 )
 from hbcomp.reporting import pages
 from hbcomp.scoring.choice import evaluate_rules
-from hbcomp.scoring.transfer import choose_safe_rule
+from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.submissions.ledger import sha256_of
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
@@ -44,14 +45,18 @@ Identity = dict[str, str | int | None]
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """The files to import, and the experiment whose rows, folds and decision rule they share."""
+    """The files to import, and the experiment whose rows, folds and decision rule they share.
+
+    With `like` empty, `config` is that of no experiment, and the file must have its own folds.
+    """
 
     oof: Path
     test: Path | None
     like: str
     config: Config  # of that experiment
-    seed: int | None
-    normalise: bool
+    seed: int | None = None
+    normalise: bool = False
+    is_trusted: bool = False  # whether a metric.py from elsewhere may be executed
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,8 @@ def read_imported(options: ImportOptions, train: Dataset, test: Dataset | None) 
         parts.append(read(options.test, test))
     if oof.has_folds and options.seed is not None:
         raise InputError(f"{options.oof}: its fold column decides, so --seed would be ignored")
+    if not oof.has_folds and not options.like:
+        raise InputError(f"{options.oof}: without --like it must have a column fold")
     config = options.config.folds
     seed = pick_seed(config, options.seed)
     folds = (
@@ -122,12 +129,17 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     train, test = load_data(config.data)
     imported = read_imported(options, train, test)
     predictions = imported.predictions
-    rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
-    chosen = choose_safe_rule(
-        rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
+    classes = [str(label) for label in range(train.n_classes)]
+    spec = load_competition(config.competition).metric_spec(classes)
+    metric = metric_of(spec, is_trusted=options.is_trusted)
+    rules = evaluate_rules(
+        metric, predictions.oof_probs, predictions.labels, predictions.fold_of_row
+    )
+    chosen = choose_accepted_rule(
+        metric, rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
     report = Report(
-        **dict(scorecard(predictions, rules, chosen)),
+        **dict(scorecard(spec, metric, predictions, rules, chosen)),
         **_origin(options, imported),
         experiment=run.name,
         kind="imported",
@@ -138,9 +150,9 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     with locked(run):
         _check_target(run, report.identity, force=force)
         recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
-        submission = write_answers(run, predictions, chosen, recipe, report.id_column)
+        submission = write_answers(run, metric, predictions, chosen, recipe, report.id_column)
         drawn = [
-            *probs_pictures(predictions, rules, chosen),
+            *probs_pictures(metric, predictions, rules, chosen),
             costliest_picture(predictions, chosen, train),
         ]
         pages.write_pictures(run.pictures_folder, drawn)
@@ -155,7 +167,8 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         "n_rounded": imported.n_rounded,
         "has_own_folds": imported.has_own_folds,
         "rule": chosen.name,
-        "oof_per_20k": scores_by_rule(rules),
+        "metric": metric.name,
+        "oof_scores": scores_by_rule(rules),
         "accuracy": report.accuracy,
         "submission": submission,
         "report": page,
@@ -166,7 +179,7 @@ def _origin(options: ImportOptions, imported: Imported) -> dict[str, Any]:
     """Return what a report says only of an import: where its probabilities come from."""
     return {
         "config": options.config.model_dump(
-            mode="json", exclude_none=True, include={"data", "folds"}
+            mode="json", exclude_none=True, include={"competition", "data", "folds"}
         ),
         "like": options.like,
         "files": FileNames(oof=options.oof.name, test=options.test.name if options.test else None),

@@ -8,8 +8,10 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
+from hbcomp.scoring.auc import RocAuc
 from hbcomp.scoring.blend_weights import fit_greedy, fit_hill_climb
 from hbcomp.scoring.calibration import PROB_FLOOR, floored_log
+from hbcomp.scoring.choice import fixed_rule, fixed_rule_scores
 from hbcomp.scoring.combinations import (
     Arithmetic,
     Combination,
@@ -18,16 +20,19 @@ from hbcomp.scoring.combinations import (
     Labels,
     Median,
     Probs,
+    RankMean,
     Stack,
     Stacked,
     Vote,
     cross_fitted_blend,
     equal,
-    half_costs,
 )
-from hbcomp.scoring.metrics import Score, score_of
+from hbcomp.scoring.decision import Half
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import RowScores
+from hbcomp.scoring.row_metrics import brier_of_rows
 
-SeededFit = Callable[[Stack, Labels, int], Combination]
+FitToMetric = Callable[[Metric, Stack, Labels, int], Combination]
 
 N_TRIALS = 100  # of Optuna
 # scikit-learn's C: the L2 penalty's inverse weight, against the log loss summed over the rows.
@@ -38,43 +43,47 @@ STACK_C = 0.1
 
 @dataclass(frozen=True)
 class Method:
-    """A way to combine base models: `fit` takes their stack, the labels and a seed."""
+    """A way to combine base models: `fit` takes the metric, their stack, the labels and a seed."""
 
     name: str
     description: str
-    fit: SeededFit
+    fit: FitToMetric
     is_fitted: bool  # has weights or coefficients that are learnt from the labels
 
-    def seeded(self, seed: int) -> Fit:
-        """Return the fit under a seed, which only `optuna` uses."""
-        return lambda stack, labels: self.fit(stack, labels, seed)
+    def fit_to(self, metric: Metric, seed: int) -> Fit:
+        """Return the fit to a metric under a seed, which only `optuna` uses."""
+        return lambda stack, labels: self.fit(metric, stack, labels, seed)
+
+    def suits(self, metric: Metric) -> bool:
+        """Return whether the metric can take its blends: ranks say nothing within a row."""
+        return self.name != "ranks" or isinstance(metric, RocAuc)
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFitted:
-    """One of several ways to answer the rows, and what it costs each of them, cross-fitted."""
+    """One of several ways to answer the rows, and what each contributes to its score."""
 
     name: str
-    costs: Float64[np.ndarray, " n"]
+    rows: RowScores
 
     @property
-    def cross_fitted(self) -> Score:
+    def cross_fitted(self) -> float:
         """The score: no row was answered by what had seen its fold."""
-        return score_of(self.costs)
+        return self.rows.score
 
 
 @dataclass(frozen=True, eq=False)
 class MethodResult(CrossFitted):
-    """One method on a stack: fitted on all rows, and scored under threshold 0.5 both ways."""
+    """One method on a stack: fitted on all rows, and scored under the fixed rule both ways."""
 
     combination: Combination
-    in_sample: Score
+    in_sample: float
     probs: Probs  # cross-fitted
     seconds: float  # of all fits
 
 
-def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometric:
-    """Return the cheapest of `N_TRIALS` weighted means that a seeded study by TPE tried.
+def fit_optuna(metric: Metric, stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometric:
+    """Return the best of `N_TRIALS` weighted means that a seeded study by TPE tried.
 
     A trial draws the kind of mean and a number u in (0, 1) for each base model; its weight is
     -log u over their sum, uniform on the simplex. The first two trials are the equal weights.
@@ -82,8 +91,10 @@ def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometri
     import optuna
 
     # Best first, so that the order in which they were named changes nothing.
-    order = np.argsort([_squared_error(base_model, labels) for base_model in stack], kind="stable")
-    is_open = _is_open(stack)
+    errors = [brier_of_rows(base_model, labels).sum() for base_model in stack]
+    order = np.argsort(errors, kind="stable")
+    rule = fixed_rule(metric)
+    is_open = _is_open(stack) if isinstance(rule, Half) else np.ones(len(labels), dtype=bool)
     base_models, open_labels = stack[order][:, is_open], labels[is_open]
     names = [f"u{place}" for place in range(len(stack))]
 
@@ -91,13 +102,15 @@ def fit_optuna(stack: Stack, labels: Labels, seed: int) -> Arithmetic | Geometri
         kind = trial.suggest_categorical("kind", list(_MEANS))
         draws = [trial.suggest_float(name, 1e-6, 1 - 1e-6) for name in names]
         mean = _MEANS[kind](weights=_dirichlet(draws))
-        return float(half_costs(mean.apply(base_models), open_labels).sum())
+        return metric.score(rule.apply(mean.apply(base_models)), open_labels)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
-    study = optuna.create_study(sampler=sampler)
+    study = optuna.create_study(
+        sampler=sampler, direction="maximize" if metric.greater_is_better else "minimize"
+    )
     for kind in _MEANS:
         study.enqueue_trial({"kind": kind, **dict.fromkeys(names, 0.5)})
     study.optimize(objective, n_trials=N_TRIALS)
@@ -127,32 +140,39 @@ def fit_stack(stack: Stack, labels: Labels) -> Stacked:
     )
 
 
-def _with_equal_weights(mean: type[Arithmetic | Geometric | Vote]) -> SeededFit:
-    return lambda stack, _labels, _seed: mean(weights=equal(len(stack)))
+def _with_equal_weights(mean: type[Arithmetic | Geometric | Vote | RankMean]) -> FitToMetric:
+    return lambda _metric, stack, _labels, _seed: mean(weights=equal(len(stack)))
 
 
-def _seedless(fit: Fit) -> SeededFit:
-    return lambda stack, labels, _seed: fit(stack, labels)
+def _seedless(fit: Callable[[Metric, Stack, Labels], Combination]) -> FitToMetric:
+    return lambda metric, stack, labels, _seed: fit(metric, stack, labels)
 
 
 # From simple to complex: name, description, fit, is_fitted.
 _ALL = (
     Method("mean", "mean of the probabilities", _with_equal_weights(Arithmetic), False),
     Method("geometric", "mean of the log-probabilities", _with_equal_weights(Geometric), False),
-    Method("median", "median of the probabilities", lambda _stack, _labels, _seed: Median(), False),
+    Method("median", "median of the probabilities", _seedless(lambda *_: Median()), False),
     Method(
         "vote", "share of the base models that predict a class", _with_equal_weights(Vote), False
     ),
+    Method("ranks", "mean of the ranks within each class", _with_equal_weights(RankMean), False),
     Method("greedy", "ensemble selection with replacement", _seedless(fit_greedy), True),
     Method("hill-climb", "hill climbing from the best base model", _seedless(fit_hill_climb), True),
     Method("optuna", "kind of mean and its weights by TPE", fit_optuna, True),
-    Method("stack", "logistic regression on log-probabilities", _seedless(fit_stack), True),
+    Method(
+        "stack",
+        "logistic regression on log-probabilities",
+        _seedless(lambda _metric, stack, labels: fit_stack(stack, labels)),
+        True,
+    ),
 )
 METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
 
 
 def evaluate_methods(
     names: Sequence[str],
+    metric: Metric,
     stack: Stack,
     labels: Labels,
     fold_of_row: Int[np.ndarray, " n"],
@@ -161,14 +181,14 @@ def evaluate_methods(
     """Return these methods with their in-sample and their cross-fitted score, in this order."""
     results = []
     for name in names:
-        fit = METHODS[name].seeded(seed)
+        fit = METHODS[name].fit_to(metric, seed)
         start = perf_counter()
         combination = fit(stack, labels)
         probs = cross_fitted_blend(fit, stack, labels, fold_of_row)
         seconds = perf_counter() - start
-        in_sample = score_of(half_costs(combination.apply(stack), labels))
-        costs = half_costs(probs, labels)
-        results.append(MethodResult(name, costs, combination, in_sample, probs, seconds))
+        in_sample = fixed_rule_scores(metric, combination.apply(stack), labels).score
+        rows = fixed_rule_scores(metric, probs, labels)
+        results.append(MethodResult(name, rows, combination, in_sample, probs, seconds))
     return results
 
 
@@ -183,20 +203,16 @@ def _dirichlet(draws: Sequence[float]) -> tuple[float, ...]:
     return tuple((shares / shares.sum()).tolist())
 
 
-def _squared_error(probs: Probs, labels: Labels) -> float:
-    targets = labels[:, None] == np.arange(probs.shape[1])
-    return float(np.square(probs - targets).sum())
-
-
 def _is_open(stack: Stack) -> Bool[np.ndarray, " n"]:
     """Return the rows whose answer depends on the weights: no class has p > 0.5 in every model.
 
     If all give a class more than one half, both means do: by Holder's inequality the geometric
-    mean of what is left for the other classes is at most that of the 1 - p.
+    mean of what is left for the other classes is at most that of the 1 - p. Where that holds in
+    all rows, all are returned.
     """
     is_shared = np.all(stack > 0.5, axis=0)
     is_open: Bool[np.ndarray, " n"] = ~np.any(is_shared, axis=1)
-    return is_open
+    return is_open if is_open.any() else np.ones_like(is_open)
 
 
 def _nested(array: Float64[np.ndarray, "m k k"]) -> tuple[tuple[tuple[float, ...], ...], ...]:

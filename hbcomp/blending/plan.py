@@ -90,9 +90,13 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
         check_kind(each.run)
     first = requests[0]
     problems = [
-        f"{each.run.name} and {first.run.name} must name the same files and columns under [data]"
+        f"{each.run.name} and {first.run.name} must name the same {what}"
         for each in requests[1:]
-        if each.config.data != first.config.data
+        for what, key in (
+            ("files and columns under [data]", "data"),
+            ("competition", "competition"),
+        )
+        if getattr(each.config, key) != getattr(first.config, key)
     ]
     problems += [
         f"{each.run.name}: pseudo.runs names {source}, which is trained after it"
@@ -126,12 +130,12 @@ def carry_out(
         runs[each.run.name] = {
             "n_folds_trained": numbers["n_folds_trained"],
             "rule": numbers["rule"],
-            "per_20k": numbers["oof_per_20k"][numbers["rule"]]["cross_fitted"],
+            "score": numbers["oof_scores"][numbers["rule"]]["cross_fitted"],
             "seconds": numbers["seconds"],
         }
     blended = blend_runs.run(list(plan.blend.base_models), name, plan.blend.options, force=force)
     kept = (
-        "base_models", "method", "rule", "n_rows", "expected_per_20k", "submission", "report",
+        "base_models", "method", "rule", "n_rows", "metric", "score", "submission", "report",
     )  # fmt: skip
     return {
         "experiment": name,

@@ -5,15 +5,20 @@ from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
 from hbcomp.scoring.calibration import Calibration
 from hbcomp.scoring.combinations import Combination
 from hbcomp.scoring.decision import DecisionRule
-from hbcomp.system.config import Section, read_json, unique, validate
+from hbcomp.scoring.metrics import MetricSpec
+from hbcomp.system.config import Section, Values, read_json, unique, validate
 from hbcomp.system.files import write_text
 
 Stack = Float64[np.ndarray, "m n k"]
+# Keys that a metric does not have must not be written, or it would be refused.
+ONLY_SET = PlainSerializer(
+    lambda spec: spec.model_dump(mode="json", exclude_unset=True), return_type=Values
+)
 
 
 class BlendRecipe(Section):
@@ -29,6 +34,7 @@ class BlendRecipe(Section):
     rule_name: str
     rule: Annotated[DecisionRule, Field(discriminator="kind")]
     fingerprints: tuple[str, ...]  # of the base models' probabilities that it was fitted on
+    metric: Annotated[MetricSpec, ONLY_SET]  # under which everything was fitted and chosen
 
     @model_validator(mode="after")
     def _check(self) -> "BlendRecipe":

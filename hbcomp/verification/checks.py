@@ -341,7 +341,8 @@ def _check_recipe(tested: RunUnderTest) -> str:
     absent = [name for name in recipe.base_models if not find_run(name).predictions_file.exists()]
     if absent:
         raise NotChecked(f"base models not here: {', '.join(absent)}")
-    base_models, predictions = load_base_models(recipe.base_models), tested.predictions
+    base_models = load_base_models(recipe.base_models, is_trusted=tested.is_trusted)
+    predictions = tested.predictions
     pairs = zip(recipe.base_models, base_models.fingerprints, recipe.fingerprints, strict=True)
     _raise_if_any(
         [f"{file}: {name} is not what it was" for name, now, then in pairs if now != then]
@@ -365,6 +366,8 @@ def _check_recipe(tested: RunUnderTest) -> str:
 def _cross_fitted(recipe: BlendRecipe, base_models: BaseModels) -> np.ndarray:
     """Return the blend's out-of-fold probabilities, its method and calibration fitted again."""
     labels, fold_of_row = base_models.labels, base_models.fold_of_row
-    (method,) = evaluate_methods([recipe.method], base_models.oof, labels, fold_of_row, seed=0)
+    (method,) = evaluate_methods(
+        [recipe.method], base_models.metric, base_models.oof, labels, fold_of_row, seed=0
+    )
     fit = CALIBRATIONS[recipe.calibration.kind]
     return cross_fitted_probs(fit, method.probs, labels, fold_of_row)

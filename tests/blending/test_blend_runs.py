@@ -51,9 +51,12 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
         N,
     )
     assert list(report["base_models"]) == ["a", "b", "c"]
-    assert report["expected_per_20k"] == pytest.approx(numbers["expected_per_20k"], abs=1e-3)
+    assert report["score"] == pytest.approx(numbers["score"], abs=1e-6)
+    assert numbers["metric"] == "abs-sum"
+    assert report["metric"] == recipe.metric.model_dump(mode="json", exclude_unset=True)
+    assert report["metric"]["config"] == {"name": "abs-sum", "scale_rows": 20_000}
     assert numbers["against_best_base_model"]["base_model"] == "c"
-    assert numbers["against_best_base_model"]["per_20k"] < 0
+    assert numbers["against_best_base_model"]["difference"] < 0
     page = (folder.path / "report.html").read_text()
     assert "Errors of one base model that another one gets right" in page
     assert page.count("<img") == 3
@@ -96,6 +99,11 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
         (["a", "b", "--calibration", "x"], "calibration must be one of auto, none, temperature"),
         (["a", "b", "--rule", "x"], "rule must be one of auto, half"),
         (
+            ["a", "b", "accurate"],
+            "all must be scored as a was, by abs-sum (scale_rows = 20000) of the classes 0, 1, 2: "
+            "accurate was scored by accuracy of the classes 0, 1, 2",
+        ),
+        (
             ["a", "other"],
             "all experiments must have the same rows in the same order: other was made on",
         ),
@@ -104,6 +112,8 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
 def test_what_cannot_be_blended_is_one_line(three, words, message):
     (three / "experiments/blend").mkdir()
     (three / "experiments/blend/recipe.json").write_text("{}")
+    accuracy = {"config": {"name": "accuracy"}, "classes": ["0", "1", "2"]}
+    write_experiment(three, "accurate", metric=accuracy)
     write_files(three, seed=1)
     write_experiment(three, "other")
     before = sorted(three.rglob("*"))

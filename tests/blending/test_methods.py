@@ -10,13 +10,17 @@ from hbcomp.blending.methods import (
     fit_stack,
 )
 from hbcomp.blending.selection import BlendOptions
-from hbcomp.scoring.choice import choose
-from hbcomp.scoring.combinations import Arithmetic, Median, equal, half_costs
-from hbcomp.scoring.metrics import score_of
-from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.auc import RocAuc
+from hbcomp.scoring.choice import choose, fixed_rule, fixed_rule_scores
+from hbcomp.scoring.class_metrics import CLASS_METRICS
+from hbcomp.scoring.combinations import Arithmetic, equal
+from hbcomp.scoring.metrics import ABS_SUM, ACCURACY, LOG_LOSS
+from hbcomp.scoring.paired import RowScores, is_better, paired_difference
 from hbcomp.system.errors import InputError
 
 FITTED = [name for name, method in METHODS.items() if method.is_fitted]
+MACRO_AUC = RocAuc("macro-roc-auc", None)
+METRICS = [ABS_SUM, LOG_LOSS, CLASS_METRICS["macro-f1"], MACRO_AUC]
 
 
 @pytest.fixture(autouse=True)
@@ -35,25 +39,38 @@ def make_stack(seed, n_base_models=3, n_rows=150, n_classes=3):
 
 def test_methods_run_from_simple_to_complex():
     assert [*METHODS] == [
-        "mean", "geometric", "median", "vote",
+        "mean", "geometric", "median", "vote", "ranks",
         "greedy", "hill-climb", "optuna", "stack",
     ]  # fmt: skip
-    assert [*METHODS][4:] == FITTED
+    assert [*METHODS][5:] == FITTED
     assert all(method.name == name for name, method in METHODS.items())
 
 
+@pytest.mark.parametrize(
+    ("metric", "has_ranks"),
+    [(ABS_SUM, False), (ACCURACY, False), (RocAuc("roc-auc", 1), True), (MACRO_AUC, True)],
+)
+def test_ranks_are_for_metrics_of_the_order_within_a_class(metric, has_ranks):
+    assert METHODS["ranks"].suits(metric) == has_ranks
+    assert METHODS["mean"].suits(metric)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda each: each.name)
 @pytest.mark.parametrize("name", METHODS)
-def test_the_same_seed_gives_the_same_combination(name):
+def test_the_same_seed_gives_the_same_combination(name, metric):
     stack, labels, _ = make_stack(0)
-    assert METHODS[name].fit(stack, labels, 7) == METHODS[name].fit(stack, labels, 7)
+    fit = METHODS[name].fit_to(metric, 7)
+    assert fit(stack, labels) == fit(stack, labels)
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda each: each.name)
 @pytest.mark.parametrize("name", METHODS)
-def test_permuting_base_models_changes_nothing(name):
+def test_permuting_base_models_changes_nothing(name, metric):
     stack, labels, _ = make_stack(1)
-    blend = METHODS[name].fit(stack, labels, 0).apply(stack)
+    fit = METHODS[name].fit_to(metric, 0)
+    blend = fit(stack, labels).apply(stack)
     for order in ([1, 2, 0], [2, 1, 0]):
-        again = METHODS[name].fit(stack[order], labels, 0).apply(stack[order])
+        again = fit(stack[order], labels).apply(stack[order])
         assert again == pytest.approx(blend, abs=1e-6)
 
 
@@ -61,8 +78,10 @@ def test_permuting_base_models_changes_nothing(name):
 def test_identical_base_models_are_answered_as_the_base_model_is(name, monkeypatch):
     stack, labels, _ = make_stack(2)
     same = np.stack([stack[0]] * 3)
-    blend = METHODS[name].fit(same, labels, 0).apply(same)
-    if name == "vote":
+    blend = METHODS[name].fit(ABS_SUM, same, labels, 0).apply(same)
+    if name == "ranks":
+        assert (blend.argsort(axis=0) == stack[0].argsort(axis=0)).all()
+    elif name == "vote":
         assert (blend.argmax(axis=1) == stack[0].argmax(axis=1)).all()
     elif name == "stack":
         # Three copies share a coefficient b as b / 3 each: a third of the penalty on its square.
@@ -73,23 +92,28 @@ def test_identical_base_models_are_answered_as_the_base_model_is(name, monkeypat
         assert blend == pytest.approx(stack[0], abs=1e-5)
 
 
-@pytest.mark.parametrize("name", FITTED)
-def test_a_fitted_method_gains_on_rows_it_has_not_seen(name):
+@pytest.mark.parametrize("metric", METRICS, ids=lambda each: each.name)
+@pytest.mark.parametrize("name", [*FITTED, "ranks"])
+def test_a_method_gains_on_rows_it_has_not_seen(name, metric):
+    if not METHODS[name].suits(metric):
+        return
     stack, labels, fold_of_row = make_stack(3, n_rows=1500)
-    [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
-    best = min(half_costs(base_model, labels).sum() for base_model in stack)
-    assert result.cross_fitted.total < 0.9 * best
+    [result] = evaluate_methods([name], metric, stack, labels, fold_of_row, 0)
+    for base_model in stack:
+        alone = fixed_rule_scores(metric, base_model, labels)
+        assert paired_difference(result.rows, alone).is_better
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda each: each.name)
 @pytest.mark.parametrize("name", METHODS)
-def test_in_sample_and_cross_fitted_scores_are_of_the_same_rows(name):
+def test_in_sample_and_cross_fitted_scores_are_under_the_fixed_rule(name, metric):
     stack, labels, fold_of_row = make_stack(4)
-    [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
-    blend = result.combination.apply(stack)
-    assert result.in_sample == score_of(half_costs(blend, labels))
-    assert result.costs.tolist() == half_costs(result.probs, labels).tolist()
-    assert result.cross_fitted.n_rows == 150
-    if name not in FITTED:  # nothing is fitted: both are the same
+    [result] = evaluate_methods([name], metric, stack, labels, fold_of_row, 0)
+    blend, rule = result.combination.apply(stack), fixed_rule(metric)
+    assert result.in_sample == pytest.approx(metric.score(rule.apply(blend), labels))
+    assert result.cross_fitted == pytest.approx(metric.score(rule.apply(result.probs), labels))
+    assert len(result.rows.values) == 150
+    if name not in [*FITTED, "ranks"]:  # nothing is fitted: both are the same
         assert result.probs == pytest.approx(blend)
 
 
@@ -97,9 +121,9 @@ def test_in_sample_and_cross_fitted_scores_are_of_the_same_rows(name):
 def test_a_fold_is_never_blended_by_what_saw_its_labels(name):
     stack, labels, fold_of_row = make_stack(5)
     of_fold = fold_of_row == 1
-    [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
+    [result] = evaluate_methods([name], ABS_SUM, stack, labels, fold_of_row, 0)
     other_labels = np.where(of_fold, (labels + 1) % 3, labels)
-    [again] = evaluate_methods([name], stack, other_labels, fold_of_row, 0)
+    [again] = evaluate_methods([name], ABS_SUM, stack, other_labels, fold_of_row, 0)
     assert again.probs[of_fold].tobytes() == result.probs[of_fold].tobytes()
     assert again.probs.tobytes() != result.probs.tobytes()
 
@@ -111,21 +135,31 @@ def test_cross_fitting_does_not_reward_fitting_noise(name):
     for seed in range(6):
         stack, _, fold_of_row = make_stack(seed, n_rows=60)
         labels = np.random.default_rng(100 + seed).integers(0, 3, 60)
-        [result] = evaluate_methods([name], stack, labels, fold_of_row, 0)
-        in_sample.append(result.in_sample.mean)
-        costs.append(result.costs)
+        [result] = evaluate_methods([name], ABS_SUM, stack, labels, fold_of_row, 0)
+        in_sample.append(result.in_sample)
+        costs.append(result.rows.values)
     gains = np.mean(costs, axis=1) - in_sample
     assert gains.mean() > 2 * gains.std() / len(gains) ** 0.5
     honest = np.concatenate(costs)
-    assert not paired_difference(np.ones(len(honest)), honest).is_worse
+    nothing, found = (RowScores(each, False) for each in (np.ones(len(honest)), honest))
+    assert not paired_difference(nothing, found).is_worse
 
 
-def test_optuna_is_no_dearer_than_either_plain_mean():
+@pytest.mark.parametrize("metric", METRICS, ids=lambda each: each.name)
+def test_optuna_is_no_worse_than_either_plain_mean(metric):
     stack, labels, fold_of_row = make_stack(6)
-    mean, geometric, optuna = evaluate_methods(
-        ["mean", "geometric", "optuna"], stack, labels, fold_of_row, 0
+    *means, optuna = evaluate_methods(
+        ["mean", "geometric", "optuna"], metric, stack, labels, fold_of_row, 0
     )
-    assert optuna.in_sample.total <= min(mean.in_sample.total, geometric.in_sample.total)
+    for mean in means:
+        assert not is_better(mean.in_sample, optuna.in_sample, metric.greater_is_better)
+
+
+def test_optuna_takes_the_equal_weights_where_no_weights_change_an_answer():
+    labels = np.arange(12) % 3
+    sure = np.stack([0.1 + 0.7 * np.eye(3)[labels], 0.2 + 0.4 * np.eye(3)[labels]])
+    found = METHODS["optuna"].fit(ABS_SUM, sure, labels, 0)
+    assert found == Arithmetic(weights=equal(2))
 
 
 def test_rows_that_all_base_models_answer_alike_cannot_be_changed():
@@ -158,10 +192,10 @@ def test_a_class_without_rows_is_stacked_as_very_unlikely():
     assert blend.sum(axis=1) == pytest.approx(1.0)
 
 
-def result_of(name, costs):
-    combination = Median() if name == "median" else Arithmetic(weights=equal(2))
-    costs = np.array(costs, dtype=float)
-    return MethodResult(name, costs, combination, score_of(costs), np.zeros((len(costs), 2)), 0.0)
+def result_of(name, values, *, greater_is_better=False):
+    rows = RowScores(np.array(values, dtype=float), greater_is_better)
+    combination = Arithmetic(weights=equal(2))
+    return MethodResult(name, rows, combination, rows.score, np.zeros((len(values), 2)), 0.0)
 
 
 def test_the_simplest_method_wins_within_noise():
@@ -173,6 +207,11 @@ def test_the_simplest_method_wins_within_noise():
 def test_a_method_that_is_better_beyond_noise_wins():
     results = [result_of("mean", [1, 0] * 50), result_of("greedy", [0] * 100)]
     assert choose(results).name == "greedy"
+    hits = [
+        result_of(name, values, greater_is_better=True)
+        for name, values in {"mean": [1, 0] * 50, "greedy": [0] * 100}.items()
+    ]
+    assert choose(hits).name == "mean"
 
 
 def test_an_unknown_method_lists_the_known_ones():

@@ -5,10 +5,12 @@ import pytest
 
 from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.scoring.calibration import NoCalibration, Temperature
-from hbcomp.scoring.combinations import Arithmetic, Median
-from hbcomp.scoring.decision import Clip, Half
+from hbcomp.scoring.combinations import Arithmetic, Median, RankMean
+from hbcomp.scoring.decision import Clip, Half, Raw
+from hbcomp.scoring.metrics import MetricConfig, MetricSpec
 from hbcomp.system.errors import InputError
 
+AUC = MetricSpec(config=MetricConfig(name="roc-auc", positive="b"), classes=("a", "b", "c"))
 STACK = np.random.default_rng(0).dirichlet(np.ones(3), (2, 7))
 
 
@@ -21,6 +23,7 @@ def recipe(**changes):
         "rule_name": "half",
         "rule": Half(),
         "fingerprints": ("1", "2"),
+        "metric": MetricSpec(config=MetricConfig(scale_rows=20_000), classes=("0", "1", "2")),
     }
     return BlendRecipe(**parts | changes)
 
@@ -36,7 +39,11 @@ def test_answers_are_the_rule_of_the_calibration_of_the_combination():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"combination": Median(), "calibration": NoCalibration(), "rule": Clip(lo=0.1, hi=0.9)}],
+    [
+        {},
+        {"combination": Median(), "calibration": NoCalibration(), "rule": Clip(lo=0.1, hi=0.9)},
+        {"combination": RankMean(weights=(0.25, 0.75)), "rule": Raw(), "metric": AUC},
+    ],
 )
 def test_a_recipe_survives_the_disk(tmp_path, changes):
     write_recipe(tmp_path / "recipe.json", recipe(**changes))
@@ -63,6 +70,7 @@ def test_a_recipe_survives_the_disk(tmp_path, changes):
             lambda r: r | {"calibration": {"kind": "temperature", "temperature": -1.0}},
             "calibration.temperature",
         ),
+        (lambda r: {key: r[key] for key in r if key != "metric"}, "metric"),
         (lambda r: [r], "a recipe must be a JSON object"),
     ],
 )
