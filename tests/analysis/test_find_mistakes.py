@@ -21,7 +21,7 @@ from hbcomp.experiment.report import oof_answers
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.combinations import Arithmetic
 from hbcomp.scoring.decision import Half
-from hbcomp.scoring.metrics import MetricConfig, make_metric
+from hbcomp.scoring.metrics import MetricConfig, MetricSpec, make_metric
 from hbcomp.scoring.row_metrics import RowMetric
 
 TINY = [
@@ -232,9 +232,12 @@ def made(tmp_path_factory):
     write_experiment(folder, "a", n_wrong=6)
     write_experiment(folder, "b", n_wrong=4)
     write_experiment(folder, "c", n_wrong=6, start=2)
-    write_experiment(folder, "both", n_wrong=6, kind="blend", base_models={"a": 0.5, "b": 0.5})
+    _, report = write_experiment(
+        folder, "both", n_wrong=6, kind="blend", base_models={"a": 0.5, "b": 0.5}
+    )
     recipe = BlendRecipe(
         base_models=("a", "b"),
+        metric=MetricSpec.model_validate_json(json.dumps(report["metric"])),
         method="mean",
         combination=Arithmetic(weights=(0.5, 0.5)),
         calibration=CALIBRATIONS["none"](np.eye(2), np.array([0, 1])),

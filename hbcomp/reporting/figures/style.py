@@ -38,7 +38,6 @@ QUIET: Final = "#8c959f"
 ACCENT: Final = "#0072b2"
 SECOND: Final = "#d55e00"
 MAX_CLASSES: Final = 20  # drawn one by one; beyond it a label column is hardly one of classes
-LEAST_COST: Final = 1.0  # per 20k: where a perfect model's zero cannot span an axis
 # Any, because matplotlib types the keys as a closed list that grows with its version.
 STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
