@@ -57,7 +57,7 @@ def training_curves(histories: Histories, metric: str) -> Figure:
     names = ["loss", "score"] if has_scores else ["loss"]
     figure = new_figure(0.8 + 2.4 * len(names))
     grid = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    axis_labels = {"loss": "training loss (nats)", "score": metric}
+    axis_labels = {"loss": "training loss (nats)", "score": _on_two_lines(metric)}
     for axes, name in zip(grid, names, strict=True):
         _draw_folds(axes, histories, name)
         axes.set_ylabel(axis_labels[name])
@@ -153,14 +153,19 @@ def costliest_rows(
     ids: Shaped[np.ndarray, " n"],
     n: int = 12,
 ) -> Figure:
-    """Return the rows that lose most, the least probable truth first among equals."""
+    """Return the rows that lose most, the least probable truth first among equals.
+
+    Each says what it alone takes from the score, which is the mean of `losses`.
+    """
     truth_probs = probs[np.arange(len(labels)), labels]
     chosen = np.lexsort((truth_probs, -losses))[:n]
     figure, panels = signal_grid(len(chosen))
     lengths = padded_lengths(signals)
     for axes, row in zip(panels, chosen, strict=True):
         draw_signal(axes, signals[row], int(lengths[row]), class_colour(int(labels[row])))
-        title = f"id {printable(ids[row])}\ntrue {labels[row]}, loss {as_text(float(losses[row]))}"
+        title = (
+            f"id {printable(ids[row])}\ntrue {labels[row]}, loses {losses[row] / len(losses):.3g}"
+        )
         axes.set_title(f"{title}\n{_top_probs(probs[row])}", fontsize=9, pad=3)
     return figure
 
@@ -212,8 +217,15 @@ def _draw_single_threshold(
     near = np.flatnonzero(costs <= 1.6 * lowest)
     axes.set_xlim(thresholds[near[0]] - 0.01, thresholds[near[-1]] + 0.01)
     axes.set_ylim(0.97 * costs[best], 1.6 * lowest)
-    axes.set(xlabel="threshold t: an answer is 1 where p > t", ylabel=_abs_sum(scale))
+    axes.set(
+        xlabel="threshold t: an answer is 1 where p > t", ylabel=_on_two_lines(_abs_sum(scale))
+    )
     axes.grid()
+
+
+def _on_two_lines(metric: str) -> str:
+    """Return a metric and its direction as short as the label of a low panel must be."""
+    return metric.replace(" (", "\n(")
 
 
 def _abs_sum(scale: float) -> str:

@@ -194,7 +194,7 @@ def test_costliest_rows_come_first_and_among_equals_the_least_probable_truth() -
     )
     first_lines = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
     assert first_lines == ["id $d$\\n", "id a", "id b"]
-    assert "true 1, loss 2.0000" in figure.axes[0].get_title(loc="left")
+    assert "true 1, loses 0.5\n" in figure.axes[0].get_title(loc="left")
     assert "p0 0.99  p1 0.01" in figure.axes[0].get_title(loc="left")
     style.to_png(figure)
 
@@ -213,7 +213,10 @@ def test_the_mean_is_drawn_only_where_every_fold_has_a_value() -> None:
 
 def test_the_curve_of_the_score_says_the_metric() -> None:
     figure = pictures.training_curves({"0": a_history()}, METRIC)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["training loss (nats)", METRIC]
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "training loss (nats)",
+        "accuracy\n(higher is better)",
+    ]
 
 
 def test_a_score_that_was_never_measured_gets_no_panel() -> None:
