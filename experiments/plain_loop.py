@@ -24,8 +24,8 @@ from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.nets.registry import config_class
 from hbcomp.scoring.decision import Half
-from hbcomp.scoring.metrics import row_costs
-from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.paired import RowScores, paired_difference
+from hbcomp.scoring.row_metrics import abs_sum_of_rows
 from hbcomp.system.config import read_toml, validate
 from hbcomp.system.environment import n_cores
 from hbcomp.training.augment import AugmentConfig
@@ -50,7 +50,7 @@ def train_with_a_plain_loop(recipe, signals, labels, seed):
     train = recipe.train
     torch.manual_seed(seed)
     torch.set_num_threads(n_cores())
-    net = plain_net(recipe.net, signals.shape[1], int(labels.max()) + 1)
+    net = plain_net(recipe.net, signals.shape[2], int(labels.max()) + 1)
     beats = TensorDataset(torch.tensor(signals), torch.tensor(labels))
     loader = DataLoader(beats, train.batch_size, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(
@@ -109,7 +109,7 @@ def main(name: str, n_seeds: int, n_folds: int) -> None:
                 net = make()
                 seconds[way].append(time.perf_counter() - start)
                 probs = predict_probs(net, torch.tensor(signals[held_out]), compute)
-                costs[way].append(row_costs(Half().apply(probs), labels[held_out]))
+                costs[way].append(abs_sum_of_rows(Half().apply(probs), labels[held_out]))
             print(
                 f"seed {seed} fold {fold}: "
                 + ", ".join(
@@ -118,7 +118,12 @@ def main(name: str, n_seeds: int, n_folds: int) -> None:
                 ),
                 file=sys.stderr,
             )
-    difference = paired_difference(*(np.concatenate(costs[way]) for way in ("ours", "plain")))
+    difference = paired_difference(
+        *(
+            RowScores(20_000 * np.concatenate(costs[way]), greater_is_better=False)
+            for way in ("ours", "plain")
+        )
+    )
     ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds["ours"], strict=True)]
     print(
         json.dumps(
@@ -130,7 +135,7 @@ def main(name: str, n_seeds: int, n_folds: int) -> None:
                     way: round(20_000 * np.concatenate(each).mean(), 1)
                     for way, each in costs.items()
                 },
-                "ours_minus_plain": round(difference.per_20k, 1),
+                "ours_minus_plain": round(difference.value, 1),
                 "standard_error": round(difference.standard_error, 1),
                 "seconds": {way: round(sum(each), 1) for way, each in seconds.items()},
                 "times_as_fast": {

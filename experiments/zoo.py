@@ -40,7 +40,7 @@ def measure(names: list[str]) -> dict[str, dict[str, object]]:
     beats = put_on_device(sample.signals, sample.known_labels, device)
     epochs = {name: ours(recipes[name], beats, 1, computes[name]) for name in names}
     rates = interleaved({name: partial(next, each) for name, each in epochs.items()}, N_ROUNDS)
-    shape = beats.signals.shape[1], beats.n_classes
+    shape = beats.shape, beats.n_classes
     return {
         name: {
             "n_parameters": count_parameters(build_net(recipes[name].net, *shape, seed=0)),

@@ -51,9 +51,9 @@ def run(name: str) -> dict[str, float]:
     report = json.loads(find_run(f"zoo-{name}").report_file.read_text())
     rows = {seed: [f for f in report["folds"] if f["seed"] == seed] for seed in SEEDS}
     return {
-        "single": float(np.mean([f["per_20k"]["half"] for f in report["folds"]])),
-        "seeds": [float(np.mean([f["per_20k"]["half"] for f in rows[seed]])) for seed in SEEDS],
-        "averaged": json.loads(done.stdout.splitlines()[-1])["oof_per_20k"]["half"]["in_sample"],
+        "single": float(np.mean([f["scores"]["half"] for f in report["folds"]])),
+        "seeds": [float(np.mean([f["scores"]["half"] for f in rows[seed]])) for seed in SEEDS],
+        "averaged": json.loads(done.stdout.splitlines()[-1])["oof_scores"]["half"]["in_sample"],
         "seconds": float(sum(f["train_seconds"] for f in report["folds"])),
     }
 

@@ -23,6 +23,7 @@ def check(
 
     Example: hbcomp check submissions/mine.csv --test testA.csv
     """
+    from hbcomp.competitions.submission_form import plain_form
     from hbcomp.experiment.origin import FileOptions, answered_by, sample
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions.files import check_submission, read_submission
@@ -35,7 +36,8 @@ def check(
         answered = sample()
         if {*read_submission(file).ids.tolist()} != {*answered.ids.tolist()}:
             raise InputError(f"{file}: no experiment here wrote it; name the test file with --test")
-    submission = check_submission(file, answered.ids, classes, answered.id_column)
+    form = plain_form(classes, answered.id_column) if classes else answered.form
+    submission = check_submission(file, answered.ids, form, answered.id_column)
     n_rows, n_classes = submission.answers.shape
     cli.console.print(
         f"{file}: {n_rows:,} rows, {n_classes} classes, every check passed against "

@@ -18,6 +18,7 @@ def cv(
     assignments: options.Assignments = None,
     train: options.Train = None,
     test: options.Test = None,
+    competition: options.OfCompetition = None,
     name: Annotated[
         str | None, typer.Option(help="Run as a new experiment of this name, keeping the old one.")
     ] = None,
@@ -41,6 +42,8 @@ def cv(
 
     hbcomp cv resnet --train train.csv --test testA.csv --name mine
 
+    hbcomp cv resnet --competition FOLDER --name mine
+
     hbcomp cv mine --fold all
     """
     if fold and force:
@@ -51,7 +54,7 @@ def cv(
         from hbcomp.crossval.cross_validate import run
         from hbcomp.experiment.setup import prepare
 
-    request = prepare(experiment, options.assigned(assignments, train, test), name)
+    request = prepare(experiment, options.assigned(assignments, train, test, competition), name)
     try:
         if fold:
             return refit.run(request, watch, n_jobs=jobs)

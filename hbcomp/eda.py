@@ -33,8 +33,8 @@ def eda(
     Example: hbcomp eda train.csv --test testA.csv
     """
     from hbcomp.analysis.describe_data import look_at
+    from hbcomp.competitions.load import load_data
     from hbcomp.data.dataset import as_options, data_config
-    from hbcomp.data.load import load_data
     from hbcomp.system.files import stem
 
     config = data_config(

@@ -23,7 +23,7 @@ def folds(
 
     Example: hbcomp folds resnet --train train.csv --out folds.csv
     """
-    from hbcomp.data.load import load_data
+    from hbcomp.competitions.load import load_data
     from hbcomp.data.splits import make_folds, pick_seed
     from hbcomp.data.tables import write_values
     from hbcomp.experiment.setup import prepare

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hbcomp.competitions.competition import load_competition, metric_of
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions

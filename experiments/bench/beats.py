@@ -16,7 +16,7 @@ def tiled_beats(n: int) -> Dataset:
     sample, _ = load_sample()
     rows = np.arange(n)
     factors = 1 - FADING * (rows // sample.n_rows)
-    signals = sample.signals[rows % sample.n_rows] * factors[:, None].astype(np.float32)
+    signals = sample.flat[rows % sample.n_rows] * factors[:, None].astype(np.float32)
     labels = sample.known_labels[rows % sample.n_rows]
     return Dataset(np.array([str(row) for row in range(n)]), signals, labels, source="tiled sample")
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from bench.timing import Spread, ratio, spread_cells
 from hbcomp.reporting.pages import Table
-from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.metrics import ABS_SUM
 from hbcomp.scoring.thresholds import fit_clip
 from hbcomp.tuning.thresholds import clip_of
 
@@ -58,11 +58,11 @@ def compare(
     start = time.perf_counter()
     rule = fit_clip(probs, labels)
     found = {"exact": {"seconds": time.perf_counter() - start, "regret": 0.0}}
-    best = abs_sum(rule.apply(probs), labels).per_20k
+    best = ABS_SUM.score(rule.apply(probs), labels) * N_ROWS
 
     def objective(trial: optuna.Trial) -> float:
         params = {name: trial.suggest_float(name, 0.0, 1.0) for name in ("threshold", "opening")}
-        return abs_sum(clip_of(params).apply(probs), labels).per_20k
+        return ABS_SUM.score(clip_of(params).apply(probs), labels) * N_ROWS
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)

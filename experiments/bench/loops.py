@@ -20,14 +20,14 @@ class FrameBeats(Dataset[tuple[Tensor, Tensor]]):
     """Rows as the reference solution keeps them: a row of a pandas frame is looked up per item."""
 
     def __init__(self, beats: DeviceData) -> None:
-        self._signals = pd.DataFrame(beats.signals.cpu().numpy())
+        self._signals = pd.DataFrame(beats.signals.flatten(1).cpu().numpy())
         self._labels = pd.Series(beats.labels.cpu().numpy())
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
-        signal = torch.tensor(self._signals.iloc[item].to_numpy(), dtype=torch.float32)
+        signal = torch.tensor(self._signals.iloc[item].to_numpy(), dtype=torch.float32)[None]
         return signal, torch.tensor(self._labels.iloc[item], dtype=torch.long)
 
 

@@ -34,7 +34,6 @@ def plain_reference(n_timepoints: int, n_classes: int) -> nn.Module:
         return [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(0.05)]
 
     return nn.Sequential(
-        nn.Unflatten(1, (1, n_timepoints)),
         *convolution(1, 64, 7),
         nn.MaxPool1d(2),
         *convolution(64, 128, 5),
@@ -74,8 +73,9 @@ class PlainResNet(nn.Module):
             nn.Linear(config.hidden, n_classes),
         )
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
+        signals = signals[:, 0]
         is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
         channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=1)  # (b, 2, t)
         features = self.blocks(self.stem(channels))  # (b, c, s)

@@ -50,7 +50,7 @@ def our_reader() -> Read:
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         dataset = read_dataset(path, DataConfig(), labelled=True)
-        return dataset.signals, dataset.known_labels
+        return dataset.flat, dataset.known_labels
 
     return read
 

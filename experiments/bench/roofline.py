@@ -81,8 +81,8 @@ def count_work(
     Norms, ReLUs, poolings and sums count as fused into their neighbours, so this is a lower
     bound of the traffic as long as a step's activations do not stay in a cache.
     """
-    net = build_net(config, n_timepoints, n_classes, seed=0).to("meta").train()
-    signals = torch.zeros(n_rows, n_timepoints, device="meta")
+    net = build_net(config, (1, n_timepoints), n_classes, seed=0).to("meta").train()
+    signals = torch.zeros(n_rows, 1, n_timepoints, device="meta")
     labels = torch.zeros(n_rows, dtype=torch.int64, device="meta")
     elements: list[int] = []
     for module in net.modules():

@@ -46,7 +46,7 @@ MAX_SECONDS = 45.0  # for a net; assumed: a busy machine gets fewer rounds, not 
 N_NETS = 5  # trained together on a GPU: the folds of a seed
 OURS = "ours"
 
-Beat = tuple[Float32[np.ndarray, "n t"], Int64[np.ndarray, " n"]]
+Beat = tuple[Float32[np.ndarray, "n c t"], Int64[np.ndarray, " n"]]
 
 
 def measure(nets: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -102,7 +102,7 @@ def _say(what: str) -> None:
 
 
 def _net_of(recipe: Recipe, beats: DeviceData) -> nn.Module:
-    return build_net(recipe.net, beats.signals.shape[1], beats.n_classes, seed=0)
+    return build_net(recipe.net, beats.shape, beats.n_classes, seed=0)
 
 
 def _affordable_steps(recipe: Recipe, compute: Compute) -> int:
@@ -117,7 +117,7 @@ def _affordable_steps(recipe: Recipe, compute: Compute) -> int:
 
 def _plain_loops(recipe: Recipe, beats: DeviceData) -> dict[str, Measure]:
     """Return the loops that people write, with the net as they write it and then with ours."""
-    size, shape = recipe.train.batch_size, (beats.signals.shape[1], beats.n_classes)
+    size, shape = recipe.train.batch_size, (beats.shape[1], beats.n_classes)
     nets = [plain_net(recipe.net, *shape) for _ in range(2)]
     loops: dict[str, Measure] = {}
     if nets[0] and nets[1]:
@@ -220,7 +220,7 @@ def roofline(
     rates: dict[str, list[float]],
 ) -> dict[str, Any]:
     """Return the ceilings, the floor of a step and how much of it each of our loops reaches."""
-    n_timepoints, size = beats.signals.shape[1], recipe.train.batch_size
+    n_timepoints, size = beats.shape[1], recipe.train.batch_size
     step = count_work(recipe.net, n_timepoints, beats.n_classes, size, compute.precision)
     floor = floor_of(step, ceilings)
     return {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.predictions import write_probs_csv
 from hbcomp.experiment.setup import prepare

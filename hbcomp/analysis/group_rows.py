@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig, as_options
-from hbcomp.data.load import load_data
 from hbcomp.data.related_rows import find_links, spread, unite
 from hbcomp.data.tables import write_values
 from hbcomp.reporting.pages import Table, print_table
@@ -46,8 +46,8 @@ class Limits:
 def write_groups(config: DataConfig, limits: Limits, out: Path, console: Console) -> dict[str, Any]:
     """Find the groups of the training rows, write and print them, and return the numbers."""
     rows, _ = load_data(config)
-    max_distance = limits.distance * spread(rows.signals)
-    links = find_links(rows.signals, limits.neighbours, max_distance, limits.sine)
+    max_distance = limits.distance * spread(rows.flat)
+    links = find_links(rows.flat, limits.neighbours, max_distance, limits.sine)
     max_size = max(2, int(limits.max_share * rows.n_rows))
     found = unite(links, rows.n_rows, max_size)
     write_values(out, "group", found.group_of_row, rows.ids)

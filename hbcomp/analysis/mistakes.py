@@ -28,7 +28,8 @@ N_RIGHT: Final = 2_000  # right rows at least: the 99th percentile then rests on
 N_LISTED: Final = 20  # label issues on the page and the terminal
 N_NEAREST: Final = 5  # rows that are listed beside a label issue
 
-Signals = Float32[np.ndarray, "n t"]
+Signals = Float32[np.ndarray, "n c t"]
+Flat = Float32[np.ndarray, "n v"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ def examine(
     """Return what is wrong in the answers, beside what each model's probabilities say."""
     stack, labels = np.stack(list(models.values())), scored.labels
     issues = find_label_issues(stack, labels, min_prob)
-    wrong, right, far = _groups(scored, signals)
+    flat = signals.reshape(len(signals), -1)  # distances are over all channels
+    wrong, right, far = _groups(scored, flat)
     cells = confusion_cells(losses_of(scored), scored.predicted, labels)
     return Findings(
         scored=scored,
@@ -103,7 +105,7 @@ def examine(
         right=right,
         far=far,
         issues=issues,
-        neighbours=_neighbours(scored.predictions, signals, issues),
+        neighbours=_neighbours(scored.predictions, flat, issues),
         what_ifs=[*_what_ifs(scored, issues, worst_cell(cells), wrong), *_bounds(scored, stack)],
     )
 
@@ -127,13 +129,13 @@ def losses_of(scored: ScoredRows) -> Float64[np.ndarray, " n"]:
     return losses
 
 
-def _groups(scored: ScoredRows, signals: Signals) -> tuple[Group, Group, float]:
+def _groups(scored: ScoredRows, flat: Flat) -> tuple[Group, Group, float]:
     """Return the wrong rows, right ones to compare with, and the distance that is far."""
     labels, folds = scored.labels, scored.predictions.fold_of_row
     (wrong,) = np.nonzero(~scored.is_right)
     right = matched_right_rows(~scored.is_right, labels, N_RIGHT)
     rows = np.concatenate([wrong, right])
-    distances, _ = nearest_by_class(signals, labels, folds, rows)
+    distances, _ = nearest_by_class(flat, labels, folds, rows)
     own = distances[np.arange(len(rows)), labels[rows]]
     other = nearest_other(distances, labels[rows], scored.predicted[rows])
     far = far_distance(own[len(wrong) :])
@@ -142,12 +144,12 @@ def _groups(scored: ScoredRows, signals: Signals) -> tuple[Group, Group, float]:
     return both.part(is_first), both.part(~is_first), far
 
 
-def _neighbours(predictions: Predictions, signals: Signals, issues: LabelIssues) -> Neighbours:
+def _neighbours(predictions: Predictions, flat: Flat, issues: LabelIssues) -> Neighbours:
     rows, answers = issues.rows[:N_LISTED], issues.answers[:N_LISTED]
     labels, folds = predictions.labels, predictions.fold_of_row
-    _, by_class = nearest_by_class(signals, labels, folds, rows)
+    _, by_class = nearest_by_class(flat, labels, folds, rows)
     everyone = np.ones(len(labels), dtype=bool)
-    _, of_any = nearest_rows(signals, folds, everyone, rows, N_NEAREST)
+    _, of_any = nearest_rows(flat, folds, everyone, rows, N_NEAREST)
     at = np.arange(len(rows))
     return Neighbours(by_class[at, labels[rows]], by_class[at, answers], of_any)
 

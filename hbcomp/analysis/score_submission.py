@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hbcomp.competitions.competition import load_competition, metric_of
+from hbcomp.competitions.submission_form import form_of
+from hbcomp.data.dataset import DataConfig
 from hbcomp.data.tables import read_truth
 from hbcomp.experiment.origin import SAMPLE, sample
 from hbcomp.scoring.by_class import ClassScore, accuracy, confusion, score_by_class
@@ -24,7 +26,10 @@ def score_submission(
     file: Path, truth: Path | None, competition: str, console: Console
 ) -> dict[str, Any]:
     """Print and return the scores; without `truth` the labels are those of the bundled rows."""
-    submission = read_submission(file)
+    of_competition = load_competition(competition)
+    classes = of_competition.file.data.classes
+    form = form_of(DataConfig(competition=competition), classes) if classes else None
+    submission = read_submission(file, form)
     if truth is None:
         if {*submission.ids.tolist()} != {*sample().ids.tolist()}:
             raise InputError(
@@ -32,10 +37,17 @@ def score_submission(
                 "the file of the labels with --truth"
             )
         console.print(f"The labels are those of {SAMPLE}, which have these ids.")
-    labels = read_truth(truth, submission.ids, submission.answers.shape[1], submission.id_column)
     answers = submission.answers
-    classes = [str(label) for label in range(answers.shape[1])]
-    metric = metric_of(load_competition(competition).metric_spec(classes))
+    labels = read_truth(
+        truth,
+        submission.ids,
+        answers.shape[1],
+        submission.id_column,
+        of_competition.file.data.label,
+        classes,
+    )
+    names = classes or [str(label) for label in range(answers.shape[1])]
+    metric = metric_of(of_competition.metric_spec(names))
     rows = measure(metric, answers, labels)
     by_class = score_by_class(rows.values, answers, labels)
     of_answers = accuracy(answers, labels)

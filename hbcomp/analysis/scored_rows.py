@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.load import load_data
 from hbcomp.experiment.origin import data_config_of
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import oof_answers

@@ -67,7 +67,7 @@ def apply_blend(
         standard_error=report.standard_error,
         n_scored=report.data.n_train,
     )
-    write_submission(path, ids, recipe.answers(stack), provenance, report.id_column)
+    write_submission(path, ids, recipe.answers(stack), provenance, report.form)
     return {
         "experiment": folder.name,
         "n_rows": len(ids),

@@ -56,7 +56,7 @@ def run(
         predictions = blended.predictions
         origin = f"blend by {blended.method.name} of {', '.join(base_models.names)}"
         submission = write_answers(
-            folder, base_models.metric, predictions, blended.rule, origin, report.id_column
+            folder, base_models.metric, predictions, blended.rule, origin, report.form
         )
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)

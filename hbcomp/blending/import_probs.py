@@ -7,8 +7,8 @@ from typing import Any
 
 from hbcomp.blending.probs_files import ProbsFile, read_probs, rounding
 from hbcomp.competitions.competition import load_competition, metric_of
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds, pick_seed, read_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.finish import write_answers, write_report
@@ -129,8 +129,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     train, test = load_data(config.data)
     imported = read_imported(options, train, test)
     predictions = imported.predictions
-    classes = [str(label) for label in range(train.n_classes)]
-    spec = load_competition(config.competition).metric_spec(classes)
+    spec = load_competition(config.data.competition).metric_spec(train.classes)
     metric = metric_of(spec, is_trusted=options.is_trusted)
     rules = evaluate_rules(
         metric, predictions.oof_probs, predictions.labels, predictions.fold_of_row
@@ -150,7 +149,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     with locked(run):
         _check_target(run, report.identity, force=force)
         recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
-        submission = write_answers(run, metric, predictions, chosen, recipe, report.id_column)
+        submission = write_answers(run, metric, predictions, chosen, recipe, report.form)
         drawn = [
             *probs_pictures(metric, predictions, rules, chosen),
             costliest_picture(predictions, chosen, train),

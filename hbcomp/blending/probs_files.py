@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from hbcomp.competitions.submission_form import NUMBER
 from hbcomp.data.dataset import Dataset, id_problems
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.tables import read_rows
-from hbcomp.submissions.files import NUMBER
 from hbcomp.system.errors import InputError, Problems, listed
 
 # What the sum of a row may miss: four classes written with four digits miss 2e-4 at most.

@@ -48,7 +48,7 @@ def run(
                 outcome.predictions,
                 outcome.chosen,
                 recipe,
-                config.data.id_column,
+                training_data.form,
             )
             if pseudo := training_data.pseudo:
                 write_pseudo_rows(

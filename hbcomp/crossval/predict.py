@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from rich.console import Console
 from torch import Tensor, nn
 
+from hbcomp.competitions.load import padded_to, read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
-from hbcomp.data.dataset import Dataset
-from hbcomp.data.reader import read_dataset
+from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
 from hbcomp.experiment import stored_folds
@@ -37,7 +37,8 @@ class Trained:
 
     report: Report
     config: Config
-    shape: tuple[int, int]  # time steps and classes
+    shape: tuple[int, int]  # channels and time steps
+    n_classes: int
 
     @property
     def nets(self) -> list[tuple[int, Fold]]:
@@ -78,8 +79,9 @@ def apply_run(
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    id_column = trained.config.data.id_column
-    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, id_column)
+    # The sample submission has the ids of the competition's own test file.
+    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)
     return {
         "experiment": run.name,
         "n_rows": rows.n_rows,
@@ -107,31 +109,37 @@ def _probs(
 ) -> tuple[Dataset, Float64[np.ndarray, "n k"]]:
     config = trained.config
     compute = computed_as(config, trained.report.environment.compute, device)
-    rows = _read_rows(config, data)
+    rows = padded_to(_read_rows(config, data), trained.shape[1], config.data)
     for warning in scale_warnings(rows):
         console.print(f"warning: {warning}")
-    if rows.n_timepoints != trained.shape[0]:
+    if rows.shape != trained.shape:
         raise InputError(
-            f"{rows.source}: {run.name} was trained on {trained.shape[0]} time steps per row, "
-            f"but got {rows.n_timepoints}"
+            f"{rows.source}: {run.name} was trained on {in_words(trained.shape)} per row, but got "
+            f"{in_words(rows.shape)}"
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
     inputs = _inputs(config, run, rows, compute.device)
     parts = []
     for seed, fold in nets:
-        net = load_net(run, config, trained.shape, (seed, fold)).to(compute.device)
+        net = load_net(run, config, trained.shape, trained.n_classes, (seed, fold)).to(
+            compute.device
+        )
         parts.append(predict_probs(net, inputs(seed, fold), compute))
         console.print(f"seed {seed} fold {fold}: {rows.n_rows:,} rows predicted")
     return rows, mean_probs(parts)
 
 
 def load_net(
-    run: RunFolder, config: Config, shape: tuple[int, int], net: tuple[int, Fold]
+    run: RunFolder,
+    config: Config,
+    shape: tuple[int, int],
+    n_classes: int,
+    net: tuple[int, Fold],
 ) -> nn.Module:
-    """Return the net of a seed and a fold with its weights; `shape` is time steps and classes."""
-    width = config.features.width(*shape)
-    built = build_net(config.net, width, shape[1], seed=0)  # its weights are replaced
+    """Return the net of a seed and a fold with its weights; `shape` is that of the signals."""
+    seen = config.features.shape(shape, n_classes)
+    built = build_net(config.net, seen, n_classes, seed=0)  # its weights are replaced
     return stored_folds.load_weights(run, *net, built)
 
 
@@ -180,17 +188,18 @@ def read_trained(run: RunFolder) -> Trained:
     assert data.n_timepoints
     assert data.n_classes
     config = validate(Config, report.config, run.report_file)
-    return Trained(report, config, (data.n_timepoints, data.n_classes))
+    return Trained(report, config, (data.n_channels, data.n_timepoints), data.n_classes)
 
 
 def _read_rows(config: Config, data: Path | None) -> Dataset:
     if data:
-        return read_dataset(data, config.data, labelled=False)
-    if config.data.train is None:
+        return read_rows(data, config.data, labelled=False)
+    files = with_files(config.data)
+    if files.train is None:
         return load_sample()[1]
-    if config.data.test is None:
+    if files.test is None:
         raise InputError("the run had no test file; name one with --data FILE")
-    return read_dataset(config.data.test, config.data, labelled=False)
+    return read_rows(files.test, config.data, labelled=False)
 
 
 def computed_as(config: Config, used: Computed, device: str | None) -> Compute:

@@ -50,7 +50,7 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
             chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
             expected=outcome.chosen.cross_fitted,
             expectation="as the cross-validation, not measured",
-            submission=_submit(outcome, results, run, request.config.data.id_column),
+            submission=_submit(outcome, results, run),
         )
         run.discard_manifest()
         if pseudo := training_data.pseudo:
@@ -132,9 +132,7 @@ def _pseudo_rows(training_data: TrainingData) -> PseudoRowNumbers | None:
     return PseudoRowNumbers(**training_data.pseudo.of_all.numbers(training_data.train.n_classes))
 
 
-def _submit(
-    outcome: Outcome, results: list[FoldResult], run: RunFolder, id_column: str
-) -> str | None:
+def _submit(outcome: Outcome, results: list[FoldResult], run: RunFolder) -> str | None:
     test = outcome.training_data.test
     if not test:
         return None
@@ -151,4 +149,4 @@ def _submit(
     )
     answers = outcome.chosen.rule.apply(mean_probs(probs))
     ids = outcome.predictions.test_ids
-    return submit(f"{run.name}-{ALL}", ids, answers, provenance, id_column)
+    return submit(f"{run.name}-{ALL}", ids, answers, provenance, outcome.training_data.form)

@@ -60,6 +60,7 @@ def make_report(
         ),
         experiment=run.name,
         kind="run",
+        own_form=outcome.training_data.form,
         config=config.model_dump(mode="json", exclude_none=True),
         data=data_numbers(outcome.training_data.train, outcome.training_data.test).model_copy(
             update={"duplicates": outcome.training_data.duplicates}

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from hbcomp.competitions.load import load_data
 from hbcomp.crossval.resources import Slot, choose_resources, seconds_per_step, slots_for
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -34,7 +34,7 @@ class Probe:
     """Nets to time on noise of the right shape."""
 
     recipe: Recipe
-    n_timepoints: int  # or features, where the net sees those
+    shape: tuple[int, int]  # of a signal, or of the features that the net sees
     n_classes: int
     n_train_rows: int
 
@@ -46,7 +46,7 @@ class Probe:
     def data(self, device: str) -> DeviceData:
         """Return the noise on the device."""
         generator = torch.Generator().manual_seed(0)
-        signals = torch.randn(N_SIGNALS, self.n_timepoints, generator=generator)
+        signals = torch.randn(N_SIGNALS, *self.shape, generator=generator)
         labels = torch.arange(N_SIGNALS) % self.n_classes
         return DeviceData(signals.to(device), labels.to(device), self.n_classes)
 
@@ -85,8 +85,8 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     train, _ = load_data(config.data)
     n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
     n_nets = n_folds * len(config.folds.seeds)
-    width = config.features.width(train.n_timepoints, train.n_classes)
-    probe = Probe(config.recipe, width, train.n_classes, N_ROWS - N_ROWS // n_folds)
+    shape = config.features.shape(train.shape, train.n_classes)
+    probe = Probe(config.recipe, shape, train.n_classes, N_ROWS - N_ROWS // n_folds)
     device = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound).device
     with within_memory("try a smaller train.batch_size or a smaller net (net.*)", device=device):
         data, replicas = probe.data(device), probe.replicas(n_nets, device)
@@ -99,7 +99,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     seconds_per_group = n_steps * n_at_once * probe.batch_size / at_once
     return {
         "net": config.net.name,
-        "n_parameters": count_parameters(build_net(config.net, width, train.n_classes, seed=0)),
+        "n_parameters": count_parameters(build_net(config.net, shape, train.n_classes, seed=0)),
         "batch_size": probe.batch_size,
         "compute": asdict(compute),
         "n_processes": resources.n_jobs,

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from hbcomp.competitions.competition import load_competition, metric_of
+from hbcomp.competitions.load import load_data
+from hbcomp.competitions.submission_form import SubmissionForm, form_of
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
-from hbcomp.data.load import load_data
 from hbcomp.data.scale import scale_warnings
 from hbcomp.data.splits import MAX_SEED, Folds, make_folds
 from hbcomp.experiment.config import Config
@@ -38,6 +39,7 @@ class TrainingData:
     test: Dataset | None
     folds_of_seed: Mapping[int, Folds]
     metric_spec: MetricSpec
+    form: SubmissionForm
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
 
@@ -142,16 +144,16 @@ def load_training_data(config: Config) -> TrainingData:
     for warning in [*scale_warnings(train, test), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
-    width = config.features.width(train.n_timepoints, train.n_classes)
+    shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        build_net(config.net, width, train.n_classes, seed=0)
+        build_net(config.net, shape, train.n_classes, seed=0)
     choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
-    classes = [str(label) for label in range(train.n_classes)]
     return TrainingData(
-        metric_spec=load_competition(config.competition).metric_spec(classes),
+        form=form_of(config.data, train.classes),
+        metric_spec=load_competition(config.data.competition).metric_spec(train.classes),
         train=train,
         test=test,
         folds_of_seed=folds_of_seed,

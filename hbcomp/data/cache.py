@@ -20,12 +20,12 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.system.files import atomic_path
 
 # Part of every key; increase it when the reader's values or the layout of an entry change.
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 4 << 30  # assumed: about fifty files of 100,000 rows
 CHUNK_BYTES = 1 << 20
 SECONDS_UNTIL_ABANDONED = 24 * 3600
 DIGEST_BYTES = 16
-NAMES = ("ids", "signals", "labels", "groups")
+NAMES = ("ids", "signals", "labels", "groups", "classes")
 
 
 def folder() -> Path:
@@ -74,7 +74,9 @@ def _arrays(file: FileIO) -> dict[str, Any] | None:
         return None
     file.seek(0)
     arrays = {name: np.load(file, allow_pickle=False) for name in NAMES}
-    return {name: array if array.size else None for name, array in arrays.items()}
+    found: dict[str, Any] = {name: array if array.size else None for name, array in arrays.items()}
+    classes = found["classes"]
+    return found | {"classes": () if classes is None else tuple(classes.tolist())}
 
 
 def save(key: str, dataset: Dataset) -> None:
@@ -83,7 +85,8 @@ def save(key: str, dataset: Dataset) -> None:
         for name in NAMES:
             array = getattr(dataset, name)
             # A data set has no empty arrays, so an empty one can stand for None.
-            np.save(file, np.empty(0) if array is None else array, allow_pickle=False)
+            empty = array is None or not len(array)
+            np.save(file, np.empty(0) if empty else np.array(array), allow_pickle=False)
         n_bytes = file.tell()
         file.seek(0)
         file.write(_hash_rest(file, n_bytes, xxhash.xxh3_128()).digest())

@@ -29,22 +29,23 @@ class Columns:
     """
 
     names: tuple[str, ...]
-    id: int
+    id: int | None  # None: rows are numbered from 0
     label: int | None
     group: int | None
     steps: tuple[int, ...]
     is_list: bool
+    classes: tuple[str, ...] | None = None  # as in `DataConfig`
 
     @property
     def used(self) -> list[int]:
         """The positions of all columns that are read, in file order."""
-        others = [column for column in (self.label, self.group) if column is not None]
-        return sorted({self.id, *others, *self.steps})
+        named = (self.id, self.label, self.group)
+        return sorted({*(column for column in named if column is not None), *self.steps})
 
 
 def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: bool) -> Columns:
     """Return the columns of a file, or raise an InputError that lists what the file has."""
-    wanted = [config.id_column]
+    wanted = [config.id_column] if config.id_column is not None else []
     if labelled:
         wanted += [config.label_column]
         wanted += [config.group_column] if config.group_column is not None else []
@@ -81,11 +82,12 @@ def find_columns(path: Path, names: list[str], config: DataConfig, *, labelled: 
 
     return Columns(
         names=tuple(names),
-        id=names.index(config.id_column),
+        id=None if config.id_column is None else names.index(config.id_column),
         label=position(config.label_column),
         group=position(config.group_column),
         steps=steps,
         is_list=is_list,
+        classes=config.classes,
     )
 
 

@@ -319,7 +319,8 @@ def _first_foreign_line(path: Path) -> int:
 
 def _row(fields: list[str], columns: Columns) -> Row:
     if len(fields) != len(columns.names):
-        name = fields[columns.id] if columns.id < len(fields) else None
+        at = columns.id
+        name = fields[at] if at is not None and at < len(fields) else None
         problem = f"{len(fields)} fields, but the header has {len(columns.names)}"
         return Row(name, (), problem=problem)
     if columns.is_list:
@@ -330,7 +331,7 @@ def _row(fields: list[str], columns: Columns) -> Row:
         n_letters = 0
         cells = [fields[column] for column in columns.steps]
     return Row(
-        id=fields[columns.id],
+        id=None if columns.id is None else fields[columns.id],
         cells=cells,
         n_letters=n_letters,
         label=None if columns.label is None else fields[columns.label],

@@ -17,19 +17,26 @@ from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 
 
 class DataConfig(Section):
-    """The files to read and the names of their columns; without files, the bundled sample."""
+    """The files to read and the names of their columns; without files, the bundled sample.
 
+    The columns are those of the heartbeat competition's files; other competitions name theirs in
+    competition.toml. `classes` is None where labels are 0..k-1, and empty where any text is one.
+    """
+
+    competition: str = "heartbeat"  # one that ships with hbcomp, or a folder
     train: Path | None = None
     test: Path | None = None
-    id_column: str = "id"
+    id_column: str | None = "id"  # None: rows are numbered from 0
     signal_column: str = "heartbeat_signals"
     label_column: str = "label"
     group_column: str | None = None
     ignored_columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if self.test is not None and self.train is None:
+        is_heartbeat = self.competition == "heartbeat"
+        if self.test is not None and self.train is None and is_heartbeat:
             raise ValueError("`test` needs `train`; leave both out for the bundled sample")
         names = [self.id_column, self.signal_column, self.label_column, self.group_column]
         given = [name for name in names if name is not None]
@@ -57,26 +64,33 @@ def as_options(config: DataConfig) -> list[str]:
 class Dataset:
     """Signals with their ids, and their labels and groups where they are known.
 
-    Ids and groups are text, so that a submission repeats the file's ids exactly.
+    Ids and groups are text, so that a submission repeats the file's ids exactly. Signals of one
+    channel may be given as `(n, t)`.
 
     Notes
     -----
     There is at least one row; ids are unique and not empty; every value is finite; labels are
-    0..k-1 with k of at least 2 and every class present. The arrays are read-only and in C order,
-    because rows are hashed and stored as they lie in memory.
+    numbers of `classes`, or without any 0..k-1 with k of at least 2 and every class present. The
+    arrays are read-only and in C order, because rows are hashed and stored as they lie in memory.
 
     """
 
     ids: Shaped[np.ndarray, " n"]
-    signals: Float32[np.ndarray, "n t"]
+    signals: Float32[np.ndarray, "n *c t"]
     labels: Int64[np.ndarray, " n"] | None = None
     groups: Shaped[np.ndarray, " n"] | None = None
     source: str = "data"
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.signals.ndim == 2:  # of one channel
+            object.__setattr__(self, "signals", self.signals[:, None])
         problems = list(self._shape_problems()) or list(self._value_problems())
         if problems:
             raise InputError.of(self.source, problems)
+        if self.labels is not None and not self.classes:
+            names = tuple(map(str, range(int(self.labels.max()) + 1)))
+            object.__setattr__(self, "classes", names)
         for name, array in self._arrays():
             # A view, so that the caller's own array stays as writable as it was.
             read_only = np.ascontiguousarray(array).view()
@@ -89,9 +103,19 @@ class Dataset:
         return len(self.ids)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """The channels and time steps of each signal."""
+        return int(self.signals.shape[1]), self.n_timepoints
+
+    @property
+    def flat(self) -> Float32[np.ndarray, "n v"]:
+        """The values of each signal, channel after channel."""
+        return self.signals.reshape(self.n_rows, -1)
+
+    @property
     def n_timepoints(self) -> int:
         """The number of time steps of each signal."""
-        return int(self.signals.shape[1])
+        return int(self.signals.shape[2])
 
     @cached_property
     def n_classes(self) -> int:
@@ -101,7 +125,7 @@ class Dataset:
     @cached_property
     def class_counts(self) -> Int64[np.ndarray, " k"]:
         """The number of rows of each class; asking an unlabelled data set is an InputError."""
-        return np.bincount(self.known_labels).astype(np.int64)
+        return np.bincount(self.known_labels, minlength=len(self.classes)).astype(np.int64)
 
     @property
     def known_labels(self) -> Int64[np.ndarray, " n"]:
@@ -115,8 +139,11 @@ class Dataset:
         """A hash of all ids, signals, labels and groups."""
         digest = xxhash.xxh3_128()
         for name, array in self._arrays():
-            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            shape = tuple(size for axis, size in enumerate(array.shape) if axis != 1 or size > 1)
+            digest.update(f"{name} {array.dtype.str} {shape};".encode())
             digest.update(array.view(np.uint8).data)
+        if self.classes != tuple(map(str, range(len(self.classes)))):
+            digest.update(f"classes {self.classes};".encode())
         return digest.hexdigest()
 
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,7 +155,7 @@ class Dataset:
     def _shape_problems(self) -> Iterator[str]:
         wanted: dict[str, tuple[str, int, str]] = {
             "ids": ("U", 1, "text of shape (n,)"),
-            "signals": ("f", 2, "float32 of shape (n, t)"),
+            "signals": ("f", 3, "float32 of shape (n, c, t)"),
             "labels": ("i", 1, "int64 of shape (n,)"),
             "groups": ("U", 1, "text of shape (n,)"),
         }
@@ -141,7 +168,7 @@ class Dataset:
                 yield f"{name} has {len(array)} rows, but ids has {len(self.ids)}"
         if not len(self.ids):
             yield "there must be at least one row, but there is none"
-        elif self.signals.ndim == 2 and not self.signals.shape[1]:
+        elif self.signals.ndim == 3 and not self.signals[0].size:
             yield "a signal must have at least one time step, but these have none"
 
     def _value_problems(self) -> Iterator[str]:
@@ -151,22 +178,25 @@ class Dataset:
         yield from id_problems(ids)
         is_finite = np.isfinite(self.signals)
         if not is_finite.all():
-            broken = self.ids[~is_finite.all(axis=1)].tolist()
+            broken = self.ids[~is_finite.all(axis=(1, 2))].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
-            yield from _label_problems(self.labels, self.ids)
+            yield from _label_problems(self.labels, self.ids, self.classes)
         if self.groups is not None and "" in set(self.groups.tolist()):
             yield f"empty group of {listed(self.ids[self.groups == ''].tolist(), 'id')}"
 
 
-def _label_problems(labels: np.ndarray, ids: np.ndarray) -> Iterator[str]:
+def _label_problems(labels: np.ndarray, ids: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
     if labels.min() < 0:
         negative = listed(ids[labels < 0].tolist(), "id")
         yield f"labels must be 0..k-1, but are negative for {negative}"
         return
     present = np.unique(labels)
     top = int(present[-1])
-    if len(present) != top + 1:
+    if classes:
+        if top >= len(classes):
+            yield f"labels must be below {len(classes)}, the number of classes, but one is {top}"
+    elif len(present) != top + 1:
         shown = ", ".join(map(str, present[:MAX_SHOWN])) + (", ..." * (len(present) > MAX_SHOWN))
         missing = np.flatnonzero(~np.isin(np.arange(min(top, 1000)), present)).tolist()
         yield (
@@ -193,8 +223,15 @@ def id_problems(
         yield f"not in {source}: {listed(unknown, 'id')}"
 
 
-def padded_lengths(signals: Float[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
+def in_words(shape: tuple[int, int]) -> str:
+    """Return channels and time steps in words."""
+    n_channels, n_steps = shape
+    channels = f"{n_channels} channels of " if n_channels > 1 else ""
+    return f"{channels}{n_steps} time steps"
+
+
+def padded_lengths(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
     """Return the length of each row without trailing zeros; that of an all-zero row is 0."""
-    is_value = signals != 0
+    is_value = (signals != 0).any(axis=1)
     n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-    return np.where(is_value.any(axis=1), signals.shape[1] - n_trailing, 0)
+    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)

@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 from jaxtyping import Int64
 
-from hbcomp.data.dataset import Dataset
+from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.system.errors import InputError, listed
 
 
@@ -74,16 +74,17 @@ def find_duplicates(
     )
 
 
-def check_pair(train: Dataset, test: Dataset) -> None:
+def check_pair(train: Dataset, test: Dataset, *, numbers_apart: bool = False) -> None:
     """Raise an InputError unless the two can be train and test of one task.
 
     An id in both is allowed if the signal is the same (`find_duplicates` counts it). With another
-    signal it would name two rows. A test file of training rows only is the wrong file.
+    signal it would name two rows, unless each file numbers its own rows (`numbers_apart`). A test
+    file of training rows only is the wrong file.
     """
-    if train.n_timepoints != test.n_timepoints:
+    if train.shape != test.shape:
         raise InputError(
-            f"{test.source}: signals have {test.n_timepoints} time steps, but those of "
-            f"{train.source} have {train.n_timepoints}"
+            f"{test.source}: signals have {in_words(test.shape)}, but those of {train.source} have "
+            f"{in_words(train.shape)}"
         )
     row_of_id = {row_id: row for row, row_id in enumerate(train.ids.tolist())}
     shared = [
@@ -96,12 +97,12 @@ def check_pair(train: Dataset, test: Dataset) -> None:
         for row_id, train_row, test_row in shared
         if not np.array_equal(train.signals[train_row], test.signals[test_row])
     ]
-    if differing:
+    if differing and not numbers_apart:
         raise InputError(
             f"{test.source}: an id names one row, but these have another signal in "
             f"{train.source}: {listed(differing, 'id')}"
         )
-    if len(shared) == test.n_rows:
+    if len(shared) - len(differing) == test.n_rows:
         raise InputError(
             f"{test.source}: all of its {test.n_rows:,} rows are training rows of {train.source}, "
             "with the same ids and signals; name the file of the rows to answer"
@@ -110,7 +111,7 @@ def check_pair(train: Dataset, test: Dataset) -> None:
 
 def _hashes(dataset: Dataset) -> list[bytes]:
     # Adding 0 turns -0.0 into 0.0. With 128 bits the chance of a collision is about 1e-28.
-    rows = dataset.signals + np.float32(0)
+    rows = dataset.flat + np.float32(0)
     return [xxhash.xxh3_128_digest(row.data) for row in rows]
 
 

@@ -63,15 +63,15 @@ def number_classes(
 ) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
     """Return the number of each label's class, and the classes in their order.
 
-    Without `classes` they are those of the labels: in the order of numbers if all are numbers,
-    else as text. `1` and `1.0` are one class, whose name is that of the first row.
+    Without `classes` they are those of the labels, numbers in their order and then texts in theirs.
+    `1` and `1.0` are one class, named 1.
     """
     keys = [_key(text) for text in texts]
     if empty := [name for name, text in zip(names, texts, strict=True) if not text.strip()]:
         raise InputError(f"{source}: the label is empty for {listed(empty, 'id')}")
     if not classes:
         first = {key: text.strip() for key, text in reversed([*zip(keys, texts, strict=True)])}
-        classes = [first[key] for key in sorted(first, key=_order)]
+        classes = [_class_name(key, first[key]) for key in sorted(first, key=_order)]
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise InputError(
             f"{source}: there must be 2 to {MAX_CLASSES:,} classes, but there are {len(classes):,}"
@@ -93,6 +93,10 @@ def _key(text: str) -> str | float:
     except ValueError:
         return text.strip()
     return number if text.isascii() and np.isfinite(number) else text.strip()
+
+
+def _class_name(key: str | float, text: str) -> str:
+    return str(int(key)) if isinstance(key, float) and key.is_integer() else text
 
 
 def _order(key: str | float) -> tuple[bool, float, str]:

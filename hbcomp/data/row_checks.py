@@ -15,6 +15,7 @@ import numpy as np
 
 from hbcomp.data.columns import Columns
 from hbcomp.data.dataset import Dataset
+from hbcomp.data.recordings import number_classes
 from hbcomp.system.errors import InputError, Problems
 
 # A larger number is no class, and a table of 1e9 classes would fill the memory.
@@ -50,7 +51,7 @@ class _Rows:
     row_of_id: dict[str, int] = field(default_factory=dict)
     signals: list[np.ndarray] = field(default_factory=list)
     n_timepoints: int = 0
-    labels: list[int] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     problems: Problems = field(default_factory=Problems)
     n_rows: int = 0
@@ -75,12 +76,13 @@ class _Rows:
 
     def _problems(self, number: int, row: Row) -> list[str]:
         found = []
-        if not row.id:
+        row_id = row.id if self.columns.id is not None else str(number - 1)
+        if not row_id:
             found.append("the id is empty")
-        elif row.id in self.row_of_id:
-            found.append(f"the id occurred before, in row {self.row_of_id[row.id]}")
+        elif row_id in self.row_of_id:
+            found.append(f"the id occurred before, in row {self.row_of_id[row_id]}")
         else:
-            self.row_of_id[row.id] = number
+            self.row_of_id[row_id] = number
         found += self._add_signal(row.cells)
         if self.columns.label is not None:
             found += self._add_label(row.label)
@@ -109,8 +111,11 @@ class _Rows:
         return f"column {self.columns.names[self.columns.steps[position]]!r} {reason}{more}"
 
     def _add_label(self, text: str | None) -> list[str]:
+        self.labels.append(text or "")
+        if self.columns.classes is not None:
+            return [] if text and text.strip() else ["the label is empty"]
         try:
-            self.labels.append(parse_label(text))
+            parse_label(text)
         except ValueError as error:
             return [str(error)]
         return []
@@ -134,13 +139,26 @@ def parse_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Dataset:
         raise InputError.of(path, problems, n_more=read.problems.n_hidden)
     if not read.row_of_id:
         raise InputError(f"{path}: there is a header but no data row")
+    labels, classes = _numbered(columns, read.labels, list(read.row_of_id), path)
     return Dataset(
         ids=np.array(list(read.row_of_id)),
         signals=np.stack(read.signals),
-        labels=None if columns.label is None else np.array(read.labels, dtype=np.int64),
+        labels=labels,
         groups=None if columns.group is None else np.array(read.groups),
         source=str(path),
+        classes=classes,
     )
+
+
+def _numbered(
+    columns: Columns, texts: Sequence[str | None], names: Sequence[str], path: Path
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Return the numbers of the classes that labels name, and the classes if any text is one."""
+    if columns.label is None:
+        return None, ()
+    if columns.classes is None:
+        return parse_labels(texts), ()
+    return number_classes([text or "" for text in texts], columns.classes, names, str(path))
 
 
 def regular_dataset(
@@ -153,12 +171,15 @@ def regular_dataset(
 ) -> Dataset:
     """Return what a fast reader has read as a data set; it is `Unusual` if anything is wrong."""
     try:
+        names = [str(each) for each in (range(len(signals)) if columns.id is None else ids)]
+        numbers, classes = _numbered(columns, labels, names, path)
         return Dataset(
-            ids=np.array(ids),
+            ids=np.array(names if columns.id is None else ids),
             signals=signals,
-            labels=None if columns.label is None else parse_labels(labels),
+            labels=numbers,
             groups=None if columns.group is None else np.array(groups),
             source=str(path),
+            classes=classes,
         )
     except ValueError as error:  # an InputError, too: the slow pass names the row
         raise Unusual(str(error)) from error

@@ -47,7 +47,10 @@ class Scale:
 def scale_of(dataset: Dataset) -> Scale:
     """Return the scale of a data set's values; of zeros alone it is 0."""
     some = dataset.signals[:: max(1, -(-dataset.n_rows // N_ROWS))].astype(np.float64)
-    is_value = np.maximum.accumulate(some[:, ::-1] != 0, axis=1)[:, ::-1]  # no trailing zero
+    of_step = (some != 0).any(axis=1)[:, ::-1]
+    is_value = np.maximum.accumulate(of_step, axis=1)[:, ::-1]  # no trailing zero
+    is_value = np.repeat(is_value[:, None], some.shape[1], axis=1).reshape(len(some), -1)
+    some = some.reshape(len(some), -1)
     some, is_value = some[is_value.any(axis=1)], is_value[is_value.any(axis=1)]
     if not len(some):
         return Scale(0.0, 0.0, 0.0)

@@ -31,7 +31,7 @@ def make_rows(n: int = 64, t: int = 32, k: int = 4, seed: int = 0) -> Dataset:
 def write_competition_csv(path: Path, dataset: Dataset) -> None:
     """Write `id,heartbeat_signals[,label]` atomically; reading it back gives equal values."""
     # As float64, whose repr is what the competition's own file has.
-    signals = (",".join(map(repr, signal.tolist())) for signal in dataset.signals.astype(float))
+    signals = (",".join(map(repr, signal.tolist())) for signal in dataset.flat.astype(float))
     columns: list[Iterable[object]] = [dataset.ids.tolist(), signals]
     header = ["id", "heartbeat_signals"]
     if dataset.labels is not None:

@@ -1,6 +1,7 @@
 """Small CSV files with a value for each id: folds, groups, labels, probabilities."""
 
 import csv
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jaxtyping import Int64, Shaped
 
 from hbcomp.data.csv_reader import open_binary, text_lines
 from hbcomp.data.dataset import id_problems
+from hbcomp.data.recordings import number_classes
 from hbcomp.data.row_checks import parse_label
 from hbcomp.data.sample import TRUTH
 from hbcomp.system.errors import InputError, Problems, listed, unreadable
@@ -66,16 +68,24 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def read_truth(
-    path: Path | None, ids: Shaped[np.ndarray, " n"], n_classes: int, id_column: str = "id"
+    path: Path | None,
+    ids: Shaped[np.ndarray, " n"],
+    n_classes: int,
+    id_column: str = "id",
+    label_column: str = "label",
+    classes: Sequence[str] = (),
 ) -> Int64[np.ndarray, " n"]:
     """Return the label of each id from an `id,label` CSV; without a path, the bundled sample's.
 
-    The file's ids must be exactly the given ones, and every label one of the `n_classes`.
+    The file's ids must be exactly the given ones, and every label one of the `classes`, or without
+    these a number below `n_classes`.
     """
     source = path or TRUTH
     if problems := list(id_problems(ids.tolist())):
         raise InputError.of("the answers", problems)
-    texts = read_values(source, "label", ids, id_column)
+    texts = read_values(source, label_column, ids, id_column)
+    if classes:
+        return number_classes(texts, classes, ids.tolist(), str(source))[0]
     wrong_texts, labels = Problems(), np.zeros(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         try:

@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from hbcomp.competitions.competition import DEFAULT
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.splits import FoldsConfig, Seeds
 from hbcomp.features import registry as features
@@ -56,7 +55,6 @@ class RefitConfig(Section):
 class Config(Section):
     """The whole configuration of an experiment."""
 
-    competition: str = DEFAULT  # one that ships with hbcomp, or a folder with a competition.toml
     data: DataConfig = DataConfig()
     folds: FoldsConfig = FoldsConfig()
     features: SerializeAsAny[FeatureConfig] = SamplesConfig()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from hbcomp.competitions.submission_form import SubmissionForm
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions, write_predictions
 from hbcomp.experiment.report import Refit, Report, write_part
@@ -29,7 +30,7 @@ def write_answers(
     predictions: Predictions,
     chosen: RuleResult,
     recipe: str,
-    id_column: str,
+    form: SubmissionForm,
 ) -> str | None:
     """Replace an experiment's outputs by new predictions and return their submission's path.
 
@@ -49,7 +50,7 @@ def write_answers(
         n_scored=len(chosen.rows.values),
     )
     answers = chosen.rule.apply(predictions.test_probs)
-    return submit(run.name, predictions.test_ids, answers, provenance, id_column)
+    return submit(run.name, predictions.test_ids, answers, provenance, form)
 
 
 def submit(
@@ -57,13 +58,13 @@ def submit(
     ids: Shaped[np.ndarray, " m"],
     answers: Float64[np.ndarray, "m k"],
     provenance: Provenance,
-    id_column: str,
+    form: SubmissionForm,
 ) -> str | None:
     """Write the submission of that name and return its path, or None where there are no rows."""
     if not len(ids):
         return None
     path = FOLDER / f"{name}.csv"
-    write_submission(path, ids, answers, provenance, id_column)
+    write_submission(path, ids, answers, provenance, form)
     return str(path)
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hbcomp.competitions.competition import load_competition, metric_of
+from hbcomp.competitions.load import read_rows, with_files
+from hbcomp.competitions.submission_form import SubmissionForm
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST
@@ -34,43 +36,46 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedI
     that was edited, the file of its name.
     """
     origin = _origin(path, entries)
-    config, written_for = origin or (DataConfig(), None)
+    config, written_for, form = origin or (DataConfig(), None, None)
     columns = {"id_column": options.id_column, "signal_column": options.signal_column}
     given = {name: value for name, value in columns.items() if value is not None}
     if options.test is not None:
-        return _read(options.test, config.model_copy(update=given))
+        return _read(options.test, config.model_copy(update=given), form)
     if origin is None:
         return None
-    if config.train is None and written_for is None:
+    files = with_files(config)
+    if files.train is None and written_for is None:
         return sample()
-    test = written_for or config.test
+    test = written_for or files.test
     if test is not None and not test.exists():
         raise InputError(
             f"{test}: no such file, but {path} was written for it; name the test file with --test"
         )
-    return None if test is None else _read(test, config.model_copy(update=given))
+    return None if test is None else _read(test, config.model_copy(update=given), form)
 
 
 def sample() -> ExpectedIds:
     """Return the bundled test rows."""
     config = DataConfig()
-    return ExpectedIds(read_dataset(TEST, config, labelled=False).ids, config.id_column, SAMPLE)
+    return ExpectedIds(read_dataset(TEST, config, labelled=False).ids, "id", SAMPLE)
 
 
-def _read(test: Path, config: DataConfig) -> ExpectedIds:
-    rows = read_dataset(test, config, labelled=False)
-    return ExpectedIds(rows.ids, config.id_column, str(test))
+def _read(test: Path, config: DataConfig, form: SubmissionForm | None) -> ExpectedIds:
+    rows = read_rows(test, config, labelled=False)
+    return ExpectedIds(rows.ids, config.id_column or "id", str(test), form)
 
 
-def _origin(path: Path, entries: Entries) -> tuple[DataConfig, Path | None] | None:
-    """Return how the experiment read its data, and the file that `predict` answered, if it did."""
+def _origin(
+    path: Path, entries: Entries
+) -> tuple[DataConfig, Path | None, SubmissionForm | None] | None:
+    """Return how the experiment read its data, the file that `predict` answered, and the form."""
     if not path.is_file():
         return None
     known = find(entries, sha256_of(path))
     same_name = [each for each in reversed(entries) if each.file == path.name]
     for entry in [*([known] if known else []), *same_name]:
         if entry.source != BY_HAND and (config := data_config_of(entry.source)):
-            return config, _predicted(entry)
+            return config, _predicted(entry), form_by(entry.source)
     return None
 
 
@@ -94,6 +99,12 @@ def metric_by(entry: Entry) -> Metric:
     if Path(entry.source).name == entry.source and path.exists():
         return metric_of(read_report(path).metric)
     return metric_of(load_competition().metric_spec(("0", "1", "2", "3")))
+
+
+def form_by(source: str) -> SubmissionForm | None:
+    """Return the form of an experiment's submissions, or None for those of the heartbeats."""
+    path = ROOT / source / "report.json"
+    return read_report(path).own_form if path.exists() else None
 
 
 def _predicted(entry: Entry) -> Path | None:

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
 from hbcomp.competitions.competition import metric_of
+from hbcomp.competitions.submission_form import SubmissionForm, plain_form
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates
 from hbcomp.data.row_checks import MAX_LABEL
@@ -122,6 +123,7 @@ class Rows(Part):
     id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
+    n_channels: Annotated[int, Field(ge=1)] = 1
     n_timepoints: Annotated[int, Field(ge=1)] | None = None
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
     fingerprint_train: str
@@ -221,6 +223,7 @@ class Report(Scorecard):
     files: FileNames | None = None
     identity: dict[str, str | int | None] = {}
     has_own_folds: bool = False
+    own_form: SubmissionForm | None = None
 
     @field_validator("base_models")
     @classmethod
@@ -254,6 +257,11 @@ class Report(Scorecard):
     def id_column(self) -> str:
         """The name of the id column in the competition's files."""
         return self.data.id_column or str(self.data_config.get("id_column", "id"))
+
+    @property
+    def form(self) -> SubmissionForm:
+        """The form of its submissions."""
+        return self.own_form or plain_form(len(self.metric.classes), self.id_column)
 
     @property
     def grouped_by(self) -> str:
@@ -397,6 +405,7 @@ def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
         test=test.source if test else None,
         n_train=train.n_rows,
         n_test=test.n_rows if test else 0,
+        n_channels=train.shape[0],
         n_timepoints=train.n_timepoints,
         n_classes=train.n_classes,
         fingerprint_train=train.fingerprint,

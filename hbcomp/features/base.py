@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hbcomp.system.config import Section
 
-# From signals (q, t), and the position of each among the references or -1, to features (q, e).
-MakeFeatures = Callable[[Float32[Tensor, "q t"], Int64[Tensor, " q"]], Float[Tensor, "q e"]]
+# From signals (q, c, t), and the position of each among the references or -1, to what a net sees.
+MakeFeatures = Callable[[Float32[Tensor, "q c t"], Int64[Tensor, " q"]], Float[Tensor, "q d e"]]
 
 
 class FeatureConfig(Section):
@@ -26,11 +26,11 @@ class FeatureConfig(Section):
     name: str
 
     @abstractmethod
-    def width(self, n_timepoints: int, n_classes: int) -> int:
-        """Return the number of features of a row."""
+    def shape(self, of_signals: tuple[int, int], n_classes: int) -> tuple[int, int]:
+        """Return the shape of what a net sees of a row, as channels and time steps."""
 
     @abstractmethod
     def fit(
-        self, references: Float32[Tensor, "r t"], labels: Int64[Tensor, " r"], n_classes: int
+        self, references: Float32[Tensor, "r c t"], labels: Int64[Tensor, " r"], n_classes: int
     ) -> MakeFeatures:
         """Return a function that makes features of signals, fitted on the rows of a net."""

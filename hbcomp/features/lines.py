@@ -37,15 +37,15 @@ class View(Section):
     normalise: bool = False  # to mean 0 and standard deviation 1
     difference: bool = False  # of neighbouring time steps
 
-    def of(self, signals: Float32[Tensor, "n t"]) -> Float32[Tensor, "n v"]:
-        """Return the view of every signal."""
-        seen = signals[:, : self.length] if self.length else signals
+    def of(self, signals: Float32[Tensor, "n c t"]) -> Float32[Tensor, "n v"]:
+        """Return the view of every signal, channel after channel."""
+        seen = signals[:, :, : self.length] if self.length else signals
         if self.difference:
-            seen = seen.diff(dim=1)
+            seen = seen.diff(dim=2)
         if self.normalise:
-            seen = seen - seen.mean(1, keepdim=True)
-            seen = seen / seen.std(1, correction=0, keepdim=True).clamp(min=LEAST_SPREAD)
-        return seen.contiguous()
+            seen = seen - seen.mean(2, keepdim=True)
+            seen = seen / seen.std(2, correction=0, keepdim=True).clamp(min=LEAST_SPREAD)
+        return seen.flatten(1).contiguous()
 
 
 # Chosen on the 100,000 rows of the replica (experiments/LOG.md): beside the whole signal its first
@@ -71,12 +71,12 @@ class LinesConfig(FeatureConfig):
     n_neighbours: int = Field(default=20, ge=2)
     floor: float = Field(default=0.05, gt=0)  # added to a distance before its logarithm
 
-    def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002  # as all have it
+    def shape(self, of_signals: tuple[int, int], n_classes: int) -> tuple[int, int]:  # noqa: ARG002
         """Return one feature per view and class."""
-        return len(self.views) * n_classes
+        return 1, len(self.views) * n_classes
 
     def fit(
-        self, references: Float32[Tensor, "r t"], labels: Int64[Tensor, " r"], n_classes: int
+        self, references: Float32[Tensor, "r c t"], labels: Int64[Tensor, " r"], n_classes: int
     ) -> MakeFeatures:
         """Return a function that measures the distances of signals to lines of `references`."""
         rows_of_class = [torch.nonzero(labels == each).flatten() for each in range(n_classes)]
@@ -96,7 +96,7 @@ class LinesConfig(FeatureConfig):
                 for seen in [view.of(signals) @ basis]
                 for of_class in of_view
             ]
-            return (torch.stack(distances, dim=1) + self.floor).log()
+            return (torch.stack(distances, dim=1) + self.floor).log()[:, None]
 
         return make
 

@@ -15,13 +15,13 @@ class SamplesConfig(FeatureConfig):
 
     name: Literal["samples"] = "samples"
 
-    def width(self, n_timepoints: int, n_classes: int) -> int:  # noqa: ARG002  # as all have it
-        """Return the number of time steps."""
-        return n_timepoints
+    def shape(self, of_signals: tuple[int, int], n_classes: int) -> tuple[int, int]:  # noqa: ARG002
+        """Return the shape of a signal."""
+        return of_signals
 
     def fit(
         self,
-        references: Float32[Tensor, "r t"],  # noqa: ARG002  # as all have it
+        references: Float32[Tensor, "r c t"],  # noqa: ARG002  # as all have it
         labels: Int64[Tensor, " r"],  # noqa: ARG002  # as all have it
         n_classes: int,  # noqa: ARG002  # as all have it
     ) -> MakeFeatures:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hbcomp.nets.base import (
     NetConfig,
+    Shape,
     as_channels_last,
     convolution,
     dense_head,
@@ -47,20 +48,21 @@ class AttentionConfig(NetConfig):
             )
         return self
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 552,164 parameters for 205 timepoints and 4 classes."""
-        return as_channels_last(ConvolutionAttention(self, n_timepoints, n_classes))
+        return as_channels_last(ConvolutionAttention(self, shape, n_classes))
 
 
 class ConvolutionAttention(nn.Module):
     """Strided convolutions, position vectors, attention, and a head with one hidden layer."""
 
-    def __init__(self, config: AttentionConfig, n_timepoints: int, n_classes: int) -> None:
+    def __init__(self, config: AttentionConfig, shape: Shape, n_classes: int) -> None:
         super().__init__()
+        n_channels, n_timepoints = shape
         width = config.widths[-1]
         length = halved(n_timepoints, times=len(config.widths))
         layers: list[nn.Module] = []
-        for n_in, n_out in zip((2, *config.widths[:-1]), config.widths, strict=True):
+        for n_in, n_out in zip((n_channels + 1, *config.widths[:-1]), config.widths, strict=True):
             layers += [
                 convolution(n_in, n_out, kernel=5, stride=2),
                 nn.BatchNorm2d(n_out),
@@ -72,7 +74,7 @@ class ConvolutionAttention(nn.Module):
         self.layers = nn.Sequential(*[Layer(width, config.n_heads) for _ in range(config.n_layers)])
         self.head = dense_head((length + 2) * width, config.hidden, config.dropout, n_classes)
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         features = self.stem(with_mask(signals)).flatten(2).transpose(1, 2)  # (b, s, c)
         features = self.layers(features + self.positions)

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from hbcomp.system.config import Section
 
+Shape = tuple[int, int]  # channels and time steps of a signal
+
 
 class NetConfig(Section):
-    """The configuration of a net; `build` turns it into a module from (b, t) to logits (b, k).
+    """The configuration of a net; `build` turns it into a module from (b, c, t) to logits (b, k).
 
     A net computes from the signals whatever else it needs (a mask, differences), so that training
     and prediction cannot prepare their input differently.
@@ -23,7 +25,7 @@ class NetConfig(Section):
     name: str
 
     @abstractmethod
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return a freshly initialised net, drawing from torch's global generator."""
 
 
@@ -53,15 +55,17 @@ def as_channels_last(net: nn.Module) -> nn.Module:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def with_mask(signals: Float[Tensor, "b t"]) -> Float[Tensor, "b 2 1 t"]:
+def with_mask(signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b d 1 t"]:
     """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero time step, 0 after it.
 
     The zeros at a row's end are padding; without the mask a net must infer where they begin.
     Values of [0, 1] lie mostly near 0.25, so the stretch centres them.
     """
-    is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
-    channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=-1)  # (b, t, c)
-    return channels[:, None].permute(0, 3, 1, 2)  # channels last in memory
+    is_signal = signals.ne(0).any(1).flip(1).cummax(1).values.flip(1)  # (b, t)
+    by_step = torch.cat(
+        [(signals * 4 - 1).transpose(1, 2), is_signal.to(signals.dtype)[:, :, None]], dim=2
+    )
+    return by_step[:, None].permute(0, 3, 1, 2)  # channels last in memory
 
 
 def with_positions(features: Float[Tensor, "b c 1 s"]) -> Float[Tensor, "b d"]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hbcomp.nets.base import (
     NetConfig,
+    Shape,
     as_channels_last,
     convolution,
     halved,
@@ -41,18 +42,19 @@ class DilatedConfig(NetConfig):
     hidden: Size = 256  # units of the head's hidden layer
     dropout: Dropout = 0.2  # before and after the hidden layer
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 985,796 parameters for 205 timepoints and 4 classes."""
-        return as_channels_last(Dilated(self, n_timepoints, n_classes))
+        return as_channels_last(Dilated(self, shape, n_classes))
 
 
 class Dilated(nn.Module):
     """A stem, dilated residual blocks, and a head with one hidden layer."""
 
-    def __init__(self, config: DilatedConfig, n_timepoints: int, n_classes: int) -> None:
+    def __init__(self, config: DilatedConfig, shape: Shape, n_classes: int) -> None:
         super().__init__()
+        n_channels, n_timepoints = shape
         width, n_blocks = config.width, len(config.dilations)
-        self.stem = _he(convolution(2, width, kernel=7, stride=2, has_bias=True))
+        self.stem = _he(convolution(n_channels + 1, width, kernel=7, stride=2, has_bias=True))
         self.blocks = nn.Sequential(
             *[Block(width, config.kernel, dilation, n_blocks) for dilation in config.dilations]
         )
@@ -64,7 +66,7 @@ class Dilated(nn.Module):
             nn.Linear(config.hidden, n_classes),  # smaller, as torch draws it: loss near ln k
         )
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         features = F.relu(self.stem(with_mask(signals)), inplace=True)
         features = F.max_pool2d(features, (1, 2), ceil_mode=True)  # (b, c, 1, s)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from hbcomp.nets.base import (
     NetConfig,
+    Shape,
     as_channels_last,
     convolution,
     dense_head,
@@ -42,29 +43,30 @@ class InceptionConfig(NetConfig):
     hidden: Size = 256  # units of the head's hidden layer
     dropout: Dropout = 0.0  # before the last layer
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 525,060 parameters for 205 timepoints and 4 classes."""
-        return as_channels_last(Inception(self, n_timepoints, n_classes))
+        return as_channels_last(Inception(self, shape, n_classes))
 
 
 class Inception(nn.Module):
     """A strided stem, groups of modules with a shortcut each, and a head with a hidden layer."""
 
-    def __init__(self, config: InceptionConfig, n_timepoints: int, n_classes: int) -> None:
+    def __init__(self, config: InceptionConfig, shape: Shape, n_classes: int) -> None:
         super().__init__()
-        n_channels = config.width * (len(config.kernels) + 1)
+        n_channels, n_timepoints = shape
+        width = config.width * (len(config.kernels) + 1)
         self.stem = nn.Sequential(
-            convolution(2, n_channels, kernel=7, stride=2),
-            nn.BatchNorm2d(n_channels),
+            convolution(n_channels + 1, width, kernel=7, stride=2),
+            nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )
         self.groups = nn.Sequential(
             *[Group(config.width, config.kernels) for _ in range(config.n_groups)]
         )
         length = halved(n_timepoints, times=1 + config.n_groups)
-        self.head = dense_head((length + 2) * n_channels, config.hidden, config.dropout, n_classes)
+        self.head = dense_head((length + 2) * width, config.hidden, config.dropout, n_classes)
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         features = self.groups(self.stem(with_mask(signals)))  # (b, c, 1, s)
         logits: Tensor = self.head(with_positions(features))

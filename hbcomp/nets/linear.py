@@ -6,9 +6,10 @@ few batches cost the lines ten rows of a hundred (measured, experiments/LOG.md).
 
 from typing import Literal
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig
+from hbcomp.nets.base import NetConfig, Shape
 
 
 class LinearConfig(NetConfig):
@@ -16,8 +17,16 @@ class LinearConfig(NetConfig):
 
     name: Literal["linear"] = "linear"
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 824 parameters for 205 timepoints and 4 classes."""
-        layer = nn.Linear(n_timepoints, n_classes)
+        layer = Linear(shape[0] * shape[1], n_classes)
         nn.init.zeros_(layer.weight)
         return layer
+
+
+class Linear(nn.Linear):
+    """A linear layer on the values of all channels."""
+
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
+        """Return logits."""
+        return super().forward(signals.flatten(1))

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig, as_channels_last, convolution
+from hbcomp.nets.base import NetConfig, Shape, as_channels_last, convolution
 from hbcomp.system.errors import InputError
 
 NEGATIVE_SLOPE = 0.05
@@ -19,9 +19,9 @@ class ReferenceConfig(NetConfig):
 
     name: Literal["reference"] = "reference"
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 26,827,716 parameters for 205 timepoints and 4 classes."""
-        return as_channels_last(Reference(n_timepoints, n_classes))
+        return as_channels_last(Reference(shape, n_classes))
 
 
 class Reference(nn.Module):
@@ -30,14 +30,15 @@ class Reference(nn.Module):
     The convolutions keep the bias that batch norm makes useless: it is the reference's.
     """
 
-    def __init__(self, n_timepoints: int, n_classes: int) -> None:
+    def __init__(self, shape: Shape, n_classes: int) -> None:
         super().__init__()
+        n_channels, n_timepoints = shape
         if n_timepoints < MIN_TIMEPOINTS:
             raise InputError(
                 f"net reference needs at least {MIN_TIMEPOINTS} timepoints, but got {n_timepoints}"
             )
         self.features = nn.Sequential(
-            *_convolution(1, 64, kernel=7),
+            *_convolution(n_channels, 64, kernel=7),
             nn.MaxPool2d((1, 2)),
             *_convolution(64, 128, kernel=5),
             nn.MaxPool2d((1, 2)),
@@ -53,9 +54,9 @@ class Reference(nn.Module):
             nn.Linear(64, n_classes),
         )
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        logits: Tensor = self.head(self.features(signals[:, None, None]))  # (b, 1, 1, t)
+        logits: Tensor = self.head(self.features(signals[:, :, None]))  # (b, c, 1, t)
         return logits
 
 

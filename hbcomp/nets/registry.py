@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hbcomp.nets.attention import AttentionConfig
-from hbcomp.nets.base import NetConfig
+from hbcomp.nets.base import NetConfig, Shape
 from hbcomp.nets.dilated import DilatedConfig
 from hbcomp.nets.inception import InceptionConfig
 from hbcomp.nets.linear import LinearConfig
@@ -32,7 +32,7 @@ def config_class(name: Any) -> type[NetConfig]:
     return NETS[check_name("net.name", name, NETS)]
 
 
-def build_net(config: NetConfig, n_timepoints: int, n_classes: int, seed: int) -> nn.Module:
+def build_net(config: NetConfig, shape: Shape, n_classes: int, seed: int) -> nn.Module:
     """Return the net initialised from `seed` alone, on the CPU: the same weights on any device.
 
     torch's layers draw their initial weights from the global generator and take no other, so
@@ -40,7 +40,7 @@ def build_net(config: NetConfig, n_timepoints: int, n_classes: int, seed: int) -
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return config.build(n_timepoints, n_classes)
+        return config.build(shape, n_classes)
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hbcomp.nets.base import (
     NetConfig,
+    Shape,
     as_channels_last,
     convolution,
     dense_head,
@@ -50,19 +51,20 @@ class ResNetConfig(NetConfig):
             )
         return self
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 442,116 parameters for 205 timepoints and 4 classes."""
-        return as_channels_last(ResNet(self, n_timepoints, n_classes))
+        return as_channels_last(ResNet(self, shape, n_classes))
 
 
 class ResNet(nn.Module):
     """A strided stem, residual blocks, and a head with one hidden layer."""
 
-    def __init__(self, config: ResNetConfig, n_timepoints: int, n_classes: int) -> None:
+    def __init__(self, config: ResNetConfig, shape: Shape, n_classes: int) -> None:
         super().__init__()
+        n_channels, n_timepoints = shape
         widths = config.widths
         self.stem = nn.Sequential(
-            convolution(2, widths[0], kernel=7, stride=2),
+            convolution(n_channels + 1, widths[0], kernel=7, stride=2),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )
@@ -79,7 +81,7 @@ class ResNet(nn.Module):
             length = -(-length // stride)  # rounded up
         self.head = dense_head((length + 2) * widths[-1], config.hidden, config.dropout, n_classes)
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         features = self.blocks(self.stem(with_mask(signals)))  # (b, c, 1, s)
         logits: Tensor = self.head(with_positions(features))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig, as_channels_last, convolution, with_mask
+from hbcomp.nets.base import NetConfig, Shape, as_channels_last, convolution, with_mask
 from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
 
 
@@ -33,18 +33,19 @@ class WideConfig(NetConfig):
             )
         return self
 
-    def build(self, n_timepoints: int, n_classes: int) -> nn.Module:
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 1,742,724 parameters for 205 timepoints and 4 classes."""
-        return as_channels_last(Wide(self, n_timepoints, n_classes))
+        return as_channels_last(Wide(self, shape, n_classes))
 
 
 class Wide(nn.Module):
     """Convolutions with batch norm, leaky ReLU and max pooling; flatten; two linear layers."""
 
-    def __init__(self, config: WideConfig, n_timepoints: int, n_classes: int) -> None:
+    def __init__(self, config: WideConfig, shape: Shape, n_classes: int) -> None:
         super().__init__()
+        n_channels, n_timepoints = shape
         layers: list[nn.Module] = []
-        n_in, length = 2, n_timepoints
+        n_in, length = n_channels + 1, n_timepoints
         for width, kernel in zip(config.widths, config.kernels, strict=True):
             layers += [
                 convolution(n_in, width, kernel),
@@ -63,7 +64,7 @@ class Wide(nn.Module):
             nn.Linear(config.hidden, n_classes),
         )
 
-    def forward(self, signals: Float[Tensor, "b t"]) -> Float[Tensor, "b k"]:
+    def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         logits: Tensor = self.head(self.features(with_mask(signals)).flatten(1))
         return logits

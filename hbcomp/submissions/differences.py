@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from hbcomp.competitions.competition import load_competition, metric_of
+from hbcomp.competitions.submission_form import form_of
+from hbcomp.data.dataset import DataConfig
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.scoring.disagreement import Changes, changes
 from hbcomp.scoring.paired import as_text
@@ -21,7 +23,9 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
 
     The rows are matched by id; files with other ids than the first are refused.
     """
-    submissions = [read_submission(path) for path in paths]
+    classes = load_competition(competition).file.data.classes
+    form = form_of(DataConfig(competition=competition), classes) if classes else None
+    submissions = [read_submission(path, form) for path in paths]
     answers = align(paths, submissions)
     ids = submissions[0].ids.tolist()
     for path, submission in zip(paths, submissions, strict=True):
@@ -29,7 +33,7 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
             console.print(
                 f"{path} has the ids of {paths[0]} in another order, so rows are matched by id"
             )
-    classes = [str(label) for label in range(answers[0].shape[1])]
+    classes = classes or tuple(map(str, range(answers[0].shape[1])))
     metric = metric_of(load_competition(competition).metric_spec(classes))
     pairs_of_files = combinations(range(len(paths)), 2)
     found = {(a, b): changes(metric, answers[a], answers[b]) for a, b in pairs_of_files}

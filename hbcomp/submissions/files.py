@@ -1,6 +1,5 @@
 """Submission files are written atomically, read back, checked, and recorded in the ledger."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -11,15 +10,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from hbcomp.competitions.submission_form import SubmissionForm, plain_form
 from hbcomp.data.dataset import id_problems
 from hbcomp.submissions import FOLDER, ledger
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, Problems, unreadable
 from hbcomp.system.files import atomic_path, csv_bytes
-
-# The numbers that are read. float() also accepts 1_0, infinity and the digits of other scripts.
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +29,13 @@ class Submission:
 
 
 def submission_bytes(
-    ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray, "n k"], id_column: str = "id"
+    ids: Shaped[np.ndarray, " n"], answers: Float64[np.ndarray, "n k"], form: SubmissionForm
 ) -> bytes:
-    """Return the file's content: `id,label_0,...`, one line per id, LF line ends.
-
-    The first column has its name in the competition's own files. A float is written as the
-    shortest decimal number that reads back as itself, 0.0 and 1.0 as 0 and 1. No number has an
-    exponent, because a leaderboard's reader may not accept one.
-    """
-    header = [id_column, *(f"label_{label}" for label in range(answers.shape[1]))]
-    rows = (
-        [row_id, *map(_decimal, row)]
-        for row_id, row in zip(ids.tolist(), answers.tolist(), strict=True)
-    )
-    return csv_bytes(header, rows)
-
-
-def _decimal(value: float) -> str:
-    text = "0" if value == 0.0 else repr(value).removesuffix(".0")
-    return np.format_float_positional(value, trim="-") if "e" in text else text
+    """Return the file's content: the header and one line per id, LF line ends."""
+    order = form.order(ids.tolist())
+    cells = form.cells(answers[order])
+    rows = ([row_id, *row] for row_id, row in zip(ids[order].tolist(), cells, strict=True))
+    return csv_bytes(form.header, rows)
 
 
 @dataclass(frozen=True)
@@ -76,14 +61,15 @@ def write_submission(
     ids: Shaped[np.ndarray, " n"],
     answers: Float64[np.ndarray, "n k"],
     provenance: Provenance,
-    id_column: str = "id",
+    form: SubmissionForm | None = None,
 ) -> Path | None:
     """Write a submission, read it back, and let it take its name only if every check passes.
 
     A file of that name with other content is not lost: it is renamed to
     `<name>.<first digits of its sha256>.csv`, and that path is returned. In `FOLDER` both are
-    recorded in the ledger; elsewhere nothing is.
+    recorded in the ledger; elsewhere nothing is. Without `form` it is that of the heartbeats.
     """
+    form = form or plain_form(answers.shape[1])
     if path.name in (ledger.NAME, ledger.LOCK):
         raise InputError(f"{path}: this is the ledger's name; a submission needs another")
     if not len(ids):
@@ -96,9 +82,9 @@ def write_submission(
     with ledger.locked(folder) if is_recorded else nullcontext():
         entries = ledger.read_ledger(folder) if is_recorded else None
         with atomic_path(path) as partial:
-            partial.write_bytes(submission_bytes(ids, answers, id_column))
-            written = check_submission(partial, ids, answers.shape[1], id_column)
-            if not np.array_equal(written.answers, answers):
+            partial.write_bytes(submission_bytes(ids, answers, form))
+            written = check_submission(partial, ids, form)
+            if [*form.cells(written.answers)] != [*form.cells(answers[form.order(ids.tolist())])]:
                 raise InputError(f"{path}: the file does not read back as the answers written")
             sha256 = ledger.sha256_of(partial)
             aside = _aside(path, sha256)
@@ -170,24 +156,30 @@ def by_hand(path: Path, entries: Entries) -> Entry:
 def check_submission(
     path: Path,
     test_ids: Shaped[np.ndarray, " n"],
-    n_classes: int | None = None,
-    id_column: str = "id",
+    form: SubmissionForm | None = None,
+    id_column: str | None = "id",
 ) -> Submission:
     """Return the submission in a file, or raise one InputError naming every problem.
 
-    The header and the number of columns are checked, that numbers are finite and in [0, 1], and
-    that the ids are exactly the test file's, each once, in its order.
+    The header and every cell are checked, and that the ids are exactly the test file's, each once,
+    in its order or in that of the sample submission. Without `form` the header must be that of the
+    heartbeats, with any number of classes.
     """
-    submission, problems = _read(path, n_classes, id_column)
-    problems += _id_problems(submission.ids.tolist(), test_ids.tolist())
+    submission, problems = _read(path, form, id_column)
+    ids = test_ids.tolist()
+    wanted = ids if form is None else [ids[row] for row in form.order(ids)]
+    problems += _id_problems(submission.ids.tolist(), wanted)
     if problems:
         raise InputError.of(path, problems)
     return submission
 
 
-def read_submission(path: Path) -> Submission:
-    """Return the rows of a well-formed submission file, whatever its ids and their column."""
-    submission, problems = _read(path, None, None)
+def read_submission(path: Path, form: SubmissionForm | None = None) -> Submission:
+    """Return the rows of a well-formed submission file, whatever its ids are.
+
+    Without `form` the header must be that of the heartbeats, with any number of classes.
+    """
+    submission, problems = _read(path, form, None)
     if problems:
         raise InputError.of(path, problems)
     return submission
@@ -218,28 +210,38 @@ def align(
     return aligned
 
 
-def _read(path: Path, n_classes: int | None, id_column: str | None) -> tuple[Submission, list[str]]:
+def _read(
+    path: Path, form: SubmissionForm | None, id_column: str | None
+) -> tuple[Submission, list[str]]:
     header, *lines = [row for _, row in ledger.csv_rows(path, _read_text(path))] or [[]]
-    n_labels = n_classes or max(len(header) - 1, 2)
+    form = form or _form_like(header, id_column)
+    if header != form.header:
+        wanted, found = ",".join(form.header), ",".join(header) or "missing"
+        raise InputError(f"{path}: the header must be {wanted}, but is {found}")
+    wrong_cells, answers = Problems(), np.full((len(lines), len(form.classes)), np.nan)
+    for number, row in enumerate(lines, start=1):
+        found_problems = list(_row_problems(row, form))
+        for problem in found_problems:
+            wrong_cells.add(f"row {number} (id {row[0]})", problem)
+        if not found_problems:
+            answers[number - 1] = form.answers([row[1:]])[0]
+    problems = wrong_cells.lines() if lines else ["there are no rows"]
+    ids = np.array([row[0] for row in lines], dtype=np.str_)
+    return Submission(ids, answers, form.id_column), problems
+
+
+def _form_like(header: Sequence[str], id_column: str | None) -> SubmissionForm:
+    """Return the form of the heartbeats that is most like a header."""
     first = header[0] if header else ""
     is_name = first.isprintable() and first.strip() and not first.startswith("label_")
-    id_name = id_column or (first if is_name else "id")
-    wanted = [id_name, *(f"label_{label}" for label in range(n_labels))]
-    if header != wanted:
-        raise InputError(
-            f"{path}: the header must be {','.join(wanted)}, but is {','.join(header) or 'missing'}"
-        )
-    ids = [row[0] for row in lines]
-    answers = np.full((len(lines), n_labels), np.nan)
-    wrong_cells = Problems()
-    for number, row in enumerate(lines, start=1):
-        found = list(_cell_problems(row, wanted))
-        for problem in found:
-            wrong_cells.add(f"row {number} (id {row[0]})", problem)
-        if not found:
-            answers[number - 1] = [float(cell) for cell in row[1:]]
-    problems = wrong_cells.lines() if lines else ["there are no rows"]
-    return Submission(np.array(ids, dtype=np.str_), answers, id_name), problems
+    return plain_form(max(len(header) - 1, 2), id_column or (first if is_name else "id"))
+
+
+def _row_problems(row: Sequence[str], form: SubmissionForm) -> Iterator[str]:
+    if len(row) != len(form.header):
+        yield f"{len(row)} cells, but the header has {len(form.header)}"
+        return
+    yield from form.problems(row[1:])
 
 
 def _read_text(path: Path) -> str:
@@ -257,17 +259,6 @@ def _read_text(path: Path) -> str:
             "first column's name; save the file as UTF-8 without one"
         )
     return text
-
-
-def _cell_problems(row: Sequence[str], header: Sequence[str]) -> Iterator[str]:
-    if len(row) != len(header):
-        yield f"{len(row)} cells, but the header has {len(header)}"
-        return
-    for name, cell in zip(header[1:], row[1:], strict=True):
-        if not NUMBER.fullmatch(cell):
-            yield f"{name} must be a finite number, but is {cell!r}"
-        elif not 0.0 <= float(cell) <= 1.0:
-            yield f"{name} must be in [0, 1], but is {cell}"
 
 
 def _id_problems(ids: Sequence[str], test_ids: Sequence[str]) -> Iterator[str]:

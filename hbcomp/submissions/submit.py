@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 from rich.console import Console
 
+from hbcomp.competitions.submission_form import SubmissionForm
 from hbcomp.scoring.disagreement import changes
 from hbcomp.scoring.metrics import Metric, describe_metric, score_bounds
 from hbcomp.scoring.paired import as_text
@@ -28,11 +29,12 @@ Numbers = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class ExpectedIds:
-    """The ids that a submission must have, in their order, and the name of their column."""
+    """The ids that a submission must have, in their order, and its form as far as it is known."""
 
     ids: Shaped[np.ndarray, " n"]
     id_column: str
     source: str
+    form: SubmissionForm | None = None  # None: that of the heartbeats, with any classes
 
 
 # From a submission and the ledger to the ids that it must have; None where they are not known.
@@ -310,7 +312,7 @@ def _announce(
 def check_content(path: Path, expected: ExpectedIds | None) -> Submission:
     """Return the submission; without expected ids, only its form and unique ids are checked."""
     if expected is not None:
-        return check_submission(path, expected.ids, id_column=expected.id_column)
+        return check_submission(path, expected.ids, expected.form, expected.id_column)
     submission = read_submission(path)
     align([path], [submission])  # each id once
     return submission

@@ -40,9 +40,11 @@ SignalColumnOfRun = Annotated[
     str | None, typer.Option(help="The test file's signal column; default: as in that run.")
 ]
 Trials = Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")]
-Competition = Annotated[
-    str, typer.Option(help="One that ships with hbcomp, or a folder with a competition.toml.")
-]
+COMPETITION = typer.Option(
+    help="A competition that ships with hbcomp, or a folder with a competition.toml."
+)
+Competition = Annotated[str, COMPETITION]
+OfCompetition = Annotated[str | None, COMPETITION]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute the metric.py of somebody else's competition.")
 ]
@@ -60,10 +62,14 @@ ByHand = Annotated[
 
 
 def assigned(
-    assignments: list[str] | None, train: Path | None = None, test: Path | None = None
+    assignments: list[str] | None,
+    train: Path | None = None,
+    test: Path | None = None,
+    competition: str | None = None,
 ) -> list[str]:
-    """Return what --train, --test and --set assign to keys of the experiment, in this order."""
+    """Return what the options and --set assign to keys of the experiment, in this order."""
     from hbcomp.system.config import as_assignments
 
-    files = as_assignments({"data.train": train, "data.test": test})
+    options = {"data.competition": competition, "data.train": train, "data.test": test}
+    files = as_assignments(options)
     return [*files, *(assignments or [])]

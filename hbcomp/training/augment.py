@@ -14,24 +14,31 @@ class AugmentConfig(Section):
     scale: float = Field(default=0.0, ge=0)  # standard deviation of the amplitude factor around 1
     noise: float = Field(default=0.0, ge=0)  # standard deviation of the noise per time step
     shift: int = Field(default=0, ge=0)  # largest shift in time steps, either way
+    channel_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of channels set to zero
 
 
 def augment(
-    signals: Float[Tensor, "b t"], config: AugmentConfig, generator: Generator
-) -> Float[Tensor, "b t"]:
+    signals: Float[Tensor, "b c t"], config: AugmentConfig, generator: Generator
+) -> Float[Tensor, "b c t"]:
     """Return the batch changed at random; the zero padding at a row's end stays exactly zero.
 
-    The order is shift, scale, noise. A shift moves a signal within its row and fills the gap with
-    zeros, so it can add or cut padding; scale and noise leave zeros as they are.
+    The order is shift, scale, noise, channel dropout. A shift moves a signal within its row and
+    fills the gap with zeros, so it can add or cut padding; scale and noise leave time steps alone
+    at which all channels are zero. The channels of a row are shifted and scaled together.
     """
     if config.shift:
         signals = _shift(signals, config.shift, generator)
-    is_signal = signals != 0
+    is_signal = (signals != 0).any(dim=1, keepdim=True)
     if config.scale:
-        factors = _normal(signals[:, :1], generator)
+        factors = _normal(signals[:, :1, :1], generator)
         signals = signals * (1 + config.scale * factors)
     if config.noise:
         signals = signals + config.noise * _normal(signals, generator) * is_signal
+    if config.channel_dropout:
+        draws = torch.rand(
+            signals.shape[:2], generator=generator, device=signals.device, dtype=signals.dtype
+        )
+        signals = signals * (draws >= config.channel_dropout)[:, :, None]
     return signals
 
 
@@ -40,10 +47,11 @@ def _normal(like: Tensor, generator: Generator) -> Tensor:
 
 
 def _shift(signals: Tensor, largest: int, generator: Generator) -> Tensor:
-    n_rows, n_timepoints = signals.shape
+    n_rows, _, n_timepoints = signals.shape
     steps = torch.randint(
         -largest, largest + 1, (n_rows, 1), generator=generator, device=signals.device
     )
-    source = torch.arange(n_timepoints, device=signals.device) - steps
+    source = torch.arange(n_timepoints, device=signals.device) - steps  # (b, t)
     is_inside = (source >= 0) & (source < n_timepoints)
-    return signals.gather(1, source.clamp(0, n_timepoints - 1)) * is_inside
+    places = source.clamp(0, n_timepoints - 1)[:, None].expand(signals.shape)
+    return signals.gather(2, places) * is_inside[:, None]

@@ -20,15 +20,15 @@ class FittedFeatures:
     own: Int64[Tensor, " n"]  # the position of each row among the references, or -1
     trains_on_test: bool  # whether the test rows follow the train rows, to be trained on
 
-    def of_rows(self, rows: Int64[Tensor, " q"]) -> Float[Tensor, "q e"]:
+    def of_rows(self, rows: Int64[Tensor, " q"]) -> Float[Tensor, "q d e"]:
         """Return the features of these rows of the data; no row is its own reference."""
         return self.make(self.data.signals[rows], self.own[rows])
 
-    def of_signals(self, signals: Float32[Tensor, "q t"]) -> Float[Tensor, "q e"]:
+    def of_signals(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "q d e"]:
         """Return the features of signals that are no references."""
         return self.make(signals, self.own.new_full((len(signals),), -1))
 
-    def of_test(self, signals: Float32[Tensor, "q t"]) -> Float[Tensor, "q e"]:
+    def of_test(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "q d e"]:
         """Return the features of the test signals, some of which may be references."""
         if not self.trains_on_test:
             return self.of_signals(signals)
@@ -42,7 +42,7 @@ class FittedFeatures:
         other rows of a product may change its last bits.
         """
         features = [self.of_rows(rows) for rows in parts]
-        empty = features[0].new_zeros(len(self.data.signals), features[0].shape[1])
+        empty = features[0].new_zeros(len(self.data.signals), *features[0].shape[1:])
         test = self.data.test_signals
         return replace(
             self.data,

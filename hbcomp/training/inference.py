@@ -13,7 +13,7 @@ GPU_BATCH_SIZE = 8192  # assumed: fills a large GPU, 2 GiB of activations in the
 
 @torch.inference_mode()
 def predict_probs(
-    net: nn.Module, signals: Float32[Tensor, "n t"], compute: Compute
+    net: nn.Module, signals: Float32[Tensor, "n c t"], compute: Compute
 ) -> Float32[np.ndarray, "n k"]:
     """Return the softmax, in fp32, of the logits the net computes in eval mode.
 

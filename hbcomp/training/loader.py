@@ -18,10 +18,15 @@ class DeviceData:
     train rows with the label `NO_LABEL`, and each net brings its own labels for them.
     """
 
-    signals: Float32[Tensor, "n t"]
+    signals: Float32[Tensor, "n c t"]
     labels: Int64[Tensor, " n"]
     n_classes: int
-    test_signals: Float32[Tensor, "m t"] | None = None
+    test_signals: Float32[Tensor, "m c t"] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The channels and time steps of each signal."""
+        return self.signals.shape[1], self.signals.shape[2]
 
     @property
     def device(self) -> torch.device:
@@ -30,10 +35,10 @@ class DeviceData:
 
 
 def put_on_device(
-    signals: Float32[np.ndarray, "n t"],
+    signals: Float32[np.ndarray, "n c t"],
     labels: Int64[np.ndarray, " n"],
     device: str,
-    test_signals: Float32[np.ndarray, "m t"] | None = None,
+    test_signals: Float32[np.ndarray, "m c t"] | None = None,
     *,
     trains_on_test: bool = False,
 ) -> DeviceData:

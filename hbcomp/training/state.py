@@ -111,7 +111,7 @@ def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Comp
     device, config = data.device, recipe.train
     n_rows, n_steps = len(replica.train_idx), replica.n_steps(config.batch_size)
     init, *others = _seeds(replica.seed)
-    net = build_net(recipe.net, data.signals.shape[1], data.n_classes, init).to(device)
+    net = build_net(recipe.net, data.shape, data.n_classes, init).to(device)
     predictor, average = net, None
     if config.ema_decay:
         predictor = copy.deepcopy(net)

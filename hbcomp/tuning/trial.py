@@ -16,9 +16,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.competitions.competition import metric_of
+from hbcomp.competitions.load import load_data
 from hbcomp.crossval.fold import FoldTask, evenly_spaced, train_group
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.choice import fixed_rule

@@ -255,7 +255,7 @@ def _check_submission(tested: RunUnderTest) -> str:
 def _compare_submission(
     tested: RunUnderTest, path: Path, ids: np.ndarray, answers: Float[np.ndarray, "n k"]
 ) -> str:
-    wanted = submission_bytes(ids, answers, tested.report.id_column)
+    wanted = submission_bytes(ids, answers, tested.report.form)
     has_file, has_ledger = path.exists(), (FOLDER / LEDGER).exists()
     is_known = find(read_ledger(FOLDER), hashlib.sha256(wanted).hexdigest()) is not None
     if not has_file and not is_known:

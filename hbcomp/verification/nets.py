@@ -76,8 +76,9 @@ def _gap(tested: RunUnderTest, net: Net, compute: Compute) -> float:
     if name in tested.damaged:
         raise NotChecked(f"{name} is damaged")
     stored, (train, _) = tested.load_fold(*net), tested.data
-    shape = train.n_timepoints, train.n_classes
-    net_again = load_net(tested.run, tested.config, shape, net).to(compute.device)
+    net_again = load_net(tested.run, tested.config, train.shape, train.n_classes, net).to(
+        compute.device
+    )
     held_out, test = _inputs(tested, net, stored.valid_idx, compute.device)
     pairs = [(held_out, stored.valid_probs), (test, stored.test_probs)]
     gaps = [0.0]

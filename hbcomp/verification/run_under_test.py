@@ -5,9 +5,9 @@ from functools import cached_property
 
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.competitions.competition import metric_of
+from hbcomp.competitions.load import load_data
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.load import load_data
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run

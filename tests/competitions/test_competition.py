@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hbcomp.competitions.competition import DEFAULT, load_competition, metric_of, shipped
-from hbcomp.competitions.contract import make_contract, order_like
+from hbcomp.competitions.submission_form import form_of
+from hbcomp.data.dataset import DataConfig
 from hbcomp.system.errors import InputError
 
 
@@ -19,8 +20,8 @@ def test_heartbeat_ships_and_is_the_default():
     competition = load_competition()
     metric = metric_of(competition.metric_spec(["0", "1", "2", "3"]))
     assert metric.bounds == (0.0, 40_000.0)
-    contract = make_contract(competition, ["0", "1", "2", "3"])
-    assert contract.header == ["id", "label_0", "label_1", "label_2", "label_3"]
+    form = form_of(DataConfig(), ["0", "1", "2", "3"])
+    assert form.header == ["id", "label_0", "label_1", "label_2", "label_3"]
 
 
 def test_an_unknown_competition_lists_those_there_are():
@@ -121,39 +122,40 @@ def test_what_a_function_does_wrong_is_said_with_its_file(tmp_path, code, messag
 def sampled(tmp_path, kind, sample, metric="accuracy"):
     (tmp_path / "sample.csv").write_text(sample)
     text = f"title='x'\n[metric]\nname='{metric}'\n[submission]\nkind='{kind}'\nsample='sample.csv'"
-    return write(tmp_path, text)
+    write(tmp_path, text)
+    return DataConfig(competition=str(tmp_path))
 
 
 def test_a_sample_submission_gives_header_and_order(tmp_path):
-    competition = sampled(tmp_path, "label", "Id,Activity\n7,walk\n3,run\n")
-    contract = make_contract(competition, ["run", "walk"])
-    assert contract.header == ["Id", "Activity"]
-    assert order_like(contract, np.array(["3", "7"])).tolist() == [1, 0]
-    with pytest.raises(InputError, match="no row for id 8 of the data"):
-        order_like(contract, np.array(["3", "7", "8"]))
+    config = sampled(tmp_path, "label", "Id,Activity\n7,walk\n3,run\n")
+    form = form_of(config, ["run", "walk"])
+    assert form.header == ["Id", "Activity"]
+    assert form.order(["3", "7"]) == [1, 0]
+    with pytest.raises(InputError, match="no row for id 8 of the test file"):
+        form.order(["3", "7", "8"])
 
 
 def test_the_columns_of_a_sample_may_be_in_another_order_than_the_classes(tmp_path):
-    competition = sampled(tmp_path, "probabilities", "id,p_walk,p_run\n1,.5,.5\n", "log-loss")
-    contract = make_contract(competition, ["run", "walk"])
+    config = sampled(tmp_path, "probabilities", "id,p_walk,p_run\n1,.5,.5\n", "log-loss")
+    form = form_of(config, ["run", "walk"])
     answers = np.array([[0.2, 0.8]])
-    cells = list(contract.cells(answers))
+    cells = list(form.cells(answers))
     assert cells == [["0.8", "0.2"]]
-    assert np.array_equal(contract.answers(cells), answers)
+    assert np.array_equal(form.answers(cells), answers)
 
 
 def test_columns_that_are_no_classes_are_refused(tmp_path):
-    competition = sampled(tmp_path, "probabilities", "id,p_walk,p_sit\n1,.5,.5\n", "log-loss")
+    config = sampled(tmp_path, "probabilities", "id,p_walk,p_sit\n1,.5,.5\n", "log-loss")
     with pytest.raises(InputError, match="p_walk, p_sit, must be the classes run, walk"):
-        make_contract(competition, ["run", "walk"])
+        form_of(config, ["run", "walk"])
 
 
 def test_a_probability_is_that_of_the_positive_class(tmp_path):
-    competition = sampled(tmp_path, "probability", "id,target\n1,.5\n", "roc-auc")
-    contract = make_contract(competition, ["0", "1"])
+    config = sampled(tmp_path, "probability", "id,target\n1,.5\n", "roc-auc")
+    form = form_of(config, ["0", "1"])
     answers = np.array([[0.25, 0.75]])
-    assert list(contract.cells(answers)) == [["0.75"]]
-    assert np.array_equal(contract.answers([["0.75"]]), answers)
+    assert list(form.cells(answers)) == [["0.75"]]
+    assert np.array_equal(form.answers([["0.75"]]), answers)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +166,15 @@ def test_a_probability_is_that_of_the_positive_class(tmp_path):
         ("probability", ["nan"], "Activity must be a finite number, but is 'nan'"),
     ],
 )
-def test_cells_that_break_the_contract_are_named(tmp_path, kind, cells, message):
-    competition = sampled(tmp_path, kind, "Id,Activity\n7,x\n", "accuracy")
-    (problem,) = make_contract(competition, ["run", "walk"]).problems(cells)
+def test_cells_that_break_the_form_are_named(tmp_path, kind, cells, message):
+    config = sampled(tmp_path, kind, "Id,Activity\n7,x\n", "accuracy")
+    (problem,) = form_of(config, ["run", "walk"]).problems(cells)
     assert re.fullmatch(message, problem)
 
 
 def test_rows_must_sum_to_one_where_the_competition_says_so(tmp_path):
     text = "title='x'\n[metric]\nname='brier'\n[submission]\nsum_to_one=true"
-    contract = make_contract(write(tmp_path, text), ["a", "b"])
-    assert list(contract.problems(["0.5", "0.5"])) == []
-    assert list(contract.problems(["0.5", "0.4"])) == ["the row must sum to 1, but is 0.9"]
+    write(tmp_path, text)
+    form = form_of(DataConfig(competition=str(tmp_path)), ["a", "b"])
+    assert list(form.problems(["0.5", "0.5"])) == []
+    assert list(form.problems(["0.5", "0.4"])) == ["the row must sum to 1, but is 0.9"]

@@ -66,16 +66,16 @@ def test_the_time_of_an_epoch_and_of_a_run_follow_from_the_rates(quick, monkeypa
 
 
 def test_the_rate_at_once_is_that_of_all_processes_together():
-    probe = Probe(Recipe(TINY, TrainConfig(batch_size=8), AugmentConfig()), 16, 3, 64)
+    probe = Probe(Recipe(TINY, TrainConfig(batch_size=8), AugmentConfig()), (1, 16), 3, 64)
     assert speed._rate_at_once(probe, CPU, 2) > 0
 
 
 def test_a_net_on_features_is_measured_at_their_width(quick, monkeypatch, tmp_path):
     monkeypatch.setattr(speed, "_rate_at_once", lambda *_: 1.0)
     config = Config(features=LinesConfig(), net=TINY)
-    width = config.features.width(205, 4)
+    shape = config.features.shape((1, 205), 4)
     found = measure_speed(config, RunFolder(tmp_path))
-    assert found["n_parameters"] == count_parameters(build_net(TINY, width, 4, seed=0))
+    assert found["n_parameters"] == count_parameters(build_net(TINY, shape, 4, seed=0))
 
 
 def test_bench_measures_an_experiment_of_ones_own_and_writes_nothing(tmp_path):

@@ -25,8 +25,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "short labels": ({"labels": np.array([0, 1])}, "labels has 2 rows, but ids has 3"),
     "short signals": ({"signals": np.zeros((2, 2), np.float32)}, "signals has 2 rows, but ids"),
     "short groups": ({"groups": np.array(["p"])}, "groups has 1 rows, but ids has 3"),
-    "float64": ({"signals": np.zeros((3, 2))}, "signals must be float32 of shape (n, t), but got"),
-    "one axis": ({"signals": np.zeros(3, np.float32)}, "must be float32 of shape (n, t), but got"),
+    "float64": (
+        {"signals": np.zeros((3, 2))},
+        "signals must be float32 of shape (n, c, t), but got",
+    ),
+    "one axis": (
+        {"signals": np.zeros(3, np.float32)},
+        "must be float32 of shape (n, c, t), but got",
+    ),
     "number ids": ({"ids": np.arange(3)}, "ids must be text of shape (n,), but got int64 (3,)"),
     "float labels": (
         {"labels": np.zeros(3)},
@@ -71,6 +77,13 @@ def test_all_broken_guarantees_are_named_at_once() -> None:
     assert "class 1 has no row" in str(caught.value)
 
 
+def test_one_channel_may_be_left_out_and_several_not() -> None:
+    assert Dataset(**parts()).shape == (1, 2)
+    both = np.stack([parts()["signals"]] * 2, axis=1)
+    assert Dataset(**parts(signals=both)).shape == (2, 2)
+    assert Dataset(**parts(signals=both)).fingerprint != Dataset(**parts()).fingerprint
+
+
 def test_counts_describe_the_beats() -> None:
     beats = make_rows(n=10, t=7, k=3)
     assert (beats.n_rows, beats.n_timepoints, beats.n_classes) == (10, 7, 3)
@@ -81,7 +94,7 @@ def test_the_arrays_are_read_only_and_the_callers_own_stay_writable() -> None:
     given = parts()
     beats = Dataset(**given)
     with pytest.raises(ValueError, match="read-only"):
-        beats.signals[0, 0] = 1
+        beats.signals[0, 0, 0] = 1
     given["signals"][0, 0] = 0
 
 
@@ -92,7 +105,7 @@ def test_rows_lie_one_after_the_other_in_whatever_order_the_callers_array_lies()
     assert beats.labels is not None
     assert beats.signals.flags.c_contiguous
     assert beats.labels.flags.c_contiguous
-    assert beats.signals.tolist() == parts()["signals"].tolist()
+    assert beats.flat.tolist() == parts()["signals"].tolist()
     assert beats.labels.tolist() == [0, 1, 0]
 
 

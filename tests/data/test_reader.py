@@ -82,8 +82,8 @@ def test_unusual_but_clear_files_are_read_row_by_row(layout: str, tmp_path: Path
 
 def check_good_beats(beats: Dataset) -> None:
     assert beats.ids.tolist() == ["0", "1"]
-    assert beats.signals.tolist() == [[0.5, 0.25], [0.125, 1.0]]
-    assert beats.signals.dtype == np.float32
+    assert beats.flat.tolist() == [[0.5, 0.25], [0.125, 1.0]]
+    assert beats.flat.dtype == np.float32
     assert beats.labels is not None
     assert beats.labels.tolist() == [0, 1]
 
@@ -117,9 +117,9 @@ def test_csv_gzip_and_both_parquet_layouts_have_one_fingerprint(tmp_path: Path) 
     assert beats.labels is not None
     common = {"id": beats.ids.astype(np.int64), "label": beats.labels.astype(np.int8)}
     lists = tmp_path / "lists.parquet"
-    pq.write_table(pa.table({**common, "heartbeat_signals": beats.signals.tolist()}), lists)
+    pq.write_table(pa.table({**common, "heartbeat_signals": beats.flat.tolist()}), lists)
     wide = tmp_path / "wide.parquet"
-    samples = {f"s{i}": column for i, column in enumerate(beats.signals.T)}
+    samples = {f"s{i}": column for i, column in enumerate(beats.flat.T)}
     pq.write_table(pa.table({**common, **samples}), wide)
     for each in (path, zipped, lists, wide):
         assert read_dataset(each, CONFIG, labelled=True).fingerprint == beats.fingerprint, each
@@ -131,7 +131,7 @@ def test_a_column_between_two_samples_changes_no_bit_read_first_or_again(
 ) -> None:
     beats = make_rows(n=8, t=3)
     assert beats.labels is not None
-    columns = {f"s{i}": beats.signals[:, i].astype(np.float64) for i in range(3)}
+    columns = {f"s{i}": beats.flat[:, i].astype(np.float64) for i in range(3)}
     columns |= {"label": beats.labels, "id": beats.ids}
     config = DataConfig(group_column="g")
     for position in range(3):
@@ -148,8 +148,8 @@ def test_a_column_between_two_samples_changes_no_bit_read_first_or_again(
             path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
         read = [read_dataset(path, config, labelled=True) for _ in range(2)]
         for each in read:
-            assert each.signals.flags.c_contiguous
-            assert each.signals.tolist() == beats.signals.tolist()
+            assert each.flat.flags.c_contiguous
+            assert each.flat.tolist() == beats.flat.tolist()
             assert each.groups is not None
             assert each.groups.tolist() == each.ids.tolist() == beats.ids.tolist()
             assert find_duplicates(each).n_repeated == 0
@@ -193,7 +193,7 @@ def test_text_is_rounded_to_float32_once_through_float64(tmp_path: Path) -> None
         "id,heartbeat_signals,label\n" + "".join(f'{i},"{",".join(texts)}",{i}\n' for i in (0, 1)),
     )
     expected = np.array([float(text) for text in texts]).astype(np.float32)
-    np.testing.assert_array_equal(read_dataset(path, CONFIG, labelled=True).signals[0], expected)
+    np.testing.assert_array_equal(read_dataset(path, CONFIG, labelled=True).flat[0], expected)
 
 
 # What the fast path accepts, the slow one accepts, with the same values ----------------------
@@ -251,7 +251,7 @@ def check_against_csv_module(beats: Dataset, text: str) -> None:
     rows = [row for row in csv.reader(io.StringIO(text.lstrip("\ufeff"), newline="")) if row][1:]
     assert beats.ids.tolist() == [row[0] for row in rows]
     samples = [[float(cell) for cell in row[1].split(",")] for row in rows]
-    np.testing.assert_array_equal(beats.signals, np.array(samples).astype(np.float32))
+    np.testing.assert_array_equal(beats.flat, np.array(samples).astype(np.float32))
     assert beats.labels is not None
     assert beats.labels.tolist() == [int(float(row[2])) for row in rows]
 
@@ -397,7 +397,7 @@ def test_signals_that_a_spreadsheet_has_cut_are_refused(
 def test_signals_of_other_lengths_than_a_cut_cell_are_read(first: str, tmp_path: Path) -> None:
     text = cells_of(32_767, 32_767).replace("0.12345", first, 1)
     beats = read_dataset(write(tmp_path, text), CONFIG, labelled=True)
-    assert beats.signals.shape == (2, 4096)
+    assert beats.flat.shape == (2, 4096)
 
 
 TEXTS = ["a", "ü", "007", "-"]

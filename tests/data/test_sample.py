@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
-from hbcomp.data.load import load_data
 from hbcomp.data.sample import BUNDLED, load_sample
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.data.tables import read_truth
@@ -16,8 +16,8 @@ from hbcomp.system.errors import InputError
 
 def test_the_sample_has_the_competitions_shape_and_class_proportions() -> None:
     train, test = load_sample()
-    assert train.signals.shape == (4000, 205)
-    assert test.signals.shape == (1000, 205)
+    assert train.flat.shape == (4000, 205)
+    assert test.flat.shape == (1000, 205)
     assert train.class_counts.tolist() == [2576, 144, 569, 711]
     assert np.bincount(read_truth(None, load_sample()[1].ids, 4)).tolist() == [644, 36, 142, 178]
 
@@ -68,16 +68,14 @@ def test_made_up_beats_are_balanced_and_repeatable() -> None:
     assert beats.class_counts.tolist() == [16, 16, 16, 16]
     assert beats.fingerprint == make_rows(n=64, t=32, k=4, seed=5).fingerprint
     assert beats.fingerprint != make_rows(n=64, t=32, k=4, seed=6).fingerprint
-    assert beats.signals.min() >= 0
-    assert beats.signals.max() <= 1
+    assert beats.flat.min() >= 0
+    assert beats.flat.max() <= 1
 
 
 def test_made_up_beats_can_be_learnt_by_the_nearest_class_mean() -> None:
     train, test = make_rows(n=200), make_rows(n=200, seed=1)
-    means = np.stack(
-        [train.signals[train.known_labels == label].mean(axis=0) for label in range(4)]
-    )
-    nearest = np.linalg.norm(test.signals[:, None] - means, axis=2).argmin(axis=1)
+    means = np.stack([train.flat[train.known_labels == label].mean(axis=0) for label in range(4)])
+    nearest = np.linalg.norm(test.flat[:, None] - means, axis=2).argmin(axis=1)
     assert (nearest == test.known_labels).mean() > 0.95
 
 
@@ -102,7 +100,7 @@ def test_wide_files_with_the_same_sample_columns_are_read(tmp_path):
     (tmp_path / "train.csv").write_text("s1,label,s2,id\n0,0,1,1\n1,1,0,2\n")
     (tmp_path / "test.csv").write_text("id,s1,s2\n3,0,1\n")
     _, test = load_data(DataConfig(train=tmp_path / "train.csv", test=tmp_path / "test.csv"))
-    assert test.signals.tolist() == [[0.0, 1.0]]
+    assert test.flat.tolist() == [[0.0, 1.0]]
 
 
 WIDE_HEADERS = {
@@ -140,7 +138,7 @@ def test_numbered_columns_are_time_steps_and_ignored_ones_are_none(tmp_path, nam
     )
     train, test = load_data(config)
     assert train.n_timepoints == test.n_timepoints == len(names.split(","))
-    assert set(train.signals.ravel().tolist()) == {5.0}
+    assert set(train.flat.ravel().tolist()) == {5.0}
 
 
 @pytest.mark.parametrize("has_labels", [True, False])

@@ -13,9 +13,7 @@ BEATS = make_rows(n=40, t=16, k=2)
 
 
 def changed(change, beats=BEATS, **more):
-    return replace(
-        beats, signals=change(beats.signals.astype(np.float64)).astype(np.float32), **more
-    )
+    return replace(beats, signals=change(beats.flat.astype(np.float64)).astype(np.float32), **more)
 
 
 FAR = {

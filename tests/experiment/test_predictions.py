@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hbcomp.competitions.submission_form import plain_form
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_rows
@@ -192,7 +193,7 @@ def test_an_id_with_line_ends_comes_back_from_every_table(tmp_path):
     probs = np.full((3, 2), 0.5)
     write_probs_csv(tmp_path / "oof.csv", ids, probs, np.array([0, 1, 0]), np.array([0, 1, 0]))
     assert read_values(tmp_path / "oof.csv", "fold", ids) == ["0", "1", "0"]
-    (tmp_path / "a.csv").write_bytes(submission_bytes(ids, probs))
+    (tmp_path / "a.csv").write_bytes(submission_bytes(ids, probs, plain_form(probs.shape[1])))
     assert check_submission(tmp_path / "a.csv", ids).ids.tolist() == ids.tolist()
     beats = Dataset(ids, np.eye(3, dtype=np.float32), np.array([0, 1, 0]))
     write_values(tmp_path / "groups.csv", "group", np.array([5, 5, 6]), beats.ids)

@@ -82,6 +82,7 @@ def test_a_reference_is_described_as_if_it_were_none(seed, n):
     rows, labels = signals(n, seed=seed), torch.arange(n) % 3
     config = LinesConfig(views=(View(), View(difference=True)), n_neighbours=4, n_components=12)
     own = torch.tensor([n // 2])
+    rows = rows[:, None]
     with_itself = config.fit(rows, labels, 3)(rows[own], own)
     others = torch.arange(n) != own
     without = config.fit(rows[others], labels[others], 3)(rows[own], torch.tensor([-1]))
@@ -89,11 +90,11 @@ def test_a_reference_is_described_as_if_it_were_none(seed, n):
 
 
 def test_a_class_of_one_row_has_no_distance_to_itself_and_a_finite_one_to_others():
-    rows, labels = signals(5), torch.tensor([0, 0, 0, 0, 1])
+    rows, labels = signals(5)[:, None], torch.tensor([0, 0, 0, 0, 1])
     make = LinesConfig(views=WHOLE).fit(rows, labels, 2)
     features = make(rows, torch.arange(5))
     assert features.isfinite().all()
-    assert features[4, 1].item() == pytest.approx(np.log(FAR + 0.05), rel=1e-5)
+    assert features[4, 0, 1].item() == pytest.approx(np.log(FAR + 0.05), rel=1e-5)
 
 
 def test_equal_references_span_no_line():
@@ -104,16 +105,24 @@ def test_equal_references_span_no_line():
 
 
 def test_a_normalised_view_knows_neither_height_nor_offset():
-    beats = signals(4)
+    beats = signals(4)[:, None]
     view = View(length=8, normalise=True)
     torch.testing.assert_close(view.of(beats), view.of(0.4 * beats + 0.2))
-    assert view.of(torch.ones(1, 12)).isfinite().all()
+    assert view.of(torch.ones(1, 1, 12)).isfinite().all()
+
+
+def test_a_view_of_several_channels_is_that_of_each_one_after_another():
+    rows = signals(4)
+    both = torch.stack([rows, rows.flip(0)], dim=1)
+    view = View(length=6, difference=True, normalise=True)
+    wanted = torch.cat([view.of(rows[:, None]), view.of(rows.flip(0)[:, None])], dim=1)
+    assert torch.equal(view.of(both), wanted)
 
 
 def test_a_view_has_its_length():
-    assert View(length=5).of(signals(2)).shape == (2, 5)
-    assert View(length=5, difference=True).of(signals(2)).shape == (2, 4)
-    assert View(length=99).of(signals(2)).shape == (2, 12)
+    assert View(length=5).of(signals(2)[:, None]).shape == (2, 5)
+    assert View(length=5, difference=True).of(signals(2)[:, None]).shape == (2, 4)
+    assert View(length=99).of(signals(2)[:, None]).shape == (2, 12)
 
 
 def test_principal_axes_keep_what_differs_and_are_at_right_angles():
@@ -146,23 +155,23 @@ def test_axes_of_more_rows_than_samples_keep_their_bits():
 
 @pytest.mark.parametrize("n_rows", [1, 6])
 def test_rows_that_do_not_differ_are_described_by_numbers(n_rows):
-    rows = signals(1).expand(n_rows, -1)
+    rows = signals(1).expand(n_rows, -1)[:, None]
     make = LinesConfig(views=WHOLE).fit(rows, torch.arange(n_rows) % 2, 2)
-    assert make(signals(3, seed=1), outside(range(3))).isfinite().all()
+    assert make(signals(3, seed=1)[:, None], outside(range(3))).isfinite().all()
 
 
 def test_there_is_a_feature_for_every_view_and_class():
     config = LinesConfig()
-    rows = signals(40, t=205)
+    rows = signals(40, t=205)[:, None]
     made = config.fit(rows, torch.arange(40) % 4, 4)(rows[:3], torch.arange(3))
-    assert made.shape == (3, config.width(205, 4)) == (3, 20)
+    assert made.shape == (3, *config.shape((1, 205), 4)) == (3, 1, 20)
 
 
 def device_data(labels=None):
     labels = np.arange(24) % 3 if labels is None else labels
     rows = signals(24).numpy()
     test = signals(5, seed=9).numpy()
-    return put_on_device(rows, labels, "cpu", test, trains_on_test=True)
+    return put_on_device(rows[:, None], labels, "cpu", test[:, None], trains_on_test=True)
 
 
 def test_labels_of_rows_that_are_not_trained_on_change_nothing():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hbcomp.competitions.submission_form import plain_form
 from hbcomp.submissions import FOLDER, ledger
 from hbcomp.submissions.files import (
     Provenance,
@@ -26,6 +27,7 @@ from hbcomp.system.errors import InputError
 
 IDS = np.array(["100", "007", "x-1"])
 ANSWERS = np.array([[1.0, 0.0], [0.1, 0.9], [1 / 3, 1e-17]])
+TWO = plain_form(2)
 PROVENANCE = Provenance(
     "run", "cv of 2 nets, on test.csv", "half", "abs-sum", "lower", 1300.0, 90.5, 4000
 )
@@ -33,14 +35,14 @@ GOOD = "id,label_0,label_1\n100,1,0\n007,0.1,0.9\nx-1,0.3333333333333333,0.00000
 
 
 def test_a_submission_is_the_header_and_one_row_per_id():
-    assert submission_bytes(IDS, ANSWERS).decode() == GOOD
+    assert submission_bytes(IDS, ANSWERS, TWO).decode() == GOOD
 
 
 def test_a_submission_reads_back_as_the_bits_that_were_written(tmp_path):
     rng = np.random.default_rng(0)
     ids, answers = np.arange(500).astype(str), rng.random((500, 4)) ** 9
     write_submission(tmp_path / "s.csv", ids, answers, PROVENANCE)
-    again = check_submission(tmp_path / "s.csv", ids, 4)
+    again = check_submission(tmp_path / "s.csv", ids, plain_form(4))
     assert np.array_equal(again.answers, answers)
     assert again.ids.tolist() == ids.tolist()
 
@@ -48,7 +50,7 @@ def test_a_submission_reads_back_as_the_bits_that_were_written(tmp_path):
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=2))
 @settings(max_examples=200, deadline=None)
 def test_answers_are_written_as_digits_and_a_point_that_read_back_as_themselves(row):
-    line = submission_bytes(np.array(["a"]), np.array([row])).decode().splitlines()[1]
+    line = submission_bytes(np.array(["a"]), np.array([row]), TWO).decode().splitlines()[1]
     assert set(line) <= set("a,.0123456789")
     assert [float(cell) for cell in line.split(",")[1:]] == row
 
@@ -149,7 +151,7 @@ def test_another_number_of_classes_than_asked_for_is_refused(tmp_path):
     path = tmp_path / "s.csv"
     path.write_text(GOOD)
     with pytest.raises(InputError, match="the header must be id,label_0,label_1,label_2,label_3"):
-        check_submission(path, IDS, 4)
+        check_submission(path, IDS, plain_form(4))
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "binary"])
@@ -244,7 +246,7 @@ def test_an_edited_file_that_was_set_aside_is_not_overwritten(folder):
     write(number=3)  # sets number 1 aside, whose name is taken
     contents = [path.read_bytes() for path in folder.glob("*.csv")]
     assert b"edited" in contents
-    assert submission_bytes(IDS, answers_of(1)) in contents
+    assert submission_bytes(IDS, answers_of(1), TWO) in contents
 
 
 def test_no_submission_takes_the_name_of_the_ledger(folder):
@@ -257,7 +259,7 @@ def test_with_an_unreadable_ledger_nothing_is_written(folder):
     (folder / ledger.NAME).write_text("mine")
     with pytest.raises(InputError, match="the header must be"):
         write(number=2)
-    assert (folder / "s.csv").read_bytes() == submission_bytes(IDS, answers_of(1))
+    assert (folder / "s.csv").read_bytes() == submission_bytes(IDS, answers_of(1), TWO)
 
 
 @pytest.mark.parametrize("is_edited", [False, True])

@@ -151,7 +151,7 @@ def test_the_same_score_again_keeps_its_date():
 @pytest.mark.parametrize(
     "words",
     [
-        ["lb", "submissions/one.csv", "1000"],
+        ["lb", "submissions/one.csv", "9999"],
         ["submit", "submissions/one.csv", "--test", "test.csv"],
     ],
 )

@@ -12,7 +12,8 @@ def signals():
 
 
 def changed(signals, seed=0, **keys):
-    return augment(signals, AugmentConfig(**keys), torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return augment(signals[:, None], AugmentConfig(**keys), generator)[:, 0]
 
 
 def test_everything_is_off_by_default(signals):
@@ -54,3 +55,31 @@ def test_the_batch_that_comes_in_is_left_alone(signals):
     before = signals.clone()
     changed(signals, scale=0.1, noise=0.01, shift=3)
     assert torch.equal(signals, before)
+
+
+@pytest.fixture
+def channels(signals):
+    return torch.stack([signals, 2 * signals, signals.flip(0)], dim=1)
+
+
+def of_channels(channels, **keys):
+    return augment(channels, AugmentConfig(**keys), torch.Generator().manual_seed(0))
+
+
+def test_the_channels_of_a_row_are_shifted_and_scaled_together(channels):
+    moved = of_channels(channels, shift=3, scale=0.2)
+    torch.testing.assert_close(moved[:, 1], 2 * moved[:, 0])
+
+
+def test_noise_reaches_a_channel_that_is_zero_where_others_are_not(channels):
+    channels[:, 1, :5] = 0
+    noisy = of_channels(channels, noise=0.1)
+    assert noisy[:, 1, :5].ne(0).all()
+    assert not noisy[:, :, 15:].any()
+
+
+def test_channel_dropout_zeroes_whole_channels_at_the_stated_share(channels):
+    dropped = of_channels(channels, channel_dropout=0.3)
+    is_zero = ~dropped.any(dim=2)
+    assert 0.25 < is_zero.float().mean() < 0.35
+    assert torch.equal(dropped[~is_zero], channels[~is_zero])

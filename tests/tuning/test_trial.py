@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hbcomp.competitions.competition import metric_of
+from hbcomp.competitions.load import load_data
 from hbcomp.crossval import fold
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.load import load_data
 from hbcomp.data.splits import make_folds
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config

@@ -18,8 +18,8 @@ from commands import Strike, run_hbcomp
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
+from hbcomp.competitions.load import load_data
 from hbcomp.crossval.resources import Slot
-from hbcomp.data.load import load_data
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -441,7 +441,7 @@ def competition(folder, name):
     """Write a competition of that metric; return the words that choose it."""
     (folder / name).mkdir()
     (folder / name / "competition.toml").write_text(f'title = "T"\n[metric]\nname = "{name}"\n')
-    return "--set", f"competition={name}"
+    return "--set", f"data.competition={name}"
 
 
 def test_another_metric_under_a_study_is_refused_in_one_line(copied):

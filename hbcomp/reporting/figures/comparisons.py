@@ -16,7 +16,7 @@ from hbcomp.scoring.row_metrics import class_name
 
 @styled
 def changed_signals(
-    signals: Float[np.ndarray, "n t"],
+    signals: Float[np.ndarray, "n c t"],
     labels: Int[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
     predicted: Int[np.ndarray, "n 2"],

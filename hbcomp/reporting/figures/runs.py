@@ -146,7 +146,7 @@ def reliability(
 
 @styled
 def costliest_rows(
-    signals: Float[np.ndarray, "n t"],
+    signals: Float[np.ndarray, "n c t"],
     labels: Int[np.ndarray, " n"],
     probs: Float[np.ndarray, "n k"],
     losses: Float[np.ndarray, " n"],

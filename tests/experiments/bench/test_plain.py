@@ -25,7 +25,7 @@ def copy_weights(source, target):
 
 @pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
 def pair(request):
-    ours = build_net(request.param, 51, 3, seed=0)
+    ours = build_net(request.param, (1, 51), 3, seed=0)
     plain = plain_net(request.param, 51, 3)
     for parameter in ours.parameters():  # no zeros, which would hide a block's inside
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
@@ -44,8 +44,8 @@ def test_plain_nets_give_the_logits_of_ours(pair, is_training):
         for module in net.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.eval()
-    signals = torch.rand(8, 51, generator=torch.Generator().manual_seed(2))
-    signals[:4, 40:] = 0  # padding, which the resnet's mask shows
+    signals = torch.rand(8, 1, 51, generator=torch.Generator().manual_seed(2))
+    signals[:4, :, 40:] = 0  # padding, which the resnet's mask shows
     torch.testing.assert_close(plain(signals), ours(signals), rtol=1e-3, atol=1e-4)
 
 

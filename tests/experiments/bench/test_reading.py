@@ -13,7 +13,7 @@ def test_the_naive_reader_and_ours_read_the_same_beats(tmp_path):
     write_competition_csv(tmp_path / "beats.csv", dataset)
     for make_reader in READERS.values():
         signals, labels = make_reader()(tmp_path / "beats.csv")
-        assert np.array_equal(signals.astype(np.float32), dataset.signals)
+        assert np.array_equal(signals.astype(np.float32), dataset.flat)
         assert np.array_equal(labels, dataset.known_labels)
 
 

@@ -14,9 +14,10 @@ class TwoLayers(NetConfig):
 
     name: str = "two-layers"
 
-    def build(self, n_timepoints, n_classes):
+    def build(self, shape, n_classes):
         return torch.nn.Sequential(
-            torch.nn.Linear(n_timepoints, 4, bias=False),
+            torch.nn.Flatten(),
+            torch.nn.Linear(shape[1], 4, bias=False),
             torch.nn.ReLU(),
             torch.nn.Linear(4, n_classes, bias=False),
         )
@@ -53,8 +54,8 @@ def test_the_plain_resnet_counts_the_same_work():
     class Plain(NetConfig):
         name: str = "plain"
 
-        def build(self, n_timepoints, n_classes):
-            return plain_net(ResNetConfig(), n_timepoints, n_classes)
+        def build(self, shape, n_classes):
+            return plain_net(ResNetConfig(), shape[1], n_classes)
 
     counts = {count_work(each, 205, 4, 4, "fp32") for each in (Plain(), ResNetConfig())}
     assert len(counts) == 1

@@ -35,14 +35,14 @@ def test_the_frame_holds_the_same_beats(beats):
 
 @pytest.mark.parametrize("make_loop", [iloc_loop, tensor_loop])
 def test_the_plain_loops_train(make_loop, beats):
-    net = build_net(TINY, 32, 3, seed=0)
+    net = build_net(TINY, (1, 32), 3, seed=0)
     before = [parameter.clone() for parameter in net.parameters()]
     assert make_loop(net, beats, 16)() > 0
     assert not any(map(torch.equal, before, net.parameters()))
 
 
 def test_a_diverged_plain_loop_has_no_rate(beats):
-    net = build_net(TINY, 32, 3, seed=0)
+    net = build_net(TINY, (1, 32), 3, seed=0)
     loop = tensor_loop(net, beats, 16)
     beats.signals[0] = float("nan")
     with pytest.raises(FloatingPointError, match="rate means nothing"):
@@ -77,7 +77,7 @@ def test_workers_that_never_met_have_no_rate():
 
 def test_tiled_beats_repeat_the_sample_without_duplicates():
     dataset = tiled_beats(8100)
-    assert dataset.n_rows == len(np.unique(dataset.signals, axis=0)) == 8100
+    assert dataset.n_rows == len(np.unique(dataset.flat, axis=0)) == 8100
     assert np.array_equal(dataset.known_labels[:4000], dataset.known_labels[4000:8000])
 
 

@@ -24,7 +24,7 @@ from hbcomp.scoring.thresholds import threshold_costs
 
 BEATS = make_rows(n=40, t=24, k=4)
 SIGNALS = BEATS.signals.copy()
-SIGNALS[:, 20:] = 0
+SIGNALS[..., 20:] = 0
 LABELS, IDS = BEATS.known_labels, BEATS.ids
 
 
@@ -246,7 +246,7 @@ def test_padded_lengths_equal_trimming_each_row() -> None:
     signals = rng.integers(0, 3, (50, 6)).astype(np.float32)  # zeros inside and at the ends
     signals[0] = 0
     expected = [len(np.trim_zeros(row, "b")) for row in signals]
-    assert padded_lengths(signals).tolist() == expected
+    assert padded_lengths(signals[:, None]).tolist() == expected
 
 
 def test_bars_name_count_and_per_cent() -> None:
@@ -278,7 +278,7 @@ def test_examples_are_distinct_rows_of_their_class() -> None:
 
 def test_a_label_column_of_many_values_still_fits_on_a_page() -> None:
     labels = np.arange(400)
-    signals = np.zeros((400, 5), dtype=np.float32)
+    signals = np.zeros((400, 1, 5), dtype=np.float32)
     for figure in (
         data_figures.label_counts(labels),
         data_figures.example_signals(signals, labels, labels.astype(str), n_per_class=1),

@@ -6,15 +6,16 @@ classes, and the rows are those of the test file.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64
 
-from hbcomp.competitions.competition import CLASS, Competition
-from hbcomp.data.dataset import id_problems
+from hbcomp.competitions.competition import CLASS, DEFAULT, Competition, load_competition
+from hbcomp.data.dataset import DataConfig, id_problems
 from hbcomp.data.tables import read_rows
+from hbcomp.system.config import Section
 from hbcomp.system.errors import InputError
 
 Answers = Float64[np.ndarray, "n k"]
@@ -23,27 +24,37 @@ NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 TOLERANCE: Final = 1e-6  # of the sum of a row, where it must be 1; assumed
 
 
-@dataclass(frozen=True, eq=False)
-class Contract:
+class SubmissionForm(Section):
     """The form of a submission: its columns after the id, and what their cells hold.
 
-    `class_of_column` says which class each column is about, in kind `label` none. `ids` are those
-    of the sample submission in its order, or None where there is none.
+    `class_of_column` says which class each column is about, in kind `label` none. The rows have the
+    order of the file `sample`, or without one that of the test rows.
     """
 
-    kind: str
-    id_column: str
+    kind: Literal["probabilities", "probability", "label"] = "probabilities"
+    id_column: str = "id"
     columns: tuple[str, ...]
     classes: tuple[str, ...]
     class_of_column: tuple[int, ...]
     range: tuple[float, float] = (0.0, 1.0)
     sums_to_one: bool = False
-    ids: Shaped[np.ndarray, " n"] | None = None
+    sample: Path | None = None
 
     @property
     def header(self) -> list[str]:
         """The first line of the file."""
         return [self.id_column, *self.columns]
+
+    def order(self, test_ids: Sequence[str]) -> list[int]:
+        """Return which test row each row of the submission is about."""
+        if self.sample is None:
+            return list(range(len(test_ids)))
+        _, rows = read_rows(self.sample)
+        ids = [row[0] for row in rows]
+        if problems := list(id_problems(ids, test_ids, "the test file")):
+            raise InputError.of(self.sample, problems)
+        row_of_id = {row_id: row for row, row_id in enumerate(test_ids)}
+        return [row_of_id[row_id] for row_id in ids]
 
     def cells(self, answers: Answers) -> Iterator[list[str]]:
         """Yield the cells after the id of each row of answers.
@@ -91,14 +102,30 @@ class Contract:
         return answers
 
 
-def make_contract(competition: Competition, classes: Sequence[str]) -> Contract:
+def plain_form(n_classes: int, id_column: str = "id") -> SubmissionForm:
+    """Return the form `id,label_0,...` of the heartbeat competition."""
+    return SubmissionForm(
+        id_column=id_column,
+        columns=tuple(f"label_{label}" for label in range(n_classes)),
+        classes=tuple(map(str, range(n_classes))),
+        class_of_column=tuple(range(n_classes)),
+    )
+
+
+def form_of(config: DataConfig, classes: Sequence[str]) -> SubmissionForm:
     """Return the form of a competition's submissions; a sample submission decides, if any."""
+    if config.competition == DEFAULT:
+        return plain_form(len(classes), config.id_column or "id")
+    competition = load_competition(config.competition)
     form = competition.file.submission
-    header, ids = _sample(competition)
-    if not header:
-        header = [competition.file.data.id, *_columns(competition, classes)]
+    sample = None if form.sample is None else competition.path(form.sample)
+    header = [competition.file.data.id, *_columns(competition, classes)]
+    if sample is not None:
+        header, _ = read_rows(sample)
+    if len(header) < 2:
+        raise InputError(f"{sample}: needs an id column and one of answers, but has {header}")
     columns = tuple(header[1:])
-    return Contract(
+    return SubmissionForm(
         kind=form.kind,
         id_column=header[0],
         columns=columns,
@@ -106,30 +133,8 @@ def make_contract(competition: Competition, classes: Sequence[str]) -> Contract:
         class_of_column=_class_of_column(competition, columns, classes),
         range=form.range,
         sums_to_one=form.sum_to_one,
-        ids=ids,
+        sample=sample,
     )
-
-
-def order_like(contract: Contract, test_ids: Shaped[np.ndarray, " n"]) -> np.ndarray:
-    """Return which test row each row of the submission is about; all must be there."""
-    if contract.ids is None:
-        return np.arange(len(test_ids))
-    if problems := list(id_problems(contract.ids.tolist(), test_ids.tolist())):
-        raise InputError.of("the sample submission", problems)
-    row_of_id = {row_id: row for row, row_id in enumerate(test_ids.tolist())}
-    return np.array([row_of_id[row_id] for row_id in contract.ids.tolist()])
-
-
-def _sample(competition: Competition) -> tuple[list[str], Shaped[np.ndarray, " n"] | None]:
-    """Return the header and the ids of the sample submission, or nothing."""
-    sample = competition.file.submission.sample
-    if sample is None:
-        return [], None
-    path = competition.path(sample)
-    header, rows = read_rows(path)
-    if len(header) < 2:
-        raise InputError(f"{path}: needs an id column and one of answers, but has {header}")
-    return header, np.array([row[0] for row in rows], dtype=np.str_)
 
 
 def _columns(competition: Competition, classes: Sequence[str]) -> list[str]:

@@ -1,0 +1,194 @@
+"""Files in the forms of other competitions and archives: each ends in a submission."""
+
+import gzip
+import io
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from hbcomp.competitions.load import load_data
+from hbcomp.competitions.submission_form import form_of
+from hbcomp.competitions.write import write_competition
+from hbcomp.data.dataset import DataConfig
+from hbcomp.submissions.files import check_submission, submission_bytes
+from hbcomp.system.errors import InputError
+
+N, M, T = 12, 6, 8
+RNG = np.random.default_rng(0)
+TRAIN = np.round(RNG.normal(size=(N, T)), 3)
+TEST = np.round(RNG.normal(size=(M, T)), 3)
+LABELS = np.arange(N) % 3
+
+
+def names_of(labels, kind):
+    names = {
+        "text": ["run", "sit", "walk"],
+        "from 1": ["1", "2", "3"],
+        "gap": ["0", "1", "4"],
+        "signs": ["-1", "0", "1"],
+        "floats": ["0.0", "1.0", "2.0"],
+    }[kind]
+    return [names[label] for label in labels]
+
+
+def wide(folder, labels, *, id_name="id", suffix=".csv"):
+    columns = [f"t{step}" for step in range(T)]
+    train, test = (pd.DataFrame(rows, columns=columns) for rows in (TRAIN, TEST))
+    if id_name:
+        train.insert(0, id_name, [f"a{row}" for row in range(N)])
+        test.insert(0, id_name, [f"b{row}" for row in range(M)])
+    train["target"] = labels
+    for table, name in ((train, "train"), (test, "test")):
+        if suffix == ".parquet":
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+        else:
+            table.to_csv(folder / f"{name}{suffix}", index=False)
+    return folder / f"train{suffix}", folder / f"test{suffix}"
+
+
+def lists(folder, labels):
+    train, test = (
+        pd.DataFrame({"rec": range(len(rows)), "wave": [",".join(map(str, row)) for row in rows]})
+        for rows in (TRAIN, TEST)
+    )
+    train.assign(target=labels).rename(columns={"rec": "id"}).to_csv(
+        folder / "train.csv", index=False
+    )
+    test.rename(columns={"rec": "id"}).to_csv(folder / "test.csv", index=False)
+    return folder / "train.csv", folder / "test.csv"
+
+
+def long(folder, labels):
+    def table(rows):
+        cells = [(row, step, rows[row, step]) for row in range(len(rows)) for step in range(T)]
+        return pd.DataFrame(cells, columns=["id", "step", "value"])
+
+    table(TRAIN).assign(target=np.repeat(labels, T)).to_csv(folder / "train.csv", index=False)
+    table(TEST).to_csv(folder / "test.csv", index=False)
+    return folder / "train.csv", folder / "test.csv"
+
+
+def plain(folder, labels, *, suffix):
+    separator = "\t" if ".tsv" in suffix else ","
+    rows = [[str(value) for value in row] for row in TRAIN.tolist()]
+    labelled = [
+        [label, *row] if separator == "\t" else [*row, label]
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    tests = [[str(value) for value in row] for row in TEST.tolist()]
+    for name, table in (("train", labelled), ("test", tests)):
+        text = "\n".join(separator.join(row) for row in table) + "\n"
+        path = folder / f"{name}{suffix}"
+        if suffix.endswith(".gz"):
+            path.write_bytes(gzip.compress(text.encode()))
+        elif suffix.endswith(".zip"):
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr(f"{name}.csv", text)
+        else:
+            path.write_text(text)
+    return folder / f"train{suffix}", folder / f"test{suffix}"
+
+
+def ts(folder, labels):
+    head = "@problemName x\n@timeStamps false\n@classLabel true {}\n@data\n"
+    lines = [",".join(map(str, row)) for row in TRAIN.tolist()]
+    text = [f"{line}:{label}" for line, label in zip(lines, labels, strict=True)]
+    (folder / "train.ts").write_text(head.format(" ".join(sorted({*labels}))) + "\n".join(text))
+    tests = [",".join(map(str, row)) for row in TEST.tolist()]
+    (folder / "test.ts").write_text("@classLabel false\n@data\n" + "\n".join(tests))
+    return folder / "train.ts", folder / "test.ts"
+
+
+def npz(folder, labels):
+    np.savez(folder / "train.npz", X=TRAIN, y=np.array(labels))
+    np.savez(folder / "test.npz", X=TEST)
+    return folder / "train.npz", folder / "test.npz"
+
+
+def npy(folder, labels):
+    np.save(folder / "X_train.npy", TRAIN[:, None])
+    np.save(folder / "y_train.npy", np.array(labels))
+    np.save(folder / "X_test.npy", TEST[:, None])
+    return folder / "X_train.npy", folder / "X_test.npy"
+
+
+FORMS = {
+    "wide with text labels": (wide, "text", {}),
+    "wide with labels from 1": (wide, "from 1", {}),
+    "wide with a gap in the labels": (wide, "gap", {}),
+    "wide with signs as labels": (wide, "signs", {}),
+    "wide with an Id": (wide, "text", {"id_name": "Id"}),
+    "wide without an id": (wide, "from 1", {"id_name": ""}),
+    "wide in gzip": (wide, "text", {"suffix": ".csv.gz"}),
+    "wide in parquet": (wide, "text", {"suffix": ".parquet"}),
+    "lists in cells": (lists, "text", {}),
+    "long": (long, "text", {}),
+    "headerless with the label last": (plain, "floats", {"suffix": ".csv"}),
+    "headerless in zip": (plain, "from 1", {"suffix": ".csv.zip"}),
+    "UCR's .tsv": (plain, "from 1", {"suffix": ".tsv"}),
+    ".ts": (ts, "text", {}),
+    ".npz": (npz, "text", {}),
+    "a pair of .npy": (npy, "gap", {}),
+}
+
+
+def competition_of(folder, form, **options):
+    write, kind, details = FORMS[form]
+    labels = names_of(LABELS, kind)
+    train, test = write(folder, labels, **details)
+    write_competition(
+        folder, train, test, None, None, None, Console(file=io.StringIO()), is_forced=False
+    )
+    return DataConfig(competition=str(folder), **options), labels
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_inferred_read_and_answered(tmp_path, form):
+    config, labels = competition_of(tmp_path, form)
+    train, test = load_data(config)
+    assert train.flat == pytest.approx(TRAIN.astype(np.float32))
+    assert test.flat == pytest.approx(TEST.astype(np.float32))
+    named = [train.classes[label] for label in train.labels]
+    assert named == [label.removesuffix(".0") for label in labels]
+    answers = np.eye(3)[np.arange(M) % 3]
+    path = tmp_path / "s.csv"
+    path.write_bytes(submission_bytes(test.ids, answers, form_of(config, train.classes)))
+    lines = path.read_text().splitlines()
+    assert lines[1].split(",")[1] == train.classes[0]
+    again = check_submission(path, test.ids, form_of(config, train.classes))
+    assert np.array_equal(again.answers, answers)
+
+
+def test_an_id_column_keeps_its_capitals_in_the_submission(tmp_path):
+    config, _ = competition_of(tmp_path, "wide with an Id")
+    train, test = load_data(config)
+    header = submission_bytes(test.ids, np.eye(3)[[0] * M], form_of(config, train.classes))
+    assert header.splitlines()[0] == b"Id,target"
+    assert train.ids[0] == "a0"
+
+
+def test_the_columns_of_a_competition_are_named_in_its_file_only(tmp_path):
+    config, _ = competition_of(tmp_path, "lists in cells", signal_column="wave")
+    with pytest.raises(InputError, match=r"data\.signal_column: .* names its columns in compet"):
+        load_data(config)
+
+
+def test_the_labels_of_all_forms_are_those_of_the_test_rows_never_read(tmp_path):
+    config, _ = competition_of(tmp_path, "wide with text labels")
+    assert load_data(config)[1].labels is None
+
+
+def test_files_may_be_named_on_the_command_line_instead(tmp_path):
+    config, _ = competition_of(tmp_path, ".npz")
+    np.savez(tmp_path / "other.npz", X=TEST[:2])
+    _, test = load_data(config.model_copy(update={"test": tmp_path / "other.npz"}))
+    assert test.n_rows == 2
+
+
+def test_a_competition_without_a_labelled_file_asks_for_it(tmp_path):
+    (tmp_path / "competition.toml").write_text("title = 'x'")
+    with pytest.raises(InputError, match=r"no labelled file; name it in competition\.toml or with"):
+        load_data(DataConfig(competition=str(tmp_path)))
