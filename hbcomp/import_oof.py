@@ -52,12 +52,9 @@ def import_oof(
     from hbcomp.experiment.config import Config
     from hbcomp.experiment.folder import find_run
     from hbcomp.experiment.setup import prepare
-    from hbcomp.system.config import as_assignments, override, validate
+    from hbcomp.system.config import override, validate
 
-    changes = [
-        *as_assignments({"competition": competition}),
-        *options.assigned(assignments, train, test_data),
-    ]
+    changes = options.assigned(assignments, train, test_data, competition)
     config = (
         prepare(like, changes, None).config
         if like

@@ -199,10 +199,6 @@ def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, 
     unlike = call(["compete", "fresh", *FILES], folder)
     assert (unlike.returncode, unlike.stdout) == (2, "")
     assert "pupil and teacher must name the same files and columns" in unlike.stderr
-    elsewhere = f'competition = "japanese-vowels"\n{CONFIG.format(n_epochs=1)}'
-    write_experiment(folder, "pupil", "config.toml", elsewhere)
-    unlike = call(["compete", "fresh", *FILES], folder)
-    assert "pupil and teacher must name the same competition" in unlike.stderr
     write_experiment(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
     write_experiment(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
     assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr

@@ -203,7 +203,7 @@ def test_the_python_of_the_readme_scores_a_run(readme, tmp_path, monkeypatch, ca
         ("cv --name", "cv --name needs a value"),
         ("cv a b", "cv takes 1 arguments, but 2 are given"),
         ("check", "check needs FILE"),
-        ("import-oof a --oof b", "import-oof needs --like"),
+        ("import-oof a --like b", "import-oof needs --oof"),
     ],
 )
 def test_a_planted_command_is_judged_as_the_program_would(line, problem):

@@ -244,7 +244,9 @@ def test_the_files_of_a_run_import_as_that_run(place):
 def competition(folder, metric):
     """Write a competition of that metric and return its folder."""
     folder.mkdir()
-    (folder / "competition.toml").write_text(f'title = "Mine"\n[metric]\n{metric}\n')
+    (folder / "competition.toml").write_text(
+        f'title = "Mine"\n[data]\nsignal = "heartbeat_signals"\n[metric]\n{metric}\n'
+    )
     return str(folder)
 
 
@@ -254,7 +256,7 @@ def test_the_metric_is_that_of_the_run_or_of_a_competition_that_is_named(place):
     assert scored["metric"] == "macro-f1"
     assert list(scored["oof_scores"]) == ["argmax", "class weights"]
     report = json.loads((place / "experiments/scored/report.json").read_text())
-    assert (report["metric"]["config"], report["config"]["competition"]) == (
+    assert (report["metric"]["config"], report["config"]["data"]["competition"]) == (
         {"name": "macro-f1"},
         folder,
     )

@@ -11,9 +11,9 @@ from rich.console import Console
 from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.probs_files import read_probs, rounding
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
+from hbcomp.competitions.load import read_rows
 from hbcomp.crossval.predict import probs_of_folds
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.reader import read_dataset
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.report import read_report
 from hbcomp.submissions import FOLDER
@@ -67,7 +67,9 @@ def apply_blend(
         standard_error=report.standard_error,
         n_scored=report.data.n_train,
     )
-    write_submission(path, ids, recipe.answers(stack), provenance, report.form)
+    # The sample submission has the ids of the competition's own test file.
+    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    write_submission(path, ids, recipe.answers(stack), provenance, form)
     return {
         "experiment": folder.name,
         "n_rows": len(ids),
@@ -137,7 +139,7 @@ def _new_rows(
     dataset = (
         datasets[0]
         if datasets
-        else read_dataset(data, _data_config(base_models.names[0]), labelled=False)
+        else read_rows(data, _data_config(base_models.names[0]), labelled=False)
     )
     probs = {name: each for name, (_, each) in predicted.items()}
     for name in base_models.names:

@@ -138,6 +138,7 @@ def _check_target(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> Non
 
 def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     base_models = blended.base_models
+    like = read_report(find_run(base_models.names[0]).report_file)  # all are of the same rows
     # A median and stacking have none.
     weights = getattr(blended.method.combination, "weights", (None,) * len(base_models.names))
     return Report(
@@ -152,7 +153,8 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         ),
         experiment=folder.name,
         kind="blend",
-        data=_data_numbers(base_models),
+        data=_data_numbers(base_models, like),
+        own_form=like.own_form,
         environment=Environment(**asdict(machine()), seconds_of_this_call=seconds),
         method=blended.method.name,
         base_models=dict(zip(base_models.names, weights, strict=True)),
@@ -171,12 +173,11 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     )
 
 
-def _data_numbers(base_models: BaseModels) -> Rows:
+def _data_numbers(base_models: BaseModels, like: Report) -> Rows:
     first = base_models.first
-    report = read_report(find_run(base_models.names[0]).report_file)
     return Rows(
-        train=report.data.train,
-        id_column=report.id_column,
+        train=like.data.train,
+        id_column=like.id_column,
         n_train=len(first.train_ids),
         n_test=len(first.test_ids),
         n_classes=first.oof_probs.shape[1],

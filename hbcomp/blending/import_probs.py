@@ -8,6 +8,7 @@ from typing import Any
 from hbcomp.blending.probs_files import ProbsFile, read_probs, rounding
 from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.competitions.load import load_data
+from hbcomp.competitions.submission_form import form_of
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.splits import Folds, make_folds, pick_seed, read_folds
 from hbcomp.experiment.config import Config
@@ -140,6 +141,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     report = Report(
         **dict(scorecard(spec, metric, predictions, rules, chosen)),
         **_origin(options, imported),
+        own_form=form_of(config.data, train.classes),
         experiment=run.name,
         kind="imported",
         data=data_numbers(train, test),
@@ -178,7 +180,7 @@ def _origin(options: ImportOptions, imported: Imported) -> dict[str, Any]:
     """Return what a report says only of an import: where its probabilities come from."""
     return {
         "config": options.config.model_dump(
-            mode="json", exclude_none=True, include={"competition", "data", "folds"}
+            mode="json", exclude_none=True, include={"data", "folds"}
         ),
         "like": options.like,
         "files": FileNames(oof=options.oof.name, test=options.test.name if options.test else None),

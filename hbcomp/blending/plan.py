@@ -90,13 +90,9 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
         check_kind(each.run)
     first = requests[0]
     problems = [
-        f"{each.run.name} and {first.run.name} must name the same {what}"
+        f"{each.run.name} and {first.run.name} must name the same files and columns under [data]"
         for each in requests[1:]
-        for what, key in (
-            ("files and columns under [data]", "data"),
-            ("competition", "competition"),
-        )
-        if getattr(each.config, key) != getattr(first.config, key)
+        if each.config.data != first.config.data
     ]
     problems += [
         f"{each.run.name}: pseudo.runs names {source}, which is trained after it"

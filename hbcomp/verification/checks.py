@@ -319,8 +319,8 @@ def _check_refit(tested: RunUnderTest) -> str:
     tested.need("report.json")
     problems = [
         f"{tested.run.refit_file}: {key} is not that of report.json"
-        for key in ("chosen", "expected")
-        if getattr(refit, key) != getattr(report, key)
+        for key, reported in (("chosen", report.chosen), ("expected", report.score))
+        if getattr(refit, key) != reported
     ]
     _raise_if_any(problems)
     results = [tested.load_fold(seed, ALL) for seed in refit.seeds]

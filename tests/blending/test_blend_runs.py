@@ -64,6 +64,35 @@ def test_a_blend_is_an_experiment_with_predictions_recipe_report_and_submission(
         assert len(list(csv.DictReader(file))) == N
 
 
+@pytest.mark.parametrize(
+    ("metric", "method", "rule"),
+    [("macro-f1", "hill-climb", "argmax"), ("macro-roc-auc", "ranks", "raw")],
+)
+def test_where_greater_is_better_recipe_page_and_last_line_say_so(tmp_path, metric, method, rule):
+    write_files(tmp_path)
+    spec = {"config": {"name": metric}, "classes": ["0", "1", "2"]}
+    for name, n_wrong, start in [("a", 12, 0), ("b", 12, 20), ("c", 8, 40)]:
+        write_experiment(tmp_path, name, n_wrong, start, metric=spec)
+    done = call(["blend", "a", "b", "c", "--method", method, "--rule", rule], tmp_path)
+    numbers = last_json(done)
+    assert (numbers["metric"], numbers["rule"]) == (metric, rule)
+    assert f"by {metric} (higher is better) against the best base model, c (" in " ".join(
+        done.stderr.split()
+    )
+    assert numbers["against_best_base_model"]["difference"] > 0
+    folder = RunFolder(tmp_path / "experiments/blend")
+    recipe = read_recipe(folder.recipe_file)
+    assert json.loads(folder.recipe_file.read_text())["metric"] == spec
+    files = [tmp_path / f"experiments/{name}/predictions.npz" for name in "abc"]
+    stack = np.stack([Predictions.load(file).test_probs for file in files])
+    submitted = read_submission(tmp_path / numbers["submission"])
+    assert np.array_equal(submitted.answers, recipe.answers(stack))
+    page = (folder.path / "report.html").read_text()
+    assert "below zero the model helps" in page
+    assert f"rule {rule}" in page
+    assert "threshold 0.5" not in page
+
+
 def test_the_same_command_again_writes_the_same_bytes(three):
     first = last_json(call(["blend", "a", "b", "c", "--method", "optuna"], three))
     of_blend = [f"experiments/blend/{name}" for name in ("recipe.json", "predictions.npz")]

@@ -440,7 +440,8 @@ def test_other_data_under_a_study_is_refused_with_what_changed(copied):
 def competition(folder, name):
     """Write a competition of that metric; return the words that choose it."""
     (folder / name).mkdir()
-    (folder / name / "competition.toml").write_text(f'title = "T"\n[metric]\nname = "{name}"\n')
+    text = f'title = "T"\n[data]\nsignal = "heartbeat_signals"\n[metric]\nname = "{name}"\n'
+    (folder / name / "competition.toml").write_text(text)
     return "--set", f"data.competition={name}"
 
 
