@@ -10,7 +10,7 @@ def report() -> dict[str, Any]:
     """Rank all runs, blends and imports, and show expected against leaderboard scores.
 
     The page is experiments/report.html: sorted by clicking a column's head, filtered by text, and
-    it keeps both in its address, such as report.html#sort=half&filter=resnet.
+    it keeps both in its address, such as report.html#sort=seconds&filter=resnet.
 
     Example: hbcomp report
     """

@@ -22,8 +22,10 @@ from hbcomp.experiment.report import (
     scorecard,
 )
 from hbcomp.scoring.choice import choose, evaluate_rules
+from hbcomp.scoring.metrics import MetricSpec
 
 N, M, K = 60, 20, 3
+HEARTBEAT = load_competition().file.metric
 FILES = DataConfig(train=Path("train.csv"), test=Path("test.csv"))
 
 
@@ -43,8 +45,11 @@ def probs_for(labels, n_wrong, k=K, start=0):
     return 0.1 + (1 - 0.1 * k) * np.eye(k)[called]
 
 
-def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
-    """Write the files of a finished run below `folder`, whose files are there, and return both."""
+def write_experiment(folder, name, n_wrong=6, start=0, rule="", metric=HEARTBEAT, **changes):
+    """Write the files of a finished run below `folder`, whose files are there, and return both.
+
+    Without a `rule` it is the first of the metric's.
+    """
     train, test = load_data(
         FILES.model_copy(update={"train": folder / "train.csv", "test": folder / "test.csv"})
     )
@@ -59,12 +64,12 @@ def write_experiment(folder, name, n_wrong=6, start=0, rule="half", **changes):
         train_fingerprint=train.fingerprint,
         test_fingerprint=test.fingerprint,
     )
-    spec = load_competition().metric_spec([str(label) for label in range(K)])
-    metric = metric_of(spec)
-    rules = evaluate_rules(metric, predictions.oof_probs, labels, predictions.fold_of_row)
+    spec = MetricSpec(config=metric, classes=tuple(map(str, range(K))))
+    scorer = metric_of(spec)
+    rules = evaluate_rules(scorer, predictions.oof_probs, labels, predictions.fold_of_row)
     scores = {"n_rows": N, "scores": {}, "accuracy": 1.0, "last_loss": 0.1}
     of_run = Report(
-        **dict(scorecard(spec, metric, predictions, rules, choose(rules, rule))),
+        **dict(scorecard(spec, scorer, predictions, rules, choose(rules, rule or rules[0].name))),
         experiment=name,
         kind="run",
         config={"net": {"name": "resnet"}, "data": FILES.model_dump(mode="json")},

@@ -22,7 +22,7 @@ def padded_beats(n: int = 30, seed: int = 0, first_id: int = 0) -> Dataset:
     beats = make_rows(n=n, t=16, k=2, seed=seed)
     signals = np.maximum(beats.signals, np.float32(0.01))
     lengths = np.random.default_rng(seed).integers(8, 17, n)
-    signals[np.arange(16) >= lengths[:, None]] = 0
+    signals[:, 0][np.arange(16) >= lengths[:, None]] = 0
     return Dataset(np.arange(first_id, first_id + n).astype(str), signals, beats.labels)
 
 
@@ -91,7 +91,7 @@ def test_the_next_command_reads_the_same_files_and_columns(
 def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_path: Path) -> None:
     numbers = eda.eda(train, test_file, tmp_path / "out")
     beats = padded_beats()
-    trimmed = [np.trim_zeros(row.astype(np.float64), "b") for row in beats.signals]
+    trimmed = [np.trim_zeros(row.astype(np.float64), "b") for row in beats.flat]
     lengths = [len(row) for row in trimmed]
     of_train = numbers["train"]
     assert (of_train["n_rows"], numbers["test"]["n_rows"]) == (30, 20)
@@ -109,7 +109,7 @@ def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_pat
 
 
 def test_statistics_leave_the_padding_out_and_allow_an_all_zero_row() -> None:
-    signals = np.array([[1, 3, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
+    signals = np.array([[[1, 3, 0, 0]], [[0, 0, 0, 0]]], dtype=np.float32)
     values = row_statistics(Dataset(np.array(["a", "b"]), signals))
     found = {name: array.tolist() for name, array in values.items()}
     assert found == {"length": [2, 0], "mean": [2, 0], "standard deviation": [1, 0]}

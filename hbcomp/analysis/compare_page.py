@@ -15,7 +15,7 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
-from hbcomp.scoring.paired import NOISE
+from hbcomp.scoring.paired import NOISE, as_text, is_better
 
 N_DRAWN: Final = 12  # signals in one picture: what a screen holds
 
@@ -26,7 +26,7 @@ def verdict(numbers: Numbers) -> str:
     """Return the difference in a sentence."""
     gap = numbers["difference"]
     name_a, name_b = names = _names(numbers)
-    better = 0 if gap["per_20k"] < 0 else 1
+    better = 0 if is_better(gap["value"], 0.0, gap["greater_is_better"]) else 1
     noise = f"The difference is beyond noise: more than {NOISE}."
     if not gap["is_beyond_noise"]:
         noise = f"It is within noise: at most {NOISE}."
@@ -36,9 +36,9 @@ def verdict(numbers: Numbers) -> str:
             "chosen on these rows."
         )
     return (
-        f"{name_a} minus {name_b}: {gap['per_20k']:+.1f} ± {gap['standard_error']:.1f} per 20k "
-        f"rows ({100 * gap['level']:.0f} % bootstrap interval {gap['low']:+.1f} to "
-        f"{gap['high']:+.1f}; {numbers['n_rows']:,} rows, paired, cross-fitted). " + noise
+        f"{name_a} minus {name_b}: {_with_error(gap)}, {numbers['metric_in_words']}; "
+        f"{100 * gap['level']:.0f} % bootstrap interval {as_text(gap['low'], '+')} to "
+        f"{as_text(gap['high'], '+')} ({numbers['n_rows']:,} rows, paired, cross-fitted). " + noise
     )
 
 
@@ -72,8 +72,12 @@ def write_page(
         *others,
         Table("Files", ["what", "file"], [["rows predicted differently", changed_rows]]),
     ]
-    title = f"{name_a} against {name_b}: {numbers['difference']['per_20k']:+.1f} per 20k"
-    subtitle = f"out-of-fold, cross-fitted, {numbers['n_rows']:,} rows, paired; lower is better"
+    difference = as_text(numbers["difference"]["value"], "+")
+    title = f"{name_a} against {name_b}: {difference} {numbers['metric']}"
+    subtitle = (
+        f"{numbers['metric_in_words']}, out-of-fold, cross-fitted, {numbers['n_rows']:,} rows, "
+        "paired"
+    )
     pages.write_page(path, title, subtitle, sections, links_from(path, _names(numbers), ROOT))
 
 
@@ -81,7 +85,7 @@ def tables(numbers: Numbers) -> list[Table]:
     """Return the scores, the classes, who is right and, with test rows, how the answers differ."""
     return [
         _score_table(numbers),
-        _class_table(numbers),
+        *([_class_table(numbers)] if numbers["by_class"] else []),
         _transition_table(numbers),
         *_test_tables(numbers),
     ]
@@ -93,8 +97,8 @@ def _paragraphs(numbers: Numbers) -> Iterator[str]:
     yield (
         f"Only {name_a} predicts {numbers['n_only_a_right']:,} rows right, only {name_b} "
         f"{numbers['n_only_b_right']:,}: McNemar's exact test gives p = "
-        f"{numbers['mcnemar_p_value']:.3g}. It counts rows as right or wrong, where the score also "
-        "counts answers in between and none."
+        f"{numbers['mcnemar_p_value']:.3g}. It counts rows as right or wrong, whatever they "
+        f"contribute to {numbers['metric']}."
     )
     yield from notes(numbers)
     if not numbers["has_same_folds"]:
@@ -110,13 +114,13 @@ def _score_table(numbers: Numbers) -> Table:
             run["experiment"],
             run["rule"],
             "kept whole" if is_grouped else "-",
-            f"{run['per_20k']:.1f} ± {run['standard_error']:.1f}",
+            f"{as_text(run['score'])} ± {as_text(run['standard_error'])}",
             f"{run['accuracy']:.4f}",
         ]
         for run, is_grouped in zip((numbers["a"], numbers["b"]), numbers["is_grouped"], strict=True)
     ]
-    title = f"Out-of-fold, cross-fitted, {numbers['n_rows']:,} rows"
-    header = ["experiment", "rule", "groups", "abs-sum per 20k", "accuracy"]
+    title = f"{numbers['metric_in_words']}, out-of-fold, cross-fitted, {numbers['n_rows']:,} rows"
+    header = ["experiment", "rule", "groups", "score", "accuracy"]
     return Table(title, header, rows)
 
 
@@ -126,13 +130,13 @@ def _class_table(numbers: Numbers) -> Table:
         [
             str(row["label"]),
             f"{row['n_rows']:,}",
-            f"{row['per_20k_a']:.1f}",
-            f"{row['per_20k_b']:.1f}",
-            f"{row['difference']['per_20k']:+.1f} ± {row['difference']['standard_error']:.1f}",
+            as_text(row["share_a"]),
+            as_text(row["share_b"]),
+            _with_error(row["difference"]),
         ]
         for row in numbers["by_class"]
     ]
-    note = "What the rows of a class add to the score per 20k of all rows; the classes add up."
+    note = "What the rows of a class add to the score of all rows; the classes add up to it."
     return Table("By true class", header, rows, note)
 
 
@@ -152,12 +156,17 @@ def _test_tables(numbers: Numbers) -> list[Table]:
     rows = [
         ["rows", f"{test['n_rows']:,}"],
         ["rows with another answer", f"{test['n_changed']:,}"],
-        ["of these with another predicted class", f"{test['n_called_otherwise']:,}"],
-        ["maximum score difference, abs-sum", f"{test['at_stake']:.1f}"],
-        ["the same per 20k", f"{test['at_stake_per_20k']:.1f}"],
+        ["of these with another predicted class", f"{test['n_class_changes']:,}"],
     ]
-    note = "Whatever the true classes are, the scores of the two submissions differ by no more."
+    note = ""
+    if test["max_difference"] is not None:
+        rows.append(["maximum score difference", as_text(test["max_difference"])])
+        note = "Whatever the true classes are, the scores of the two submissions differ by no more."
     return [Table("The test answers", ["", "test rows"], rows, note)]
+
+
+def _with_error(difference: Numbers) -> str:
+    return f"{as_text(difference['value'], '+')} ± {as_text(difference['standard_error'])}"
 
 
 def _names(numbers: Numbers) -> list[str]:
@@ -176,7 +185,8 @@ def pictures_of(
             continue
         caption = (
             f"{min(len(rows), N_DRAWN)} of the {len(rows):,} rows that {name} predicts right and "
-            f"{other} does not, the largest change in cost first. A is {name_a}, B is {name_b}; p "
+            f"{other} does not, the largest change in what they contribute to the score first. A "
+            f"is {name_a}, B is {name_b}; p "
             "is the out-of-fold probability of the true class."
         )
         first = rows.head(N_DRAWN)

@@ -1,6 +1,6 @@
 """Two experiments on the same rows: how much they differ, beyond noise or not, and where."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,23 +11,25 @@ from rich.console import Console
 
 from hbcomp.analysis import compare_page as page
 from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
+from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
-from hbcomp.experiment.report import Report, read_report, standard_error
+from hbcomp.experiment.report import Report, read_report
 from hbcomp.reporting import pages
 from hbcomp.reporting.links import BETWEEN, COMPARISONS
 from hbcomp.reporting.pages import Link, Picture, Text
-from hbcomp.scoring.choice import CANDIDATES, check_rule_name
 from hbcomp.scoring.disagreement import changes
-from hbcomp.scoring.metrics import score_of
+from hbcomp.scoring.metrics import Metric, describe_metric
+from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.scoring.paired import (
     LEVEL_OF_NOISE,
+    RowScores,
     bootstrap_interval,
     mcnemar,
     paired_difference,
 )
-from hbcomp.system.errors import InputError
+from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import csv_bytes, write_bytes
 
 Numbers = dict[str, Any]
@@ -36,17 +38,19 @@ Numbers = dict[str, Any]
 def compare_experiments(run_a: RunFolder, run_b: RunFolder, rule: str, console: Console) -> Numbers:
     """Write the page and the changed rows of a comparison, print it, and return its numbers.
 
-    Both must be finished and made on the same rows; `rule` is one for both, or `auto`.
+    Both must be finished, made on the same rows and scored by the same metric; `rule` is one for
+    both, or `auto`.
     """
-    check_rule_name(rule)
     if run_a == run_b:
         raise InputError(f"two experiments are compared, but got {run_a.name!r} twice")
     runs = (run_a, run_b)
     reports = [read_report(run.report_file) for run in runs]
+    metric = _shared_metric(runs, reports)
+    check_name("rule", rule, ("auto", *metric.rules))
     predictions = {run.name: Predictions.load(run.predictions_file) for run in runs}
     check_aligned(predictions)
     a, b = (
-        ScoredRows(name, _rule_of(name, rule, report), each)
+        ScoredRows(name, metric, _rule_of(name, metric, rule, report), each)
         for (name, each), report in zip(predictions.items(), reports, strict=True)
     )
     numbers = {
@@ -72,13 +76,15 @@ def compare_experiments(run_a: RunFolder, run_b: RunFolder, rule: str, console: 
 
 def compare(a: ScoredRows, b: ScoredRows) -> Numbers:
     """Return the numbers of a comparison as JSON values; differences are A minus B."""
-    gap = paired_difference(a.costs, b.costs)
-    low, high = bootstrap_interval(a.costs, b.costs)
+    gap = paired_difference(a.rows, b.rows)
+    low, high = bootstrap_interval(a.rows, b.rows)
     right = mcnemar(a.is_right, b.is_right)
     a_test, b_test = a.test_answers, b.test_answers
     return {
         "a": _numbers_of(a),
         "b": _numbers_of(b),
+        "metric": a.metric.name,
+        "metric_in_words": describe_metric(a.metric),
         "n_rows": len(a.labels),
         "difference": {
             **asdict(gap),
@@ -93,7 +99,7 @@ def compare(a: ScoredRows, b: ScoredRows) -> Numbers:
         "n_only_b_right": right.n_only_second,
         "n_both_wrong": int((~a.is_right & ~b.is_right).sum()),
         "mcnemar_p_value": right.p_value,
-        "test": changes(a_test, b_test).to_json() if len(a_test) else None,
+        "test": changes(a.metric, a_test, b_test).to_json() if len(a_test) else None,
     }
 
 
@@ -101,37 +107,44 @@ def _numbers_of(rows: ScoredRows) -> Numbers:
     return {
         "experiment": rows.name,
         "rule": rows.rule,
-        "per_20k": rows.score.per_20k,
-        "standard_error": standard_error(rows.costs),
+        "score": rows.score,
+        "standard_error": rows.rows.standard_error,
         "accuracy": float(rows.is_right.mean()),
     }
 
 
 def _class_numbers(a: ScoredRows, b: ScoredRows) -> list[Numbers]:
-    """Return what each true class adds to both scores and to their difference.
+    """Return each true class's share of both scores and of their difference.
 
     The other classes' rows count as zeros, so the differences of the classes add up to the whole.
+    There are none under a function of one's own, where the rows of a block share a contribution.
     """
+    if isinstance(a.metric, OwnMetric):
+        return []
     classes = []
     for label in np.unique(a.labels).tolist():
         is_of_class = a.labels == label
-        costs_a, costs_b = a.costs * is_of_class, b.costs * is_of_class
+        rows_a, rows_b = (
+            RowScores(each.contributions * is_of_class, each.metric.greater_is_better)
+            for each in (a, b)
+        )
         classes.append(
             {
                 "label": label,
                 "n_rows": int(is_of_class.sum()),
-                "per_20k_a": score_of(costs_a).per_20k,
-                "per_20k_b": score_of(costs_b).per_20k,
-                "difference": asdict(paired_difference(costs_a, costs_b)),
+                "share_a": rows_a.score,
+                "share_b": rows_b.score,
+                "difference": asdict(paired_difference(rows_a, rows_b)),
             }
         )
     return classes
 
 
 def changed_rows(a: ScoredRows, b: ScoredRows) -> pd.DataFrame:
-    """Return the rows that the two predict differently, those whose cost changes most first.
+    """Return the rows that the two predict differently, the largest change first.
 
-    `right` says who predicts the label: a, b or neither. `row` is the position in the data.
+    The change is that of what a row contributes, whose mean over all rows is the score. `right`
+    says who predicts the label: a, b or neither. `row` is the position in the data.
     """
     (rows,) = np.nonzero(a.predicted != b.predicted)
     table = pd.DataFrame(
@@ -142,17 +155,28 @@ def changed_rows(a: ScoredRows, b: ScoredRows) -> pd.DataFrame:
             "right": np.select([a.is_right[rows], b.is_right[rows]], ["a", "b"], "neither"),
             "predicted_a": a.predicted[rows],
             "predicted_b": b.predicted[rows],
-            "cost_a": a.costs[rows],
-            "cost_b": b.costs[rows],
+            "contribution_a": a.contributions[rows],
+            "contribution_b": b.contributions[rows],
         }
     )
-    change = (table["cost_a"] - table["cost_b"]).abs()
+    change = (table["contribution_a"] - table["contribution_b"]).abs()
     return table.loc[change.sort_values(ascending=False, kind="stable").index]
 
 
-def _rule_of(name: str, wanted: str, report: Report) -> str:
+def _shared_metric(runs: Sequence[RunFolder], reports: Sequence[Report]) -> Metric:
+    """Return the metric that scored all of them; others cannot be compared."""
+    first, *others = reports
+    if any(each.metric != first.metric for each in others):
+        named = (
+            f"{run.name}: {each.metric_in_words}" for run, each in zip(runs, reports, strict=True)
+        )
+        raise InputError(f"only scores of one metric can be compared, but got {'; '.join(named)}")
+    return metric_of(first.metric)
+
+
+def _rule_of(name: str, metric: Metric, wanted: str, report: Report) -> str:
     chosen = report.chosen.name if wanted == "auto" else wanted
-    if chosen not in CANDIDATES:
+    if chosen not in metric.rules:
         raise InputError(
             f"{name}: its rule {chosen!r} cannot be cross-fitted here; give both one with --rule"
         )

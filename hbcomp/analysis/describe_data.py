@@ -68,12 +68,12 @@ def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[st
 
 
 def row_statistics(dataset: Dataset) -> Statistics:
-    """Return length, mean and standard deviation of each row without its trailing zeros."""
+    """Return length, mean and deviation of each row without trailing zeros, over all channels."""
     lengths = padded_lengths(dataset.signals).astype(np.float64)
-    divisors = np.maximum(lengths, 1)  # an all-zero row has mean 0
+    divisors = np.maximum(lengths, 1) * dataset.signals.shape[1]  # an all-zero row has mean 0
     # In float64, because the variance is a difference of nearly equal sums.
-    means = dataset.signals.sum(axis=1, dtype=np.float64) / divisors
-    squares = np.einsum("nt,nt->n", dataset.signals, dataset.signals, dtype=np.float64)
+    means = dataset.flat.sum(axis=1, dtype=np.float64) / divisors
+    squares = np.einsum("nv,nv->n", dataset.flat, dataset.flat, dtype=np.float64)
     deviations = np.sqrt(np.maximum(squares / divisors - means**2, 0))
     return {"length": lengths, "mean": means, "standard deviation": deviations}
 

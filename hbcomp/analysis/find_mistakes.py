@@ -12,12 +12,12 @@ from hbcomp.analysis import mistakes_page as page
 from hbcomp.analysis.mistakes import Findings, examine
 from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.blending.base_models import load_base_models
+from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions, check_aligned, mean_oof
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.reporting import pages
-from hbcomp.scoring.choice import CANDIDATES
 from hbcomp.scoring.confusions import check_min_prob
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import csv_bytes, write_bytes
@@ -34,15 +34,16 @@ def write_mistakes(
     """
     check_min_prob(min_prob)
     report = read_report(run.report_file)
-    if report.chosen.name not in CANDIDATES:
+    metric = metric_of(report.metric)
+    if report.chosen.name not in metric.rules:
         raise InputError(
             f"{run.report_file}: its rule {report.chosen.name!r} cannot be cross-fitted here; "
-            f"it must be one of {', '.join(CANDIDATES)}"
+            f"it must be one of {', '.join(metric.rules)}"
         )
     predictions = Predictions.load(run.predictions_file)
     models = _models(run, report, predictions, further)
     signals = load_train_rows([run.name], predictions.train_fingerprint).signals
-    scored = ScoredRows(run.name, report.chosen.name, predictions)
+    scored = ScoredRows(run.name, metric, report.chosen.name, predictions)
     findings = examine(scored, models, signals, min_prob)
     with locked(run):
         _write_label_issues(run.label_issues_file, findings)

@@ -46,8 +46,8 @@ class Limits:
 def write_groups(config: DataConfig, limits: Limits, out: Path, console: Console) -> dict[str, Any]:
     """Find the groups of the training rows, write and print them, and return the numbers."""
     rows, _ = load_data(config)
-    max_distance = limits.distance * spread(rows.signals)
-    links = find_links(rows.signals, limits.neighbours, max_distance, limits.sine)
+    max_distance = limits.distance * spread(rows.flat)
+    links = find_links(rows.flat, limits.neighbours, max_distance, limits.sine)
     max_size = max(2, int(limits.max_share * rows.n_rows))
     found = unite(links, rows.n_rows, max_size)
     write_values(out, "group", found.group_of_row, rows.ids)

@@ -1,7 +1,7 @@
 """The page of an experiment's mistakes, its tables and its pictures."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +14,10 @@ from hbcomp.reporting.figures import mistakes as pictures
 from hbcomp.reporting.figures.style import printable
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Section, Table, Text
-from hbcomp.scoring.confusions import KINDS
-from hbcomp.scoring.metrics import ROWS_OF_THE_LEADERBOARD, class_name
+from hbcomp.scoring.confusions import ERROR_TYPES, Cell
+from hbcomp.scoring.metrics import describe_metric
+from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.row_metrics import RowMetric, class_name
 
 N_CELLS: Final = 12  # costliest ones in a table; the rest is one line
 N_DRAWN: Final = 12  # label issues in one picture: what a screen holds
@@ -27,10 +29,10 @@ def write(path: Path, findings: Findings, signals: Signals) -> None:
     scored = findings.scored
     pages.write_page(
         path,
-        title=f"What is wrong in {scored.name}: {scored.score.per_20k:.1f} per 20k",
+        title=f"What is wrong in {scored.name}: {as_text(scored.score)} {scored.metric.name}",
         subtitle=(
-            f"out-of-fold, cross-fitted, rule {scored.rule}, {len(scored.labels):,} rows; "
-            f"models: {', '.join(findings.models)}"
+            f"{describe_metric(scored.metric)}, out-of-fold, cross-fitted, rule {scored.rule}, "
+            f"{len(scored.labels):,} rows; models: {', '.join(findings.models)}"
         ),
         sections=[
             Text(summary(findings), "In short"),
@@ -62,27 +64,28 @@ def numbers(findings: Findings) -> dict[str, Any]:
     scored = findings.scored
     return {
         "experiment": scored.name,
+        "metric": scored.metric.name,
         "rule": scored.rule,
         "models": list(findings.models),
         "n_rows": len(scored.labels),
-        "per_20k": scored.score.per_20k,
+        "score": scored.score,
         "n_wrong": len(findings.wrong.rows),
         "accuracy": float(scored.is_right.mean()),
         "cells": [
             {
                 "truth": cell.truth,
-                "predicted": cell.called if cell.called >= 0 else None,
+                "predicted": cell.predicted if cell.predicted >= 0 else None,
                 "n_rows": cell.n_rows,
-                "per_20k": _per_20k(cell.total, findings),
+                "loss": _mean(cell.loss, findings),
             }
             for cell in findings.cells
         ],
-        "error_types": {each: int((findings.wrong.types == each).sum()) for each in KINDS},
+        "error_types": {each: int((findings.wrong.types == each).sum()) for each in ERROR_TYPES},
         "far_distance": findings.far if math.isfinite(findings.far) else None,
         "min_prob": findings.min_prob,
         "n_label_issues": len(findings.issues.rows),
         "what_if": [
-            {"name": each.name, "n_rows": each.n_rows, "per_20k": each.left.per_20k}
+            {"name": each.name, "n_rows": each.n_rows, "score": each.score}
             for each in findings.what_ifs
         ],
     }
@@ -95,13 +98,14 @@ def summary(findings: Findings) -> str:
 
 def _sentences(findings: Findings) -> Iterator[str]:
     n_rows, n_wrong = len(findings.scored.labels), len(findings.wrong.rows)
-    yield f"{n_wrong:,} of {n_rows:,} rows are predicted wrong."
+    score = f"{as_text(findings.scored.score)}, {describe_metric(findings.scored.metric)}"
+    yield f"The score is {score}. {n_wrong:,} of {n_rows:,} rows are predicted wrong."
     if worst := worst_cell(findings.cells):
-        yield (
-            f"The costliest confusion is {cell_name(worst)}: {_per_20k(worst.total, findings):.1f} "
-            f"of the {findings.scored.score.per_20k:.1f} per 20k."
-        )
-        shares = [f"{_type_share(findings.wrong, each)} are {each}" for each in KINDS]
+        loss = as_text(_mean(worst.loss, findings))
+        share = _share(worst.loss, _total(findings.cells))
+        name = cell_name(worst)
+        yield f"The costliest confusion is {name}: it loses {loss}, {share} of all losses."
+        shares = [f"{_type_share(findings.wrong, each)} are {each}" for each in ERROR_TYPES]
         yield f"Of the wrong rows {', '.join(shares)}."
     yield (
         f"{len(findings.issues.rows):,} rows are label issues: {_everyone_predicts(findings)} the "
@@ -114,8 +118,20 @@ def _everyone_predicts(findings: Findings) -> str:
     return f"{', '.join(names)} all predict" if len(names) > 1 else f"{names[0]} alone predicts"
 
 
-def _per_20k(total: float, findings: Findings) -> float:
-    return total * ROWS_OF_THE_LEADERBOARD / len(findings.scored.labels)
+def _mean(total: float, findings: Findings) -> float:
+    """Return what rows lose together as a part of the score."""
+    return total / len(findings.scored.labels)
+
+
+def _total(cells: Sequence[Cell]) -> float:
+    return math.fsum(cell.loss for cell in cells if cell.loss > 0)
+
+
+def _without(total: float, findings: Findings) -> str:
+    """Return the score without what rows lose together."""
+    loss = _mean(total, findings)
+    is_greater = findings.scored.metric.greater_is_better
+    return as_text(findings.scored.score + (loss if is_greater else -loss))
 
 
 def _share(part: float, whole: float) -> str:
@@ -126,46 +142,58 @@ def _share(part: float, whole: float) -> str:
 
 
 def _cell_table(findings: Findings) -> Table:
-    costly = [cell for cell in findings.cells if cell.total > 0]
-    whole = math.fsum(cell.total for cell in costly)
-    lines = [(cell_name(cell), cell.n_rows, cell.total) for cell in costly[:N_CELLS]]
+    costly = [cell for cell in findings.cells if cell.loss > 0]
+    whole = _total(costly)
+    lines = [(cell_name(cell), cell.n_rows, cell.loss) for cell in costly[:N_CELLS]]
     if rest := costly[N_CELLS:]:
-        n_rows = sum(cell.n_rows for cell in rest)
-        lines.append((f"{len(rest)} others", n_rows, math.fsum(cell.total for cell in rest)))
-    lines.append(("all", sum(cell.n_rows for cell in costly), whole))
+        lines.append((f"{len(rest)} others", sum(cell.n_rows for cell in rest), _total(rest)))
+    if _adds_up(findings):
+        lines.append(("all", sum(cell.n_rows for cell in costly), whole))
     rows = [
         [
             name,
-            f"{_per_20k(total, findings):.1f}",
+            as_text(_mean(total, findings)),
             _share(total, whole),
-            f"{_per_20k(whole - total, findings):.1f}",
+            _without(total, findings),
             f"{n_rows:,}",
         ]
         for name, n_rows, total in lines
     ]
-    title = f"What the abs-sum is made of, {len(findings.scored.labels):,} rows"
-    header = ["label and prediction", "per 20k", "share", "left without it", "rows"]
+    title = f"What each confusion loses, {len(findings.scored.labels):,} rows"
+    header = ["label and prediction", "loss", "share", "score without it", "rows"]
     note = (
-        "Out-of-fold, cross-fitted. None is an answer without any class. Rows that cost nothing "
-        "are left out."
+        f"{describe_metric(findings.scored.metric)}, out-of-fold, cross-fitted. None is an answer "
+        f"without any class. Rows that lose nothing are left out. {_about_losses(findings)}"
     )
     return Table(title, header, rows, note)
+
+
+def _adds_up(findings: Findings) -> bool:
+    return isinstance(findings.scored.metric, RowMetric)
+
+
+def _about_losses(findings: Findings) -> str:
+    if _adds_up(findings):
+        return "The losses of all confusions add up."
+    return (
+        "Each loss is what the score would gain if these rows alone were answered by their labels, "
+        "so the losses do not quite add up."
+    )
 
 
 def _matrix(findings: Findings) -> Table:
     n_classes = findings.scored.answers.shape[1]
     columns = [*range(n_classes), -1]
-    costs = {
-        (cell.truth, cell.called): f"{_per_20k(cell.total, findings):.1f}"
-        for cell in findings.cells
+    losses = {
+        (cell.truth, cell.predicted): as_text(_mean(cell.loss, findings)) for cell in findings.cells
     }
     rows = [
-        [str(truth), *(costs.get((truth, predicted), "-") for predicted in columns)]
+        [str(truth), *(losses.get((truth, predicted), "-") for predicted in columns)]
         for truth in range(n_classes)
     ]
     header = ["label", *(f"predicted {class_name(predicted)}" for predicted in columns)]
-    note = "A dash is a cell without rows; the cells add up to the score."
-    return Table("The same by label and prediction, abs-sum per 20k", header, rows, note)
+    note = f"A dash is a cell without rows. {_about_losses(findings)}"
+    return Table("The losses by label and prediction", header, rows, note)
 
 
 # --- why --------------------------------------------------------------------------------------
@@ -213,20 +241,20 @@ def _type_table(findings: Findings) -> Table:
     truths, predicted = scored.labels[wrong.rows], scored.predicted[wrong.rows]
     costly = [cell for cell in findings.cells if cell.is_wrong]
     groups |= {
-        cell_name(cell): wrong.part((truths == cell.truth) & (predicted == cell.called))
+        cell_name(cell): wrong.part((truths == cell.truth) & (predicted == cell.predicted))
         for cell in costly[:N_CELLS]
     }
     rows = [
         [
             name,
             f"{len(group.rows):,}",
-            *(_type_share(group, each) for each in KINDS),
+            *(_type_share(group, each) for each in ERROR_TYPES),
             _median(group.own),
             _median(group.other),
         ]
         for name, group in groups.items()
     ]
-    header = ["rows that are", "rows", *KINDS, "to own class", "to other class"]
+    header = ["rows that are", "rows", *ERROR_TYPES, "to own class", "to other class"]
     return Table("Why: what the nearest rows are", header, rows, _about_types(findings))
 
 
@@ -313,25 +341,22 @@ def _issue_tables(findings: Findings) -> list[Table]:
 
 
 def _what_if_table(findings: Findings) -> Table:
-    now = findings.scored.score.per_20k
+    now, sign = findings.scored.score, 1 if findings.scored.metric.greater_is_better else -1
     rows = [
-        [
-            each.name,
-            f"{now - each.left.per_20k:.1f}",
-            f"{each.left.per_20k:.1f}",
-            f"{each.n_rows:,}",
-        ]
+        [each.name, as_text(sign * (each.score - now)), as_text(each.score), f"{each.n_rows:,}"]
         for each in findings.what_ifs
     ]
     note = (
-        f"Of {now:.1f} per 20k. Each line needs the truth, so it is more than can be had, and the "
-        "lines overlap, so the gains do not add up. A gain below 0 would be a loss."
+        f"The score is {as_text(now)}. Each line needs the truth, so it is more than can be had, "
+        "and the lines overlap, so the gains do not add up. A gain below 0 would be a loss."
     )
-    if len(findings.models) > 1:
+    if any("best model" in each.name for each in findings.what_ifs):
+        note += f" Best model: each answers by rule {findings.scored.rule}."
+    if any("best weights" in each.name for each in findings.what_ifs):
         note += (
-            f" Best model: each answers by rule {findings.scored.rule}. Best weights: no weighted "
-            "mean of the models' probabilities answers better under threshold 0.5, whatever the "
-            "weights; other blends may."
+            " Best weights: no weighted mean of the models' probabilities answers better under "
+            "threshold 0.5, whatever the weights; other blends may."
         )
-    header = ["if", "gain", "left", "rows"]
-    return Table("What if it were solved, abs-sum per 20k", header, rows, note)
+    header = ["if", "gain", "score", "rows"]
+    title = f"What if it were solved, {describe_metric(findings.scored.metric)}"
+    return Table(title, header, rows, note)

@@ -8,7 +8,7 @@ from hbcomp.scoring.confusions import NONE
 
 
 def nearest_rows(
-    signals: Float32[np.ndarray, "n t"],
+    values: Float32[np.ndarray, "n v"],
     fold_of_row: Int64[np.ndarray, " n"],
     is_candidate: Bool[np.ndarray, " n"],
     rows: Int64[np.ndarray, " r"],
@@ -26,22 +26,22 @@ def nearest_rows(
         (pool,) = np.nonzero(is_candidate & (fold_of_row != fold))
         n = min(n_nearest, len(pool))
         if n:
-            finder = NearestNeighbors(n_neighbors=n, algorithm="brute").fit(signals[pool])
-            near, place = finder.kneighbors(signals[rows[asked]])
+            finder = NearestNeighbors(n_neighbors=n, algorithm="brute").fit(values[pool])
+            near, place = finder.kneighbors(values[rows[asked]])
             distances[asked, :n] = near
             found[asked, :n] = pool[place]
     return distances, found
 
 
 def nearest_by_class(
-    signals: Float32[np.ndarray, "n t"],
+    values: Float32[np.ndarray, "n v"],
     labels: Int64[np.ndarray, " n"],
     fold_of_row: Int64[np.ndarray, " n"],
     rows: Int64[np.ndarray, " r"],
 ) -> tuple[Float64[np.ndarray, "r k"], Int64[np.ndarray, "r k"]]:
     """Return distance and position of the nearest row of each class in other folds."""
     of_class = [
-        nearest_rows(signals, fold_of_row, labels == label, rows, 1)
+        nearest_rows(values, fold_of_row, labels == label, rows, 1)
         for label in range(labels.max() + 1)
     ]
     distances, found = zip(*of_class, strict=True)

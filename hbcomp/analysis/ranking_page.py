@@ -7,18 +7,17 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float64
 from rich.console import Console
 
 from hbcomp.analysis.scored_rows import ScoredRows
+from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
 from hbcomp.reporting.links import PAGES, comparisons
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
-from hbcomp.scoring.choice import CANDIDATES
-from hbcomp.scoring.paired import Difference, paired_difference
+from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
 from hbcomp.submissions import ledger
 from hbcomp.submissions import ledger_tables as tables
 from hbcomp.submissions.ledger import Entry
@@ -60,11 +59,11 @@ def write_leaderboard(root: Path, submissions: Path, console: Console) -> Number
     pages.write_page(
         page,
         title=f"Experiments: {len(found)}",
-        subtitle="abs-sum per 20k rows, out-of-fold, cross-fitted; lower is better",
+        subtitle=f"{_metrics(groups)}, out-of-fold, cross-fitted",
         sections=[*sections, *_ledger_sections(entries, submissions)],
     )
     for group in groups:
-        pages.print_table(_table(group, list(COLUMNS)[:N_ON_A_TERMINAL]), console)
+        pages.print_table(_table(group, list(_columns(group))[:N_ON_A_TERMINAL]), console)
     for name, reason in unreadable.items():
         console.print(f"{name} is left out: {reason}")
     return {
@@ -92,14 +91,23 @@ def read_rows(root: Path) -> tuple[list[Row], dict[str, str]]:
 
 
 def rank(rows: Sequence[Row]) -> list[Group]:
-    """Return the experiments grouped by the data they were made on, the best first.
+    """Return the experiments grouped by the data they were made on and the metric, the best first.
 
-    Only scores of the same rows can be ranked. The largest data come first.
+    Only scores of the same rows by the same metric can be ranked. The largest data come first.
     """
-    groups: dict[str, list[Row]] = {}
-    for each in sorted(rows, key=lambda each: each.report.expected_per_20k):
-        groups.setdefault(each.report.data.fingerprint_train, []).append(each)
-    return sorted(groups.values(), key=lambda group: -group[0].report.data.n_train)
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for each in sorted(rows, key=_ascending):
+        metric = each.report.metric.model_dump_json()
+        groups.setdefault((each.report.data.fingerprint_train, metric), []).append(each)
+    return sorted(
+        groups.values(),
+        key=lambda group: (-group[0].report.data.n_train, group[0].report.metric_in_words),
+    )
+
+
+def _ascending(row: Row) -> float:
+    """Return a number that is lower for a better score."""
+    return -row.report.score if row.report.better == "higher" else row.report.score
 
 
 def complete(group: Group, root: Path, entries: Sequence[Entry]) -> list[Row]:
@@ -109,7 +117,7 @@ def complete(group: Group, root: Path, entries: Sequence[Entry]) -> list[Row]:
         replace(
             each,
             against_best=differences.get(each.name),
-            submitted=_submitted(each.name, entries),
+            submitted=_submitted(each, entries),
         )
         for each in group
     ]
@@ -120,36 +128,39 @@ def against_best(group: Group, root: Path) -> dict[str, Difference]:
 
     The best is the first whose predictions are there; others without them are left out.
     """
-    found = ((each.name, _costs(each, root)) for each in group[:N_PAIRED])
-    known = {name: costs for name, costs in found if costs is not None}
+    found = ((each.name, _row_scores(each, root)) for each in group[:N_PAIRED])
+    known = {name: rows for name, rows in found if rows is not None}
     return {
-        name: paired_difference(costs, next(iter(known.values()))) for name, costs in known.items()
+        name: paired_difference(rows, next(iter(known.values()))) for name, rows in known.items()
     }
 
 
-def _costs(row: Row, root: Path) -> Float64[np.ndarray, " n"] | None:
-    """Return the cross-fitted cost of each row, or None where they cannot be computed here."""
+def _row_scores(row: Row, root: Path) -> RowScores | None:
+    """Return what each row contributes, cross-fitted; None where that cannot be computed here."""
     try:
+        metric = metric_of(row.report.metric)
         predictions = Predictions.load(root / row.name / "predictions.npz")
     except InputError:
         return None  # the reports are committed, the predictions need not be there
     rule, data = row.report.chosen.name, row.report.data
-    if rule not in CANDIDATES or predictions.train_fingerprint != data.fingerprint_train:
+    if rule not in metric.rules or predictions.train_fingerprint != data.fingerprint_train:
         return None
-    return ScoredRows(row.name, rule, predictions).costs
+    return ScoredRows(row.name, metric, rule, predictions).rows
 
 
-def _submitted(name: str, entries: Sequence[Entry]) -> Entry | None:
+def _submitted(row: Row, entries: Sequence[Entry]) -> Entry | None:
     """Return an experiment's own submission if the leaderboard scored it, else its best other one.
 
     Refits and answers to other files have the same source.
     """
+    name, metric = row.name, row.report.metric.config.name
     scored = [
-        (each.file != f"{name}.csv", each.leaderboard_per_20k, each.written, each)
+        each
         for each in entries
-        if each.source == name and each.leaderboard_per_20k is not None
+        if each.source == name and each.metric == metric and each.leaderboard is not None
     ]
-    return min(scored, key=lambda each: each[:3])[-1] if scored else None
+    own = [each for each in scored if each.file == f"{name}.csv"]
+    return ledger.best(own or scored, metric)
 
 
 def _group_numbers(group: Group) -> Numbers:
@@ -160,8 +171,10 @@ def _group_numbers(group: Group) -> Numbers:
         "n_experiments": len(group),
         "best": group[0].name,
         "rule": best.chosen.name,
-        "per_20k": best.expected_per_20k,
-        "standard_error": best.expected_standard_error,
+        "metric": best.metric.config.name,
+        "better": best.better,
+        "score": best.score,
+        "standard_error": best.standard_error,
     }
 
 
@@ -184,7 +197,7 @@ def _sections(
     unreadable: Mapping[str, str],
     more_pages: Sequence[tuple[str, Link]],
 ) -> list[Section]:
-    sections: list[Section] = [_table(group, list(COLUMNS)) for group in groups]
+    sections: list[Section] = [_table(group, list(_columns(group))) for group in groups]
     sections.append(Text(EXPLANATION, "The columns"))
     sections += [_picture(number, group) for number, group in enumerate(groups, start=1)]
     if more_pages:
@@ -207,39 +220,56 @@ def _ledger_sections(entries: Sequence[Entry], folder: Path) -> list[Section]:
     sections.append(tables.entry_table(entries, ledger.states(entries, folder)))
     if ledger.inversions(entries):
         sections.append(tables.inversion_table(entries))
-    scored = [each for each in entries if each.gap is not None]
-    if scored:
-        figure = pictures.expected_against_real(
-            [each.file for each in scored],
-            np.array([each.expected_per_20k for each in scored]),
-            np.array([each.gap_error for each in scored]),
-            np.array([each.leaderboard_per_20k for each in scored]),
-        )
-        caption = (
-            "What was expected of a submission, and what the leaderboard said, per 20k rows. An "
-            "interval is that of the gap: both scores depend on which rows were drawn."
-        )
-        sections.append(Picture("expected-against-real", figure, caption))
+    of_metric: dict[str, list[Entry]] = {}
+    for each in entries:
+        if each.gap is not None:
+            of_metric.setdefault(f"{each.metric} ({each.better} is better)", []).append(each)
+    drawn = enumerate(of_metric.items(), start=1)
+    sections += [_leaderboard_picture(number, *of_one) for number, of_one in drawn]
     return sections
 
 
+def _leaderboard_picture(number: int, metric: str, scored: Sequence[Entry]) -> Picture:
+    figure = pictures.expected_against_real(
+        [each.file for each in scored],
+        np.array([each.expected for each in scored]),
+        np.array([each.gap_error for each in scored]),
+        np.array([each.leaderboard for each in scored]),
+        metric,
+    )
+    caption = (
+        f"What was expected of a submission, and what the leaderboard said, {metric}. An interval "
+        "is that of the gap: both scores depend on which rows were drawn."
+    )
+    return Picture(f"expected-against-real-{number}", figure, caption)
+
+
 def _table(group: Group, columns: Sequence[str]) -> Table:
-    rows = [[COLUMNS[name](row) for name in columns] for row in group]
+    cells = _columns(group)
+    rows = [[cells[name](row) for name in columns] for row in group]
     n_minor = max(0, len(columns) - N_ON_A_PHONE)
     return Table(_title(group), columns, rows, is_sortable=True, n_minor=n_minor)
 
 
 def _title(group: Group) -> str:
     data = group[0].report.data
-    return f"{data.train}: {data.n_train:,} rows (fingerprint {data.fingerprint_train[:8]})"
+    return (
+        f"{data.train}, {data.n_train:,} rows (fingerprint {data.fingerprint_train[:8]}): "
+        f"{group[0].report.metric_in_words}"
+    )
+
+
+def _metrics(groups: Sequence[Group]) -> str:
+    return ", ".join(dict.fromkeys(group[0].report.metric_in_words for group in groups))
 
 
 def _picture(number: int, group: Group) -> Picture:
     shown = group[:N_DRAWN]
     figure = pictures.ranking(
         [each.name for each in shown],
-        np.array([each.report.expected_per_20k for each in shown]),
-        np.array([each.report.expected_standard_error for each in shown]),
+        np.array([each.report.score for each in shown]),
+        np.array([each.report.standard_error for each in shown]),
+        group[0].report.metric_in_words,
     )
     caption = (
         f"The best {len(shown)} of {len(group)} on {_title(group)}. Each interval is that of one "
@@ -256,11 +286,18 @@ def _difference(row: Row) -> str:
     if gap is None:
         return "-"
     # Without any row that differs it is the best one itself, or has its answers.
-    return f"{gap.per_20k:+.1f} ± {gap.standard_error:.1f}" if gap.standard_error else "0"
+    return (
+        f"{as_text(gap.value, '+')} ± {as_text(gap.standard_error)}" if gap.standard_error else "0"
+    )
 
 
-def _number(value: float | None, form: str = ".1f") -> str:
-    return "-" if value is None else format(value, form)
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else as_text(value, sign)
+
+
+def _under_fixed_rule(row: Row) -> float | None:
+    """Return the score under the metric's first rule."""
+    return row.report.rules[0].cross_fitted if row.report.rules else None
 
 
 def _method(report: Report) -> str:
@@ -279,7 +316,8 @@ def _seeds_and_folds(report: Report) -> str:
 def _seconds(report: Report) -> str:
     """Return the training time of all nets, or that of the command where it trained none."""
     of_nets = sum(each.train_seconds for each in report.folds)
-    return _number(of_nets if report.folds else report.environment.seconds_of_this_call, ".0f")
+    seconds = of_nets if report.folds else report.environment.seconds_of_this_call
+    return "-" if seconds is None else f"{seconds:.0f}"
 
 
 def _device(report: Report) -> str:
@@ -289,22 +327,18 @@ def _device(report: Report) -> str:
     return f"{place} {compute.precision}" if place else "-"
 
 
+FIXED: Final = "fixed rule"
 # The most important first: a phone shows three columns, a terminal eight.
 COLUMNS: Final[Mapping[str, Callable[[Row], object]]] = {
     "experiment": lambda row: Link(row.name, row.page) if row.page else row.name,
-    "score": lambda row: (
-        f"{row.report.expected_per_20k:.1f} ± {row.report.expected_standard_error:.1f}"
-    ),
+    "score": lambda row: f"{as_text(row.report.score)} ± {as_text(row.report.standard_error)}",
     "against best": _difference,
     "kind": lambda row: row.report.kind,
     "net or method": lambda row: _method(row.report),
     "rule": lambda row: row.report.chosen.name,
-    "leaderboard": lambda row: _number(
-        row.submitted.leaderboard_per_20k if row.submitted else None
-    ),
-    "gap": lambda row: _number(row.submitted.gap if row.submitted else None, "+.1f"),
-    "half": lambda row: _number(row.report.per_20k("half")),
-    "raw": lambda row: _number(row.report.per_20k("raw")),
+    "leaderboard": lambda row: _number(row.submitted.leaderboard if row.submitted else None),
+    "gap": lambda row: _number(row.submitted.gap if row.submitted else None, "+"),
+    FIXED: lambda row: _number(_under_fixed_rule(row)),
     "seeds x folds": lambda row: _seeds_and_folds(row.report),
     "seconds": lambda row: _seconds(row.report),
     "device": lambda row: _device(row.report),
@@ -313,13 +347,20 @@ COLUMNS: Final[Mapping[str, Callable[[Row], object]]] = {
 N_ON_A_PHONE: Final = 3
 N_ON_A_TERMINAL: Final = 8  # first ones: 120 letters
 EXPLANATION: Final = (
-    "Score: abs-sum per 20k rows, out-of-fold, under the chosen rule, cross-fitted, ± one standard "
-    "error of the row sample; only scores of the same rows are ranked against each other. Against "
-    f"best: paired on the same rows, ± one standard error, for those of the first {N_PAIRED} whose "
-    "predictions are here; the best of them has 0. A blend's method, weights, calibration and rule "
-    "were chosen on the very rows it is scored on, which makes its score too good (selection "
-    "bias). Leaderboard: the best of its submissions, per "
-    "20k rows; gap: that minus the score expected of it. Half, raw: the score under these "
-    "rules. Seconds: training, summed over the nets, or the command's own where it trained none. "
-    "Written: the date of report.json, UTC."
+    "Score: out-of-fold, under the chosen rule, cross-fitted, ± one standard error of the row "
+    "sample; only scores of the same rows by the same metric are ranked against each other. "
+    "Against best: paired on the same rows, ± one standard error, for those of the first "
+    f"{N_PAIRED} whose predictions are here; the best of them has 0. A blend's method, weights, "
+    "calibration and rule were chosen on the very rows it is scored on, which makes its score too "
+    "good (selection bias). Leaderboard: the best of its submissions; gap: that minus the score "
+    "expected of it. Fixed rule: the score under the metric's first rule, which nothing is fitted "
+    "for; left out where every score is that. Seconds: training, summed over the nets, or the "
+    "command's own where it trained none. Written: the date of report.json, UTC."
 )
+
+
+def _columns(group: Group) -> Mapping[str, Callable[[Row], object]]:
+    """Return the columns of a group; scores under the fixed rule only where they are others."""
+    if all(_under_fixed_rule(row) in (None, row.report.score) for row in group):
+        return {name: cell for name, cell in COLUMNS.items() if name != FIXED}
+    return COLUMNS

@@ -1,4 +1,4 @@
-"""An experiment's rows under one rule: what it answers, what it predicts and what that costs."""
+"""An experiment's rows under one rule: what it answers, what it predicts and what that scores."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,20 +12,23 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.experiment.origin import data_config_of
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import oof_answers
-from hbcomp.scoring.choice import CANDIDATES
-from hbcomp.scoring.metrics import Score, called_class, row_costs, score_of
+from hbcomp.scoring.choice import RULES
+from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.paired import RowScores, measure
+from hbcomp.scoring.row_metrics import predicted_class
 from hbcomp.system.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredRows:
-    """The predictions of an experiment, answered by the candidate rule of that name.
+    """The predictions of an experiment, answered by the metric's candidate rule of that name.
 
     Everything about the train rows is out-of-fold and cross-fitted: a row's answer comes from a
     rule that was fitted without the row's fold.
     """
 
     name: str
+    metric: Metric
     rule: str
     predictions: Predictions
 
@@ -37,22 +40,27 @@ class ScoredRows:
     @cached_property
     def answers(self) -> Float64[np.ndarray, "n k"]:
         """The answers to the train rows."""
-        return oof_answers(self.predictions, self.rule)
+        return oof_answers(self.metric, self.predictions, self.rule)
 
     @cached_property
-    def costs(self) -> Float64[np.ndarray, " n"]:
-        """What each train row costs."""
-        return row_costs(self.answers, self.labels)
+    def rows(self) -> RowScores:
+        """What each train row contributes to the score."""
+        return measure(self.metric, self.answers, self.labels)
 
     @property
-    def score(self) -> Score:
+    def contributions(self) -> Float64[np.ndarray, " n"]:
+        """The values of `rows`; their mean is the score."""
+        return self.rows.values
+
+    @property
+    def score(self) -> float:
         """The score of all train rows."""
-        return score_of(self.costs)
+        return self.rows.score
 
     @cached_property
     def predicted(self) -> Int64[np.ndarray, " n"]:
         """The class that each train row is given; -1 is none, an answer of zeros."""
-        return called_class(self.answers)
+        return predicted_class(self.answers)
 
     @property
     def is_right(self) -> Bool[np.ndarray, " n"]:
@@ -63,7 +71,7 @@ class ScoredRows:
     @property
     def test_answers(self) -> Float64[np.ndarray, "m k"]:
         """The answers to the test rows, by the rule fitted on all train rows."""
-        rule = CANDIDATES[self.rule](self.predictions.oof_probs, self.labels)
+        rule = RULES[self.rule](self.metric, self.predictions.oof_probs, self.labels)
         return rule.apply(self.predictions.test_probs)
 
 

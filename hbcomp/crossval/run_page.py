@@ -35,7 +35,7 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring.by_class import accuracy
 from hbcomp.scoring.choice import RULES
-from hbcomp.scoring.metrics import Metric
+from hbcomp.scoring.metrics import Metric, describe_metric
 from hbcomp.scoring.paired import as_text
 from hbcomp.system.environment import machine, peak_memory_mib
 
@@ -219,6 +219,8 @@ def subtitle(report: Report) -> str:
 
 def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
     """Return the pictures of the page."""
+    metric = outcome.training_data.metric
+    described = describe_metric(metric)
     histories = {}
     for seed, fold in outcome.training_data.fold_keys:
         history = stored_folds.load_history(run, seed, fold)
@@ -228,11 +230,10 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
     return [
         pages.Picture(
             "curves",
-            pictures.training_curves(histories),
-            "Training loss, and abs-sum per 20k of the held-out fold (threshold 0.5), by epoch.",
+            pictures.training_curves(histories, described),
+            f"Training loss, and {described} of the held-out fold under rule {metric.rules[0]}, by "
+            "epoch.",
         ),
-        *probs_pictures(
-            outcome.training_data.metric, outcome.predictions, outcome.rules, outcome.chosen
-        ),
+        *probs_pictures(metric, outcome.predictions, outcome.rules, outcome.chosen),
         costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),
     ]

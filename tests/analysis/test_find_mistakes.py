@@ -11,15 +11,18 @@ from commands import run_hbcomp
 from finished_experiments import K, N, probs_for, write_experiment, write_files
 
 from hbcomp.analysis import mistakes_page as page
-from hbcomp.analysis.mistakes import examine
+from hbcomp.analysis.mistakes import examine, losses_of
 from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.blending.recipe import BlendRecipe, write_recipe
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import oof_answers
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.combinations import Arithmetic
 from hbcomp.scoring.decision import Half
+from hbcomp.scoring.metrics import MetricConfig, MetricSpec, make_metric
+from hbcomp.scoring.row_metrics import RowMetric
 
 TINY = [
     *("net.widths=[4]", "net.strides=[2]", "net.hidden=8", "train.n_epochs=1"),
@@ -27,6 +30,10 @@ TINY = [
     *("data.train=train.csv", "data.test=test.csv"),
 ]
 PER_ROW = 20_000 / N  # what a cost of 1 adds to the score
+METRICS = {
+    name: make_metric(MetricConfig(name=name), [str(label) for label in range(K)])
+    for name in ("abs-sum", "log-loss", "accuracy", "macro-f1", "macro-roc-auc")
+}
 
 
 def numbers_of(done):
@@ -42,7 +49,7 @@ def label_issues_in(folder):
 # --- findings ---------------------------------------------------------------------------------
 
 
-def findings_of(beats, probs, models=None, name="a", rule="half", folds=None):
+def findings_of(beats, probs, models=None, name="a", rule="", folds=None, metric="abs-sum"):
     predictions = Predictions(
         train_ids=beats.ids,
         labels=beats.known_labels,
@@ -54,7 +61,8 @@ def findings_of(beats, probs, models=None, name="a", rule="half", folds=None):
         test_fingerprint="",
     )
     models = models or {name: probs}
-    return examine(ScoredRows(name, rule, predictions), models, beats.signals, 0.5)
+    scored = ScoredRows(name, METRICS[metric], rule or METRICS[metric].rules[0], predictions)
+    return examine(scored, models, beats.signals, 0.5)
 
 
 @pytest.fixture
@@ -77,28 +85,97 @@ def test_a_row_beside_the_predicted_class_and_a_row_beside_its_own_are_told_apar
         other: "like their own class",
         lost: "unlike both classes",
     }
-    left = {each.name: each.left.total for each in found.what_ifs}
-    assert left == {
-        "every label issue were a wrong label": 0.0,
-        "0 predicted as 1 were right": 0.0,
-        **{f"wrong rows {error_type} were right": 4.0 for error_type in found.wrong.types},
-    }
+    scores = {each.name: each.score * N for each in found.what_ifs}
+    assert scores == pytest.approx(
+        {
+            "every label issue were a wrong label": 0.0,
+            "0 predicted as 1 were right": 0.0,
+            **{f"wrong rows {error_type} were right": 4.0 for error_type in found.wrong.types},
+        }
+    )
 
 
-def test_each_what_if_leaves_no_more_than_there_is_and_error_types_add_up_to_all_wrong_rows(beats):
+@pytest.mark.parametrize(
+    ("metric", "rule"),
+    [
+        *[("abs-sum", rule) for rule in ("half", "raw", "tuned")],
+        *[("log-loss", rule) for rule in ("raw", "temperature")],
+        ("accuracy", "argmax"),
+        *[("macro-f1", rule) for rule in ("argmax", "class weights")],
+        ("macro-roc-auc", "raw"),
+    ],
+)
+def test_each_what_if_is_the_score_of_its_answers_and_none_is_worse(beats, metric, rule):
     rng = np.random.default_rng(0)
     models = {name: rng.dirichlet(np.ones(K), N) for name in "abc"}
-    for rule in ("half", "raw", "tuned"):
-        probs = np.mean(list(models.values()), axis=0)
-        found = findings_of(beats, probs, models, rule=rule)
-        total = found.scored.costs.sum()
-        by_type = [total - each.left.total for each in found.what_ifs if "wrong rows" in each.name]
-        assert sum(by_type) == pytest.approx(found.scored.costs[~found.scored.is_right].sum())
-        solved = [each for each in found.what_ifs if not each.name.startswith("each row")]
-        assert all(-1e-9 <= each.left.total <= total for each in solved)
-        best = next(each for each in found.what_ifs if "best model" in each.name)
-        alone = [findings_of(beats, each, rule=rule).scored.costs for each in models.values()]
-        assert best.left.total == pytest.approx(np.min(alone, axis=0).sum())
+    found = findings_of(
+        beats, np.mean(list(models.values()), axis=0), models, rule=rule, metric=metric
+    )
+    scored, scorer = found.scored, METRICS[metric]
+    sign = 1 if scorer.greater_is_better else -1
+    for each in found.what_ifs:
+        is_of_other_answers = each.name.startswith("each row")
+        assert is_of_other_answers or sign * (each.score - scored.score) >= -1e-9
+    for error_type in ("like the other class", "like their own class"):
+        answers = scored.answers.copy()
+        rows = found.wrong.rows[found.wrong.types == error_type]
+        answers[rows] = np.eye(K)[scored.labels[rows]]
+        (what_if,) = (each for each in found.what_ifs if f"wrong rows {error_type}" in each.name)
+        assert what_if.score == scorer.score(answers, scored.labels)
+        assert what_if.n_rows == len(rows)
+    has_floor = any("best weights" in each.name for each in found.what_ifs)
+    assert has_floor == (metric == "abs-sum")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_choice_of_a_model_for_each_row_beats_the_best_model_of_each_row(beats, metric):
+    rng = np.random.default_rng(0)
+    models = {name: rng.dirichlet(np.ones(K), N) for name in "abc"}
+    found = findings_of(beats, models["a"], models, metric=metric)
+    best = next(each.score for each in found.what_ifs if "best model" in each.name)
+    scorer, rule = METRICS[metric], METRICS[metric].rules[0]
+    scored = found.scored
+    answers = np.stack(
+        [
+            oof_answers(scorer, replace(scored.predictions, oof_probs=probs), rule)
+            for probs in models.values()
+        ]
+    )
+    for _ in range(50):
+        mixed = answers[rng.integers(0, 3, N), np.arange(N)]
+        score = scorer.score(mixed, scored.labels)
+        assert score <= best if scorer.greater_is_better else score >= best
+    if isinstance(scorer, RowMetric):
+        of_rows = [scorer.contributions(each, scored.labels) for each in answers]
+        wanted = np.max(of_rows, axis=0) if scorer.greater_is_better else np.min(of_rows, axis=0)
+        assert best == pytest.approx(wanted.mean())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_confusion_loses_what_the_score_gains_without_it(beats, metric):
+    rng = np.random.default_rng(1)
+    found = findings_of(beats, rng.dirichlet(np.ones(K), N), metric=metric)
+    scored, scorer = found.scored, METRICS[metric]
+    sign = 1 if scorer.greater_is_better else -1
+    for cell in found.cells:
+        is_in = (scored.labels == cell.truth) & (scored.predicted == cell.predicted)
+        answers = scored.answers.copy()
+        answers[is_in] = np.eye(K)[scored.labels[is_in]]
+        gain = sign * (scorer.score(answers, scored.labels) - scored.score)
+        assert cell.loss / N == pytest.approx(gain, abs=1e-9)
+    if isinstance(scorer, RowMetric):
+        whole = losses_of(scored).mean()
+        assert whole == pytest.approx(1 - scored.score if sign == 1 else scored.score)
+
+
+def test_the_page_says_the_metric_and_its_direction(beats, tmp_path):
+    found = findings_of(beats, probs_for(beats.known_labels, 5), metric="macro-f1")
+    page.write(tmp_path / "p.html", found, beats.signals)
+    text = (tmp_path / "p.html").read_text()
+    assert "macro-f1 (higher is better)" in text
+    assert "abs-sum" not in text
+    assert "do not quite add up" in text
+    assert "-0.0000" not in text
 
 
 def test_without_any_mistake_there_is_a_page_that_says_so(beats, tmp_path):
@@ -109,7 +186,7 @@ def test_without_any_mistake_there_is_a_page_that_says_so(beats, tmp_path):
     assert "0 rows are label issues" in text
     numbers = page.numbers(found)
     assert (numbers["n_wrong"], numbers["n_label_issues"], numbers["far_distance"]) == (0, 0, None)
-    assert {each["per_20k"] for each in numbers["what_if"]} == {0.0}
+    assert {each["score"] for each in numbers["what_if"]} == {0.0}
 
 
 def test_where_all_rows_are_wrong_nothing_is_far_and_the_numbers_are_finite(beats, tmp_path):
@@ -155,9 +232,12 @@ def made(tmp_path_factory):
     write_experiment(folder, "a", n_wrong=6)
     write_experiment(folder, "b", n_wrong=4)
     write_experiment(folder, "c", n_wrong=6, start=2)
-    write_experiment(folder, "both", n_wrong=6, kind="blend", base_models={"a": 0.5, "b": 0.5})
+    _, report = write_experiment(
+        folder, "both", n_wrong=6, kind="blend", base_models={"a": 0.5, "b": 0.5}
+    )
     recipe = BlendRecipe(
         base_models=("a", "b"),
+        metric=MetricSpec.model_validate_json(json.dumps(report["metric"])),
         method="mean",
         combination=Arithmetic(weights=(0.5, 0.5)),
         calibration=CALIBRATIONS["none"](np.eye(2), np.array([0, 1])),
@@ -181,9 +261,9 @@ def of_both(made):
 def test_a_blend_is_judged_by_its_base_models(made, of_both):
     numbers, written = of_both
     assert numbers["models"] == ["a", "b"]
-    assert (numbers["n_wrong"], numbers["per_20k"]) == (6, pytest.approx(12 * PER_ROW))
-    assert sum(cell["per_20k"] for cell in numbers["cells"]) == pytest.approx(12 * PER_ROW)
-    left = {each["name"]: each["per_20k"] for each in numbers["what_if"]}
+    assert (numbers["n_wrong"], numbers["score"]) == (6, pytest.approx(12 * PER_ROW))
+    assert sum(cell["loss"] for cell in numbers["cells"]) == pytest.approx(12 * PER_ROW)
+    left = {each["name"]: each["score"] for each in numbers["what_if"]}
     assert left["every label issue were a wrong label"] == pytest.approx(4 * PER_ROW)
     assert left["each row had its best model's answer"] == pytest.approx(8 * PER_ROW)
     assert left["each row had its best weights, threshold 0.5"] == pytest.approx(8 * PER_ROW)

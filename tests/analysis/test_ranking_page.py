@@ -28,12 +28,14 @@ from hbcomp.experiment import ROOT
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report
 from hbcomp.reporting.pages import Table, write_page
-from hbcomp.scoring.paired import paired_difference
+from hbcomp.scoring.metrics import MetricConfig
+from hbcomp.scoring.paired import RowScores, paired_difference
 from hbcomp.submissions import ledger
 from hbcomp.submissions.ledger import Entry, write_ledger
 from hbcomp.system.command import console
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+MACRO_F1 = MetricConfig(name="macro-f1")
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
@@ -80,17 +82,24 @@ def cells(html):
 
 def line_of(here, name):
     """Return an experiment's cells by column."""
-    row = next(row for row in cells(page_of(here)) if row and row[0] == name)
-    return dict(zip(COLUMNS, row, strict=True))
+    rows = [row for row in cells(page_of(here)) if row]
+    place = next(place for place, row in enumerate(rows) if row[0] == name)
+    heads = next(row for row in rows[place::-1] if row[0] == "experiment")
+    return dict(zip(heads, rows[place], strict=True))
 
 
-def a_report(fingerprint, per_20k, n_train=10):
+def a_row(name, fingerprint, score, metric="abs-sum"):
+    return Row(name, a_report(fingerprint, score, metric=metric), "", None)
+
+
+def a_report(fingerprint, score, n_train=10, metric="abs-sum"):
     return Report(
+        metric={"config": {"name": metric}, "classes": ("0", "1")},
         data={"train": "t.csv", "n_train": n_train, "fingerprint_train": fingerprint},
         rules=(),
         chosen={"name": "half", "rule": {"kind": "half"}},
-        expected_per_20k=per_20k,
-        expected_standard_error=1.0,
+        score=score,
+        standard_error=1.0,
         accuracy=1.0,
         by_class=(),
         confusion=(),
@@ -99,7 +108,9 @@ def a_report(fingerprint, per_20k, n_train=10):
     )
 
 
-def an_entry(folder, name, source, expected, leaderboard=None, content=None):
+def an_entry(
+    folder, name, source, expected, leaderboard=None, content=None, metric="abs-sum", better="lower"
+):
     """Return an entry whose file is in the folder, with another content if one is given."""
     folder.mkdir(exist_ok=True)
     of_entry = f"id,label_0\n{name},1\n".encode()
@@ -110,7 +121,9 @@ def an_entry(folder, name, source, expected, leaderboard=None, content=None):
         written=NOW,
         source=source,
         n_rows=20_000,
-        expected_per_20k=expected,
+        metric=metric,
+        better=better,
+        expected=expected,
         standard_error=5.0,
         n_scored=20_000,
         leaderboard=leaderboard,
@@ -118,32 +131,45 @@ def an_entry(folder, name, source, expected, leaderboard=None, content=None):
     )
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1000)), max_size=12))
-def test_ranking_keeps_everything_and_never_mixes_data(drawn):
-    found = [Row(str(n), a_report(*each), "", None) for n, each in enumerate(drawn)]
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.floats(0, 1000), st.sampled_from(["abs-sum", "accuracy"])
+        ),
+        max_size=12,
+    )
+)
+def test_ranking_keeps_everything_and_never_mixes_data_or_metrics(drawn):
+    found = [a_row(str(n), *each) for n, each in enumerate(drawn)]
     groups = rank(found)
     assert sorted(each.name for group in groups for each in group) == sorted(
         each.name for each in found
     )
-    assert len(groups) == len({fingerprint for fingerprint, _ in drawn})
+    assert len(groups) == len({(fingerprint, metric) for fingerprint, _, metric in drawn})
     for group in groups:
         assert len({each.report.data.fingerprint_train for each in group}) == 1
-        scores = [each.report.expected_per_20k for each in group]
-        assert scores == sorted(scores)
+        assert len({each.report.metric_in_words for each in group}) == 1
+        scores = [each.report.score for each in group]
+        assert scores == sorted(scores, reverse=group[0].report.better == "higher")
 
 
 def test_the_difference_to_the_best_is_paired_on_the_same_rows(here):
     best, _ = write_experiment(here, "best", n_wrong=2)
     other, _ = write_experiment(here, "other", n_wrong=5)
-    costs = [2.0 * (each.oof_probs.argmax(axis=1) != each.labels) for each in (other, best)]
+    rows = [
+        RowScores(
+            40_000.0 * (each.oof_probs.argmax(axis=1) != each.labels), greater_is_better=False
+        )
+        for each in (other, best)
+    ]
     (group,) = rank(read_rows(here / ROOT)[0])
     found = against_best(group, here / ROOT)
-    assert found["other"] == paired_difference(*costs)
-    assert found["best"].per_20k == 0
+    assert found["other"] == paired_difference(*rows)
+    assert found["best"].value == 0
     write(here)
     assert line_of(here, "best")["against best"] == "0"
     gap = found["other"]
-    shown = f"{gap.per_20k:+.1f} ± {gap.standard_error:.1f}"
+    shown = f"{gap.value:+.1f} ± {gap.standard_error:.1f}"
     assert line_of(here, "other")["against best"] == shown
 
 
@@ -171,15 +197,51 @@ def test_a_row_says_what_the_report_says(here):
     (here / ROOT / "a" / "report.html").touch()
     write(here)
     line = line_of(here, "a")
-    rules = {rule["name"]: rule["cross_fitted"]["per_20k"] for rule in report["rules"]}
-    error = report["expected_standard_error"]
+    error = report["standard_error"]
     assert line["score"] == f"{3 * 2 / N * 20_000:.1f} ± {error:.1f}"
-    assert (line["half"], line["raw"]) == (f"{rules['half']:.1f}", f"{rules['raw']:.1f}")
+    assert "fixed rule" not in line  # it is the chosen one
     assert (line["kind"], line["net or method"], line["rule"]) == ("run", "resnet", "half")
     assert (line["seeds x folds"], line["seconds"]) == ("2 x 5", "20")
     assert (line["device"], line["leaderboard"], line["gap"]) == ("cpu fp32", "-", "-")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", line["written"])
     assert '<a href="a/report.html">a</a>' in page_of(here)
+
+
+def test_scores_under_the_fixed_rule_are_shown_where_another_was_chosen(here):
+    write_experiment(here, "a", n_wrong=3)
+    _, report = write_experiment(here, "b", n_wrong=4, rule="raw")
+    write(here)
+    rules = {rule["name"]: rule["cross_fitted"] for rule in report["rules"]}
+    assert rules["raw"] != rules["half"]
+    assert line_of(here, "b")["score"].startswith(f"{rules['raw']:.1f} ±")
+    assert line_of(here, "b")["fixed rule"] == f"{rules['half']:.1f}"
+
+
+def test_a_metric_has_a_table_of_its_own_in_its_unit_and_direction(here):
+    write_experiment(here, "a", n_wrong=3)
+    for name, n_wrong in (("b", 6), ("c", 4)):
+        write_experiment(here, name, n_wrong, metric=MACRO_F1)
+    groups = write(here)["groups"]
+    found = [(group["metric"], group["better"], group["best"]) for group in groups]
+    assert found == [("abs-sum", "lower", "a"), ("macro-f1", "higher", "c")]
+    assert page_of(here).count("data-sortable>") == 2
+    assert "macro-f1 (higher is better)" in page_of(here)
+    assert line_of(here, "c")["against best"] == "0"
+    assert re.fullmatch(r"-0\.\d{4} ± 0\.\d{4}", line_of(here, "b")["against best"])
+    assert "fixed rule" not in line_of(here, "b")
+
+
+def test_a_metric_of_ones_own_is_ranked_without_its_code_but_not_paired(here):
+    for name in "ab":
+        _, report = write_experiment(here, name)
+        own = {"name": "gone.py:score", "greater_is_better": True, "answers": "labels"}
+        report["metric"] |= {"config": own, "file": "/elsewhere/gone.py", "sha256": "0"}
+        report["score"] += name == "b"
+        (here / ROOT / name / "report.json").write_text(json.dumps(report))
+    (group,) = write(here)["groups"]
+    assert (group["metric"], group["better"], group["best"]) == ("gone.py:score", "higher", "b")
+    assert line_of(here, "b")["against best"] == "-"
+    assert "gone.py:score (higher is better)" in page_of(here)
 
 
 def test_blends_and_imports_are_ranked_with_runs(here):
@@ -226,7 +288,7 @@ def test_other_data_has_a_table_of_its_own(here):
     [
         ("{", "not a report"),
         ("[]", "a report must be a JSON object"),
-        ('{"experiment": "old"}', "rules: Field required; chosen: Field required"),
+        ('{"experiment": "old"}', "metric: Field required; rules: Field required"),
     ],
 )
 def test_an_odd_report_is_listed_with_its_reason(here, content, reason):
@@ -261,6 +323,22 @@ def test_the_best_submission_of_an_experiment_is_beside_it(here):
     assert (line_of(here, "a")["leaderboard"], line_of(here, "a")["gap"]) == ("305.5", "+15.5")
 
 
+def test_the_best_submission_is_the_highest_where_higher_is_better(here):
+    write_experiment(here, "a", metric=MACRO_F1)
+    folder = here / "submissions"
+    kind = {"metric": "macro-f1", "better": "higher"}
+    entries = (
+        an_entry(folder, "a1.csv", "a", 0.9, 0.89, **kind),
+        an_entry(folder, "a2.csv", "a", 0.9, 0.91, **kind),
+        an_entry(folder, "a3.csv", "a", 300.0, 310.0),  # by another metric
+    )
+    write_ledger(folder, entries)
+    write(here)
+    line = line_of(here, "a")
+    assert (line["leaderboard"], line["gap"]) == ("0.9100", "+0.0100")
+    assert page_of(here).count('id="expected-against-real-') == 2
+
+
 def test_the_page_shows_surprises_and_files_changed_by_hand(here):
     write_experiment(here, "a")
     folder = here / "submissions"
@@ -277,7 +355,7 @@ def test_the_page_shows_surprises_and_files_changed_by_hand(here):
     (edited,) = (row for row in rows if row[0] == "c.csv")
     assert edited[-1] == "edited by hand"
     assert "stray.csv is not in the ledger" in page_of(here)
-    assert 'id="expected-against-real"' in page_of(here)
+    assert 'id="expected-against-real-1"' in page_of(here)
     assert len(ledger.inversions(entries)) == 1
 
 
@@ -386,12 +464,12 @@ def test_nothing_but_our_script_runs(tmp_path, browser):
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "n_columns"), [(390, 3), (1300, len(ranking_page.COLUMNS))])
+@pytest.mark.parametrize(("width", "n_columns"), [(390, 3), (1300, len(COLUMNS))])
 def test_the_ranking_fits_the_screen_and_a_phone_shows_its_first_columns(
     here, browser, width, n_columns
 ):
     for n_wrong, name in enumerate(("a", "a-run-with-a-rather-long-name-of-its-own"), start=1):
-        write_experiment(here, name, n_wrong=n_wrong)
+        write_experiment(here, name, n_wrong=n_wrong, rule="raw")
     write(here)
     browser.open((here / ROOT / "report.html").as_uri(), width=width)
     assert browser.value("document.documentElement.scrollWidth") == width
@@ -416,4 +494,4 @@ def test_the_head_of_the_group_is_its_best(here):
     write_experiment(here, "b", n_wrong=2)
     rows = ranking_page.complete(rank(read_rows(here / ROOT)[0])[0], here / ROOT, ())
     assert [row.name for row in rows] == ["b", "a"]
-    assert np.isclose(rows[0].report.expected_per_20k, 2 * 2 / N * 20_000)
+    assert np.isclose(rows[0].report.score, 2 * 2 / N * 20_000)

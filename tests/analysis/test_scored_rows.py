@@ -8,7 +8,7 @@ from finished_experiments import N, write_experiment, write_files
 
 from hbcomp.analysis.scored_rows import ScoredRows, load_train_rows
 from hbcomp.experiment.report import oof_answers
-from hbcomp.scoring.metrics import abs_sum
+from hbcomp.scoring.metrics import ACCURACY, MetricConfig, make_metric
 
 
 @pytest.fixture
@@ -20,13 +20,28 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("rule", ["half", "raw", "tuned"])
-def test_rows_are_scored_by_their_cross_fitted_answers(here, rule):
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        *[("abs-sum", rule) for rule in ("half", "raw", "tuned")],
+        *[("macro-f1", rule) for rule in ("argmax", "class weights")],
+        ("macro-roc-auc", "raw"),
+    ],
+)
+def test_rows_are_scored_by_their_cross_fitted_answers(here, name, rule):
+    metric = make_metric(MetricConfig(name=name), "012")
     predictions, _ = write_experiment(here, "b", n_wrong=4)
-    scored = ScoredRows("b", rule, predictions)
-    answers = oof_answers(predictions, rule)
-    assert scored.score == abs_sum(answers, predictions.labels)
+    scored = ScoredRows("b", metric, rule, predictions)
+    answers = oof_answers(metric, predictions, rule)
+    assert scored.score == pytest.approx(metric.score(answers, predictions.labels))
     assert np.array_equal(scored.is_right, answers.argmax(axis=1) == predictions.labels)
+
+
+def test_accuracy_is_the_share_of_right_rows(here):
+    predictions, _ = write_experiment(here, "b", n_wrong=4)
+    scored = ScoredRows("b", ACCURACY, "argmax", predictions)
+    assert scored.score == scored.is_right.mean() == (N - 4) / N
+    assert scored.rows.greater_is_better
 
 
 def test_the_rows_of_a_blend_are_read_as_its_base_models_say(here):

@@ -1,7 +1,6 @@
 """Pictures of several experiments: arrays in, a Figure out."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
@@ -11,15 +10,13 @@ from matplotlib.ticker import MaxNLocator
 from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures import style
 from hbcomp.reporting.figures.style import INK, QUIET, class_colour, printable, styled
-from hbcomp.scoring.metrics import class_name
 from hbcomp.scoring.paired import NOISE
-
-SCORE: Final = "abs-sum per 20k rows"
+from hbcomp.scoring.row_metrics import class_name
 
 
 @styled
 def changed_signals(
-    signals: Float[np.ndarray, "n t"],
+    signals: Float[np.ndarray, "n c t"],
     labels: Int[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
     predicted: Int[np.ndarray, "n 2"],
@@ -49,15 +46,16 @@ def ranking(
     names: Sequence[str],
     scores: Float64[np.ndarray, " n"],
     standard_errors: Float64[np.ndarray, " n"],
+    metric: str,
 ) -> Figure:
-    """Return scores with the intervals of their noise, the first on top."""
+    """Return scores of a metric with the intervals of their noise, the first on top."""
     figure = style.new_figure(0.9 + 0.32 * len(names))
     axes = figure.subplots()
     heights = np.arange(len(names))
     style.draw_scores(axes, scores, heights, standard_errors)
     axes.axvline(scores[0], color=QUIET, linewidth=1, linestyle="--")
     axes.set_yticks(heights, [printable(name, 26) for name in names])
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{SCORE}, ± {NOISE}")
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"{metric}, ± {NOISE}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(axis="x")
     return figure
@@ -69,8 +67,9 @@ def expected_against_real(
     expected: Float64[np.ndarray, " n"],
     gap_errors: Float64[np.ndarray, " n"],
     real: Float64[np.ndarray, " n"],
+    metric: str,
 ) -> Figure:
-    """Return what was expected of each submission and what the leaderboard said, per 20k rows.
+    """Return what was expected of each submission and what the leaderboard said.
 
     The errors are standard errors of real minus expected.
     """
@@ -88,7 +87,7 @@ def expected_against_real(
             fontsize=9,
             color=INK,
         )
-    axes.set(xlabel=f"expected {SCORE}", ylabel="leaderboard per 20k rows")
+    axes.set(xlabel=f"expected {metric}", ylabel="leaderboard")
     axes.margins(x=0.15, y=0.1)
     axes.grid()
     axes.legend()

@@ -43,11 +43,11 @@ def label_counts(labels: Int[np.ndarray, " n"]) -> Figure:
 
 @styled
 def signal_lengths(
-    signals: Float[np.ndarray, "n t"], labels: Int[np.ndarray, " n"] | None = None
+    signals: Float[np.ndarray, "n c t"], labels: Int[np.ndarray, " n"] | None = None
 ) -> Figure:
     """Return the histogram of the lengths up to the zero padding, each class adding up to 100 %."""
     lengths = padded_lengths(signals)
-    n_timepoints = signals.shape[1]
+    n_timepoints = signals.shape[2]
     step = max(1, round(n_timepoints / 50))
     edges = np.arange(0, n_timepoints + step + 1, step) - 0.5
     figure = new_figure(3.6)
@@ -72,7 +72,7 @@ def signal_lengths(
 
 @styled
 def example_signals(
-    signals: Float[np.ndarray, "n t"],
+    signals: Float[np.ndarray, "n c t"],
     labels: Int[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
     n_per_class: int = 4,
@@ -94,8 +94,12 @@ def example_signals(
 
 
 @styled
-def class_mean_spread(signals: Float[np.ndarray, "n t"], labels: Int[np.ndarray, " n"]) -> Figure:
-    """Return the mean of every class and the band of its middle 80 %, padding zeros included."""
+def class_mean_spread(signals: Float[np.ndarray, "n c t"], labels: Int[np.ndarray, " n"]) -> Figure:
+    """Return the mean of every class and the band of its middle 80 %, padding zeros included.
+
+    Of several channels the first one is drawn.
+    """
+    signals = signals[:, 0]  # (n, t)
     classes = _rows_by_class(labels, len(signals))
     figure, panels = panel_grid(len(classes), min(2, len(classes)), 2.0, top=0.9)
     mean_of_all = signals.mean(axis=0)

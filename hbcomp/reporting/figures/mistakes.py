@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from hbcomp.reporting.figures import style
 from hbcomp.reporting.figures.style import ACCENT, INK, QUIET, SECOND, styled
-from hbcomp.scoring.confusions import KINDS, NONE
+from hbcomp.scoring.confusions import ERROR_TYPES, NONE
 
-COLOURS: Final = dict(zip(KINDS, (SECOND, "#000000", ACCENT), strict=True))
+COLOURS: Final = dict(zip(ERROR_TYPES, (SECOND, "#000000", ACCENT), strict=True))
 LEAST_SHARE: Final = 0.01  # of the largest distance: smaller ones are drawn at the log axis' end
 
 
@@ -99,7 +99,7 @@ def margins(values: Float64[np.ndarray, " n"], types: Shaped[np.ndarray, " n"]) 
 
 @styled
 def label_issues(
-    signals: Float32[np.ndarray, "n t"],
+    signals: Float32[np.ndarray, "n c t"],
     rows: Int64[np.ndarray, " d"],
     of_label: Int64[np.ndarray, " d"],
     of_answer: Int64[np.ndarray, " d"],
@@ -115,7 +115,7 @@ def label_issues(
     for place, axes in enumerate(panels):
         for positions, colour, width in drawn.values():
             if positions[place] != NONE:
-                axes.plot(signals[positions[place]], color=colour, linewidth=width)
+                axes.plot(signals[positions[place]].T, color=colour, linewidth=width)
         axes.set_title(titles[place], fontsize=9, pad=3)
         axes.tick_params(labelsize=9)
     handles = [Line2D([], [], color=colour, linewidth=width) for _, colour, width in drawn.values()]

@@ -6,6 +6,7 @@ it at 360 pixels; panels are therefore stacked, never put side by side.
 
 import math
 from collections.abc import Mapping, Sized
+from dataclasses import replace
 from typing import Final
 
 import matplotlib as mpl
@@ -22,7 +23,6 @@ from hbcomp.reporting.figures.style import (
     ACCENT,
     CLASS_COLOURS,
     INK,
-    LEAST_COST,
     MAX_CLASSES,
     QUIET,
     SECOND,
@@ -36,17 +36,19 @@ from hbcomp.reporting.figures.style import (
     styled,
 )
 from hbcomp.scoring.calibration import reliability_bins
-from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE
+from hbcomp.scoring.metrics import ABS_SUM, describe_metric
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, NOISE, as_text
 from hbcomp.scoring.thresholds import threshold_costs
 
+LEAST_COST: Final = 5e-5  # of a row: where a perfect model's zero cannot span an axis
 MAX_NAMED: Final = 11  # folds in a legend: three lines of four with the mean
 
 Histories = Mapping[str, Mapping[str, Float[np.ndarray, " _"] | Int[np.ndarray, " _"]]]
 
 
 @styled
-def training_curves(histories: Histories) -> Figure:
-    """Return loss and, where one was measured, validation score per epoch: a line per fold.
+def training_curves(histories: Histories, metric: str) -> Figure:
+    """Return loss and, where it was measured, a metric per epoch: a line per fold.
 
     A history holds the arrays `epoch`, `loss` and `score` (NaN where not measured). The
     mean is drawn only at epochs at which every fold has a value.
@@ -55,7 +57,7 @@ def training_curves(histories: Histories) -> Figure:
     names = ["loss", "score"] if has_scores else ["loss"]
     figure = new_figure(0.8 + 2.4 * len(names))
     grid = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    axis_labels = {"loss": "training loss (nats)", "score": "validation score"}
+    axis_labels = {"loss": "training loss (nats)", "score": _on_two_lines(metric)}
     for axes, name in zip(grid, names, strict=True):
         _draw_folds(axes, histories, name)
         axes.set_ylabel(axis_labels[name])
@@ -144,21 +146,26 @@ def reliability(
 
 @styled
 def costliest_rows(
-    signals: Float[np.ndarray, "n t"],
+    signals: Float[np.ndarray, "n c t"],
     labels: Int[np.ndarray, " n"],
     probs: Float[np.ndarray, "n k"],
-    costs: Float[np.ndarray, " n"],
+    losses: Float[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
     n: int = 12,
 ) -> Figure:
-    """Return the rows with the highest cost, the least probable truth first among equals."""
+    """Return the rows that lose most, the least probable truth first among equals.
+
+    Each says what it alone takes from the score, which is the mean of `losses`.
+    """
     truth_probs = probs[np.arange(len(labels)), labels]
-    chosen = np.lexsort((truth_probs, -costs))[:n]
+    chosen = np.lexsort((truth_probs, -losses))[:n]
     figure, panels = signal_grid(len(chosen))
     lengths = padded_lengths(signals)
     for axes, row in zip(panels, chosen, strict=True):
         draw_signal(axes, signals[row], int(lengths[row]), class_colour(int(labels[row])))
-        title = f"id {printable(ids[row])}\ntrue {labels[row]}, cost {costs[row]:.2f}"
+        title = (
+            f"id {printable(ids[row])}\ntrue {labels[row]}, loses {losses[row] / len(losses):.3g}"
+        )
         axes.set_title(f"{title}\n{_top_probs(probs[row])}", fontsize=9, pad=3)
     return figure
 
@@ -204,16 +211,25 @@ def _draw_single_threshold(
     best = int(np.argmin(costs))
     axes.plot(thresholds, costs, color=ACCENT)
     axes.plot(thresholds[best], costs[best], "o", color=SECOND)
-    axes.set_title(f"one threshold: lowest {costs[best]:,.0f} at {thresholds[best]:.3f}")
+    axes.set_title(f"one threshold: lowest {as_text(costs[best])} at {thresholds[best]:.3f}")
     # Zoomed: at t = 0 the cost is thousands of times the optimum and would flatten all the rest.
-    lowest = max(costs[best], LEAST_COST)
+    lowest = max(costs[best], LEAST_COST * scale)
     near = np.flatnonzero(costs <= 1.6 * lowest)
     axes.set_xlim(thresholds[near[0]] - 0.01, thresholds[near[-1]] + 0.01)
     axes.set_ylim(0.97 * costs[best], 1.6 * lowest)
     axes.set(
-        xlabel="threshold t: an answer is 1 where p > t", ylabel=f"abs-sum per {scale:,.0f} rows"
+        xlabel="threshold t: an answer is 1 where p > t", ylabel=_on_two_lines(_abs_sum(scale))
     )
     axes.grid()
+
+
+def _on_two_lines(metric: str) -> str:
+    """Return a metric and its direction as short as the label of a low panel must be."""
+    return metric.replace(" (", "\n(")
+
+
+def _abs_sum(scale: float) -> str:
+    return describe_metric(replace(ABS_SUM, scale=scale))
 
 
 def _draw_clip_map(
@@ -229,7 +245,7 @@ def _draw_clip_map(
     costs[high_idx, low_idx] = threshold_costs(
         probs, labels, steps[low_idx], steps[high_idx], scale
     )
-    lowest = max(float(np.nanmin(costs)), LEAST_COST)
+    lowest = max(float(np.nanmin(costs)), LEAST_COST * scale)
     norm = Normalize(lowest, 2 * lowest)
     mesh = axes.pcolormesh(steps, steps, costs, cmap="cividis_r", norm=norm, shading="nearest")
     levels = {1.05 * lowest: "+5 %", 1.2 * lowest: "+20 %"}
@@ -246,15 +262,13 @@ def _draw_clip_map(
             color=CLASS_COLOURS[1 + number % (len(CLASS_COLOURS) - 1)],
             markersize=9,
             markeredgecolor="white",
-            label=f"{printable(name, 20)} ({low:.3g}, {high:.3g}): {cost:,.0f}",
+            label=f"{printable(name, 20)} ({low:.3g}, {high:.3g}): {as_text(cost)}",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="lo: p < lo becomes 0", ylabel="hi: p > hi becomes 1")
     axes.set_title("two thresholds, the band between them kept")
     if points:
         axes.legend(loc="lower right")  # the empty triangle
-    axes.figure.colorbar(
-        mesh, ax=axes, label=f"abs-sum per {scale:,.0f} rows", extend="max", pad=0.02
-    )
+    axes.figure.colorbar(mesh, ax=axes, label=_abs_sum(scale), extend="max", pad=0.02)
 
 
 def _draw_reliability(

@@ -38,7 +38,6 @@ QUIET: Final = "#8c959f"
 ACCENT: Final = "#0072b2"
 SECOND: Final = "#d55e00"
 MAX_CLASSES: Final = 20  # drawn one by one; beyond it a label column is hardly one of classes
-LEAST_COST: Final = 1.0  # per 20k: where a perfect model's zero cannot span an axis
 # Any, because matplotlib types the keys as a closed list that grows with its version.
 STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
@@ -145,11 +144,9 @@ def draw_signal(axes: Axes, signal: Float[np.ndarray, "c t"], length: int, colou
     """
     time_steps = np.arange(signal.shape[1])
     for place, channel in enumerate(signal[::-1], start=1 - len(signal)):
-        look = (
-            {"color": colour, "linewidth": 1.3} if place == 0 else {"color": colour, "alpha": 0.35}
-        )
+        alpha = None if place == 0 else 0.35
         axes.plot(time_steps[length:], channel[length:], color=QUIET, linewidth=1)
-        axes.plot(time_steps[:length], channel[:length], **look)
+        axes.plot(time_steps[:length], channel[:length], color=colour, linewidth=1.3, alpha=alpha)
     axes.tick_params(labelsize=9)
 
 

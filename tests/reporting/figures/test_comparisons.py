@@ -12,6 +12,7 @@ from hbcomp.reporting.figures import style
 
 BEATS = make_rows(n=5, t=24, k=4)
 SCORES, ERRORS = np.array([10.0, 12.0, 15.5]), np.array([1.0, 2.0, 0.5])
+METRIC = "accuracy (higher is better)"
 NAMES = ["a", "$b$", "a name of more than twenty-six letters"]
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
@@ -22,12 +23,12 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
         predicted=np.array([[0, 1], [-1, 2], [3, 0], [1, 1], [0, -1]]),
         truth_probs=np.linspace(0, 1, 10).reshape(5, 2),
     ),
-    "ranking": lambda: pictures_of_runs.ranking(NAMES, SCORES, ERRORS),
+    "ranking": lambda: pictures_of_runs.ranking(NAMES, SCORES, ERRORS, METRIC),
     "expected_against_real": lambda: pictures_of_runs.expected_against_real(
-        NAMES, SCORES, ERRORS, SCORES[::-1].copy()
+        NAMES, SCORES, ERRORS, SCORES[::-1].copy(), METRIC
     ),
     "one_submission": lambda: pictures_of_runs.expected_against_real(
-        NAMES[:1], SCORES[:1], ERRORS[:1], SCORES[:1]
+        NAMES[:1], SCORES[:1], ERRORS[:1], SCORES[:1], METRIC
     ),
 }
 
@@ -43,6 +44,12 @@ def test_a_signal_says_what_both_predict() -> None:
     said = f"A predicts none, p{label} 0.22\nB predicts 2, p{label} 0.33"
     assert titles[1] == f"id {BEATS.ids[1]}, true {label}\n{said}"
     assert titles[5:] == [""]
+
+
+def test_the_axes_say_the_metric_and_its_direction() -> None:
+    for name, words in (("ranking", METRIC), ("expected_against_real", f"expected {METRIC}")):
+        (axes,) = DRAWINGS[name]().axes
+        assert axes.get_xlabel().startswith(words)
 
 
 def test_the_best_is_on_top_with_its_interval() -> None:

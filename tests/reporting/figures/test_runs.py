@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -15,14 +16,15 @@ from hbcomp.data.synthetic import make_rows
 from hbcomp.reporting.figures import data as data_figures
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.reporting.figures import style
+from hbcomp.scoring.by_class import confusion
 from hbcomp.scoring.calibration import reliability_bins
 from hbcomp.scoring.decision import Clip
-from hbcomp.scoring.metrics import abs_sum, confusion, row_costs
+from hbcomp.scoring.metrics import ABS_SUM
 from hbcomp.scoring.thresholds import threshold_costs
 
 BEATS = make_rows(n=40, t=24, k=4)
 SIGNALS = BEATS.signals.copy()
-SIGNALS[:, 20:] = 0
+SIGNALS[..., 20:] = 0
 LABELS, IDS = BEATS.known_labels, BEATS.ids
 
 
@@ -34,6 +36,9 @@ def some_probs(n: int = 40, k: int = 4, seed: int = 0, decimals: int = 6) -> np.
 
 
 PROBS = some_probs()
+SCALE = 20_000.0
+SCORER = replace(ABS_SUM, scale=SCALE)
+METRIC = "accuracy (higher is better)"
 
 
 def a_history(n_epochs: int = 6, seed: int = 0, every: int = 2) -> dict[str, np.ndarray]:
@@ -49,12 +54,16 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "signal_lengths_unlabelled": lambda: data_figures.signal_lengths(SIGNALS),
     "example_signals": lambda: data_figures.example_signals(SIGNALS, LABELS % 2, IDS, 1),
     "class_mean_spread": lambda: data_figures.class_mean_spread(SIGNALS, LABELS % 2),
-    "training_curves": lambda: pictures.training_curves({"0": a_history(), "1": a_history(8, 1)}),
+    "training_curves": lambda: pictures.training_curves(
+        {"0": a_history(), "1": a_history(8, 1)}, METRIC
+    ),
     "confusion": lambda: pictures.confusion(confusion(PROBS, LABELS)),
-    "threshold_landscape": lambda: pictures.threshold_landscape(PROBS, LABELS, {"a": (0.1, 0.9)}),
+    "threshold_landscape": lambda: pictures.threshold_landscape(
+        PROBS, LABELS, {"a": (0.1, 0.9)}, SCALE
+    ),
     "reliability": lambda: pictures.reliability(PROBS, LABELS, some_probs(seed=1)),
     "costliest_rows": lambda: pictures.costliest_rows(
-        SIGNALS, LABELS, PROBS, row_costs(PROBS, LABELS), IDS, n=2
+        SIGNALS, LABELS, PROBS, ABS_SUM.contributions(PROBS, LABELS), IDS, n=2
     ),
 }
 
@@ -104,9 +113,9 @@ def test_threshold_costs_equal_the_clip_rule_applied_row_by_row(
     grid = np.linspace(-0.1, 1.1, 13)
     lows, highs = (values.ravel() for values in np.meshgrid(grid, grid))
     lows, highs = lows[lows <= highs], highs[lows <= highs]
-    costs = threshold_costs(probs, LABELS, lows, highs)
+    costs = threshold_costs(probs, LABELS, lows, highs, SCALE)
     brute = [
-        abs_sum(Clip(lo=lo, hi=hi).apply(probs), LABELS).per_20k
+        SCORER.score(Clip(lo=lo, hi=hi).apply(probs), LABELS)
         for lo, hi in zip(lows.tolist(), highs.tolist(), strict=True)
     ]
     np.testing.assert_allclose(costs, brute, rtol=1e-12)
@@ -114,9 +123,9 @@ def test_threshold_costs_equal_the_clip_rule_applied_row_by_row(
 
 def test_equal_low_and_high_are_one_threshold() -> None:
     threshold = np.array([0.4321987])  # equals no probability
-    cost = threshold_costs(PROBS, LABELS, threshold, threshold)
+    cost = threshold_costs(PROBS, LABELS, threshold, threshold, SCALE)
     answers = (threshold < PROBS).astype(np.float64)
-    assert cost[0] == pytest.approx(abs_sum(answers, LABELS).per_20k)
+    assert cost[0] == pytest.approx(SCORER.score(answers, LABELS))
 
 
 def test_crossed_thresholds_are_refused() -> None:
@@ -125,21 +134,21 @@ def test_crossed_thresholds_are_refused() -> None:
 
 
 def test_the_heat_map_shows_the_brute_force_cost_of_every_cell() -> None:
-    figure = pictures.threshold_landscape(PROBS, LABELS, {})
+    figure = pictures.threshold_landscape(PROBS, LABELS, {}, SCALE)
     cells = np.ma.getdata(figure.axes[1].collections[0].get_array()).reshape(60, 60)
     for low, high in [(0, 0), (5, 30), (17, 59), (59, 59)]:
         rule = Clip(lo=(low + 0.5) / 60, hi=(high + 0.5) / 60)
-        assert cells[high, low] == pytest.approx(abs_sum(rule.apply(PROBS), LABELS).per_20k)
+        assert cells[high, low] == pytest.approx(SCORER.score(rule.apply(PROBS), LABELS))
 
 
 def test_marked_points_carry_their_cost_and_stay_inside_the_map() -> None:
     points = {"none": (1.5, 1.5), "<b>$x$": (0.1, 0.9)}
-    figure = pictures.threshold_landscape(PROBS, LABELS, points)
+    figure = pictures.threshold_landscape(PROBS, LABELS, points, SCALE)
     legend = figure.axes[1].get_legend()
     assert legend is not None
     texts = [text.get_text() for text in legend.get_texts()]
-    reference = abs_sum(Clip(lo=0.1, hi=0.9).apply(PROBS), LABELS).per_20k
-    assert texts == ["none (1.5, 1.5): 20,000", f"<b>$x$ (0.1, 0.9): {reference:,.0f}"]
+    reference = SCORER.score(Clip(lo=0.1, hi=0.9).apply(PROBS), LABELS)
+    assert texts == ["none (1.5, 1.5): 20000.0", f"<b>$x$ (0.1, 0.9): {reference:.1f}"]
     assert figure.axes[1].lines[0].get_xydata().tolist() == [[1.0, 1.0]]
 
 
@@ -168,23 +177,24 @@ def test_every_probability_is_counted_once_and_empty_bins_are_left_out() -> None
 @pytest.mark.parametrize(
     "probs", [np.eye(4)[LABELS], np.full((40, 4), 0.25)], ids=["perfect", "clueless"]
 )
+@pytest.mark.parametrize("scale", [1.0, SCALE])
 def test_extreme_probabilities_can_be_drawn(
-    probs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    probs: np.ndarray, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(style, "DPI", 40)
-    style.to_png(pictures.threshold_landscape(probs, LABELS, {"half": (0.5, 0.5)}))
+    style.to_png(pictures.threshold_landscape(probs, LABELS, {"half": (0.5, 0.5)}, scale))
     style.to_png(pictures.reliability(probs, LABELS))
 
 
 def test_costliest_rows_come_first_and_among_equals_the_least_probable_truth() -> None:
     probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.99, 0.01]])
-    labels, costs = np.array([1, 1, 1, 1]), np.array([2.0, 1.0, 0.0, 2.0])
+    labels, losses = np.array([1, 1, 1, 1]), np.array([2.0, 1.0, 0.0, 2.0])
     figure = pictures.costliest_rows(
-        SIGNALS[:4], labels, probs, costs, np.array(["a", "b", "c", "$d$\n"]), n=3
+        SIGNALS[:4], labels, probs, losses, np.array(["a", "b", "c", "$d$\n"]), n=3
     )
     first_lines = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
     assert first_lines == ["id $d$\\n", "id a", "id b"]
-    assert "true 1, cost 2.00" in figure.axes[0].get_title(loc="left")
+    assert "true 1, loses 0.5\n" in figure.axes[0].get_title(loc="left")
     assert "p0 0.99  p1 0.01" in figure.axes[0].get_title(loc="left")
     style.to_png(figure)
 
@@ -194,22 +204,30 @@ def test_costliest_rows_come_first_and_among_equals_the_least_probable_truth() -
 
 def test_the_mean_is_drawn_only_where_every_fold_has_a_value() -> None:
     long, short = a_history(8, every=2), a_history(6, seed=1, every=3)
-    figure = pictures.training_curves({"0": long, "1": short})
+    figure = pictures.training_curves({"0": long, "1": short}, METRIC)
     loss_mean, score_mean = (axes.lines[-1] for axes in figure.axes)
     assert loss_mean.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
     assert score_mean.get_xdata().tolist() == [6]
     assert score_mean.get_ydata()[0] == pytest.approx((long["score"][5] + short["score"][5]) / 2)
 
 
+def test_the_curve_of_the_score_says_the_metric() -> None:
+    figure = pictures.training_curves({"0": a_history()}, METRIC)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "training loss (nats)",
+        "accuracy\n(higher is better)",
+    ]
+
+
 def test_a_score_that_was_never_measured_gets_no_panel() -> None:
     history = a_history() | {"score": np.full(6, np.nan)}
-    figure = pictures.training_curves({"0": history})
+    figure = pictures.training_curves({"0": history}, METRIC)
     assert len(figure.axes) == 1
     style.to_png(figure)
 
 
 def test_many_folds_share_one_legend_entry() -> None:
-    figure = pictures.training_curves({f"{i}": a_history(3, i) for i in range(20)})
+    figure = pictures.training_curves({f"{i}": a_history(3, i) for i in range(20)}, METRIC)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["mean"]
 
 
@@ -228,7 +246,7 @@ def test_padded_lengths_equal_trimming_each_row() -> None:
     signals = rng.integers(0, 3, (50, 6)).astype(np.float32)  # zeros inside and at the ends
     signals[0] = 0
     expected = [len(np.trim_zeros(row, "b")) for row in signals]
-    assert padded_lengths(signals).tolist() == expected
+    assert padded_lengths(signals[:, None]).tolist() == expected
 
 
 def test_bars_name_count_and_per_cent() -> None:
@@ -260,7 +278,7 @@ def test_examples_are_distinct_rows_of_their_class() -> None:
 
 def test_a_label_column_of_many_values_still_fits_on_a_page() -> None:
     labels = np.arange(400)
-    signals = np.zeros((400, 5), dtype=np.float32)
+    signals = np.zeros((400, 1, 5), dtype=np.float32)
     for figure in (
         data_figures.label_counts(labels),
         data_figures.example_signals(signals, labels, labels.astype(str), n_per_class=1),
