@@ -11,6 +11,7 @@ from finished_experiments import N, write_experiment, write_files
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.scoring.metrics import MetricConfig
 from hbcomp.submissions.files import read_submission
 
 
@@ -72,7 +73,7 @@ def test_where_greater_is_better_recipe_page_and_last_line_say_so(tmp_path, metr
     write_files(tmp_path)
     spec = {"config": {"name": metric}, "classes": ["0", "1", "2"]}
     for name, n_wrong, start in [("a", 12, 0), ("b", 12, 20), ("c", 8, 40)]:
-        write_experiment(tmp_path, name, n_wrong, start, metric=spec)
+        write_experiment(tmp_path, name, n_wrong, start, metric=MetricConfig(name=metric))
     done = call(["blend", "a", "b", "c", "--method", method, "--rule", rule], tmp_path)
     numbers = last_json(done)
     assert (numbers["metric"], numbers["rule"]) == (metric, rule)
@@ -141,8 +142,7 @@ def test_another_blend_of_the_name_is_refused_and_replaced_only_by_force(three):
 def test_what_cannot_be_blended_is_one_line(three, words, message):
     (three / "experiments/blend").mkdir()
     (three / "experiments/blend/recipe.json").write_text("{}")
-    accuracy = {"config": {"name": "accuracy"}, "classes": ["0", "1", "2"]}
-    write_experiment(three, "accurate", metric=accuracy)
+    write_experiment(three, "accurate", metric=MetricConfig(name="accuracy"))
     write_files(three, seed=1)
     write_experiment(three, "other")
     before = sorted(three.rglob("*"))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from finished_experiments import write_experiment, write_files
 
+from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment import finish
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.manifest import read_manifest
@@ -18,12 +19,15 @@ def made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
     predictions, _ = write_experiment(tmp_path, "a")
-    rules = evaluate_rules(predictions.oof_probs, predictions.labels, predictions.fold_of_row)
     run = find_run("a")
+    report = read_report(run.report_file)
+    metric = metric_of(report.metric)
+    oof, folds = predictions.oof_probs, predictions.fold_of_row
+    rules = evaluate_rules(metric, oof, predictions.labels, folds)
     return SimpleNamespace(
         run=run,
-        report=read_report(run.report_file),
-        arguments=(run, predictions, choose(rules, "half"), "a recipe", "id"),
+        report=report,
+        arguments=(run, metric, predictions, choose(rules, "half"), "a recipe", report.form),
     )
 
 

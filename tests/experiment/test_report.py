@@ -50,7 +50,7 @@ def test_what_a_run_says_of_its_nets_is_read(run):
     write(run, lambda report: None)
     trained = read_trained(run)
     assert trained.nets == [(seed, fold) for seed in (0, 1) for fold in range(5)]
-    assert trained.shape == (205, 4)
+    assert (trained.shape, trained.n_classes) == ((1, 205), 4)
     assert trained.config.net.name == "resnet"
     chosen, compute = trained.report.chosen, trained.report.environment.compute
     assert (chosen.name, chosen.rule.kind, compute.n_threads) == ("half", "half", 1)

@@ -60,7 +60,7 @@ def test_accuracy_recall_confusion_comparison_and_mistakes_agree(rule):
     assert sum(recalled) == pytest.approx(accuracy * len(labels))
     assert confusion[:, -1].tolist() == [row.n_none for row in report.by_class]
     assert confusion.sum() == len(labels)
-    rows = ScoredRows("a", rule, predictions)
+    rows = ScoredRows("a", METRIC, rule, predictions)
     assert compare(rows, rows)["a"]["accuracy"] == rows.is_right.mean() == accuracy
     # The classes add up to the expected score, which is cross-fitted too.
     assert sum(row.share for row in report.by_class) == pytest.approx(report.score)
