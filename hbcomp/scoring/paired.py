@@ -14,6 +14,7 @@ from hbcomp.scoring.metrics import Metric
 N_ERRORS_OF_NOISE: Final = 2.0
 LEVEL_OF_NOISE: Final = 2 * NormalDist().cdf(N_ERRORS_OF_NOISE) - 1  # of the interval: 95.4 %
 NOISE: Final = f"{N_ERRORS_OF_NOISE:g} standard errors"
+LEAST_SUM: Final = 4.0  # assumed: a log-loss is rarely above, a sum over rows rarely below
 BLOCK_VALUES = 2**22  # counts drawn at a time, 32 MiB
 
 
@@ -57,9 +58,12 @@ def is_better(score: float, other: float, greater_is_better: bool) -> bool:
 def as_text(score: float, sign: str = "") -> str:
     """Return a score or a difference with as many digits as tell: 123.4, but 0.9321.
 
-    Scores that are shares have four decimals, sums one.
+    Sums have one decimal, shares and losses of a row four; zero is 0 in either.
     """
-    return f"{score:{sign}.1f}" if abs(score) >= 10 else f"{score:{sign}.4f}"
+    if abs(score) >= LEAST_SUM:
+        return f"{score:{sign}.1f}"
+    text = f"{score:{sign}.4f}"
+    return text if float(text) else f"{0:{sign}}"
 
 
 def measure(

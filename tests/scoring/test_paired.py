@@ -118,3 +118,18 @@ def test_the_seed_decides_and_the_level_widens():
         bootstrap_interval(costs(first), costs(second), level=level) for level in (0.8, 0.99)
     )
     assert lower < low < high < higher
+
+
+@pytest.mark.parametrize(
+    ("score", "sign", "text"),
+    [
+        (126.64, "", "126.6"),
+        (0.93214, "", "0.9321"),
+        (-0.93214, "+", "-0.9321"),
+        (-1e-9, "", "0"),
+        (0.0, "+", "+0"),
+        (5.0, "+", "+5.0"),
+    ],
+)
+def test_a_score_has_as_many_digits_as_tell(score, sign, text):
+    assert paired.as_text(score, sign) == text

@@ -207,8 +207,8 @@ def test_what_cannot_be_meant_is_refused_and_changes_nothing(cwd, words, message
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        ("99999", "must be in [0.0000, 40000.0] for these answers, but got 99999.0"),
-        ("40001", "must be in [0.0000, 40000.0]"),
+        ("99999", "must be in [0, 40000.0] for these answers, but got 99999.0"),
+        ("40001", "must be in [0, 40000.0]"),
         ("0.9874", "0.9874 looks like an accuracy or a mean per row"),
     ],
 )

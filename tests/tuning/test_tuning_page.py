@@ -246,7 +246,7 @@ def test_the_best_trials_are_whole_ones_in_order_with_their_distance_from_the_ba
     best = page.tables(a_summary())[0]
     assert best.rows == [
         [4, "complete", "1190.0", "-100.0", "30"],
-        [0, "complete", "1290.0", "+0.0000", "30"],
+        [0, "complete", "1290.0", "+0", "30"],
         [1, "carried", "1350.0", "+60.0", "30"],
         [7, "complete", "9000.0", "+7710.0", "30"],
     ]
