@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float32, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from hbcomp.competitions.competition import metric_of
 from hbcomp.crossval.training_data import replica_of
@@ -35,10 +35,11 @@ HISTORY_COLUMNS = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One net to train: its rows, its seed, where it trains, and the epochs to score.
+    """One net to train: its rows, its seed, where it trains, and how often it is scored.
 
     With `train_labels`, the labels of the rows at `train_idx`, the net also trains on test rows,
-    which are numbered after the train rows. At `scored_epochs` it predicts its held-out rows.
+    which are numbered after the train rows. It predicts its held-out rows `n_scored` times, at even
+    shares of its epochs.
     """
 
     seed: int
@@ -49,7 +50,7 @@ class FoldTask:
     features: FeatureConfig
     metric: MetricSpec
     compute: Compute
-    scored_epochs: frozenset[int]
+    n_scored: int
     train_labels: np.ndarray | None = None
     identity: str = ""  # the hash that its stored fold is bound to
 
@@ -57,25 +58,45 @@ class FoldTask:
         """Return the net as it is trained, with its rows on the device."""
         return replica_of(self.seed, self.fold, self.train_idx, self.train_labels, device)
 
+    @property
+    def n_epochs(self) -> int:
+        """The epochs of its schedule."""
+        return self.recipe.train.for_rows(len(self.train_idx)).n_epochs
+
+    @property
+    def scored_epochs(self) -> list[int]:
+        """The epochs after which it predicts its held-out rows; one may end several shares."""
+        return evenly_spaced(self.n_epochs, self.n_scored)
+
+
+@dataclass(frozen=True)
+class TrainedNet:
+    """A net at the end of its training, with its probabilities of held-out and of test rows."""
+
+    net: nn.Module
+    valid_probs: Float32[np.ndarray, "v k"]
+    test_probs: Float32[np.ndarray, "m k"] | None
+
 
 @dataclass(frozen=True)
 class FoldEpoch:
     """The net of a fold after an epoch, with its held-out probabilities where they are scored.
 
-    The probabilities of the test rows, where there are any, come with the last epoch.
+    The trained net comes with its last epoch.
     """
 
     epoch: Epoch
     valid_labels: Int64[np.ndarray, " v"]
     valid_probs: Float32[np.ndarray, "v k"] | None
-    test_probs: Float32[np.ndarray, "m k"] | None
+    trained: TrainedNet | None
 
 
 def train_group(
     group: Sequence[FoldTask], data: DeviceData, watch: Stopwatch
 ) -> Iterator[list[FoldEpoch]]:
-    """Train the nets of a group of folds at the same time, yielding all of them after every epoch.
+    """Train the nets of a group of folds at the same time, yielding them after every epoch.
 
+    Nets whose training has ended are not yielded any more, so `Epoch.position` says which they are.
     The cross-validation stores what it yields, and a trial of a search may stop in between.
     """
     compute = group[0].compute
@@ -91,10 +112,12 @@ def train_group(
         watch.add({"train": sum(each.seconds for each in epochs)})
         watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
         yield [
-            FoldEpoch(epoch, labels, *_predict(task, epoch, signals, data, watch, position))
-            for position, (task, epoch, signals, labels) in enumerate(
-                zip(group, epochs, valid_signals, valid_labels, strict=True)
+            FoldEpoch(
+                epoch,
+                valid_labels[epoch.position],
+                *_predict(group[epoch.position], epoch, valid_signals[epoch.position], data, watch),
             )
+            for epoch in epochs
         ]
 
 
@@ -113,23 +136,25 @@ def _predict(
     valid_signals: Tensor,
     data: DeviceData,
     watch: Stopwatch,
-    position: int,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the probabilities of the held-out and of the test rows, as far as they are needed."""
+) -> tuple[np.ndarray | None, TrainedNet | None]:
+    """Return the held-out probabilities where they are scored, and the net where it is trained."""
     valid_probs = test_probs = None
-    is_last = epoch.epoch == task.recipe.train.n_epochs
     if epoch.epoch in task.scored_epochs:
         with watch.phase("validate"):
             valid_probs = predict_probs(epoch.net, valid_signals, task.compute)
-    if is_last and data.test_signals is not None:
+    if epoch.epoch < task.n_epochs:
+        return valid_probs, None
+    if data.test_signals is not None:
         with watch.phase("predict"):
             test_probs = predict_probs(epoch.net, data.test_signals, task.compute)
-    for probs in (valid_probs, test_probs):
-        if is_last and probs is not None and not np.isfinite(probs).all():
+    of_none = np.empty((0, data.n_classes), dtype=np.float32)  # a net that holds nothing out
+    trained = TrainedNet(epoch.net, of_none if valid_probs is None else valid_probs, test_probs)
+    for probs in (trained.valid_probs, test_probs):
+        if probs is not None and not np.isfinite(probs).all():
             raise DivergedError(
-                "the net's probabilities must be finite; try a smaller train.lr", position
+                "the net's probabilities must be finite; try a smaller train.lr", epoch.position
             )
-    return valid_probs, test_probs
+    return valid_probs, trained
 
 
 def train_folds(
@@ -141,17 +166,24 @@ def train_folds(
 ) -> None:
     """Train a group of folds at the same time, report every epoch, and store the finished folds."""
     histories: list[History] = [[] for _ in group]
+    trained: dict[int, TrainedNet] = {}
     with errors_as_input_error(group):
         for epochs in train_group(group, data, watch):
-            for task, fold_epoch, history in zip(group, epochs, histories, strict=True):
-                _report(task, fold_epoch, history, emit)
+            for after in epochs:
+                position = after.epoch.position
+                _report(group[position], after, histories[position], emit)
+                if after.trained:
+                    trained[position] = after.trained
     with watch.phase("write"):
-        for task, last, history in zip(group, epochs, histories, strict=True):
-            result = _result(task, last, data.n_classes)
-            rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
-            stored_folds.save_fold(run, task.identity, result, last.epoch.net, rows)
+        for position, task in enumerate(group):
+            net = trained.pop(position)
+            result = FoldResult(
+                task.seed, task.fold, task.valid_idx, net.valid_probs, net.test_probs
+            )
+            rows = pd.DataFrame(histories[position], columns=HISTORY_COLUMNS)
+            stored_folds.save_fold(run, task.identity, result, net.net, rows)
     if torch.cuda.is_available():
-        del epochs, fold_epoch, last
+        del epochs, after, net
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
 
 
@@ -163,16 +195,7 @@ def _report(task: FoldTask, after: FoldEpoch, history: History, emit: Emit) -> N
         score = fixed_rule_scores(metric, after.valid_probs, after.valid_labels).score
     n_threads = task.compute.n_threads
     history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
-    n_epochs = task.recipe.train.n_epochs
-    emit(FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score))
-
-
-def _result(task: FoldTask, last: FoldEpoch, n_classes: int) -> FoldResult:
-    valid_probs = last.valid_probs
-    if valid_probs is None:  # a net that holds nothing out
-        valid_probs = np.empty((0, n_classes), dtype=np.float32)
-    assert len(valid_probs) == len(task.valid_idx)  # the last epoch is always scored
-    return FoldResult(task.seed, task.fold, task.valid_idx, valid_probs, last.test_probs)
+    emit(FoldProgress(task.seed, task.fold, epoch.epoch, task.n_epochs, epoch.loss, score))
 
 
 def evenly_spaced(n_epochs: int, n_scored: int) -> list[int]:

@@ -10,7 +10,6 @@ import hbcomp
 from hbcomp.crossval.fold import (
     FoldTask,
     errors_as_input_error,
-    evenly_spaced,
     in_groups,
     train_folds,
 )
@@ -85,6 +84,7 @@ def cross_validate(
         f"{len(training_data.fold_keys)} folds",
         len(training_data.fold_keys) - len(pending),
     )
+    announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features are fitted in every fold, which takes most of its time")
     train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
@@ -154,7 +154,7 @@ def train_nets(
     ]
     groups = in_groups(tasks)
     run.discard_manifest()
-    with show_folds(console, len(tasks), config.train.n_epochs) as emit:
+    with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
             _train_in_workers(groups, training_data, run, resources, emit, watch)
@@ -174,12 +174,10 @@ def _task(
     compute: Compute,
 ) -> FoldTask:
     train_idx, train_labels = training_data.train_rows(seed, fold)
-    valid_idx, scored_epochs = np.empty(0, dtype=np.int64), frozenset[int]()
+    valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
         valid_idx = training_data.folds_of_seed[seed].valid_idx(fold)
-        scored_epochs = frozenset(
-            evenly_spaced(config.train.n_epochs, config.report.n_scored_epochs)
-        )
+        n_scored = config.report.n_scored_epochs
     return FoldTask(
         seed=seed,
         fold=fold,
@@ -189,7 +187,7 @@ def _task(
         features=config.features,
         metric=training_data.metric_spec,
         compute=compute,
-        scored_epochs=scored_epochs,
+        n_scored=n_scored,
         train_labels=train_labels,
         identity=identity,
     )
@@ -204,6 +202,16 @@ def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> 
         f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
         f"{compute.threads} per net{at_once} ({compute.reason})"
     )
+
+
+def announce_schedule(
+    config: Config, training_data: TrainingData, pending: Sequence[tuple[int, Fold]]
+) -> None:
+    """Print how few rows change the batch or the epochs, as the first of these nets has them."""
+    if pending:
+        train_idx, _ = training_data.train_rows(*pending[0])
+        if said := config.train.deviations(len(train_idx)):
+            console.print("; ".join(said))
 
 
 def _warn_of_shared_cores(resources: Resources) -> None:

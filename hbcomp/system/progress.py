@@ -37,13 +37,13 @@ Emit = Callable[[FoldProgress], None]
 
 
 @contextmanager
-def show_folds(console: Console, n_folds: int, n_epochs: int) -> Iterator[Emit]:
-    """Yield a function that shows the progress of `n_folds` folds of `n_epochs` epochs each."""
+def show_folds(console: Console, n_epochs: int) -> Iterator[Emit]:
+    """Yield a function that shows the progress of folds of `n_epochs` epochs in all."""
     if console.is_terminal:
         with _bars(console) as progress:
-            yield _BarDisplay(progress, n_folds, n_epochs).show
+            yield _BarDisplay(progress, n_epochs).show
     else:
-        yield _LineDisplay(console, n_folds * n_epochs).show
+        yield _LineDisplay(console, n_epochs).show
 
 
 def _bars(console: Console) -> Progress:
@@ -62,9 +62,9 @@ def _bars(console: Console) -> Progress:
 class _BarDisplay:
     """A bar for all epochs of all folds, and one for each fold that has begun."""
 
-    def __init__(self, progress: Progress, n_folds: int, n_epochs: int) -> None:
+    def __init__(self, progress: Progress, n_epochs: int) -> None:
         self._progress = progress
-        self._all = progress.add_task("all folds", total=n_folds * n_epochs, numbers="epochs")
+        self._all = progress.add_task("all folds", total=n_epochs, numbers="epochs")
         self._task: dict[tuple[int, int | str], TaskID] = {}
         self._score: dict[tuple[int, int | str], str] = {}  # the last one that was measured
 

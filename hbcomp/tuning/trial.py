@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
-from hbcomp.crossval.fold import FoldTask, evenly_spaced, train_group
+from hbcomp.crossval.fold import FoldTask, train_group
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
@@ -98,11 +98,10 @@ def fold_scores(
 ) -> Iterator[RowScores]:
     """Train one fold, yielding its held-out rows' scores at `n_checks` even shares of the epochs.
 
-    The last ones are those of the finished net.
+    The last ones are those of the trained net.
     """
     metric = context.metric
     rule = fixed_rules(metric)[context.rule]
-    checked = evenly_spaced(config.train.n_epochs, n_checks)
     task = FoldTask(
         seed=folds.seed,
         fold=fold,
@@ -112,7 +111,7 @@ def fold_scores(
         features=config.features,
         metric=context.metric_spec,
         compute=compute,
-        scored_epochs=frozenset(checked),
+        n_scored=n_checks,
     )
     for (after,) in train_group([task], data, Stopwatch()):
         if after.valid_probs is not None:
@@ -120,7 +119,7 @@ def fold_scores(
             # As they are stored: else equal trials would differ by rounding.
             stored = unpack(pack(rows), metric.greater_is_better)
             # One epoch of a short schedule ends several shares.
-            yield from [stored] * checked.count(after.epoch.epoch)
+            yield from [stored] * task.scored_epochs.count(after.epoch.epoch)
 
 
 def run_trial(
