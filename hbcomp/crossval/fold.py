@@ -17,12 +17,14 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
+from hbcomp.scoring.calibration import log_loss
 from hbcomp.scoring.choice import fixed_rule_scores
 from hbcomp.scoring.metrics import MetricSpec
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
+from hbcomp.training.early_stopping import BestEpoch, EarlyStopping
 from hbcomp.training.features import fit_features
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import DeviceData
@@ -31,6 +33,7 @@ from hbcomp.training.step import DivergedError, Epoch, train_epochs
 
 History = list[tuple[Any, ...]]  # a row for each epoch
 HISTORY_COLUMNS = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
+WATCHED = "watched_loss"  # one more column, where early stopping is on
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class FoldTask:
 
     With `train_labels`, the labels of the rows at `train_idx`, the net also trains on test rows,
     which are numbered after the train rows. It predicts its held-out rows `n_scored` times, at even
-    shares of its epochs.
+    shares of its epochs. `watched_idx` are the rows of early stopping, where that is on.
     """
 
     seed: int
@@ -52,11 +55,17 @@ class FoldTask:
     compute: Compute
     n_scored: int
     train_labels: np.ndarray | None = None
+    watched_idx: np.ndarray | None = None
     identity: str = ""  # the hash that its stored fold is bound to
 
     def replica(self, device: torch.device) -> Replica:
         """Return the net as it is trained, with its rows on the device."""
         return replica_of(self.seed, self.fold, self.train_idx, self.train_labels, device)
+
+    @property
+    def early_stopping(self) -> EarlyStopping:
+        """When it stops before its schedule ends."""
+        return self.recipe.train.early_stopping
 
     @property
     def n_epochs(self) -> int:
@@ -71,7 +80,7 @@ class FoldTask:
 
 @dataclass(frozen=True)
 class TrainedNet:
-    """A net at the end of its training, with its probabilities of held-out and of test rows."""
+    """A trained net, at its last or its best epoch, with its held-out and test probabilities."""
 
     net: nn.Module
     valid_probs: Float32[np.ndarray, "v k"]
@@ -82,12 +91,14 @@ class TrainedNet:
 class FoldEpoch:
     """The net of a fold after an epoch, with its held-out probabilities where they are scored.
 
-    The trained net comes with its last epoch.
+    The trained net comes with its last epoch, and the log loss of the rows that it watches, if any,
+    with every epoch.
     """
 
     epoch: Epoch
     valid_labels: Int64[np.ndarray, " v"]
     valid_probs: Float32[np.ndarray, "v k"] | None
+    watched_loss: float | None
     trained: TrainedNet | None
 
 
@@ -105,56 +116,79 @@ def train_group(
         with watch.phase("features"):
             data = _with_features(group[0], data)
     replicas = [task.replica(data.device) for task in group]
-    held_out = [torch.tensor(task.valid_idx, device=data.device) for task in group]
-    valid_signals = [data.signals[rows] for rows in held_out]
-    valid_labels = [data.labels[rows].cpu().numpy() for rows in held_out]
-    for epochs in train_epochs(group[0].recipe, data, replicas, compute):
+    nets = [_Predicted(task, data, watch) for task in group]
+    stopped: set[int] = set()
+    for epochs in train_epochs(group[0].recipe, data, replicas, compute, stopped):
         watch.add({"train": sum(each.seconds for each in epochs)})
         watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
-        yield [
-            FoldEpoch(
-                epoch,
-                valid_labels[epoch.position],
-                *_predict(group[epoch.position], epoch, valid_signals[epoch.position], data, watch),
-            )
-            for epoch in epochs
-        ]
+        done = [nets[epoch.position].after(epoch) for epoch in epochs]
+        stopped.update(each.epoch.position for each in done if each.trained)
+        yield done
 
 
 def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
     """Return the data with the features of one fold's net in place of signals."""
     features = fit_features(task.features, data, task.replica(data.device))
-    train, held_out = (
-        torch.tensor(rows, device=data.device) for rows in (task.train_idx, task.valid_idx)
-    )
-    return features.in_place_of_signals(train, held_out)
+    parts = [task.train_idx, task.valid_idx]
+    if task.watched_idx is not None and not task.early_stopping.is_on_scored_fold:
+        parts.append(task.watched_idx)
+    return features.in_place_of_signals(*(torch.tensor(rows, device=data.device) for rows in parts))
 
 
-def _predict(
-    task: FoldTask,
-    epoch: Epoch,
-    valid_signals: Tensor,
-    data: DeviceData,
-    watch: Stopwatch,
-) -> tuple[np.ndarray | None, TrainedNet | None]:
-    """Return the held-out probabilities where they are scored, and the net where it is trained."""
-    valid_probs = test_probs = None
-    if epoch.epoch in task.scored_epochs:
-        with watch.phase("validate"):
-            valid_probs = predict_probs(epoch.net, valid_signals, task.compute)
-    if epoch.epoch < task.n_epochs:
-        return valid_probs, None
-    if data.test_signals is not None:
-        with watch.phase("predict"):
-            test_probs = predict_probs(epoch.net, data.test_signals, task.compute)
-    of_none = np.empty((0, data.n_classes), dtype=np.float32)  # a net that holds nothing out
-    trained = TrainedNet(epoch.net, of_none if valid_probs is None else valid_probs, test_probs)
-    for probs in (trained.valid_probs, test_probs):
-        if probs is not None and not np.isfinite(probs).all():
-            raise DivergedError(
-                "the net's probabilities must be finite; try a smaller train.lr", epoch.position
-            )
-    return valid_probs, trained
+class _Predicted:
+    """The rows that the net of a fold predicts in training, and its best epoch so far."""
+
+    def __init__(self, task: FoldTask, data: DeviceData, watch: Stopwatch) -> None:
+        self._task, self._data, self._watch = task, data, watch
+        self._valid_signals, self._valid_labels = _rows(task.valid_idx, data)
+        watched = task.watched_idx
+        self._watched = None if watched is None else _rows(watched, data)
+        self._best = BestEpoch()
+
+    def after(self, epoch: Epoch) -> FoldEpoch:
+        """Predict what is due after an epoch, and decide whether it is the last."""
+        task, valid_probs, loss = self._task, None, None
+        if epoch.epoch in task.scored_epochs:
+            valid_probs = self._probs(epoch.net, self._valid_signals)
+        if self._watched is not None:
+            signals, labels = self._watched
+            loss = log_loss(self._probs(epoch.net, signals).astype(np.float64), labels)
+            self._best.update(epoch.epoch, loss, epoch.net)
+        is_stopped = loss is not None and (
+            epoch.epoch - self._best.epoch >= task.early_stopping.patience
+        )
+        trained = None
+        if is_stopped or epoch.epoch == task.n_epochs:
+            trained = self._trained(epoch, valid_probs)
+        return FoldEpoch(epoch, self._valid_labels, valid_probs, loss, trained)
+
+    def _trained(self, epoch: Epoch, valid_probs: np.ndarray | None) -> TrainedNet:
+        net = epoch.net if self._best.net is None else self._best.net
+        test_probs = None
+        if valid_probs is None or net is not epoch.net:
+            valid_probs = self._probs(net, self._valid_signals)
+        if self._data.test_signals is not None:
+            with self._watch.phase("predict"):
+                test_probs = predict_probs(net, self._data.test_signals, self._task.compute)
+        for probs in (valid_probs, test_probs):
+            if probs is not None and not np.isfinite(probs).all():
+                raise DivergedError(
+                    "the net's probabilities must be finite; try a smaller train.lr",
+                    epoch.position,
+                )
+        return TrainedNet(net, valid_probs, test_probs)
+
+    def _probs(self, net: nn.Module, signals: Tensor) -> Float32[np.ndarray, "v k"]:
+        if not len(signals):  # a net that holds nothing out
+            return np.empty((0, self._data.n_classes), dtype=np.float32)
+        with self._watch.phase("validate"):
+            return predict_probs(net, signals, self._task.compute)
+
+
+def _rows(rows: np.ndarray, data: DeviceData) -> tuple[Tensor, np.ndarray]:
+    """Return the signals and the labels of these rows."""
+    idx = torch.tensor(rows, device=data.device)
+    return data.signals[idx], data.labels[idx].cpu().numpy()
 
 
 def train_folds(
@@ -180,7 +214,8 @@ def train_folds(
             result = FoldResult(
                 task.seed, task.fold, task.valid_idx, net.valid_probs, net.test_probs
             )
-            rows = pd.DataFrame(histories[position], columns=HISTORY_COLUMNS)
+            columns = [*HISTORY_COLUMNS, *([WATCHED] if task.early_stopping.is_on else [])]
+            rows = pd.DataFrame(histories[position], columns=columns)
             stored_folds.save_fold(run, task.identity, result, net.net, rows)
     if torch.cuda.is_available():
         del epochs, after, net
@@ -194,8 +229,12 @@ def _report(task: FoldTask, after: FoldEpoch, history: History, emit: Emit) -> N
         metric = metric_of(task.metric)
         score = fixed_rule_scores(metric, after.valid_probs, after.valid_labels).score
     n_threads = task.compute.n_threads
-    history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
-    emit(FoldProgress(task.seed, task.fold, epoch.epoch, task.n_epochs, epoch.loss, score))
+    watched = () if after.watched_loss is None else (after.watched_loss,)
+    history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads, *watched))
+    n_skipped = task.n_epochs - epoch.epoch if after.trained else 0
+    emit(
+        FoldProgress(task.seed, task.fold, epoch.epoch, task.n_epochs, epoch.loss, score, n_skipped)
+    )
 
 
 def evenly_spaced(n_epochs: int, n_scored: int) -> list[int]:

@@ -173,7 +173,7 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
-    train_idx, train_labels = training_data.train_rows(seed, fold)
+    rows = training_data.rows_of_net(seed, fold)
     valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
         valid_idx = training_data.folds_of_seed[seed].valid_idx(fold)
@@ -181,14 +181,15 @@ def _task(
     return FoldTask(
         seed=seed,
         fold=fold,
-        train_idx=train_idx,
+        train_idx=rows.train_idx,
         valid_idx=valid_idx,
         recipe=config.recipe,
         features=config.features,
         metric=training_data.metric_spec,
         compute=compute,
         n_scored=n_scored,
-        train_labels=train_labels,
+        train_labels=rows.train_labels,
+        watched_idx=rows.watched_idx,
         identity=identity,
     )
 
@@ -207,11 +208,24 @@ def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> 
 def announce_schedule(
     config: Config, training_data: TrainingData, pending: Sequence[tuple[int, Fold]]
 ) -> None:
-    """Print how few rows change the batch or the epochs, as the first of these nets has them."""
-    if pending:
-        train_idx, _ = training_data.train_rows(*pending[0])
-        if said := config.train.deviations(len(train_idx)):
-            console.print("; ".join(said))
+    """Print how few rows and early stopping change the schedule, as the first net has it."""
+    if not pending:
+        return
+    rows = training_data.rows_of_net(*pending[0])
+    if said := config.train.deviations(len(rows.train_idx)):
+        console.print("; ".join(said))
+    if rows.watched_idx is None:
+        return
+    early_stopping = config.train.early_stopping
+    which = f"{len(rows.watched_idx):,} of its training rows, which it does not train on"
+    if early_stopping.is_on_scored_fold:
+        which = "the fold it is scored on"
+    console.print(
+        f"early stopping: a net watches {which}, and stops after {early_stopping.patience} "
+        "epochs without a lower log loss there"
+    )
+    if early_stopping.is_on_scored_fold:
+        console.print("warning: epochs chosen on the scored rows make the score too good")
 
 
 def _warn_of_shared_cores(resources: Resources) -> None:

@@ -40,20 +40,22 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
     _check_begun(run)
     with watch.phase("read"):
         training_data = load_training_data(request.config)
+    for seed in request.config.refit.seeds:
+        training_data.rows_of_net(seed, ALL)  # rows that cannot be watched are an error now
     with locked(run):
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         write_config(request, force=False)
         _check_finished(training_data, run)
         outcome = cross_validate(request.config, training_data, run, watch, n_jobs=n_jobs)
-        first_fold, _ = training_data.train_rows(*training_data.fold_keys[0])
+        first_fold = training_data.rows_of_net(*training_data.fold_keys[0]).train_idx
         config = refit_config(request.config, len(first_fold))
         results = _train(config, training_data, run, watch, n_jobs)
         refit = Refit(
             experiment=run.name,
             seeds=config.refit.seeds,
             n_epochs=config.train.n_epochs,
-            n_rows=training_data.train.n_rows,
+            n_rows=training_data.train.n_rows - _n_watched(training_data, request.config),
             pseudo=_pseudo_rows(training_data),
             chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
             expected=outcome.chosen.cross_fitted,
@@ -136,6 +138,12 @@ def _record(config: Config, training_data: TrainingData) -> RunRecord:
     if training_data.pseudo:
         identity["pseudo-labels"] = training_data.pseudo.of_all.fingerprint
     return RunRecord(identity=identity)
+
+
+def _n_watched(training_data: TrainingData, config: Config) -> int:
+    """Return how many labelled rows early stopping keeps from a net on everything."""
+    watched = training_data.rows_of_net(config.refit.seeds[0], ALL).watched_idx
+    return 0 if watched is None else len(watched)
 
 
 def _pseudo_rows(training_data: TrainingData) -> PseudoRowNumbers | None:

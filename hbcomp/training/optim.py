@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hbcomp.system.config import Section
+from hbcomp.training.early_stopping import EarlyStopping
 from hbcomp.training.loader import n_batches
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -59,7 +60,7 @@ class StepDecay(Section):
 
 
 class TrainConfig(Section):
-    """One fixed schedule from the first step to the last; validation rows have no influence.
+    """One fixed schedule from the first step to the last, which early stopping may cut off.
 
     It fits few rows as well as many: `for_rows` makes the batch smaller, so that an epoch has
     `min_steps_per_epoch`, and adds epochs until there are `min_steps`.
@@ -78,6 +79,7 @@ class TrainConfig(Section):
     schedule: OneCycle | Linear | StepDecay = Field(default=OneCycle(), discriminator="kind")
     ema_decay: float = Field(default=0.0, ge=0, lt=1)  # per step; 0 keeps the last weights
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    early_stopping: EarlyStopping = EarlyStopping()
 
     def for_rows(self, n_rows: int) -> "TrainConfig":
         """Return the schedule of a net of so many training rows: its own batch and epochs.

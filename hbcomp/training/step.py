@@ -1,7 +1,7 @@
 """One training step, the loop over all epochs, and the step captured as a CUDA graph."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,11 +80,16 @@ class Epoch:
 
 
 def train_epochs(
-    recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
+    recipe: Recipe,
+    data: DeviceData,
+    replicas: Sequence[Replica],
+    compute: Compute,
+    stopped: Container[int] = frozenset(),
 ) -> Iterator[list[Epoch]]:
     """Train all replicas at the same time, yielding them after every epoch; the last is the result.
 
-    A replica of fewer rows may have more epochs, and is then alone in the last ones.
+    A replica that has had its epochs takes no further steps and is no longer yielded, and neither
+    is one whose position the consumer adds to `stopped` between two epochs.
 
     Notes
     -----
@@ -102,8 +107,10 @@ def train_epochs(
         training = {
             position: steps
             for position, steps in enumerate(steps_of_replica)
-            if epoch <= steps.state.config.n_epochs
+            if epoch <= steps.state.config.n_epochs and position not in stopped
         }
+        if not training:
+            return
         for steps in training.values():
             steps.begin(epoch)
         for step in range(max(steps.state.n_steps for steps in training.values())):
