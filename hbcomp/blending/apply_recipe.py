@@ -66,6 +66,7 @@ def apply_blend(
         expected=report.score,
         standard_error=report.standard_error,
         n_scored=report.data.n_train,
+        is_optimistic=report.is_optimistic,
     )
     # The sample submission has the ids of the competition's own test file.
     form = report.form.model_copy(update={"sample": None}) if data else report.form

@@ -79,6 +79,7 @@ def apply_run(
         expected=None if is_refit else report.score,
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
+        is_optimistic=report.is_optimistic and not is_refit,
     )
     # The sample submission has the ids of the competition's own test file.
     form = report.form.model_copy(update={"sample": None}) if data else report.form
