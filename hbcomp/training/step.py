@@ -28,7 +28,8 @@ def train_step(state: TrainState, recipe: Recipe, data: DeviceData, compute: Com
     """
     rows = _current(state.order, state)  # (b,)
     state.lr.copy_(_current(state.lrs, state))
-    signals = augment(state.net.scale(data.signals[rows]), recipe.augment, state.streams.noise)
+    scaled = state.net.scale(data.signals[rows])
+    signals = augment(scaled, recipe.augment, state.streams.noise, state.net.rest)
     with compute.autocast:
         logits = state.forward(signals)  # (b, k)
     losses = F.cross_entropy(
