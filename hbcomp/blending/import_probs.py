@@ -153,7 +153,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
         submission = write_answers(run, metric, predictions, chosen, recipe, report.form)
         drawn = [
-            *probs_pictures(metric, predictions, rules, chosen),
+            *probs_pictures(metric, predictions, rules, chosen, train.classes),
             costliest_picture(predictions, chosen, train),
         ]
         pages.write_pictures(run.pictures_folder, drawn)

@@ -11,10 +11,9 @@ from jaxtyping import Float64
 from rich.console import Console
 from torch import Tensor, nn
 
-from hbcomp.competitions.load import padded_to, read_rows, with_files
+from hbcomp.competitions.load import load_sample, padded_to, read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset, in_words
-from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import scale_warnings
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
