@@ -17,7 +17,7 @@ def submit(
         typer.Option(
             min=1,
             envvar="HBCOMP_SUBMISSIONS_PER_DAY",
-            help="The number of submissions that are allowed per day (UTC).",
+            help="How many submissions are allowed per day (UTC); default: as in competition.toml.",
         ),
     ] = None,
     again: Annotated[

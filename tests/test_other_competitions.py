@@ -177,6 +177,61 @@ def test_wrong_files_are_one_line(falls):
         assert message in refusal(falls, "check", wrong, "--competition", ".")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[metric]", "[metric]\nmane = 1", "unknown key metric.mane (there are: name, "),
+        ('layout = "long"', 'layout = "logn"', "data.layout: Input should be 'list', 'wide'"),
+        ('"recording"', '"recordings"', "recordings"),
+        ('"sample_submission.csv"', '"train.csv"', "has one column of answers, but the sample"),
+        ('"sample_submission.csv"', '"lost.csv"', "lost.csv: No such file"),
+        ('"sample_submission.csv"', '"other.csv"', "no row for id test 0 of the test file"),
+        (
+            '"fall",',
+            '"sit",',
+            "one of sit, walk, but 'fall' is not: 24 ids: train 0, train 2",
+        ),
+        (
+            'name = "roc-auc"\npositive = "fall"',
+            'name = "lost.py:score"\ngreater_is_better = true\nanswers = "probabilities"',
+            "lost.py: No such file or directory",
+        ),
+        (
+            'name = "roc-auc"\npositive = "fall"',
+            'name = "metric.py:scor"\ngreater_is_better = true\nanswers = "probabilities"',
+            "metric.py: there is no function 'scor'",
+        ),
+    ],
+)
+def test_a_wrong_competition_is_one_line_before_anything_is_trained(
+    falls, tmp_path, old, new, message
+):
+    for name in ("train.csv", "test.csv", "sample_submission.csv"):
+        (tmp_path / name).symlink_to(falls / name)
+    other = (falls / "sample_submission.csv").read_text().replace("test 0,", "test 99,")
+    (tmp_path / "other.csv").write_text(other)
+    (tmp_path / "metric.py").write_text("def score(): ...")
+    text = (falls / "competition.toml").read_text()
+    assert old in text
+    (tmp_path / "competition.toml").write_text(text.replace(old, new))
+    done = call(tmp_path, "cv", "quickstart", "--competition", ".", "--name", "x", *TINY, code=2)
+    error = [line for line in done.stderr.splitlines() if not line.startswith("warning")][-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_typo_names_the_competition_that_was_meant(falls):
+    line = refusal(falls, "eda", "--competition", "heartbaet")
+    assert "did you mean heartbeat?" in line
+
+
+def test_files_with_other_columns_are_sent_to_init(falls):
+    for words in (["eda", "train.csv"], ["groups", "--train", "train.csv"]):
+        line = refusal(falls, *words)
+        assert "`hbcomp init` writes the competition.toml of files with other columns" in line
+
+
 def test_outside_probabilities_become_a_submission_of_the_same_form(falls):
     place = falls / "experiments/one"
     files = ["--oof", place / "oof.csv", "--test", place / "test.csv"]

@@ -310,8 +310,8 @@ def _issues(findings: Findings, signals: Signals) -> list[Section]:
     predictions, n = findings.scored.predictions, min(N_DRAWN, len(issues.rows))
     titles = [
         f"id {printable(predictions.train_ids[row])}\n"
-        f"label {class_text(predictions.labels[row], findings.scored.classes)}, predicted "
-        f"{class_text(issues.answers[place], findings.scored.classes)}: "
+        f"label {class_text(int(predictions.labels[row]), findings.scored.classes)}, predicted "
+        f"{class_text(int(issues.answers[place]), findings.scored.classes)}: "
         f"{issues.least_probs[place]:.4f}"
         for place, row in enumerate(issues.rows[:n].tolist())
     ]
@@ -333,11 +333,11 @@ def _issue_tables(findings: Findings) -> list[Table]:
     rows = [
         [
             str(predictions.train_ids[row]),
-            findings.class_name(predictions.labels[row]),
-            findings.class_name(issues.answers[place]),
+            findings.class_name(int(predictions.labels[row])),
+            findings.class_name(int(issues.answers[place])),
             f"{issues.least_probs[place]:.4f}",
             " ".join(
-                findings.class_name(predictions.labels[near]) for near in nearest if near >= 0
+                findings.class_name(int(predictions.labels[near])) for near in nearest if near >= 0
             ),
         ]
         for place, (row, nearest) in enumerate(

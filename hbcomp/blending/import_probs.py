@@ -86,7 +86,7 @@ def read_imported(options: ImportOptions, train: Dataset, test: Dataset | None) 
         raise InputError(f"{options.test}: the experiment has no test file; name it in data.test")
 
     def read(path: Path, dataset: Dataset) -> ProbsFile:
-        return read_probs(path, dataset, train.n_classes, normalise=options.normalise)
+        return read_probs(path, dataset, train.classes, normalise=options.normalise)
 
     oof = read(options.oof, train)
     answered, parts = None, [oof]

@@ -61,8 +61,8 @@ def sample() -> ExpectedIds:
 
 def _read(test: Path, config: DataConfig, form: SubmissionForm | None) -> ExpectedIds:
     rows = read_rows(test, config, labelled=False)
-    id_name = load_competition(config.competition).file.data.id_name
-    return ExpectedIds(rows.ids, id_name, str(test), form)
+    file = load_competition(config.competition).file
+    return ExpectedIds(rows.ids, file.data.id_name, str(test), form, file.submission.per_day)
 
 
 def _origin(

@@ -35,6 +35,7 @@ class ExpectedIds:
     id_column: str
     source: str
     form: SubmissionForm | None = None  # None: that of the heartbeats, with any classes
+    per_day: int | None = None  # how many the competition takes
 
 
 # From a submission and the ledger to the ids that it must have; None where they are not known.
@@ -254,6 +255,8 @@ def submit(
     _check_folder(folder)
     resolved = resolve_file(text, folder, find_form, is_by_hand=is_by_hand)
     expected = _expected_ids(resolved, find_ids)  # reads the test file: seconds
+    if per_day is None and expected is not None:
+        per_day = expected.per_day
     with _locked(folder):
         resolved = resolve_file(text, folder, find_form, is_by_hand=is_by_hand)
         if resolved.path is None:

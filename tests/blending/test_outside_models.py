@@ -124,5 +124,5 @@ def test_lightgbm_models_are_made_fold_by_fold_and_can_be_imported(load, tmp_pat
     load("lightgbm_model").main(tmp_path, n_trees=2)
     train, test = load_sample()
     for name, beats in (("oof", train), ("test", test)):
-        read = read_probs(tmp_path / f"{name}.csv", beats, 4, normalise=False)
+        read = read_probs(tmp_path / f"{name}.csv", beats, train.classes, normalise=False)
         assert read.has_folds == (name == "oof")

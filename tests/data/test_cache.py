@@ -136,6 +136,12 @@ def test_a_torn_or_damaged_entry_is_noticed_and_rebuilt(
     assert the_entry(cache_folder).read_bytes() == whole
 
 
+def test_another_order_of_the_classes_is_another_entry(path: Path) -> None:
+    for classes in (("0", "1", "2", "3"), ("3", "2", "1", "0")):
+        config = DataLayout(id="id", signal="heartbeat_signals", classes=classes)
+        assert read_dataset(path, config, labelled=True).classes == classes
+
+
 def test_a_file_that_changes_while_it_is_parsed_is_not_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:

@@ -96,7 +96,11 @@ def _submission(path):
 
 
 def _imported(path):
-    return dict(zip(IDS, read_probs(path, BEATS, K, normalise=False).probs.tolist(), strict=True))
+    return dict(
+        zip(
+            IDS, read_probs(path, BEATS, BEATS.classes, normalise=False).probs.tolist(), strict=True
+        )
+    )
 
 
 def _predictions(path):
