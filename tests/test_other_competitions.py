@@ -118,9 +118,10 @@ def test_every_submission_has_the_header_and_the_order_of_the_sample(falls, name
     assert numbers_of(falls, "check", path)["accepted"]
     assert numbers_of(falls, "check", path, "--competition", ".")["accepted"]
     again = falls / "submissions/again.csv"
-    call(falls, "predict", name, "--out", again)
-    assert again.read_bytes() == path.read_bytes()
-    again.unlink()
+    for data in ([], ["--data", "test.csv"]):
+        call(falls, "predict", name, "--out", again, *data)
+        assert again.read_bytes() == path.read_bytes()
+        again.unlink()
 
 
 def test_new_rows_are_answered_in_their_own_order(falls):
@@ -129,7 +130,8 @@ def test_new_rows_are_answered_in_their_own_order(falls):
         header, ids = header_and_ids(falls / written)
         assert header == "Recording ID,Probability of fall"
         assert ids == [f"later {row}" for row in range(8)]
-        assert numbers_of(falls, "check", written)["accepted"]
+        for of in ([], ["--competition", ".", "--test", "later.csv"]):
+            assert numbers_of(falls, "check", written, *of)["accepted"]
 
 
 def test_pages_and_tables_name_the_classes(falls):
@@ -295,6 +297,19 @@ def test_the_score_of_labels_is_that_of_a_loop_over_the_rows(letters):
         [answers[i] == truth[i] for i in truth.index]
     )
     assert "\n  A " in done.stderr.replace(" │", "  ") or " A " in done.stderr
+
+
+def test_a_file_made_by_hand_is_sent_and_scored_in_the_form_of_its_competition(letters):
+    path = letters / "submissions/hand.csv"
+    header, *rows = (letters / "submissions/one.csv").read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{row[:-1]}B" for row in rows), ""]))
+    of = ["--by-hand", "--competition", "."]
+    assert numbers_of(letters, "submit", path, *of, "--per-day", 9)["n_rows"] == 12
+    assert "is it in percent?" in refusal(letters, "lb", path, 50, "--competition", ".")
+    call(letters, "lb", path, 0.5, "--competition", ".")
+    path.write_text(path.read_text().replace(",B\n", ",D\n", 1))
+    line = refusal(letters, "submit", path, *of)
+    assert "target must be one of A, B, C, but is 'D'" in line
 
 
 def test_the_whole_way_of_labels(letters):

@@ -67,8 +67,7 @@ def apply_blend(
         standard_error=report.standard_error,
         n_scored=report.data.n_train,
     )
-    # The sample submission has the ids of the competition's own test file.
-    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    form = report.form.of_other_rows(ids.tolist()) if data else report.form
     write_submission(path, ids, recipe.answers(stack), provenance, form)
     return {
         "experiment": folder.name,

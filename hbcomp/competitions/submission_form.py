@@ -50,12 +50,19 @@ class SubmissionForm(Section):
         """Return which test row each row of the submission is about."""
         if self.sample is None:
             return list(range(len(test_ids)))
-        _, rows = read_rows(self.sample)
-        ids = [row[0] for row in rows]
+        ids = _ids_of(self.sample)
         if problems := list(id_problems(ids, test_ids, "the test file")):
             raise InputError.of(self.sample, problems)
         row_of_id = {row_id: row for row, row_id in enumerate(test_ids)}
         return [row_of_id[row_id] for row_id in ids]
+
+    def of_other_rows(self, ids: Sequence[str]) -> "SubmissionForm":
+        """Return the form for the rows of a file that the user names.
+
+        They keep the order of their file, unless they are those of the sample.
+        """
+        is_sample = self.sample is not None and {*_ids_of(self.sample)} == {*ids}
+        return self if is_sample else self.model_copy(update={"sample": None})
 
     def cells(self, answers: Answers) -> Iterator[list[str]]:
         """Yield the cells after the id of each row of answers.
@@ -101,6 +108,11 @@ class SubmissionForm(Section):
             answers[:] = 1.0 - values
         answers[:, list(self.class_of_column)] = values
         return answers
+
+
+def _ids_of(sample: Path) -> list[str]:
+    _, rows = read_rows(sample)
+    return [row[0] for row in rows]
 
 
 def plain_form(n_classes: int, id_column: str = "id") -> SubmissionForm:

@@ -78,8 +78,7 @@ def apply_run(
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
     )
-    # The sample submission has the ids of the competition's own test file.
-    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    form = report.form.of_other_rows(rows.ids.tolist()) if data else report.form
     write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)
     return {
         "experiment": run.name,

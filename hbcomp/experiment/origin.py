@@ -40,7 +40,7 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedI
         config = DataConfig(competition=options.competition)
         form = known_form(config)
     if options.test is not None:
-        return _read(options.test, config, form)
+        return _read(options.test, config, form, is_own=False)
     if origin is None and options.competition is None:
         return None
     files = with_files(config)
@@ -51,7 +51,7 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedI
         raise InputError(
             f"{test}: no such file, but {path} was written for it; name the test file with --test"
         )
-    return None if test is None else _read(test, config, form)
+    return None if test is None else _read(test, config, form, is_own=written_for is None)
 
 
 def sample() -> ExpectedIds:
@@ -59,8 +59,12 @@ def sample() -> ExpectedIds:
     return ExpectedIds(load_sample()[1].ids, "id", SAMPLE)
 
 
-def _read(test: Path, config: DataConfig, form: SubmissionForm | None) -> ExpectedIds:
+def _read(
+    test: Path, config: DataConfig, form: SubmissionForm | None, *, is_own: bool
+) -> ExpectedIds:
     rows = read_rows(test, config, labelled=False)
+    if form is not None and not is_own:
+        form = form.of_other_rows(rows.ids.tolist())
     file = load_competition(config.competition).file
     return ExpectedIds(rows.ids, file.data.id_name, str(test), form, file.submission.per_day)
 
@@ -75,11 +79,7 @@ def _origin(
     same_name = [each for each in reversed(entries) if each.file == path.name]
     for entry in [*([known] if known else []), *same_name]:
         if entry.source != BY_HAND and (config := data_config_of(entry.source)):
-            written_for, form = _predicted(entry), form_by(entry)
-            # The sample submission has the ids of the competition's own test file.
-            if written_for is not None and form is not None:
-                form = form.model_copy(update={"sample": None})
-            return config, written_for, form
+            return config, _predicted(entry), form_by(entry)
     return None
 
 
