@@ -56,7 +56,8 @@ def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
     if n_missing <= 0 or pad == "refuse":
         return rows
     widths = (n_missing, 0) if pad == "start" else (0, n_missing)
-    return replace(rows, signals=np.pad(rows.signals, ((0, 0), (0, 0), widths)))
+    padded = np.pad(rows.signals, ((0, 0), (0, 0), widths), constant_values=np.nan)
+    return replace(rows, signals=padded)
 
 
 def with_files(config: DataConfig) -> DataConfig:
@@ -111,7 +112,7 @@ def _read_foreign(
 def _as_dataset(
     recordings: Recordings, layout: DataLayout, source: str, *, labelled: bool
 ) -> Dataset:
-    signals, _ = stack_signals(recordings, layout, source)
+    signals = stack_signals(recordings, layout, source)
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     if labelled:

@@ -61,6 +61,7 @@ def write_pseudo_rows(
     path: Path,
     test_ids: Shaped[np.ndarray, " m"],
     rows_of_net: Mapping[tuple[int, int], PseudoRows] | Mapping[tuple[int, str], PseudoRows],
+    classes: Sequence[str],
 ) -> None:
     """Write `seed,fold,id,label,prob` of every row that each net was given, atomically."""
     lines = (
@@ -68,7 +69,7 @@ def write_pseudo_rows(
         for (seed, fold), rows in rows_of_net.items()
         for line in zip(
             test_ids[rows.test_idx].tolist(),
-            rows.labels.tolist(),
+            [classes[label] for label in rows.labels.tolist()],
             rows.probs.tolist(),
             strict=True,
         )

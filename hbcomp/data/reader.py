@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hbcomp.data import cache
 from hbcomp.data import csv_reader as csv_blocks
 from hbcomp.data import parquet_reader as parquet
 from hbcomp.data.columns import find_columns
-from hbcomp.data.dataset import Dataset
+from hbcomp.data.dataset import Dataset, without_padding
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.row_checks import Unusual, parse_rows
 from hbcomp.system.errors import InputError, unreadable
@@ -27,7 +28,8 @@ def read_dataset(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
     The column `layout.signal` holds the signals, comma-separated in CSV and as lists in parquet.
     Without it, every column except id, label, group and the ignored ones is a time step, in file
     order, and their names must be one numbered series. Labels and groups are read only if
-    `labelled`; a test file may have such columns.
+    `labelled`; a test file may have such columns. The run of `padding_value` at the end of a row
+    is no value.
     """
     try:
         suffix = _suffix(path)
@@ -69,11 +71,12 @@ def _read_parquet(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
         columns = find_columns(path, parquet.read_names(path), layout, labelled=labelled)
         table = parquet.read_table(path, columns)
         try:
-            return parquet.read_fast(path, table, columns)
+            rows = parquet.read_fast(path, table, columns)
         except Unusual:
-            return parse_rows(path, parquet.slow_rows(table, columns), columns)
+            rows = parse_rows(path, parquet.slow_rows(table, columns), columns)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: damaged parquet file: text that is not UTF-8") from error
+    return _without_padding(rows, layout)
 
 
 def _read_csv(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
@@ -82,7 +85,7 @@ def _read_csv(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
     key = cache.key_of(path, options)
     dataset = cache.load(key, str(path))
     if dataset is None:
-        dataset = _parse_csv(path, layout, labelled=labelled)
+        dataset = _without_padding(_parse_csv(path, layout, labelled=labelled), layout)
         # Hashed again, because the file may have changed while it was parsed.
         if cache.key_of(path, options) == key:
             _keep(key, dataset)
@@ -97,6 +100,10 @@ def _parse_csv(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
     except Unusual:
         with _progress(path, "row by row") as report:
             return parse_rows(path, csv_blocks.slow_rows(path, columns, report), columns)
+
+
+def _without_padding(rows: Dataset, layout: DataLayout) -> Dataset:
+    return replace(rows, signals=without_padding(rows.signals, layout.padding_value))
 
 
 def _keep(key: str, dataset: Dataset) -> None:

@@ -224,3 +224,22 @@ def test_a_column_that_is_not_there_is_named(tmp_path, wanted, message):
     write_wide(tmp_path)
     with pytest.raises(InputError, match=message):
         infer(tmp_path / "train.csv", None, None, wanted)
+
+
+@pytest.mark.parametrize("form", ["list", "wide", "array"])
+@pytest.mark.parametrize(("n_padded", "is_said"), [(0, False), (3, True)])
+def test_rows_that_end_in_zeros_are_said_to_be_padded(tmp_path, form, n_padded, is_said):
+    rows = signals(t=8)[:, 0]
+    rows[:n_padded, 5:] = 0
+    if form == "array":
+        np.savez(tmp_path / "train.npz", X=rows, y=LABELS)
+        found = infer(tmp_path / "train.npz", None, None, Wanted())
+    else:
+        columns = {f"t{step}": rows[:, step] for step in range(8)}
+        lists = {"wave": [",".join(map(str, row)) for row in rows]}
+        table = pd.DataFrame({"id": range(6), **(lists if form == "list" else columns)})
+        table.assign(label=LABELS).to_csv(tmp_path / "train.csv", index=False)
+        found = infer(tmp_path / "train.csv", None, None, Wanted())
+    assert found.data.get("padding_value") == (0.0 if is_said else None)
+    said = [reason for reason in found.reasons if "end in 3 zeros or more" in reason]
+    assert len(said) == is_said

@@ -18,7 +18,6 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures.style import (
     ACCENT,
     CLASS_COLOURS,
@@ -165,9 +164,8 @@ def costliest_rows(
     truth_probs = probs[np.arange(len(labels)), labels]
     chosen = np.lexsort((truth_probs, -losses))[:n]
     figure, panels = signal_grid(len(chosen))
-    lengths = padded_lengths(signals)
     for axes, row in zip(panels, chosen, strict=True):
-        draw_signal(axes, signals[row], int(lengths[row]), class_colour(int(labels[row])))
+        draw_signal(axes, signals[row], class_colour(int(labels[row])))
         truth = class_text(int(labels[row]), classes)
         title = f"id {printable(ids[row])}\ntrue {truth}, loses {losses[row] / len(losses):.3g}"
         axes.set_title(f"{title}\n{_top_probs(probs[row], classes)}", fontsize=9, pad=3)
