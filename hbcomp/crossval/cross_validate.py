@@ -53,7 +53,10 @@ def run(
             )
             if pseudo := training_data.pseudo:
                 write_pseudo_rows(
-                    run.path / "pseudo.csv", outcome.predictions.test_ids, pseudo.of_fold
+                    run.path / "pseudo.csv",
+                    outcome.predictions.test_ids,
+                    pseudo.of_fold,
+                    training_data.train.classes,
                 )
         with watch.phase("draw"):
             drawn = draw(outcome, run)

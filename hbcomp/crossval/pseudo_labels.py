@@ -1,6 +1,6 @@
 """The runs that pseudo-labels come from, and the record of the rows that were taken from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
