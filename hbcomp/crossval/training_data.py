@@ -183,6 +183,10 @@ def load_training_data(config: Config) -> TrainingData:
     for values that do not suit the scale of the signals.
     """
     train, test = load_data(config.data)
+    form = form_of(config.data, train.classes)
+    if test is not None:
+        form.order(test.ids.tolist())  # the sample submission must be of these rows
+    metric_spec = load_competition(config.data.competition).metric_spec(train.classes)
     folds_of_seed = {seed: make_folds(config.folds, train, seed) for seed in config.folds.seeds}
     first_split = next(iter(folds_of_seed.values())).fold_of_row
     duplicates = find_duplicates(train, test, first_split)
@@ -197,8 +201,8 @@ def load_training_data(config: Config) -> TrainingData:
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
     training_data = TrainingData(
-        form=form_of(config.data, train.classes),
-        metric_spec=load_competition(config.data.competition).metric_spec(train.classes),
+        form=form,
+        metric_spec=metric_spec,
         train=train,
         test=test,
         folds_of_seed=folds_of_seed,

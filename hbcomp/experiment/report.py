@@ -123,12 +123,12 @@ class Rows(Part):
 
     train: str
     test: str | None = None
-    id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
     n_channels: Annotated[int, Field(ge=1)] = 1
     n_timepoints: Annotated[int, Field(ge=1)] | None = None
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
+    has_groups: bool = False  # named by the competition
     fingerprint_train: str
     fingerprint_test: str | None = None
     duplicates: Duplicates | None = None
@@ -259,20 +259,15 @@ class Report(Scorecard):
         return data
 
     @property
-    def id_column(self) -> str:
-        """The name of the id column in the competition's files."""
-        return self.data.id_column or str(self.data_config.get("id_column", "id"))
-
-    @property
     def form(self) -> SubmissionForm:
         """The form of its submissions."""
-        return self.own_form or plain_form(len(self.metric.classes), self.id_column)
+        return self.own_form or plain_form(len(self.metric.classes))
 
     @property
     def grouped_by(self) -> str:
-        """The file or the column of the groups that were held out whole; empty without any."""
+        """Whose groups were held out whole: a file's or the competition's; empty without any."""
         groups = self.config.get("folds", {}).get("groups")
-        return str(groups or self.data_config.get("group_column") or "")
+        return str(groups or ("data.group" if self.data.has_groups else ""))
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
@@ -423,6 +418,7 @@ def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
         n_channels=train.shape[0],
         n_timepoints=train.n_timepoints,
         n_classes=train.n_classes,
+        has_groups=train.groups is not None,
         fingerprint_train=train.fingerprint,
         fingerprint_test=test.fingerprint if test else None,
     )
