@@ -67,7 +67,9 @@ def run(
         )
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
-        drawn = probs_pictures(base_models.metric, predictions, blended.rules, blended.rule)
+        drawn = probs_pictures(
+            base_models.metric, predictions, blended.rules, blended.rule, report.metric.classes
+        )
         write_pictures(folder.pictures_folder, drawn)
         sections: list[Section] = [methods, *drawn, *others, class_table(report)]
         report_page = write_report(folder, report, page.subtitle(blended), sections)
@@ -163,7 +165,7 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         experiment=folder.name,
         kind="blend",
         data=_data_numbers(base_models, like),
-        own_form=like.own_form,
+        own_form=like.form,
         environment=Environment(**asdict(machine()), seconds_of_this_call=seconds),
         method=blended.method.name,
         base_models=dict(zip(base_models.names, weights, strict=True)),
@@ -186,7 +188,7 @@ def _data_numbers(base_models: BaseModels, like: Report) -> Rows:
     first = base_models.first
     return Rows(
         train=like.data.train,
-        id_column=like.id_column,
+        has_groups=like.data.has_groups,
         n_train=len(first.train_ids),
         n_test=len(first.test_ids),
         n_classes=first.oof_probs.shape[1],

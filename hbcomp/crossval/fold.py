@@ -17,6 +17,7 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.calibration import log_loss
 from hbcomp.scoring.choice import fixed_rule_scores
 from hbcomp.scoring.metrics import MetricSpec
@@ -51,6 +52,7 @@ class FoldTask:
     valid_idx: np.ndarray
     recipe: Recipe
     features: FeatureConfig
+    signals: SignalsConfig
     metric: MetricSpec
     compute: Compute
     n_scored: int
@@ -128,7 +130,7 @@ def train_group(
 
 def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
     """Return the data with the features of one fold's net in place of signals."""
-    features = fit_features(task.features, data, task.replica(data.device))
+    features = fit_features(task.features, task.signals, data, task.replica(data.device))
     parts = [task.train_idx, task.valid_idx]
     if task.watched_idx is not None and not task.early_stopping.is_on_scored_fold:
         parts.append(task.watched_idx)

@@ -185,6 +185,7 @@ def _task(
         valid_idx=valid_idx,
         recipe=config.recipe,
         features=config.features,
+        signals=config.signals,
         metric=training_data.metric_spec,
         compute=compute,
         n_scored=n_scored,

@@ -1,6 +1,6 @@
 """The runs that pseudo-labels come from, and the record of the rows that were taken from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def write_pseudo_rows(
     path: Path,
     test_ids: Shaped[np.ndarray, " m"],
     rows_of_net: Mapping[tuple[int, int], PseudoRows] | Mapping[tuple[int, str], PseudoRows],
+    classes: Sequence[str],
 ) -> None:
     """Write `seed,fold,id,label,prob` of every row that each net was given, atomically."""
     lines = (
@@ -70,7 +71,7 @@ def write_pseudo_rows(
         for (seed, fold), rows in rows_of_net.items()
         for line in zip(
             test_ids[rows.test_idx].tolist(),
-            rows.labels.tolist(),
+            [classes[label] for label in rows.labels.tolist()],
             rows.probs.tolist(),
             strict=True,
         )

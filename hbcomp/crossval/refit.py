@@ -68,6 +68,7 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
                 run.path / "pseudo-all.csv",
                 outcome.predictions.test_ids,
                 {(seed, ALL): pseudo.of_all for seed in refit.seeds},
+                training_data.train.classes,
             )
         write_refit(run, refit)
     console.print(

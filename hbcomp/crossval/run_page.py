@@ -180,7 +180,7 @@ def _pseudo_tables(report: Report) -> list[pages.Table]:
     if not report.pseudo:
         return []
     pseudo, n_test = report.config["pseudo"], report.data.n_test
-    classes = [f"class {row.label}" for row in report.by_class]
+    classes = [f"class {report.metric.classes[row.label]}" for row in report.by_class]
     rows = [
         [
             f"{net.seed}-{net.fold}",
@@ -255,6 +255,12 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
             f"Training loss, and {described} of the held-out fold under rule {metric.rules[0]}, by "
             "epoch.",
         ),
-        *probs_pictures(metric, outcome.predictions, outcome.rules, outcome.chosen),
+        *probs_pictures(
+            metric,
+            outcome.predictions,
+            outcome.rules,
+            outcome.chosen,
+            outcome.training_data.train.classes,
+        ),
         costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),
     ]

@@ -127,11 +127,14 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def read_arrays(path: Path, labels_path: Path | None = None) -> Recordings:
+def read_arrays(
+    path: Path, labels_path: Path | None = None, group: str | None = None
+) -> Recordings:
     """Return the rows of a .npy or .npz file of shape (n, t) or (n, c, t).
 
     An .npz has the signals under `signals` or `X`, the labels under `labels` or `y`, and may have
-    `ids` and `groups`. The labels of an .npy lie in a file of their own.
+    `ids` and `groups`, or groups under the name `group`. The labels of an .npy lie in a file of
+    their own.
     """
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -139,13 +142,19 @@ def read_arrays(path: Path, labels_path: Path | None = None) -> Recordings:
         raise unreadable(path, error) from error
     except (ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: no array that can be read: {error}") from error
+    if group is not None and (isinstance(loaded, np.ndarray) or group not in loaded):
+        raise InputError(f"{path}: there is no array {group!r} of groups")
     if isinstance(loaded, np.ndarray):
         labels = None if labels_path is None else np.load(labels_path, allow_pickle=False)
         return _recordings(path, loaded, {"labels": labels})
     with loaded:
         parts = {
             name: next((loaded[key] for key in keys if key in loaded), None)
-            for name, keys in (("labels", LABEL_KEYS), ("ids", ID_KEYS), ("groups", GROUP_KEYS))
+            for name, keys in (
+                ("labels", LABEL_KEYS),
+                ("ids", ID_KEYS),
+                ("groups", GROUP_KEYS if group is None else (group,)),
+            )
         }
         signals = next((loaded[key] for key in SIGNAL_KEYS if key in loaded), None)
         if signals is None:
@@ -181,7 +190,7 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
     import pandas as pd
 
     assert layout.order is not None  # the layout was checked
-    text = [layout.id, *([layout.label] if labelled else [])]
+    text = [layout.id_name, *([layout.label] if labelled else [])]
     text += [layout.group] if labelled and layout.group else []
     columns = [*text, layout.order, *layout.channels]
     if path.suffix == ".parquet":
@@ -205,25 +214,27 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
 def _from_long(
     path: Path, table: Any, layout: DataLayout, order: str, text: list[str]
 ) -> Recordings:
-    place_of_id = {name: place for place, name in enumerate(dict.fromkeys(table[layout.id]))}
-    table = table.assign(_place=table[layout.id].map(place_of_id))
+    place_of_id = {name: place for place, name in enumerate(dict.fromkeys(table[layout.id_name]))}
+    table = table.assign(_place=table[layout.id_name].map(place_of_id))
     table = table.sort_values(["_place", order], kind="stable")
     is_new = table["_place"].diff().ne(0).to_numpy()
     repeated = ~is_new & table[order].diff().eq(0).to_numpy()
     if repeated.any():
         first = table[repeated].iloc[0]
-        raise InputError(f"{path}: id {first[layout.id]} has {order} {first[order]} more than once")
+        raise InputError(
+            f"{path}: id {first[layout.id_name]} has {order} {first[order]} more than once"
+        )
     starts = np.flatnonzero(is_new)
     values = table[list(layout.channels)].to_numpy(dtype=np.float64).T
     texts = {name: table[name].astype(str).to_numpy()[starts].tolist() for name in text}
     for name in text[1:]:
         constant = table.groupby("_place")[name].nunique()
         if (constant > 1).any():
-            broken = texts[layout.id][int(constant.to_numpy().argmax())]
+            broken = texts[layout.id_name][int(constant.to_numpy().argmax())]
             raise InputError(f"{path}: id {broken} has several values of {name!r}")
     return Recordings(
         split_rows(values, starts.tolist()),
-        ids=texts[layout.id],
+        ids=texts[layout.id_name],
         labels=texts.get(layout.label),
         groups=texts.get(layout.group or ""),
     )

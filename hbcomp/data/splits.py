@@ -1,6 +1,7 @@
 """Folds: stratified, with whole groups, or from a file."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,12 +113,7 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
     folds differ by at most 1. No group is split. Every training part has every class.
 
     """
-    labels = dataset.known_labels
     if config.file is not None:
-        if dataset.groups is not None:
-            raise InputError(
-                f"{config.file}: the file decides the folds, so data.group_column would be ignored"
-            )
         return read_folds(config.file, dataset, seed)
     groups = _groups(config, dataset)
     if groups is None:
@@ -125,7 +121,7 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
     else:
         fold_of_row = _grouped(config.n_folds, dataset, groups, seed)
     folds = Folds(fold_of_row, config.n_folds, seed, groups)
-    _check_training_parts(folds, labels, dataset.source)
+    _check_training_parts(folds, dataset, dataset.source)
     return folds
 
 
@@ -154,8 +150,22 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
     if problems := list(_fold_problems(fold_of_row, n_folds)):
         raise InputError.of(path, problems)
     folds = Folds(fold_of_row, n_folds, seed)
-    _check_training_parts(folds, dataset.known_labels, str(path))
+    _check_groups(folds, dataset, str(path))
+    _check_training_parts(folds, dataset, str(path))
     return folds
+
+
+def _check_groups(folds: Folds, dataset: Dataset, source: str) -> None:
+    """Refuse a split of a group that the competition names."""
+    if dataset.groups is None:
+        return
+    pairs = set(zip(dataset.groups.tolist(), folds.fold_of_row.tolist(), strict=True))
+    n_folds_of = Counter(group for group, _ in pairs)
+    if split := sorted(group for group, n_folds in n_folds_of.items() if n_folds > 1):
+        raise InputError(
+            f"{source}: whole groups must be in one fold, but not {listed(split, 'group')} of "
+            f"{dataset.source}"
+        )
 
 
 def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:
@@ -163,14 +173,15 @@ def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:
         return dataset.groups
     if dataset.groups is not None:
         raise InputError(
-            f"groups come from one place, but both a group column and the file "
+            f"groups come from one place, but both the group of competition.toml and the file "
             f"{config.groups} are given"
         )
     return np.array(read_values(config.groups, "group", dataset.ids))
 
 
 def _stratified(n_folds: int, dataset: Dataset, seed: int) -> np.ndarray:
-    small = [f"class {i} has {n}" for i, n in enumerate(dataset.class_counts) if n < n_folds]
+    counts = zip(dataset.classes, dataset.class_counts, strict=True)
+    small = [f"class {name} has {n}" for name, n in counts if n < n_folds]
     if small:
         raise InputError(
             f"{dataset.source}: each class needs at least {n_folds} rows for {n_folds} folds, "
@@ -194,7 +205,7 @@ def _grouped(n_folds: int, dataset: Dataset, groups: np.ndarray, seed: int) -> n
         if len(only := np.unique(groups[labels == label])) == 1:
             raise InputError(
                 f"{dataset.source}: every class needs at least 2 groups, but all rows of class "
-                f"{label} are in group {only[0]}"
+                f"{dataset.classes[label]} are in group {only[0]}"
             )
     if dataset.class_counts.min() >= n_folds:  # scikit-learn warns of smaller classes
         from sklearn.model_selection import StratifiedGroupKFold
@@ -345,9 +356,10 @@ def _fold_of_row(splits: Iterator[tuple[np.ndarray, np.ndarray]], n_rows: int) -
     return fold_of_row
 
 
-def _check_training_parts(folds: Folds, labels: np.ndarray, source: str) -> None:
+def _check_training_parts(folds: Folds, dataset: Dataset, source: str) -> None:
+    labels = dataset.known_labels
     problems = [
-        f"fold {fold} holds out every row of class {label}"
+        f"fold {fold} holds out every row of class {dataset.classes[label]}"
         for fold, label in _held_out_entirely(folds.fold_of_row, labels, folds.n_folds)
     ]
     if problems:

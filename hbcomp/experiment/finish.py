@@ -41,7 +41,7 @@ def write_answers(
     scored rows. Without test rows there is no submission.
     """
     run.discard_outputs()
-    write_predictions(run.path, predictions)
+    write_predictions(run.path, predictions, form.classes)
     provenance = Provenance(
         source=run.name,
         recipe=recipe,

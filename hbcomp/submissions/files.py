@@ -149,7 +149,7 @@ def by_hand(path: Path, entries: Entries) -> Entry:
     """Return an entry for a file whose content was not written by hbcomp."""
     origin = next((each for each in reversed(entries) if each.file == path.name), None)
     try:
-        n_rows = len(read_submission(path).ids) or None
+        n_rows = max(sum(1 for _ in ledger.csv_rows(path, _read_text(path))) - 1, 0) or None
     except InputError:
         n_rows = None  # a file that cannot be read is recorded, too
     return Entry(
@@ -223,10 +223,12 @@ def _read(
     path: Path, form: SubmissionForm | None, id_column: str | None
 ) -> tuple[Submission, list[str]]:
     header, *lines = [row for _, row in ledger.csv_rows(path, _read_text(path))] or [[]]
+    is_known = form is not None
     form = form or _form_like(header, id_column)
     if header != form.header:
         wanted, found = ",".join(form.header), ",".join(header) or "missing"
-        raise InputError(f"{path}: the header must be {wanted}, but is {found}")
+        hint = "" if is_known else "; a file of another competition needs --competition"
+        raise InputError(f"{path}: the header must be {wanted}, but is {found}{hint}")
     wrong_cells, answers = Problems(), np.full((len(lines), len(form.classes)), np.nan)
     for number, row in enumerate(lines, start=1):
         found_problems = list(_row_problems(row, form))

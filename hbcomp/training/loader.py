@@ -14,8 +14,9 @@ NO_LABEL = -1  # no class, so that computing the loss of such a row is an error
 class DeviceData:
     """The signals and labels that nets train on, and the test signals, in one device's memory.
 
-    Folds are index tensors into the rows. Where nets train on test rows as well, these follow the
-    train rows with the label `NO_LABEL`, and each net brings its own labels for them.
+    Signals are NaN where a row has no value. Folds are index tensors into the rows. Where nets
+    train on test rows as well, these follow the train rows with the label `NO_LABEL`, and each net
+    brings its own labels for them.
     """
 
     signals: Float32[Tensor, "n c t"]

@@ -67,6 +67,7 @@ def task_of(fold, data, config=None):
         valid_idx=FOLDS.valid_idx(fold),
         recipe=config.recipe,
         features=config.features,
+        signals=config.signals,
         metric=SPEC,
         compute=CPU,
         n_scored=2,

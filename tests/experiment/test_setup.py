@@ -141,12 +141,12 @@ def test_a_name_that_states_another_configuration_is_refused():
 
 def test_a_run_keeps_the_files_that_it_began_with_until_others_are_named(capsys):
     write_config("mine", "")
-    run, data = find_run("mine"), {"train": "a.csv", "test": "b.csv", "id_column": "key"}
+    run, data = find_run("mine"), {"train": "a.csv", "test": "b.csv", "competition": "mine"}
     write_run(run, RunRecord(identity={"train.lr": 0.1}, data=data))
     for name in (None, "other"):
         kept = prepare("mine", [], name).config.data.model_dump(mode="json")
         assert {key: kept[key] for key in data} == data
-        assert "mine: on a.csv and b.csv, as this run began" in capsys.readouterr().err
+        assert "mine: on mine, a.csv, b.csv, as this run began" in capsys.readouterr().err
     assert prepare("mine", ["data.train=c.csv"], None).config.data.test is None
     assert str(prepare("mine", ["data.test=d.csv"], None).config.data.train) == "a.csv"
     # Files that moved are known where they are now.
