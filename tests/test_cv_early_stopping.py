@@ -124,6 +124,7 @@ def test_nets_on_everything_watch_rows_of_their_own(folder, tmp_path):
     assert refit["n_rows"] == 54  # of 60
     with np.load(copy / "experiments/inner/folds/0-all/result.npz") as result:
         assert len(result["valid_probs"]) == 0
+    done(copy, "verify", "inner", "biased")
     assert "watched_loss" in (copy / "experiments/inner/folds/0-all/history.csv").read_text()
 
 

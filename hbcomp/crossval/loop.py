@@ -221,9 +221,10 @@ def announce_schedule(
     which = f"{len(rows.watched_idx):,} of its training rows, which it does not train on"
     if early_stopping.is_on_scored_fold:
         which = "the fold it is scored on"
+    patience = early_stopping.patience
     console.print(
-        f"early stopping: a net watches {which}, and stops after {early_stopping.patience} "
-        "epochs without a lower log loss there"
+        f"early stopping: a net watches {which}, and stops after {patience} "
+        f"epoch{'s' * (patience > 1)} without a lower log loss there"
     )
     if early_stopping.is_on_scored_fold:
         console.print("warning: epochs chosen on the scored rows make the score too good")

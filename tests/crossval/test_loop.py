@@ -16,6 +16,7 @@ from hbcomp.crossval import fold, training_data
 from hbcomp.crossval import loop as crossval
 from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, train_folds
 from hbcomp.crossval.loop import _train_in_workers, announce_schedule, resources_for
+from hbcomp.crossval.refit import refit_config
 from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.data.splits import FoldsConfig
@@ -239,3 +240,10 @@ def test_a_tracker_that_starts_hushed_warns_of_nothing_and_others_do(monkeypatch
     with tracker_warnings_off():
         assert said() == ""
     assert os.environ.get("PYTHONWARNINGS") == former
+
+
+@pytest.mark.parametrize(("refit", "n_epochs"), [({}, 300), ({"n_epochs": 7}, 7)])
+def test_nets_on_everything_have_the_epochs_of_a_fold_or_their_own(refit, n_epochs):
+    config = Config(train=TrainConfig(n_epochs=26, min_steps=300), refit=refit)
+    train = refit_config(config, n_rows_of_fold=24).train
+    assert train.for_rows(30).n_epochs == train.for_rows(24).n_epochs == n_epochs
