@@ -134,7 +134,7 @@ def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(t
             read_probs(
                 write(tmp_path / "off.csv", table(changed(4, 1, cell))),
                 TRAIN,
-                K,
+                TRAIN.classes,
                 normalise=normalise,
             )
 
