@@ -189,7 +189,7 @@ def _rule_of(name: str, metric: Metric, wanted: str, report: Report) -> str:
 
 def _selected(run: RunFolder, report: Report) -> list[str]:
     """Return what of an experiment was chosen by the rows that it is scored on."""
-    return ["hyperparameters"] if run.is_tuned else list(report.selected_by_rows)
+    return [*(["hyperparameters"] if run.is_tuned else []), *report.selected_by_rows]
 
 
 def _is_grouped(report: Report) -> bool:

@@ -66,6 +66,7 @@ def apply_blend(
         expected=report.score,
         standard_error=report.standard_error,
         n_scored=report.data.n_train,
+        is_optimistic=report.is_optimistic,
     )
     form = report.form.of_other_rows(ids.tolist()) if data else report.form
     write_submission(path, ids, recipe.answers(stack), provenance, form)

@@ -12,6 +12,7 @@ from hbcomp.blending.selection import Blended, BlendOptions, blend
 from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.report import (
+    EPOCHS,
     Environment,
     MethodScore,
     Report,
@@ -56,7 +57,13 @@ def run(
         predictions = blended.predictions
         origin = f"blend by {blended.method.name} of {', '.join(base_models.names)}"
         submission = write_answers(
-            folder, base_models.metric, predictions, blended.rule, origin, report.form
+            folder,
+            base_models.metric,
+            predictions,
+            blended.rule,
+            origin,
+            report.form,
+            is_optimistic=report.is_optimistic,
         )
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
@@ -68,7 +75,7 @@ def run(
         report_page = write_report(folder, report, page.subtitle(blended), sections)
     for table in tables:
         print_table(table, console)
-    console.print(_verdict(blended))
+    console.print(_verdict(blended, report))
     console.print(expectation(report))
     return {
         "experiment": folder.name,
@@ -140,7 +147,9 @@ def _check_target(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> Non
 
 def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     base_models = blended.base_models
-    like = read_report(find_run(base_models.names[0]).report_file)  # all are of the same rows
+    reports = [read_report(find_run(name).report_file) for name in base_models.names]
+    like = reports[0]  # all are of the same rows
+    epochs = (EPOCHS,) if any(each.is_optimistic for each in reports) else ()
     # A median and stacking have none.
     weights = getattr(blended.method.combination, "weights", (None,) * len(base_models.names))
     return Report(
@@ -161,7 +170,7 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         method=blended.method.name,
         base_models=dict(zip(base_models.names, weights, strict=True)),
         has_same_folds=base_models.has_same_folds,
-        selected=blended.selected,
+        selected=(*blended.selected, *epochs),
         methods=tuple(
             MethodScore(
                 name=each.name,
@@ -188,7 +197,7 @@ def _data_numbers(base_models: BaseModels, like: Report) -> Rows:
     )
 
 
-def _verdict(blended: Blended) -> str:
+def _verdict(blended: Blended, report: Report) -> str:
     best, gap = blended.best_base_model, blended.against_best_base_model
     metric = describe_metric(blended.base_models.metric)
     share = gap.value / best.cross_fitted if best.cross_fitted else 0.0
@@ -196,5 +205,5 @@ def _verdict(blended: Blended) -> str:
         f"{blended.method.name} of {len(blended.base_models.names)}: {as_text(gap.value, '+')} ± "
         f"{as_text(gap.standard_error)} ({share:+.1%}) by {metric} against the best base model, "
         f"{best.name} ({as_text(best.cross_fitted)} under {best.rule}); both cross-fitted, on the "
-        f"same rows. {selection_bias('the blend', blended.selected)}"
+        f"same rows. {selection_bias('the blend', report.selected)}"
     )

@@ -50,6 +50,7 @@ def run(
                 outcome.chosen,
                 recipe,
                 training_data.form,
+                is_optimistic=training_data.early_stopping.is_on_scored_fold,
             )
             if pseudo := training_data.pseudo:
                 write_pseudo_rows(
@@ -74,6 +75,7 @@ def run(
         "rule": outcome.chosen.name,
         "metric": report.metric.config.name,
         "oof_scores": scores_by_rule(outcome.rules),
+        **({"selected": list(report.selected)} if report.is_optimistic else {}),
         "accuracy": report.accuracy,
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},

@@ -78,6 +78,7 @@ def apply_run(
         expected=None if is_refit else report.score,
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
+        is_optimistic=report.is_optimistic and not is_refit,
     )
     form = report.form.of_other_rows(rows.ids.tolist()) if data else report.form
     write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)

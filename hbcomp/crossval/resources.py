@@ -182,7 +182,7 @@ def _open_jobs(
     n_jobs = max(1, min(room, len(replicas)))
     if n_jobs == 1 or compute.device != "cpu" or config.features.is_of_fold:
         return n_jobs
-    n_steps = replicas[0].n_steps(config.train.batch_size) * config.train.n_epochs
+    n_steps = config.train.n_steps(len(replicas[0].train_idx))
     seconds_of_one = n_steps * seconds_per_step(config.recipe, data, replicas[:1], compute)
     return fastest_n_jobs(len(replicas), seconds_of_one, n_jobs)
 

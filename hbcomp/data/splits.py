@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 import xxhash
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, Shaped
 from pydantic import Field, model_validator
 
 from hbcomp.data.dataset import Dataset
@@ -60,6 +60,7 @@ class Folds:
     fold_of_row: Int64[np.ndarray, " n"]
     n_folds: int
     seed: int
+    groups: Shaped[np.ndarray, " n"] | None = None  # kept in one fold
 
     def __post_init__(self) -> None:
         if problems := list(_fold_problems(self.fold_of_row, self.n_folds)):
@@ -119,7 +120,7 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
         fold_of_row = _stratified(config.n_folds, dataset, seed)
     else:
         fold_of_row = _grouped(config.n_folds, dataset, groups, seed)
-    folds = Folds(fold_of_row, config.n_folds, seed)
+    folds = Folds(fold_of_row, config.n_folds, seed, groups)
     _check_training_parts(folds, dataset, dataset.source)
     return folds
 
@@ -284,6 +285,68 @@ def assign_groups(
         group = order[len(tried) - 1]
         move(group, tried[-1].pop(), 1)
     return None
+
+
+def inner_split(
+    labels: Int64[np.ndarray, " m"],
+    groups: Shaped[np.ndarray, " m"] | None,
+    share: float,
+    seed: Sequence[int],
+) -> Bool[np.ndarray, " m"]:
+    """Return which of a net's training rows to set aside: a share of each class, in whole groups.
+
+    Notes
+    -----
+    No class is set aside entirely and no group is split. Without groups, each class of two rows or
+    more has its share set aside, rounded, and at least one row. With groups, one after another in
+    random order is set aside if that brings the classes nearer to their shares.
+
+    """
+    generator = np.random.default_rng(seed)
+    counts = np.bincount(labels)
+    if groups is None:
+        aims = np.minimum(np.maximum(np.round(share * counts), 1), np.maximum(counts - 1, 0))
+        order = generator.permutation(len(labels))
+        by_class = order[np.argsort(labels[order], kind="stable")]
+        first = np.cumsum(counts) - counts
+        rank = np.empty(len(labels), dtype=np.int64)
+        rank[by_class] = np.arange(len(labels)) - first[labels[by_class]]
+        is_aside: np.ndarray = rank < aims[labels]
+    else:
+        names, group_of_row = np.unique(groups, return_inverse=True)
+        is_aside = _groups_aside(labels, group_of_row, len(names), share, generator)[group_of_row]
+    if not is_aside.any():
+        what = "rows" if groups is None else "whole groups"
+        raise InputError(
+            f"train.early_stopping: no {what} of the {len(labels):,} training rows can be watched "
+            f"with share {share:g} that leave every class among the others; choose another share, "
+            "or patience 0"
+        )
+    return is_aside
+
+
+def _groups_aside(
+    labels: np.ndarray,
+    group_of_row: np.ndarray,
+    n_groups: int,
+    share: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Return which groups are set aside: those that bring the classes nearer to their shares."""
+    counts = np.zeros((n_groups, int(labels.max()) + 1))
+    np.add.at(counts, (group_of_row, labels), 1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    n_left = (counts > 0).sum(axis=0)  # groups of each class
+    missing = np.where(n_left > 0, share, 0.0)
+    is_aside = np.zeros(n_groups, dtype=bool)
+    for group in generator.permutation(n_groups):
+        has_class = counts[group] > 0
+        is_nearer = np.abs(missing - shares[group]).sum() < np.abs(missing).sum()
+        if is_nearer and (n_left[has_class] > 1).all():
+            is_aside[group] = True
+            missing -= shares[group]
+            n_left -= has_class
+    return is_aside
 
 
 def _fold_of_row(splits: Iterator[tuple[np.ndarray, np.ndarray]], n_rows: int) -> np.ndarray:

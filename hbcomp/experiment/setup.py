@@ -54,12 +54,19 @@ def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> Re
 def _config(source: RunFolder, file: Path, assignments: Sequence[str]) -> Config:
     """Return the changed configuration; an error names the file only if the fault is in there."""
     values = read_toml(file)
-    changed = _with_known_files(source, override(values, assignments))
+    changed = _with_known_files(source, override(values, _of_own_epochs(assignments)))
     try:
         return validate(Config, changed, "--set" if assignments else file)
     except InputError:
         validate(Config, values, file)
         raise
+
+
+def _of_own_epochs(assignments: Sequence[str]) -> Sequence[str]:
+    """Return the assignments; whoever sets the epochs gets them, and not the steps of a preset."""
+    keys = {each.partition("=")[0].strip() for each in assignments}
+    has_own = "train.n_epochs" in keys and "train.min_steps" not in keys
+    return [*assignments, "train.min_steps=0"] if has_own else assignments
 
 
 def write_config(request: Request, *, force: bool) -> None:

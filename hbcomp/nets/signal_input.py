@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hbcomp.nets.signals import SignalsConfig
 
-FIT_ROWS: Final = 4096  # at once: 7 MB of float64 for 205 time steps
+FIT_VALUES: Final = 1 << 20  # at once: 8 MB of float64
 # A channel whose deviation is rounding noise of its offset is constant: eight times float32's.
 LEAST_DEVIATION: Final = 1e-6
 
@@ -41,6 +41,17 @@ class Scale(nn.Module):
         offset, unit = fits[self.name](signals, rows)
         self.offset.copy_(offset[:, None])
         self.unit.copy_(unit[:, None])
+
+    @property
+    def rest(self) -> Float32[Tensor, "c 1"]:
+        """The value on this scale from which a channel's amplitude is measured.
+
+        On `min-max` it is the file's zero, or the end of the range that is nearest to it; elsewhere
+        it is 0, a mean or again the file's zero.
+        """
+        if self.name != "min-max":
+            return torch.zeros_like(self.offset)
+        return (-self.offset / self.unit).clamp(0, 1)
 
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float32[Tensor, "b c t"]:
         """Return the signals on this scale; NaN stays NaN."""
@@ -72,8 +83,8 @@ class NetInput(nn.Module):
 
 
 def _chunks(signals: Tensor, rows: Tensor) -> Iterator[Tensor]:
-    for some in torch.split(rows, FIT_ROWS):
-        yield signals[some].cpu().double()
+    for some in torch.split(rows, max(1, FIT_VALUES // signals[0].numel())):
+        yield signals[some].cpu()
 
 
 def _range(signals: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +93,7 @@ def _range(signals: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         is_none = some.isnan()
         lows.append(some.masked_fill(is_none, torch.inf).amin((0, 2)))
         highs.append(some.masked_fill(is_none, -torch.inf).amax((0, 2)))
-    low, high = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+    low, high = torch.stack(lows).amin(0).double(), torch.stack(highs).amax(0).double()
     return low.masked_fill(low > high, 0), _unit(high - low, high.abs())
 
 
@@ -90,10 +101,10 @@ def _mean_and_deviation(signals: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     n, total, squares = torch.zeros(3, signals.shape[1], dtype=torch.float64)
     for some in _chunks(signals, rows):
         n += (~some.isnan()).sum((0, 2))
-        total += some.nansum((0, 2))
+        total += some.double().nansum((0, 2))
     mean = total / n.clamp(min=1)
     for some in _chunks(signals, rows):
-        squares += (some - mean[:, None]).square().nansum((0, 2))
+        squares += (some.double() - mean[:, None]).square().nansum((0, 2))
     return mean, _unit((squares / n.clamp(min=1)).sqrt(), mean.abs())
 
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -43,7 +43,8 @@ class Provenance:
     """The origin of answers: an experiment, how they were made from it, and their expected score.
 
     The expected score by `metric` and its standard error are cross-fitted on `n_scored` rows; all
-    three are None where nothing was scored.
+    three are None where nothing was scored. `is_optimistic` is a score of rows that early stopping
+    watched, which the recipe in the ledger then says.
     """
 
     source: str
@@ -54,6 +55,14 @@ class Provenance:
     expected: float | None
     standard_error: float | None
     n_scored: int | None
+    is_optimistic: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of its entry in the ledger."""
+        columns = asdict(self)
+        if columns.pop("is_optimistic"):
+            columns["recipe"] = f"{self.recipe}; {ledger.OPTIMISTIC}"
+        return columns
 
 
 def write_submission(
@@ -99,7 +108,7 @@ def write_submission(
                 file=path.name,
                 written=ledger.now(),
                 n_rows=len(ids),
-                **asdict(provenance),
+                **provenance.columns(),
             )
             known = ledger.find(entries, sha256)
             if known and known.source not in (BY_HAND, entry.source):

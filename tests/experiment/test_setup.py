@@ -87,6 +87,22 @@ def test_a_mistake_is_said_of_the_file_or_of_the_words_that_hold_it():
     assert prepare("base", ["train.lr=0.5"], None).config.train.lr == 0.5
 
 
+@pytest.mark.parametrize(
+    ("assignments", "n_epochs", "min_steps"),
+    [
+        ([], 7, 500),
+        (["train.lr=0.5"], 7, 500),
+        (["train.n_epochs=3"], 3, 0),
+        (["train.min_steps=90"], 7, 90),
+        (["train.min_steps=90", "train.n_epochs=3"], 3, 90),
+    ],
+)
+def test_who_sets_the_epochs_gets_them_and_no_steps_of_the_preset(assignments, n_epochs, min_steps):
+    write_config("base", "[train]\nn_epochs = 7\nmin_steps = 500\n")
+    train = prepare("base", assignments, None).config.train
+    assert (train.n_epochs, train.min_steps) == (n_epochs, min_steps)
+
+
 def named(base, assignments, name, *, force=False):
     request = prepare(base, assignments, name)
     write_own_config(request, force=force)
