@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import few_trials, run_hbcomp
+from sklearn.metrics import roc_auc_score
 
 STEPS = 10
 TINY = [
@@ -177,6 +178,18 @@ def test_wrong_files_are_one_line(falls):
     ):
         wrong.write_text("\n".join([*lines, ""]))
         assert message in refusal(falls, "check", wrong, "--competition", ".")
+
+
+@pytest.mark.parametrize("id_column", ["recording", "Recording ID"])
+def test_truth_is_read_under_the_names_of_the_data_or_of_the_submission(falls, id_column):
+    kinds = np.array(["fall", "walk"])[np.arange(12) % 2]
+    table = pd.DataFrame({id_column: [f"test {row}" for row in range(12)], "kind": kinds})
+    table.to_csv(falls / "truth.csv", index=False)
+    of = ["--truth", "truth.csv", "--competition", "."]
+    found = numbers_of(falls, "score", "submissions/one.csv", *of)
+    probs = pd.read_csv(falls / "submissions/one.csv").set_index("Recording ID").iloc[:, 0]
+    is_fall = table.set_index(id_column)["kind"][probs.index] == "fall"
+    assert found["score"] == pytest.approx(roc_auc_score(is_fall, probs))
 
 
 @pytest.mark.parametrize(
