@@ -250,9 +250,17 @@ def test_files_with_other_columns_are_sent_to_init(falls):
 def test_outside_probabilities_become_a_submission_of_the_same_form(falls):
     place = falls / "experiments/one"
     files = ["--oof", place / "oof.csv", "--test", place / "test.csv"]
-    call(falls, "import-oof", "outside", "--like", "one", *files)
-    path = falls / "submissions/outside.csv"
-    assert header_and_ids(path) == header_and_ids(falls / "sample_submission.csv")
+    for name, of in (("outside", ["--like", "one"]), ("alone", ["--competition", "."])):
+        call(falls, "import-oof", name, *of, *files)
+        path = falls / f"submissions/{name}.csv"
+        assert header_and_ids(path) == header_and_ids(falls / "sample_submission.csv")
+    header = (place / "oof.csv").read_text().splitlines()[0]
+    assert header == "id,label,fold,prob_fall,prob_walk"
+    (falls / "numbers.csv").write_text(
+        (place / "oof.csv").read_text().replace("prob_fall,prob_walk", "prob_0,prob_1")
+    )
+    line = refusal(falls, "import-oof", "x", "--like", "one", "--oof", "numbers.csv")
+    assert "must have the columns id, prob_fall, prob_walk" in line
 
 
 # --- accuracy, labels, a wide table -------------------------------------------------------------
