@@ -134,7 +134,7 @@ def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(t
             read_probs(
                 write(tmp_path / "off.csv", table(changed(4, 1, cell))),
                 TRAIN,
-                K,
+                TRAIN.classes,
                 normalise=normalise,
             )
 
@@ -142,12 +142,12 @@ def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(t
 def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):
     off = PROBS.copy()
     off[[2, 5]] /= 2
-    read = read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
+    read = read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, TRAIN.classes, normalise=True)
     np.testing.assert_allclose(read.probs, PROBS, rtol=1e-15)
     assert read.n_normalised == 2
     off[3] = 0
     with pytest.raises(InputError, match="a row of zeros cannot be normalised: id 3"):
-        read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
+        read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, TRAIN.classes, normalise=True)
 
 
 def imported(path, test=None, seed=None):

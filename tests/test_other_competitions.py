@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import few_trials, run_hbcomp
+from sklearn.metrics import roc_auc_score
 
 STEPS = 10
 TINY = [
@@ -179,6 +180,18 @@ def test_wrong_files_are_one_line(falls):
         assert message in refusal(falls, "check", wrong, "--competition", ".")
 
 
+@pytest.mark.parametrize("id_column", ["recording", "Recording ID"])
+def test_truth_is_read_under_the_names_of_the_data_or_of_the_submission(falls, id_column):
+    kinds = np.array(["fall", "walk"])[np.arange(12) % 2]
+    table = pd.DataFrame({id_column: [f"test {row}" for row in range(12)], "kind": kinds})
+    table.to_csv(falls / "truth.csv", index=False)
+    of = ["--truth", "truth.csv", "--competition", "."]
+    found = numbers_of(falls, "score", "submissions/one.csv", *of)
+    probs = pd.read_csv(falls / "submissions/one.csv").set_index("Recording ID").iloc[:, 0]
+    is_fall = table.set_index(id_column)["kind"][probs.index] == "fall"
+    assert found["score"] == pytest.approx(roc_auc_score(is_fall, probs))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -237,9 +250,17 @@ def test_files_with_other_columns_are_sent_to_init(falls):
 def test_outside_probabilities_become_a_submission_of_the_same_form(falls):
     place = falls / "experiments/one"
     files = ["--oof", place / "oof.csv", "--test", place / "test.csv"]
-    call(falls, "import-oof", "outside", "--like", "one", *files)
-    path = falls / "submissions/outside.csv"
-    assert header_and_ids(path) == header_and_ids(falls / "sample_submission.csv")
+    for name, of in (("outside", ["--like", "one"]), ("alone", ["--competition", "."])):
+        call(falls, "import-oof", name, *of, *files)
+        path = falls / f"submissions/{name}.csv"
+        assert header_and_ids(path) == header_and_ids(falls / "sample_submission.csv")
+    header = (place / "oof.csv").read_text().splitlines()[0]
+    assert header == "id,label,fold,prob_fall,prob_walk"
+    (falls / "numbers.csv").write_text(
+        (place / "oof.csv").read_text().replace("prob_fall,prob_walk", "prob_0,prob_1")
+    )
+    line = refusal(falls, "import-oof", "x", "--like", "one", "--oof", "numbers.csv")
+    assert "must have the columns id, prob_fall, prob_walk" in line
 
 
 # --- accuracy, labels, a wide table -------------------------------------------------------------

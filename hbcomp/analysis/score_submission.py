@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hbcomp.competitions.competition import load_competition, metric_of
-from hbcomp.competitions.submission_form import known_form
+from hbcomp.competitions.submission_form import SubmissionForm, known_form
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.tables import read_truth
+from hbcomp.data.layout import DataLayout
+from hbcomp.data.tables import read_rows, read_truth
 from hbcomp.experiment.origin import SAMPLE, sample
 from hbcomp.scoring.by_class import ClassScore, accuracy, confusion, score_by_class
 from hbcomp.scoring.metrics import describe_metric
@@ -39,14 +40,8 @@ def score_submission(
             )
         console.print(f"The labels are those of {SAMPLE}, which have these ids.")
     answers = submission.answers
-    labels = read_truth(
-        truth,
-        submission.ids,
-        answers.shape[1],
-        submission.id_column,
-        of_competition.file.data.label_name,
-        classes,
-    )
+    columns = _truth_columns(truth, submission.id_column, of_competition.file.data, form)
+    labels = read_truth(truth, submission.ids, answers.shape[1], *columns, classes)
     names = classes or [str(label) for label in range(answers.shape[1])]
     metric = metric_of(of_competition.metric_spec(names))
     rows = measure(metric, answers, labels)
@@ -67,6 +62,16 @@ def score_submission(
         "by_class": [asdict(each) for each in by_class],
         "confusion": confusion(answers, labels).tolist(),
     }
+
+
+def _truth_columns(
+    truth: Path | None, id_column: str, layout: DataLayout, form: SubmissionForm | None
+) -> tuple[str, str]:
+    """Return the columns of the ids and the labels: called as in the data or in a submission."""
+    header = read_rows(truth)[0] if truth else []
+    answered = form.columns[0] if form and form.kind == "label" else layout.label_name
+    label = layout.label_name if layout.label_name in header else answered
+    return id_column if id_column in header else layout.id_name, label
 
 
 def _class_table(

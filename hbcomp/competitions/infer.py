@@ -274,6 +274,10 @@ def _say_signals(found: Inferred, head: Any) -> None:
     _say_padding(found, _numbers(head[steps]))
 
 
+def _is_word_of(text: str, name: str) -> bool:
+    return bool(re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text, re.IGNORECASE))
+
+
 def _is_list(cell: Any) -> bool:
     return isinstance(cell, (list, np.ndarray)) or bool(LIST.fullmatch(str(cell)))
 
@@ -361,6 +365,8 @@ def _of_submission(
         return
     head = _head(sample)
     columns = list(head.columns)[1:]
+    if not columns:
+        raise InputError(f"{sample}: needs an id column and one of answers")
     if kind:
         found.say(form, "kind", kind, "as you said")
     elif len(columns) > 1:
@@ -390,7 +396,7 @@ def _of_metric(
         )
     if found.metric["name"] in ("f1", "roc-auc") and len(classes) == 2:
         column = str(_head(sample).columns[1]) if sample else ""
-        named = [name for name in classes if name.casefold() in column.casefold()]
+        named = [name for name in classes if _is_word_of(column, name)]
         is_named = len(named) == 1
         reason = f"{column} names it" if is_named else "the second class; is that right?"
         found.say(found.metric, "positive", named[0] if is_named else classes[1], reason)

@@ -127,7 +127,11 @@ def plain_form(n_classes: int, id_column: str = "id") -> SubmissionForm:
 
 def form_of(config: DataConfig, classes: Sequence[str]) -> SubmissionForm:
     """Return the form of a competition's submissions; a sample submission decides, if any."""
-    competition = load_competition(config.competition)
+    return form_in(load_competition(config.competition), classes)
+
+
+def form_in(competition: Competition, classes: Sequence[str]) -> SubmissionForm:
+    """Return the form that a competition.toml and its sample submission describe."""
     form = competition.file.submission
     sample = None if form.sample is None else competition.path(form.sample)
     header = [competition.file.data.id_name, *_columns(competition, classes)]

@@ -7,8 +7,9 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from hbcomp.competitions.competition import FILE, CompetitionFile
+from hbcomp.competitions.competition import FILE, Competition, CompetitionFile
 from hbcomp.competitions.infer import Wanted, infer
+from hbcomp.competitions.submission_form import form_in
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
@@ -42,7 +43,8 @@ def write_competition(
         "metric": found.metric,
         "submission": found.submission,
     }
-    validate(CompetitionFile, values, path)
+    file = validate(CompetitionFile, values, path)
+    form_in(Competition(file.title, folder, file), file.data.classes)  # the sample must fit it
     write_text(path, tomli_w.dumps(values))
     for reason in found.reasons:
         console.print(reason)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hbcomp.competitions.competition import DEFAULT, load_competition, metric_of
-from hbcomp.competitions.load import classes_of, load_sample, read_rows, with_files
+from hbcomp.competitions.load import classes_of, read_rows, with_files
 from hbcomp.competitions.submission_form import SubmissionForm, known_form
 from hbcomp.data.dataset import DataConfig
+from hbcomp.data.sample import TEST
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.scoring.metrics import Metric
@@ -56,7 +57,8 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedI
 
 def sample() -> ExpectedIds:
     """Return the bundled test rows."""
-    return ExpectedIds(load_sample()[1].ids, "id", SAMPLE)
+    rows = read_rows(TEST, DataConfig(), labelled=False)
+    return ExpectedIds(rows.ids, "id", SAMPLE)
 
 
 def _read(

@@ -207,6 +207,27 @@ def test_an_id_of_another_name_is_the_column_whose_values_the_sample_has(tmp_pat
     assert found.data["id"] == "recording"
 
 
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ("id,p_run,p_sit,p_swim\n0,1,0,0\n", "p_run, p_sit, p_swim, must be the classes run, sit"),
+        ("id\n0\n", "needs an id column and one of answers"),
+    ],
+)
+def test_a_sample_that_does_not_fit_the_classes_leaves_no_file(tmp_path, sample, message):
+    write_wide(tmp_path)
+    (tmp_path / "sample.csv").write_text(sample)
+    files = [tmp_path / f"{name}.csv" for name in ("train", "test", "sample")]
+    with pytest.raises(InputError, match=message):
+        write_competition(tmp_path, *files, Wanted(), Console(file=io.StringIO()), is_forced=False)
+    assert not (tmp_path / "competition.toml").exists()
+
+
+def test_a_letter_within_the_name_of_a_column_is_no_class(tmp_path):
+    write_wide(tmp_path, ["a", "b"] * 3)
+    assert infer_of(tmp_path, "id,target\n0,0.5\n").metric["positive"] == "b"
+
+
 def test_the_column_of_a_probability_names_its_class(tmp_path):
     write_wide(tmp_path, ["fall", "walk"] * 3)
     found = infer_of(tmp_path, "id,P(fall)\n0,0.5\n")
