@@ -289,3 +289,10 @@ def test_an_error_leaves_no_files(tmp_path):
     done = call(cwd=tmp_path)
     assert done.returncode == 2
     assert {path.name for path in tmp_path.iterdir()} == {"train.csv", "test.csv"}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_rows_that_are_streamed_give_the_bits_of_rows_in_memory(finished, tmp_path, jobs):
+    write_data(tmp_path)
+    call("--set", "compute.rows=streamed", "--jobs", str(jobs), cwd=tmp_path)
+    assert_same_bits(finished, tmp_path)

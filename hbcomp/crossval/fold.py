@@ -25,7 +25,7 @@ from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
 from hbcomp.training.features import fit_features
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import DeviceData
+from hbcomp.training.loader import DeviceData, StreamedSignals, select
 from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import DivergedError, Epoch, train_epochs
 
@@ -85,7 +85,7 @@ def train_group(
             data = _with_features(group[0], data)
     replicas = [task.replica(data.device) for task in group]
     held_out = [torch.tensor(task.valid_idx, device=data.device) for task in group]
-    valid_signals = [data.signals[rows] for rows in held_out]
+    valid_signals = [select(data.signals, rows) for rows in held_out]
     valid_labels = [data.labels[rows].cpu().numpy() for rows in held_out]
     for epochs in train_epochs(group[0].recipe, data, replicas, compute):
         watch.add({"train": sum(each.seconds for each in epochs)})
@@ -110,7 +110,7 @@ def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
 def _predict(
     task: FoldTask,
     epoch: Epoch,
-    valid_signals: Tensor,
+    valid_signals: Tensor | StreamedSignals,
     data: DeviceData,
     watch: Stopwatch,
     position: int,

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from hbcomp.system.config import Section, as_assignments, validate
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
+from hbcomp.system.memory import MappedArray, mapped, row_blocks
 
 
 class DataConfig(Section):
@@ -146,6 +147,16 @@ class Dataset:
             digest.update(f"classes {self.classes};".encode())
         return digest.hexdigest()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to another process: of signals in a file, the place in it."""
+        return {**self.__dict__, "signals": mapped(self.signals) or self.signals}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what another process sent, and map signals that lie in a file."""
+        if isinstance(state["signals"], MappedArray):
+            state["signals"] = np.asarray(state["signals"].open())
+        self.__dict__.update(state)
+
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         for name in ("ids", "signals", "labels", "groups"):
             array = getattr(self, name)
@@ -176,9 +187,12 @@ class Dataset:
         if "" in ids:
             yield "an id must not be empty"
         yield from id_problems(ids)
-        is_finite = np.isfinite(self.signals)
-        if not is_finite.all():
-            broken = self.ids[~is_finite.all(axis=(1, 2))].tolist()
+        # Block by block, because the rows may be more than fit into memory.
+        is_finite = [
+            np.isfinite(self.signals[rows]).all(axis=(1, 2)) for rows in row_blocks(self.signals)
+        ]
+        if not all(block.all() for block in is_finite):
+            broken = self.ids[~np.concatenate(is_finite)].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
             yield from _label_problems(self.labels, self.ids, self.classes)

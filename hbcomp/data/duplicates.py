@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.system.errors import InputError, listed
+from hbcomp.system.memory import row_blocks
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,11 @@ def check_pair(train: Dataset, test: Dataset, *, numbers_apart: bool = False) ->
 
 def _hashes(dataset: Dataset) -> list[bytes]:
     # Adding 0 turns -0.0 into 0.0. With 128 bits the chance of a collision is about 1e-28.
-    rows = dataset.flat + np.float32(0)
-    return [xxhash.xxh3_128_digest(row.data) for row in rows]
+    return [
+        xxhash.xxh3_128_digest(row.data)
+        for rows in row_blocks(dataset.flat)
+        for row in dataset.flat[rows] + np.float32(0)
+    ]
 
 
 def _n_in(values: Iterable[object], known: Iterable[object]) -> int:

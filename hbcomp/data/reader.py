@@ -11,7 +11,9 @@ from hbcomp.data import parquet_reader as parquet
 from hbcomp.data.columns import find_columns
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.row_checks import Unusual, parse_rows
+from hbcomp.data.signal_blocks import folder
 from hbcomp.system.errors import InputError, unreadable
+from hbcomp.system.memory import mapped
 
 # How each kind of file begins, and what it is called; a CSV file begins like none of them.
 MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b"}
@@ -85,6 +87,8 @@ def _read_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
         # Hashed again, because the file may have changed while it was parsed.
         if cache.key_of(path, options) == key:
             _keep(key, dataset)
+            if mapped(dataset.signals):  # the entry has them now, and outlives this process
+                return cache.load(key, str(path)) or dataset
     return dataset
 
 
@@ -102,7 +106,7 @@ def _keep(key: str, dataset: Dataset) -> None:
     try:
         cache.save(key, dataset)
     except OSError as error:
-        _warn(f"{cache.folder()}: {error.strerror}")
+        _warn(f"{folder()}: {error.strerror}")
 
 
 @lru_cache  # once for train and test

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from hbcomp.features.base import FeatureConfig, MakeFeatures
-from hbcomp.training.loader import DeviceData
+from hbcomp.training.loader import DeviceData, all_rows
 from hbcomp.training.state import Replica
 
 
@@ -47,7 +47,7 @@ class FittedFeatures:
         return replace(
             self.data,
             signals=empty.index_copy(0, torch.cat(parts), torch.cat(features)),
-            test_signals=None if test is None else self.of_test(test),
+            test_signals=None if test is None else self.of_test(all_rows(test)),
         )
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from hbcomp.training.device import Compute
+from hbcomp.training.loader import StreamedSignals, split
 
 BATCH_SIZE = 1024  # on a CPU; measured: the reference net's rows/s fall beyond it
 GPU_BATCH_SIZE = 8192  # assumed: fills a large GPU, 2 GiB of activations in the reference net
@@ -13,7 +14,7 @@ GPU_BATCH_SIZE = 8192  # assumed: fills a large GPU, 2 GiB of activations in the
 
 @torch.inference_mode()
 def predict_probs(
-    net: nn.Module, signals: Float32[Tensor, "n c t"], compute: Compute
+    net: nn.Module, signals: Float32[Tensor, "n c t"] | StreamedSignals, compute: Compute
 ) -> Float32[np.ndarray, "n k"]:
     """Return the softmax, in fp32, of the logits the net computes in eval mode.
 
@@ -23,7 +24,7 @@ def predict_probs(
     net.eval()
     batch_size = BATCH_SIZE if signals.device.type == "cpu" else GPU_BATCH_SIZE
     parts = []
-    for batch in torch.split(signals, batch_size):
+    for batch in split(signals, batch_size):
         with compute.autocast:
             logits = net(batch)
         parts.append(logits.float().softmax(dim=1))
