@@ -25,7 +25,7 @@ from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
 from hbcomp.training.features import fit_features
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import DeviceData, StreamedSignals, select
+from hbcomp.training.loader import DeviceData
 from hbcomp.training.state import Recipe, Replica
 from hbcomp.training.step import DivergedError, Epoch, train_epochs
 
@@ -85,15 +85,14 @@ def train_group(
             data = _with_features(group[0], data)
     replicas = [task.replica(data.device) for task in group]
     held_out = [torch.tensor(task.valid_idx, device=data.device) for task in group]
-    valid_signals = [select(data.signals, rows) for rows in held_out]
     valid_labels = [data.labels[rows].cpu().numpy() for rows in held_out]
     for epochs in train_epochs(group[0].recipe, data, replicas, compute):
         watch.add({"train": sum(each.seconds for each in epochs)})
         watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
         yield [
-            FoldEpoch(epoch, labels, *_predict(task, epoch, signals, data, watch, position))
-            for position, (task, epoch, signals, labels) in enumerate(
-                zip(group, epochs, valid_signals, valid_labels, strict=True)
+            FoldEpoch(epoch, labels, *_predict(task, epoch, rows, data, watch, position))
+            for position, (task, epoch, rows, labels) in enumerate(
+                zip(group, epochs, held_out, valid_labels, strict=True)
             )
         ]
 
@@ -110,7 +109,7 @@ def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
 def _predict(
     task: FoldTask,
     epoch: Epoch,
-    valid_signals: Tensor | StreamedSignals,
+    valid_rows: Tensor,
     data: DeviceData,
     watch: Stopwatch,
     position: int,
@@ -120,7 +119,7 @@ def _predict(
     is_last = epoch.epoch == task.recipe.train.n_epochs
     if epoch.epoch in task.scored_epochs:
         with watch.phase("validate"):
-            valid_probs = predict_probs(epoch.net, valid_signals, task.compute)
+            valid_probs = predict_probs(epoch.net, data.signals, task.compute, valid_rows)
     if is_last and data.test_signals is not None:
         with watch.phase("predict"):
             test_probs = predict_probs(epoch.net, data.test_signals, task.compute)

@@ -77,7 +77,7 @@ def size_warnings(
     free = free_bytes(compute.device)
     n_bytes = sum(each.signals.nbytes for each in (train, test) if each)
     if is_streamed:
-        yield _of_rows(config, compute, train, n_bytes, free)
+        yield _of_rows(config, compute, train, test, n_bytes, free)
     free -= 0 if is_streamed else n_bytes
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
@@ -91,23 +91,25 @@ def size_warnings(
     yield from _of_step(config, compute, size, train.n_rows, free)
 
 
-def _of_rows(config: Config, compute: Compute, train: Dataset, n_bytes: int, free: int) -> str:
+def _of_rows(
+    config: Config, compute: Compute, train: Dataset, test: Dataset | None, n_bytes: int, free: int
+) -> str:
     n_channels, n_steps = train.shape
+    and_test = f" and {test.n_rows:,} test rows" if test else ""
     what = (
-        f"{train.n_rows:,} rows of {n_channels} x {n_steps:,} values"
-        f" (with the test rows {bytes_in_words(n_bytes)}; {bytes_in_words(free)} are free on "
-        f"{compute.device})"
+        f"{train.n_rows:,} rows of {n_channels} x {n_steps:,} values{and_test} are "
+        f"{bytes_in_words(n_bytes)}, and {bytes_in_words(free)} are free on {compute.device}"
     )
     if config.features.is_of_fold:
         raise InputError(
-            f"features {config.features.name} need all rows in memory, but {what} do not fit; take "
+            f"features {config.features.name} need all rows in memory, but {what}; take "
             'fewer rows, or a net on the signals themselves (features.name = "samples")'
         )
     if config.compute.engine == "graph":
-        raise InputError(f"compute.engine graph needs rows on the device, but {what} do not fit")
+        raise InputError(f"compute.engine graph needs rows on the device, but {what}")
     place = mapped(train.signals)
     source = f"a file mapped from {place.path}" if place else "the host's memory"
-    return f"{what} are streamed from {source}, batch by batch (compute.rows)"
+    return f"{what}: they are streamed from {source}, batch by batch (compute.rows)"
 
 
 def _of_step(

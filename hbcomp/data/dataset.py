@@ -246,6 +246,9 @@ def in_words(shape: tuple[int, int]) -> str:
 
 def padded_lengths(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
     """Return the length of each row without trailing zeros; that of an all-zero row is 0."""
-    is_value = (signals != 0).any(axis=1)
-    n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)
+    lengths = []
+    for rows in row_blocks(signals):
+        is_value = (signals[rows] != 0).any(axis=1)
+        n_trailing = np.argmax(is_value[:, ::-1], axis=1)
+        lengths.append(np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0))
+    return np.concatenate(lengths)

@@ -1,7 +1,7 @@
 """The rows in the memory of one device, or streamed to it, and the batches of an epoch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,16 +17,15 @@ NO_LABEL = -1  # no class, so that computing the loss of such a row is an error
 class StreamedSignals:
     """Signals that stay on the host, in memory or in a mapped file; each batch goes to the device.
 
-    The rows are those of the parts, one after another, or of them those at `rows`. A batch has the
-    bits and the alignment that it would have if all rows were in one tensor.
+    The rows are those of the parts, one after another. A batch has the bits and the alignment that
+    it would have if all rows were in one tensor.
     """
 
     parts: tuple[Float32[np.ndarray, "_ c t"], ...]
     device: torch.device
-    rows: Int64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
-        return sum(map(len, self.parts)) if self.rows is None else len(self.rows)
+        return sum(map(len, self.parts))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -34,9 +33,8 @@ class StreamedSignals:
         return len(self), *self.parts[0].shape[1:]
 
     def __getitem__(self, rows: Int64[Tensor, " b"]) -> Float32[Tensor, "b c t"]:
-        """Return rows as a tensor on the device, which the host waits for only on a CPU."""
+        """Return rows as a tensor on the device."""
         wanted = rows.cpu().numpy()
-        wanted = wanted if self.rows is None else self.rows[wanted]
         is_cuda = self.device.type == "cuda"
         found = torch.empty(len(wanted), *self.shape[1:], pin_memory=is_cuda)
         start = 0
@@ -49,31 +47,27 @@ class StreamedSignals:
             start += len(part)
         return found.to(self.device, non_blocking=True)
 
-    def select(self, rows: Int64[Tensor, " b"]) -> "StreamedSignals":
-        """Return rows as signals that are streamed, too."""
-        wanted = rows.cpu().numpy()
-        return replace(self, rows=wanted if self.rows is None else self.rows[wanted])
 
+def batches(
+    signals: Float32[Tensor, "n c t"] | StreamedSignals,
+    batch_size: int,
+    rows: Int64[Tensor, " m"] | None = None,
+) -> Iterator[Float32[Tensor, "b c t"]]:
+    """Yield the signals of these rows, or of all, on the device.
 
-def select(
-    signals: Tensor | StreamedSignals, rows: Int64[Tensor, " b"]
-) -> Tensor | StreamedSignals:
-    """Return some rows of signals, in memory if all are."""
-    return signals[rows] if isinstance(signals, Tensor) else signals.select(rows)
+    Batch by batch, because the held-out rows of two folds are as many as all rows.
+    """
+    if rows is None and isinstance(signals, Tensor):
+        yield from torch.split(signals, batch_size)
+        return
+    wanted = torch.arange(len(signals)) if rows is None else rows
+    for some in torch.split(wanted, batch_size):
+        yield signals[some]
 
 
 def all_rows(signals: Tensor | StreamedSignals) -> Tensor:
     """Return all signals in the device's memory."""
     return signals if isinstance(signals, Tensor) else signals[torch.arange(len(signals))]
-
-
-def split(signals: Tensor | StreamedSignals, batch_size: int) -> Iterator[Tensor]:
-    """Yield the signals in batches, on the device."""
-    if isinstance(signals, Tensor):
-        yield from torch.split(signals, batch_size)
-        return
-    for start in range(0, len(signals), batch_size):
-        yield signals[torch.arange(start, min(start + batch_size, len(signals)))]
 
 
 @dataclass(frozen=True)

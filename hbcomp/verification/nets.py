@@ -12,7 +12,7 @@ from hbcomp.experiment.predictions import ALL, Fold
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute, streams_rows
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import StreamedSignals, all_rows, put_signals, select
+from hbcomp.training.loader import StreamedSignals, all_rows, put_signals
 from hbcomp.verification.run_under_test import NotChecked, RunUnderTest, as_words
 
 Net = tuple[int, Fold]
@@ -100,6 +100,6 @@ def _inputs(
     is_streamed = streams_rows(tested.config.compute, device, *arrays)
     test = put_signals([test_rows.signals], device, is_streamed) if test_rows else None
     if not tested.config.features.is_of_fold:
-        return select(put_signals([train_rows.signals], device, is_streamed), rows), test
+        return put_signals([train_rows.signals[valid_idx]], device, is_streamed), test
     features = features_of_net(tested.config, tested.training_data, *net, device)
     return features.of_rows(rows), None if test is None else features.of_test(all_rows(test))

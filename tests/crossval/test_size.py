@@ -95,8 +95,8 @@ def test_streamed_rows_are_announced_with_their_size_and_place(free):
     free(10**12)
     (line,) = size_warnings(config_of(), CPU, rows(), rows(), is_streamed=True)
     assert line == (
-        "20 rows of 2 x 60 values (with the test rows 19 kB; 1000 GB are free on cpu) are streamed "
-        "from the host's memory, batch by batch (compute.rows)"
+        "20 rows of 2 x 60 values and 20 test rows are 19 kB, and 1000 GB are free on cpu: they "
+        "are streamed from the host's memory, batch by batch (compute.rows)"
     )
 
 

@@ -13,9 +13,8 @@ from hbcomp.training.loader import (
     NO_LABEL,
     StreamedSignals,
     all_rows,
+    batches,
     put_on_device,
-    select,
-    split,
 )
 
 CPU = torch.device("cpu")
@@ -30,24 +29,16 @@ def streamed():
     return StreamedSignals(PARTS, CPU)
 
 
-@pytest.mark.parametrize("rows", [[0, 3, 1], [4, 5], [5, 0, 4, 0], [2]])
-def test_rows_of_any_part_are_those_of_the_parts_in_one(streamed, rows):
-    wanted = np.concatenate(PARTS)[rows]
-    assert np.array_equal(streamed[torch.tensor(rows)].numpy(), wanted)
-    chosen = streamed.select(torch.tensor([5, *rows]))
-    assert (len(chosen), chosen.shape) == (len(rows) + 1, (len(rows) + 1, 2, 3))
-    assert np.array_equal(all_rows(chosen)[1:].numpy(), wanted)
-    again = chosen.select(torch.arange(1, len(rows) + 1))
-    assert np.array_equal(all_rows(again).numpy(), wanted)
-
-
+@pytest.mark.parametrize("rows", [[0, 3, 1], [4, 5], [5, 0, 4, 0], [2], []])
 @pytest.mark.parametrize("size", [1, 4, 6, 9])
-def test_batches_are_those_of_a_tensor(streamed, size):
+def test_rows_of_any_part_are_those_of_the_parts_in_one_tensor(streamed, rows, size):
     resident = torch.tensor(np.concatenate(PARTS))
-    pairs = zip(split(streamed, size), split(resident, size), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
-    rows = torch.tensor([3, 0])
-    assert torch.equal(all_rows(select(streamed, rows)), select(resident, rows))
+    assert (len(streamed), streamed.shape) == (6, (6, 2, 3))
+    assert torch.equal(streamed[torch.tensor(rows).long()], resident[rows])
+    for some in (None, torch.tensor(rows).long()):
+        pairs = zip(batches(streamed, size, some), batches(resident, size, some), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+    assert torch.equal(all_rows(streamed), resident)
 
 
 def test_test_rows_to_train_on_follow_without_a_copy():
