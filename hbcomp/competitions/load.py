@@ -75,6 +75,7 @@ def with_files(config: DataConfig) -> DataConfig:
             "group_column": layout.group,
             "ignored_columns": layout.ignore,
             "classes": layout.classes,
+            "channels": () if layout.layout == "long" else layout.channels,
         }
     )
 
@@ -139,7 +140,7 @@ def _has_column(path: Path, name: str) -> bool:
     """Return whether a table has a column of that name; other files have no columns."""
     if path.suffix == ".parquet":
         return name in parquet_reader.read_names(path)
-    if path.name.endswith((".csv", ".csv.gz")):
+    if path.name.endswith((".csv", ".csv.gz", ".zip")):
         return name in csv_reader.read_header(path)
     return False
 

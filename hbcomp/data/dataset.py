@@ -33,6 +33,7 @@ class DataConfig(Section):
     group_column: str | None = None
     ignored_columns: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    channels: tuple[str, ...] = ()  # of a wide file: the columns of each, such as acc_x_{step}
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":

@@ -1,4 +1,4 @@
-"""Reading one file of signals: CSV (also gzipped) or parquet, fast if it is regular."""
+"""Reading one file of signals: CSV (also in .gz or .zip) or parquet, fast if it is regular."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +16,15 @@ from hbcomp.system.errors import InputError, unreadable
 from hbcomp.system.memory import mapped
 
 # How each kind of file begins, and what it is called; a CSV file begins like none of them.
-MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b"}
-CONTENT = {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}
+MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b", ".zip": b"PK\x03\x04"}
+CONTENT = {
+    ".parquet": "parquet",
+    ".csv.gz": "gzip",
+    ".zip": "zip",
+    ".csv": "neither gzip, zip nor parquet",
+}
+# What decides how a file is read.
+KEYS = {*(name for name in DataConfig.model_fields if "column" in name), "classes", "channels"}
 # Shorter reads, under about a second, need no bar.
 MIN_BYTES_FOR_BAR = 100_000_000  # assumed
 
@@ -78,7 +85,7 @@ def _read_parquet(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
 
 
 def _read_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
-    options = config.model_dump(include={n for n in DataConfig.model_fields if "column" in n})
+    options = config.model_dump(include=KEYS)
     options |= {"labelled": labelled, "is_gzip": path.suffix == ".gz"}
     key = cache.key_of(path, options)
     dataset = cache.load(key, str(path))

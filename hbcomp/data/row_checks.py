@@ -154,12 +154,17 @@ def parse_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Dataset:
     read.end_block()
     return Dataset(
         ids=np.array(list(read.row_of_id)),
-        signals=read.signals.array(),
+        signals=_in_channels(read.signals.array(), columns),
         labels=labels,
         groups=None if columns.group is None else np.array(read.groups),
         source=str(path),
         classes=classes,
     )
+
+
+def _in_channels(signals: np.ndarray, columns: Columns) -> np.ndarray:
+    """Return rows of values as signals, without a copy."""
+    return signals.reshape(len(signals), columns.n_channels, -1)
 
 
 def _numbered(
@@ -187,7 +192,7 @@ def regular_dataset(
         numbers, classes = _numbered(columns, labels, names, path)
         return Dataset(
             ids=np.array(names if columns.id is None else ids),
-            signals=signals,
+            signals=_in_channels(signals, columns),
             labels=numbers,
             groups=None if columns.group is None else np.array(groups),
             source=str(path),
