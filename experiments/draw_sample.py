@@ -54,7 +54,7 @@ def part(full: Dataset, idx: np.ndarray) -> Dataset:
 
 
 def write_parquet(path: Path, dataset: Dataset, *, with_labels: bool) -> None:
-    signals = pa.FixedSizeListArray.from_arrays(dataset.signals.ravel(), dataset.n_timepoints)
+    signals = pa.FixedSizeListArray.from_arrays(dataset.flat.ravel(), dataset.n_timepoints)
     columns = {"id": pa.array(dataset.ids.astype(np.int64)), "heartbeat_signals": signals}
     if with_labels:
         columns["label"] = pa.array(dataset.known_labels.astype(np.int8))

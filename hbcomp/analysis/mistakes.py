@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from hbcomp.analysis.neighbours import nearest_by_class, nearest_rows
 from hbcomp.analysis.scored_rows import ScoredRows
+from hbcomp.data.dataset import filled
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.confusions import (
     ERROR_TYPES,
@@ -93,7 +94,7 @@ def examine(
     """Return what is wrong in the answers, beside what each model's probabilities say."""
     stack, labels = np.stack(list(models.values())), scored.labels
     issues = find_label_issues(stack, labels, min_prob)
-    flat = signals.reshape(len(signals), -1)  # distances are over all channels
+    flat = filled(signals).reshape(len(signals), -1)  # distances are over all channels
     wrong, right, far = _groups(scored, flat)
     cells = confusion_cells(losses_of(scored), scored.predicted, labels)
     return Findings(

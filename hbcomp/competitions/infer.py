@@ -19,6 +19,9 @@ from hbcomp.data.recordings import number_classes
 from hbcomp.system.errors import InputError
 
 N_ROWS: Final = 2000  # looked at
+N_PADDED: Final = 200  # rows looked at for padding
+N_ZEROS: Final = 3  # at the end of a padded row; assumed: fewer may be values
+MIN_PADDED: Final = 0.1  # share of the rows; assumed
 METRIC_OF_KIND: Final = {
     "label": "accuracy",
     "probabilities": "log-loss",
@@ -62,6 +65,7 @@ def _of_arrays(found: Inferred, train: Path) -> list[str]:
     recordings = read_ts(train) if is_ts else read_arrays(train, _labels_beside(found, train))
     if recordings.labels is None:
         raise InputError(f"{train}: there are no labels")
+    _say_padding(found, recordings.signals)
     lengths = {signal.shape[1] for signal in recordings.signals}
     _say_repairs(
         found, len(lengths) > 1, any(np.isnan(signal).any() for signal in recordings.signals)
@@ -105,6 +109,7 @@ def _of_plain(found: Inferred, train: Path) -> list[str]:
     found.say(found.data, "label", "first" if is_tsv else "last", f"{reason}; is that right?")
     table = read_table(train, sep="\t" if is_tsv else ",", header=None, dtype=str)
     values = table.drop(columns=0 if is_tsv else table.columns[-1])
+    _say_padding(found, _numbers(values))
     _say_repairs(found, bool(values.iloc[:, -1].isna().any()), False)
     return _say_classes(found, table[0 if is_tsv else table.columns[-1]].tolist())
 
@@ -184,6 +189,7 @@ def _say_signals(found: Inferred, head: Any, label: str, row_id: str | None) -> 
     if lists:
         found.say(found.data, "layout", "list", f"a cell of {lists[0]} holds many numbers")
         found.say(found.data, "signal", lists[0], "this column")
+        _say_padding(found, [_values(cell)[None] for cell in head[lists[0]][:N_PADDED]])
         return
     if row_id is not None and head[row_id].duplicated().any():
         _say_long(found, head, others, row_id)
@@ -200,6 +206,7 @@ def _say_signals(found: Inferred, head: Any, label: str, row_id: str | None) -> 
         found.say(found.data, "channels", list(families), reason)
     if rest:
         found.say(found.data, "ignore", rest, "not of the series")
+    _say_padding(found, _numbers(head[steps]))
 
 
 def _is_list(cell: Any) -> bool:
@@ -246,6 +253,31 @@ def _say_long(found: Inferred, head: Any, others: Sequence[str], row_id: str) ->
 def _is_counted(column: Any) -> bool:
     values = column.astype(float)
     return bool((values == values.round()).all())
+
+
+def _numbers(table: Any) -> list[np.ndarray]:
+    """Return the first rows of a table as numbers, NaN where a cell is none."""
+    import pandas as pd
+
+    numbers = table[:N_PADDED].apply(pd.to_numeric, errors="coerce")
+    return list(numbers.to_numpy(dtype=float)[:, None])
+
+
+def _values(cell: Any) -> np.ndarray:
+    """Return the numbers of a list in a cell; one that has anything else is left to the reader."""
+    if isinstance(cell, (list, np.ndarray)):
+        return np.asarray(cell, dtype=float)
+    words = re.split(r"[,;\s]+", str(cell).strip())
+    return np.array([float(word) if _is_number(word) else np.nan for word in words])
+
+
+def _say_padding(found: Inferred, rows: Sequence[np.ndarray]) -> None:
+    """Say that rows are padded with zeros if a tenth of them end in three or more."""
+    some = rows[:N_PADDED]
+    n_padded = sum(bool(row.any() and not row[:, -N_ZEROS:].any()) for row in some)
+    if n_padded >= MIN_PADDED * len(some):
+        reason = f"{n_padded:,} of {len(some):,} rows end in {N_ZEROS} zeros or more"
+        found.say(found.data, "padding_value", 0.0, reason)
 
 
 def _say_repairs(found: Inferred, is_uneven: bool, is_missing: bool) -> None:

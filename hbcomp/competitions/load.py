@@ -15,6 +15,7 @@ from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset, step_names
 from hbcomp.data.recordings import Recordings, number_classes, stack_signals
 from hbcomp.data.sample import load_sample
+from hbcomp.data.signal_blocks import in_blocks
 from hbcomp.system.errors import InputError
 
 FOREIGN = ("plain", "array", "ts", "long")
@@ -48,7 +49,11 @@ def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
     if n_missing <= 0 or pad == "refuse":
         return rows
     widths = (n_missing, 0) if pad == "start" else (0, n_missing)
-    return replace(rows, signals=np.pad(rows.signals, ((0, 0), (0, 0), widths)))
+
+    def padded(block: np.ndarray) -> np.ndarray:
+        return np.pad(block, ((0, 0), (0, 0), widths), constant_values=np.nan)
+
+    return replace(rows, signals=in_blocks(padded, rows.signals))
 
 
 def with_files(config: DataConfig) -> DataConfig:
@@ -76,6 +81,7 @@ def with_files(config: DataConfig) -> DataConfig:
             "ignored_columns": layout.ignore,
             "classes": layout.classes,
             "channels": () if layout.layout == "long" else layout.channels,
+            "padding_value": layout.padding_value,
         }
     )
 
@@ -109,7 +115,7 @@ def _read_foreign(
 def _as_dataset(
     recordings: Recordings, layout: DataLayout, source: str, *, labelled: bool
 ) -> Dataset:
-    signals, _ = stack_signals(recordings, layout, source)
+    signals = stack_signals(recordings, layout, source)
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     if labelled:

@@ -17,6 +17,7 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.choice import fixed_rule_scores
 from hbcomp.scoring.metrics import MetricSpec
 from hbcomp.system.errors import InputError, within_memory
@@ -47,6 +48,7 @@ class FoldTask:
     valid_idx: np.ndarray
     recipe: Recipe
     features: FeatureConfig
+    signals: SignalsConfig
     metric: MetricSpec
     compute: Compute
     scored_epochs: frozenset[int]
@@ -99,7 +101,7 @@ def train_group(
 
 def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
     """Return the data with the features of one fold's net in place of signals."""
-    features = fit_features(task.features, data, task.replica(data.device))
+    features = fit_features(task.features, task.signals, data, task.replica(data.device))
     train, held_out = (
         torch.tensor(rows, device=data.device) for rows in (task.train_idx, task.valid_idx)
     )

@@ -194,6 +194,7 @@ def _task(
         valid_idx=valid_idx,
         recipe=config.recipe,
         features=config.features,
+        signals=config.signals,
         metric=training_data.metric_spec,
         compute=compute,
         scored_epochs=scored_epochs,

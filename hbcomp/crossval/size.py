@@ -10,6 +10,7 @@ from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.experiment.config import Config
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.registry import NETS, build_net, count_parameters
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.memory import SHARE, mapped
 from hbcomp.system.memory import in_words as bytes_in_words
@@ -31,18 +32,20 @@ class NetSize:
     bytes_per_row: int
 
 
-def size_of_net(config: NetConfig, shape: tuple[int, int], n_classes: int) -> NetSize:
+def size_of_net(
+    config: NetConfig, shape: tuple[int, int], n_classes: int, signals: SignalsConfig | None
+) -> NetSize:
     """Return the size of a net for signals of a shape, without building it in memory.
 
     A forward pass of two rows says which tensors autograd keeps; in bf16 they are about half as
     large. That of a large net runs on torch's device `meta`, which computes shapes only.
     """
     with torch.device("meta"):
-        net = build_net(config, shape, n_classes, seed=0)
+        net = build_net(config, shape, n_classes, 0, signals)
     # Not of every net, because the first such pass of a process takes 1.6 s of imports.
     device = "meta" if count_parameters(net) > MANY_TO_BUILD else "cpu"
     with torch.device(device):
-        net = net if device == "meta" else build_net(config, shape, n_classes, seed=0)
+        net = net if device == "meta" else build_net(config, shape, n_classes, 0, signals)
         rows = torch.zeros(2, *shape)  # two, because batch norm needs more than one
     own = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
     kept: dict[int, int] = {}
@@ -60,7 +63,8 @@ def size_of_net(config: NetConfig, shape: tuple[int, int], n_classes: int) -> Ne
     del output
     layers = {name: _own_parameters(layer) for name, layer in net.named_modules()}
     largest = max(layers, key=lambda name: layers[name])
-    return NetSize(count_parameters(net), largest, layers[largest], sum(kept.values()) // len(rows))
+    name = largest.removeprefix("net.")
+    return NetSize(count_parameters(net), name, layers[largest], sum(kept.values()) // len(rows))
 
 
 def _own_parameters(layer: nn.Module) -> int:
@@ -81,12 +85,12 @@ def size_warnings(
     free -= 0 if is_streamed else n_bytes
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        size = size_of_net(config.net, shape, train.n_classes)
+        size = size_of_net(config.net, shape, train.n_classes, config.recipe.signals)
     if size.n_largest > MANY_PARAMETERS:
         yield (
             f"net {config.net.name} on {in_words(shape)} has {_millions(size.n_parameters)} "
             f"parameters, {_millions(size.n_largest)} of them in its layer {size.largest}: shorter "
-            f"signals make it smaller{_smaller(config.net, shape, train.n_classes, size)}"
+            f"signals make it smaller{_smaller(config, shape, train.n_classes, size)}"
         )
     yield from _of_step(config, compute, size, train.n_rows, free)
 
@@ -139,12 +143,12 @@ def _of_step(
     yield text
 
 
-def _smaller(config: NetConfig, shape: tuple[int, int], n_classes: int, size: NetSize) -> str:
+def _smaller(config: Config, shape: tuple[int, int], n_classes: int, size: NetSize) -> str:
     """Return which net has the fewest parameters here, if it has far fewer."""
     found = {
-        name: size_of_net(each(name=name), shape, n_classes).n_parameters
+        name: size_of_net(each(name=name), shape, n_classes, config.recipe.signals).n_parameters
         for name, each in NETS.items()
-        if name not in ("linear", config.name)
+        if name not in ("linear", config.net.name)
     }
     best = min(found, key=lambda name: found[name])
     if found[best] * 4 > size.n_parameters:

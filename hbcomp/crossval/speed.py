@@ -99,7 +99,9 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     seconds_per_group = n_steps * n_at_once * probe.batch_size / at_once
     return {
         "net": config.net.name,
-        "n_parameters": count_parameters(build_net(config.net, shape, train.n_classes, seed=0)),
+        "n_parameters": count_parameters(
+            build_net(config.net, shape, train.n_classes, 0, config.recipe.signals)
+        ),
         "batch_size": probe.batch_size,
         "compute": asdict(compute),
         "n_processes": resources.n_jobs,

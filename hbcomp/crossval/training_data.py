@@ -138,13 +138,13 @@ def load_training_data(config: Config) -> TrainingData:
     """Return the checked rows and folds; whatever is wrong with them or the net is found here.
 
     Duplicates are no error, but they make the score too good, so a warning is printed; and so it is
-    for values in other units than the nets were made for.
+    for values that do not suit the scale of the signals.
     """
     train, test = load_data(config.data)
     folds_of_seed = {seed: make_folds(config.folds, train, seed) for seed in config.folds.seeds}
     first_split = next(iter(folds_of_seed.values())).fold_of_row
     duplicates = find_duplicates(train, test, first_split)
-    for warning in [*scale_warnings(train, test), *duplicates.warnings()]:
+    for warning in [*scale_warnings(train, test, config.signals.scale), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
     compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
@@ -154,7 +154,7 @@ def load_training_data(config: Config) -> TrainingData:
         console.print(f"warning: {warning}")
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        build_net(config.net, shape, train.n_classes, seed=0)
+        build_net(config.net, shape, train.n_classes, 0, config.recipe.signals)
     pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
@@ -191,7 +191,8 @@ def features_of_net(
 ) -> FittedFeatures:
     """Return the features that one net of a run was trained on."""
     data = training_data.on_device(device)
-    return fit_features(config.features, data, training_data.replica(seed, fold, data.device))
+    replica = training_data.replica(seed, fold, data.device)
+    return fit_features(config.features, config.signals, data, replica)
 
 
 def replica_of(

@@ -34,6 +34,7 @@ class DataConfig(Section):
     ignored_columns: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     channels: tuple[str, ...] = ()  # of a wide file: the columns of each, such as acc_x_{step}
+    padding_value: float | None = 0.0  # what pads rows in the file: such ends are no values
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
@@ -67,11 +68,12 @@ class Dataset:
     """Signals with their ids, and their labels and groups where they are known.
 
     Ids and groups are text, so that a submission repeats the file's ids exactly. Signals of one
-    channel may be given as `(n, t)`.
+    channel may be given as `(n, t)`. NaN stands where a row has no value: its padding, or a value
+    that is missing.
 
     Notes
     -----
-    There is at least one row; ids are unique and not empty; every value is finite; labels are
+    There is at least one row; ids are unique and not empty; no value is infinite; labels are
     numbers of `classes`, or without any 0..k-1 with k of at least 2 and every class present. The
     arrays are read-only and in C order, because rows are hashed and stored as they lie in memory.
 
@@ -110,9 +112,14 @@ class Dataset:
         return int(self.signals.shape[1]), self.n_timepoints
 
     @property
+    def filled(self) -> Float32[np.ndarray, "n c t"]:
+        """The signals with 0 where a row has no value, for distances and hashes."""
+        return filled(self.signals)
+
+    @property
     def flat(self) -> Float32[np.ndarray, "n v"]:
-        """The values of each signal, channel after channel."""
-        return self.signals.reshape(self.n_rows, -1)
+        """The filled values of each signal, channel after channel."""
+        return self.filled.reshape(self.n_rows, -1)
 
     @property
     def n_timepoints(self) -> int:
@@ -189,11 +196,11 @@ class Dataset:
             yield "an id must not be empty"
         yield from id_problems(ids)
         # Block by block, because the rows may be more than fit into memory.
-        is_finite = [
-            np.isfinite(self.signals[rows]).all(axis=(1, 2)) for rows in row_blocks(self.signals)
+        is_infinite = [
+            np.isinf(self.signals[rows]).any(axis=(1, 2)) for rows in row_blocks(self.signals)
         ]
-        if not all(block.all() for block in is_finite):
-            broken = self.ids[~np.concatenate(is_finite)].tolist()
+        if any(block.any() for block in is_infinite):
+            broken = self.ids[np.concatenate(is_infinite)].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
             yield from _label_problems(self.labels, self.ids, self.classes)
@@ -245,11 +252,28 @@ def in_words(shape: tuple[int, int]) -> str:
     return f"{channels}{n_steps} time steps"
 
 
-def padded_lengths(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
-    """Return the length of each row without trailing zeros; that of an all-zero row is 0."""
-    lengths = []
-    for rows in row_blocks(signals):
-        is_value = (signals[rows] != 0).any(axis=1)
-        n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-        lengths.append(np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0))
-    return np.concatenate(lengths)
+def filled(signals: Float[np.ndarray, "n c t"]) -> Float[np.ndarray, "n c t"]:
+    """Return the signals with 0 in place of NaN; without any they are the same array."""
+    is_none = np.isnan(signals)
+    return np.where(is_none, np.zeros((), signals.dtype), signals) if is_none.any() else signals
+
+
+def without_padding(
+    signals: Float32[np.ndarray, "n c t"], padding_value: float | None
+) -> Float32[np.ndarray, "n c t"]:
+    """Return the signals with NaN for the run of `padding_value` at the end of each row, if any.
+
+    Padding is where all channels have the value, or already none.
+    """
+    if padding_value is None:
+        return signals
+    is_padding = ((signals == np.float32(padding_value)) | np.isnan(signals)).all(axis=1)
+    is_end = np.logical_and.accumulate(is_padding[:, ::-1], axis=1)[:, ::-1]
+    return np.where(is_end[:, None], np.float32(np.nan), signals)
+
+
+def lengths_of(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
+    """Return the number of time steps up to the last value of each row; that of none is 0."""
+    is_value = (~np.isnan(signals)).any(axis=1)
+    n_trailing = np.argmax(is_value[:, ::-1], axis=1)
+    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)

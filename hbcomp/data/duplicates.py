@@ -96,7 +96,7 @@ def check_pair(train: Dataset, test: Dataset, *, numbers_apart: bool = False) ->
     differing = [
         row_id
         for row_id, train_row, test_row in shared
-        if not np.array_equal(train.signals[train_row], test.signals[test_row])
+        if not np.array_equal(train.signals[train_row], test.signals[test_row], equal_nan=True)
     ]
     if differing and not numbers_apart:
         raise InputError(

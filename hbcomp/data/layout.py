@@ -27,7 +27,7 @@ class DataLayout(Section):
     channels: tuple[str, ...] = ()  # `long`: a column each; `wide`: columns such as acc_x_{step}
     order: str | None = None  # of the layout `long`: the column of the time steps
     ignore: tuple[str, ...] = ()  # of the layout `wide`: number columns that are no time steps
-    missing: Literal["refuse", "zero", "hold"] = "refuse"
+    missing: Literal["refuse", "zero", "hold", "mask"] = "refuse"
     pad: Literal["refuse", "end", "start"] = "refuse"  # where rows have unequal lengths
     padding_value: float | None = None  # what pads rows in the file: such ends are no values
 

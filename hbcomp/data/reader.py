@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from hbcomp.data import cache
 from hbcomp.data import csv_reader as csv_blocks
 from hbcomp.data import parquet_reader as parquet
 from hbcomp.data.columns import find_columns
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.dataset import DataConfig, Dataset, without_padding
 from hbcomp.data.row_checks import Unusual, parse_rows
-from hbcomp.data.signal_blocks import folder
+from hbcomp.data.signal_blocks import folder, in_blocks
 from hbcomp.system.errors import InputError, unreadable
 from hbcomp.system.memory import mapped
 
@@ -23,8 +24,6 @@ CONTENT = {
     ".zip": "zip",
     ".csv": "neither gzip, zip nor parquet",
 }
-# What decides how a file is read.
-KEYS = {*(name for name in DataConfig.model_fields if "column" in name), "classes", "channels"}
 # Shorter reads, under about a second, need no bar.
 MIN_BYTES_FOR_BAR = 100_000_000  # assumed
 
@@ -35,7 +34,8 @@ def read_dataset(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
     A column `signal_column` holds the signals, comma-separated in CSV and as lists in parquet.
     Without it, every column except id, label, group and the ignored ones is a time step, in file
     order, and their names must be one numbered series. Labels and groups are read only if
-    `labelled`; a test file may have such columns.
+    `labelled`; a test file may have such columns. The run of `padding_value` at the end of a row
+    is no value.
     """
     try:
         suffix = _suffix(path)
@@ -77,20 +77,21 @@ def _read_parquet(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
         columns = find_columns(path, parquet.read_names(path), config, labelled=labelled)
         table = parquet.read_table(path, columns)
         try:
-            return parquet.read_fast(path, table, columns)
+            rows = parquet.read_fast(path, table, columns)
         except Unusual:
-            return parse_rows(path, parquet.slow_rows(table, columns), columns)
+            rows = parse_rows(path, parquet.slow_rows(table, columns), columns)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: damaged parquet file: text that is not UTF-8") from error
+    return _without_padding(rows, config)
 
 
 def _read_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
-    options = config.model_dump(include=KEYS)
+    options = config.model_dump(exclude={"competition", "train", "test"})
     options |= {"labelled": labelled, "is_gzip": path.suffix == ".gz"}
     key = cache.key_of(path, options)
     dataset = cache.load(key, str(path))
     if dataset is None:
-        dataset = _parse_csv(path, config, labelled=labelled)
+        dataset = _without_padding(_parse_csv(path, config, labelled=labelled), config)
         # Hashed again, because the file may have changed while it was parsed.
         if cache.key_of(path, options) == key:
             _keep(key, dataset)
@@ -107,6 +108,13 @@ def _parse_csv(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
     except Unusual:
         with _progress(path, "row by row") as report:
             return parse_rows(path, csv_blocks.slow_rows(path, columns, report), columns)
+
+
+def _without_padding(rows: Dataset, config: DataConfig) -> Dataset:
+    return replace(
+        rows,
+        signals=in_blocks(lambda block: without_padding(block, config.padding_value), rows.signals),
+    )
 
 
 def _keep(key: str, dataset: Dataset) -> None:

@@ -187,6 +187,8 @@ def regular_dataset(
     groups: Sequence[str | None],
 ) -> Dataset:
     """Return what a fast reader has read as a data set; it is `Unusual` if anything is wrong."""
+    if np.isnan(signals).any():
+        raise Unusual("values that are no numbers")
     try:
         names = [str(each) for each in (range(len(signals)) if columns.id is None else ids)]
         numbers, classes = _numbered(columns, labels, names, path)

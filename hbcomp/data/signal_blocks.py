@@ -3,6 +3,7 @@
 import os
 import tempfile
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import platformdirs
 
 from hbcomp.system.files import naming
-from hbcomp.system.memory import SHARE, available_bytes
+from hbcomp.system.memory import SHARE, available_bytes, mapped, row_blocks
 
 
 def folder() -> Path:
@@ -59,11 +60,21 @@ class SignalBlocks:
     def array(self) -> np.ndarray:
         """Return all rows; those in a file are mapped, read-only."""
         if self._path is None:
-            return np.concatenate(self._blocks)
+            return self._blocks[0] if len(self._blocks) == 1 else np.concatenate(self._blocks)
         mapped = np.memmap(self._path, np.float32, "r", shape=(self._n_rows, *self._shape))
         self._deletion.detach()
         weakref.finalize(mapped, _unlink, self._path)
         return mapped
+
+
+def in_blocks(change: Callable[[np.ndarray], np.ndarray], signals: np.ndarray) -> np.ndarray:
+    """Return signals changed row by row: those in a file block by block, into another file."""
+    if mapped(signals) is None:
+        return change(signals)
+    blocks = SignalBlocks()
+    for rows in row_blocks(signals):
+        blocks.append(change(signals[rows]))
+    return blocks.array()
 
 
 def _unlink(path: Path) -> None:

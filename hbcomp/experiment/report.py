@@ -27,15 +27,17 @@ from hbcomp.scoring.decision import DecisionRule
 from hbcomp.scoring.metrics import Metric, MetricSpec, describe_metric
 from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.scoring.paired import as_text, paired_difference
+from hbcomp.scoring.row_metrics import RowMetric
 from hbcomp.scoring.transfer import measure_shift, measure_transfers
 from hbcomp.submissions.ledger import Count
 from hbcomp.submissions.ledger import Score as Expected
 from hbcomp.system.config import Values, read_json, validate
-from hbcomp.system.errors import InputError
+from hbcomp.system.errors import InputError, listed
 from hbcomp.system.files import write_text
 from hbcomp.training.device import Precision
 
 FORMAT: Final = 1  # of report.json and refit.json
+FEW_ROWS: Final = 20  # of a class: below, a standard error is known to a fifth at best
 Kind = Literal["run", "blend", "imported"]
 # Their defaults, such as `kind`, are written too.
 WHOLE: Final = PlainSerializer(lambda part: part.model_dump(mode="json"), return_type=Values)
@@ -421,4 +423,21 @@ def expectation(report: Report) -> str:
         f"{as_text(report.standard_error)} by {report.metric_in_words} (out-of-fold, cross-fitted, "
         f"± one standard error of the row sample); accuracy of the answers {report.accuracy:.4f}"
         + (f", with {n_none:,} rows answered none, which is never right" if n_none else "")
+        + _note_on_rare_classes(report)
+    )
+
+
+def _note_on_rare_classes(report: Report) -> str:
+    """Return what few rows of a class do to a standard error that every class decides."""
+    if isinstance(_without_code(report.metric), RowMetric):
+        return ""  # rows count alike, of whatever class
+    names = report.metric.classes
+    rare = [
+        f"{names[row.label]} ({row.n_rows})" for row in report.by_class if row.n_rows < FEW_ROWS
+    ]
+    return (
+        f"; with fewer than {FEW_ROWS} rows of {listed(rare, 'class')} the standard error, from a "
+        "jackknife, is itself rough"
+        if rare
+        else ""
     )

@@ -9,24 +9,29 @@ from torch import Tensor, nn
 
 from hbcomp.system.config import Section
 
-Shape = tuple[int, int]  # channels and time steps of a signal
+Shape = tuple[int, int]  # channels and time steps
 
 
 class NetConfig(Section):
     """The configuration of a net; `build` turns it into a module from (b, c, t) to logits (b, k).
 
-    A net computes from the signals whatever else it needs (a mask, differences), so that training
-    and prediction cannot prepare their input differently.
+    It gets numbers on a common scale (`SignalsConfig`) and, if it `sees_mask`, as a last channel 1
+    where a row has values and 0 where it has none.
     """
 
     # True where matrix products dominate: such a net gains from bf16 on a CPU that has it.
     is_compute_bound: ClassVar[bool] = False
+    # False for a net that takes the channels of the signals and nothing else.
+    sees_mask: ClassVar[bool] = True
 
     name: str
 
     @abstractmethod
     def build(self, shape: Shape, n_classes: int) -> nn.Module:
-        """Return a freshly initialised net, drawing from torch's global generator."""
+        """Return a freshly initialised net for input of this shape, the mask included.
+
+        It draws from torch's global generator.
+        """
 
 
 def convolution(
@@ -53,19 +58,6 @@ def convolution(
 def as_channels_last(net: nn.Module) -> nn.Module:
     """Return the net with its convolution weights laid out for channels-last input."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def with_mask(signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b d 1 t"]:
-    """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero time step, 0 after it.
-
-    The zeros at a row's end are padding; without the mask a net must infer where they begin.
-    Values of [0, 1] lie mostly near 0.25, so the stretch centres them.
-    """
-    is_signal = signals.ne(0).any(1).flip(1).cummax(1).values.flip(1)  # (b, t)
-    by_step = torch.cat(
-        [(signals * 4 - 1).transpose(1, 2), is_signal.to(signals.dtype)[:, :, None]], dim=2
-    )
-    return by_step[:, None].permute(0, 3, 1, 2)  # channels last in memory
 
 
 def with_positions(features: Float[Tensor, "b c 1 s"]) -> Float[Tensor, "b d"]:

@@ -74,9 +74,9 @@ def all_rows(signals: Tensor | StreamedSignals) -> Tensor:
 class DeviceData:
     """The signals and labels that nets train on, and the test signals, in one device's memory.
 
-    Signals that do not fit there are streamed. Folds are index tensors into the rows. Where nets
-    train on test rows as well, these follow the train rows with the label `NO_LABEL`, and each net
-    brings its own labels for them.
+    Signals are NaN where a row has no value; those that do not fit there are streamed. Folds are
+    index tensors into the rows. Where nets train on test rows as well, these follow the train rows
+    with the label `NO_LABEL`, and each net brings its own labels for them.
     """
 
     signals: Float32[Tensor, "n c t"] | StreamedSignals

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from jaxtyping import Float32, Int64
 from torch import Generator, Tensor, nn
 
 from hbcomp.nets.base import NetConfig
-from hbcomp.nets.registry import build_net
+from hbcomp.nets.registry import ScaledNet, build_net
+from hbcomp.nets.signal_input import Scale
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.loader import DeviceData, draw_order, n_batches
@@ -25,11 +27,15 @@ from hbcomp.training.optim import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The configuration of a net and its training, without rows and seed."""
+    """The configuration of a net and its training, without rows and seed.
+
+    `signals` is None for a net that is trained on features.
+    """
 
     net: NetConfig
     train: TrainConfig
     augment: AugmentConfig
+    signals: SignalsConfig | None = field(default_factory=SignalsConfig)
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,8 @@ class TrainState:
 
     replica: Replica
     labels: Int64[Tensor, " n"]
-    net: nn.Module
-    forward: Callable[[Tensor], Tensor]  # the net, compiled if requested
+    net: ScaledNet
+    forward: Callable[[Tensor], Tensor]  # from scaled signals to logits, compiled if requested
     streams: Streams
     predictor: nn.Module  # with the weights to predict with
     average: Average | None
@@ -111,7 +117,9 @@ def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Comp
     device, config = data.device, recipe.train
     n_rows, n_steps = len(replica.train_idx), replica.n_steps(config.batch_size)
     init, *others = _seeds(replica.seed)
-    net = build_net(recipe.net, data.shape, data.n_classes, init).to(device)
+    net = build_net(recipe.net, data.shape, data.n_classes, init, recipe.signals).to(device)
+    if isinstance(net.scale, Scale):
+        net.scale.fit(data.signals, replica.train_idx)
     predictor, average = net, None
     if config.ema_decay:
         predictor = copy.deepcopy(net)
@@ -121,7 +129,7 @@ def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Comp
         replica=replica,
         labels=replica.labels(data),
         net=net,
-        forward=torch.compile(net) if compute.engine == "compile" else net,
+        forward=torch.compile(net.net) if compute.engine == "compile" else net.net,
         streams=_streams(device, *others),
         predictor=predictor,
         average=average,

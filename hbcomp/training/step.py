@@ -22,14 +22,14 @@ N_EAGER_STEPS = 3  # before the capture, as PyTorch's notes on CUDA graphs ask f
 
 
 def train_step(state: TrainState, recipe: Recipe, data: DeviceData, compute: Compute) -> None:
-    """Take the next step of the epoch: augment, forward, loss, backward, optimiser, average.
+    """Take the next step of the epoch: scale, augment, forward, loss, backward, optimiser, average.
 
     Everything is read from and written to the device; the host never waits, except for the row
     numbers of a batch that is streamed.
     """
     rows = _current(state.order, state)  # (b,)
     state.lr.copy_(_current(state.lrs, state))
-    signals = augment(data.signals[rows], recipe.augment, state.streams.noise)
+    signals = augment(state.net.scale(data.signals[rows]), recipe.augment, state.streams.noise)
     with compute.autocast:
         logits = state.forward(signals)  # (b, k)
     losses = F.cross_entropy(

@@ -39,7 +39,7 @@ STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
 UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
 
-TRAINED_WITH = {"features", "net", "train", "augment"}
+TRAINED_WITH = {"signals", "features", "net", "train", "augment"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def fold_scores(
         valid_idx=folds.valid_idx(fold),
         recipe=config.recipe,
         features=config.features,
+        signals=config.signals,
         metric=context.metric_spec,
         compute=compute,
         scored_epochs=frozenset(checked),

@@ -177,3 +177,22 @@ def test_init_writes_relative_paths_and_replaces_nothing(tmp_path):
     assert found.metric_spec(found.file.data.classes).config.name == "macro-f1"
     with pytest.raises(InputError, match="exists; --force replaces it"):
         write_competition(folder, *files, console, is_forced=False)
+
+
+@pytest.mark.parametrize("form", ["list", "wide", "array"])
+@pytest.mark.parametrize(("n_padded", "is_said"), [(0, False), (3, True)])
+def test_rows_that_end_in_zeros_are_said_to_be_padded(tmp_path, form, n_padded, is_said):
+    rows = signals(t=8)[:, 0]
+    rows[:n_padded, 5:] = 0
+    if form == "array":
+        np.savez(tmp_path / "train.npz", X=rows, y=LABELS)
+        found = infer(tmp_path / "train.npz", None, None, None, None)
+    else:
+        columns = {f"t{step}": rows[:, step] for step in range(8)}
+        lists = {"wave": [",".join(map(str, row)) for row in rows]}
+        table = pd.DataFrame({"id": range(6), **(lists if form == "list" else columns)})
+        table.assign(label=LABELS).to_csv(tmp_path / "train.csv", index=False)
+        found = infer(tmp_path / "train.csv", None, None, None, None)
+    assert found.data.get("padding_value") == (0.0 if is_said else None)
+    said = [reason for reason in found.reasons if "end in 3 zeros or more" in reason]
+    assert len(said) == is_said

@@ -22,6 +22,7 @@ from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.command import tracker_warnings_off
 from hbcomp.system.errors import InputError
 from hbcomp.system.progress import FoldProgress, Relay, relayed
@@ -38,8 +39,10 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 def task():
     rows = np.arange(40)
     scored = frozenset({Config().train.n_epochs})
-    recipe, features = Config().recipe, Config().features
-    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, SPEC, CPU, scored)
+    config = Config()
+    return FoldTask(
+        0, 3, rows[8:], rows[:8], config.recipe, config.features, config.signals, SPEC, CPU, scored
+    )
 
 
 @pytest.fixture
@@ -99,7 +102,9 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, data):
 
 
 def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
-    data.signals[:] = float("nan")
+    data.signals[:] = float("inf")
+    recipe = replace(task.recipe, signals=SignalsConfig(scale="none"))
+    task = replace(task, recipe=recipe)
     with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
         train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from hbcomp.crossval.size import size_of_net, size_warnings
 from hbcomp.data.dataset import Dataset
 from hbcomp.experiment.config import Config
 from hbcomp.nets.registry import NETS, build_net, count_parameters
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute
@@ -39,17 +40,17 @@ def free(monkeypatch):
 @pytest.mark.parametrize("name", NETS)
 def test_the_size_of_a_net_is_the_same_without_its_memory(name, monkeypatch):
     config = NETS[name](name=name)
-    real = size_of_net(config, SHAPE, 4)
+    real = size_of_net(config, SHAPE, 4, SignalsConfig())
     monkeypatch.setattr(sizes, "MANY_TO_BUILD", 0)
-    assert size_of_net(config, SHAPE, 4) == real
-    net = build_net(config, SHAPE, 4, seed=0)
+    assert size_of_net(config, SHAPE, 4, SignalsConfig()) == real
+    net = build_net(config, SHAPE, 4, 0, SignalsConfig())
     assert real.n_parameters == count_parameters(net)
     assert real.n_largest >= max(each.numel() for each in net.parameters())
 
 
 def test_asking_for_a_size_draws_no_random_number():
     before = torch.random.get_rng_state()
-    size_of_net(NETS["reference"](name="reference"), SHAPE, 4)
+    size_of_net(NETS["reference"](name="reference"), SHAPE, 4, SignalsConfig())
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -69,7 +70,7 @@ def test_a_huge_dense_layer_is_named_with_its_share(free):
 
 def test_a_step_that_nearly_fills_the_memory_gets_a_batch_size_that_fits(free):
     config = config_of(train={"batch_size": 256})
-    size = size_of_net(config.net, SHAPE, 4)
+    size = size_of_net(config.net, SHAPE, 4, SignalsConfig())
     data = rows(1000)
     needed = 4 * 5 * size.n_parameters + 256 * size.bytes_per_row
     for_rows = data.signals.nbytes

@@ -276,7 +276,26 @@ def test_written_and_read_again_every_bit_of_a_signal_is_the_same(
     beats = Dataset(ids, np.array(signals, dtype=np.float32), labels)
     path = tmp_path / "beats.csv"
     write_competition_csv(path, beats)
-    assert read_dataset(path, CONFIG, labelled=True).fingerprint == beats.fingerprint
+    as_it_stands = CONFIG.model_copy(update={"padding_value": None})
+    assert read_dataset(path, as_it_stands, labelled=True).fingerprint == beats.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("value", [0.0, -1.0, None])
+def test_what_pads_the_end_of_a_row_is_no_value(
+    kind: str, value: float | None, tmp_path: Path
+) -> None:
+    rows = [[0.0, 1.0, 0.0, 0.0], [-1.0, 2.0, -1.0, -1.0], [0.0] * 4]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "csv":
+        write_competition_csv(path, Dataset(np.array(["a", "b", "c"]), np.array(rows, np.float32)))
+    else:
+        pq.write_table(pa.table({"id": ["a", "b", "c"], "heartbeat_signals": rows}), path)
+    config = CONFIG.model_copy(update={"padding_value": value})
+    for _ in range(2):  # the second time from the cache
+        found = read_dataset(path, config, labelled=False)
+        lengths = [next((4 - i for i, x in enumerate(row[::-1]) if x != value), 0) for row in rows]
+        assert (~np.isnan(found.signals[:, 0])).sum(axis=1).tolist() == lengths
 
 
 @pytest.mark.parametrize("n_bytes", range(0, len(GOOD), 3))

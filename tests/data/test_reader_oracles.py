@@ -235,7 +235,9 @@ def test_a_wide_file_of_channels_is_what_its_column_names_say(tmp_path, file, en
         text = io.StringIO()
         csv.writer(text, lineterminator=end).writerows([header, *lines])
         path = packed(tmp_path, path.name, text.getvalue())
-    config = DataConfig(channels=channels, ignored_columns=("age",), signal_column="")
+    config = DataConfig(
+        channels=channels, ignored_columns=("age",), signal_column="", padding_value=None
+    )
     for _ in range(2):  # read, and from the cache
         found = read_dataset(path, config, labelled=False)
         assert np.array_equal(found.signals, np.array(rows, dtype=np.float64).astype(np.float32))

@@ -7,7 +7,6 @@ from jaxtyping import Float, Float64, Int, Shaped
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures import style
 from hbcomp.reporting.figures.style import INK, QUIET, class_colour, printable, styled
 from hbcomp.scoring.paired import NOISE
@@ -27,10 +26,9 @@ def changed_signals(
     A predicted class of -1 is none: an answer of zeros.
     """
     figure, panels = style.panel_grid(len(ids), 3, 1.95)
-    lengths = padded_lengths(signals)
     for row, axes in enumerate(panels):
         label = int(labels[row])
-        style.draw_signal(axes, signals[row], int(lengths[row]), class_colour(label))
+        style.draw_signal(axes, signals[row], class_colour(label))
         predictions = [
             f"{run} predicts {class_name(int(predicted[row, at]))}, "
             f"p{label} {truth_probs[row, at]:.2f}"

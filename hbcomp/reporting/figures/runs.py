@@ -18,7 +18,6 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures.style import (
     ACCENT,
     CLASS_COLOURS,
@@ -160,9 +159,8 @@ def costliest_rows(
     truth_probs = probs[np.arange(len(labels)), labels]
     chosen = np.lexsort((truth_probs, -losses))[:n]
     figure, panels = signal_grid(len(chosen))
-    lengths = padded_lengths(signals[chosen])
-    for axes, row, length in zip(panels, chosen, lengths, strict=True):
-        draw_signal(axes, signals[row], int(length), class_colour(int(labels[row])))
+    for axes, row in zip(panels, chosen, strict=True):
+        draw_signal(axes, signals[row], class_colour(int(labels[row])))
         title = (
             f"id {printable(ids[row])}\ntrue {labels[row]}, loses {losses[row] / len(losses):.3g}"
         )

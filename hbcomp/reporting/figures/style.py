@@ -137,16 +137,15 @@ def signal_grid(n_signals: int, top: float = 0.5) -> tuple[Figure, list[Axes]]:
     return panel_grid(n_signals, n_columns=3, line_height=1.95, top=top)
 
 
-def draw_signal(axes: Axes, signal: Float[np.ndarray, "c t"], length: int, colour: str) -> None:
-    """Draw a signal of this length in its class's colour, and the padding after it in grey.
+def draw_signal(axes: Axes, signal: Float[np.ndarray, "c t"], colour: str) -> None:
+    """Draw a signal in its class's colour; where it has no value there is no line.
 
     Channels lie over each other, the first one boldly.
     """
     time_steps = np.arange(signal.shape[1])
     for place, channel in enumerate(signal[::-1], start=1 - len(signal)):
         alpha = None if place == 0 else 0.35
-        axes.plot(time_steps[length:], channel[length:], color=QUIET, linewidth=1)
-        axes.plot(time_steps[:length], channel[:length], color=colour, linewidth=1.3, alpha=alpha)
+        axes.plot(time_steps, channel, color=colour, linewidth=1.3, alpha=alpha)
     axes.tick_params(labelsize=9)
 
 
