@@ -274,6 +274,9 @@ def without_padding(
 
 def lengths_of(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
     """Return the number of time steps up to the last value of each row; that of none is 0."""
-    is_value = (~np.isnan(signals)).any(axis=1)
-    n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)
+    lengths = []
+    for rows in row_blocks(signals):
+        is_value = (~np.isnan(signals[rows])).any(axis=1)
+        n_trailing = np.argmax(is_value[:, ::-1], axis=1)
+        lengths.append(np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0))
+    return np.concatenate(lengths)

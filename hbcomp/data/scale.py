@@ -32,7 +32,7 @@ class Range:
 
 def range_of(dataset: Dataset) -> Range:
     """Return the 5 % quantile of the rows' least values and the 95 % quantile of the greatest."""
-    n_rows = min(N_ROWS, max(1, N_VALUES // dataset.flat.shape[1]))
+    n_rows = min(N_ROWS, max(1, N_VALUES // dataset.signals[0].size))
     some = dataset.signals[:: max(1, -(-dataset.n_rows // n_rows))].astype(np.float64)
     lows, highs = np.fmin.reduce(some, axis=2), np.fmax.reduce(some, axis=2)  # (r, c)
     has_value = ~np.isnan(lows)

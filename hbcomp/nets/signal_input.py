@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hbcomp.nets.signals import SignalsConfig
 
 FIT_ROWS: Final = 4096  # at once: 7 MB of float64 for 205 time steps
-FIT_VALUES: Final = 4_000_000  # at most, of longer rows
+FIT_VALUES: Final = 1_000_000  # at most, of longer rows
 # A channel whose deviation is rounding noise of its offset is constant: eight times float32's.
 LEAST_DEVIATION: Final = 1e-6
 
@@ -91,12 +91,13 @@ def _chunks(signals: Rows, rows: Tensor) -> Iterator[Tensor]:
 
 
 def _range(signals: Rows, rows: Tensor) -> tuple[Tensor, Tensor]:
-    lows, highs = [], []
+    low = torch.full((signals.shape[1],), torch.inf, dtype=torch.float64)
+    high = -low
     for some in _chunks(signals, rows):
         is_none = some.isnan()
-        lows.append(some.masked_fill(is_none, torch.inf).amin((0, 2)))
-        highs.append(some.masked_fill(is_none, -torch.inf).amax((0, 2)))
-    low, high = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+        # In place, because small tensors that stay keep malloc from joining the freed chunks.
+        torch.minimum(low, some.masked_fill(is_none, torch.inf).amin((0, 2)), out=low)
+        torch.maximum(high, some.masked_fill(is_none, -torch.inf).amax((0, 2)), out=high)
     return low.masked_fill(low > high, 0), _unit(high - low, high.abs())
 
 

@@ -119,6 +119,6 @@ def mapped(array: np.ndarray) -> MappedArray | None:
 
 
 def row_blocks(array: np.ndarray) -> Iterator[slice]:
-    """Yield slices of rows, each of about `BLOCK_BYTES`."""
+    """Yield slices of rows, each of about `BLOCK_BYTES`, at least one."""
     n_rows = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
-    yield from (slice(start, start + n_rows) for start in range(0, len(array), n_rows))
+    yield from (slice(start, start + n_rows) for start in range(0, max(1, len(array)), n_rows))
