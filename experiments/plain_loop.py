@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from bench.plain import plain_net
 from torch.utils.data import DataLoader, TensorDataset
 
-from hbcomp.data.sample import load_sample
+from hbcomp.competitions.load import load_sample
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.nets.registry import config_class

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hbcomp import eda
+from hbcomp import eda, init
 from hbcomp.analysis.describe_data import row_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_rows, write_competition_csv
@@ -81,9 +81,10 @@ def test_the_next_command_reads_the_same_files_and_columns(
     line = eda.eda(train, test_file, out)["next"]
     assert line == shlex.join(["hbcomp", "cv", "resnet", *files, "--name", "NAME"])
     train.write_text(train.read_text().replace("id,", "row,", 1))
-    line = eda.eda(train, out=out, id_column="row")["next"]
-    column = ["--set", 'data.id_column="row"']
-    assert line == shlex.join(["hbcomp", "cv", "resnet", *files[:2], *column, "--name", "NAME"])
+    init.init(train, like="heartbeat", folder=tmp_path)
+    line = eda.eda(out=out, competition=str(tmp_path))["next"]
+    of = ["--competition", str(tmp_path)]
+    assert line == shlex.join(["hbcomp", "cv", "resnet", *of, "--name", "NAME"])
     assert "next" not in eda.eda(out=out)
 
 

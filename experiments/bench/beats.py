@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hbcomp.competitions.load import load_sample
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.sample import load_sample
 from hbcomp.system.files import atomic_path
 
 FADING = 1e-3  # each copy of the sample is this much smaller than the one before: no duplicates

@@ -62,6 +62,7 @@ def recipe_of(name: str) -> Recipe:
     train = TrainConfig(
         n_epochs=1 + N_ROUNDS,
         batch_size=BATCH_SIZE,
+        min_steps_per_epoch=1,  # a round of few steps has the batch of the other loops
         optimizer="adam",
         lr=LR,
         weight_decay=0.0,

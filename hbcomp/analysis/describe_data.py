@@ -89,24 +89,26 @@ def _row_statistics(signals: Float32[np.ndarray, "n c t"]) -> Statistics:
 
 def draw(train: Dataset) -> list[pages.Picture]:
     """Return the pictures of a training set."""
-    signals, labels = train.signals, train.known_labels
+    signals, labels, classes = train.signals, train.known_labels, train.classes
     return [
         pages.Picture(
-            "label-counts", data_figures.label_counts(labels), "How many rows each class has."
+            "label-counts",
+            data_figures.label_counts(labels, train.classes),
+            "How many rows each class has.",
         ),
         pages.Picture(
             "signal-lengths",
-            data_figures.signal_lengths(signals, labels),
+            data_figures.signal_lengths(signals, labels, classes),
             "Lengths of the signals up to their last value; each class adds up to 100 %.",
         ),
         pages.Picture(
             "example-signals",
-            data_figures.example_signals(signals, labels, train.ids),
+            data_figures.example_signals(signals, labels, train.ids, classes=classes),
             "Signals of each class, taken at even distances through the file.",
         ),
         pages.Picture(
             "class-mean-spread",
-            data_figures.class_mean_spread(signals, labels),
+            data_figures.class_mean_spread(signals, labels, classes),
             "Mean of each class with the band of its middle 80 % of values, of the rows that have "
             "one; the dashed line is the mean of all rows.",
         ),
@@ -152,6 +154,7 @@ def _class_numbers(train: Dataset, statistics: Statistics) -> list[dict[str, Any
     return [
         {
             "label": label,
+            "name": train.classes[label],
             "n_rows": n_rows,
             "share": n_rows / train.n_rows,
             "mean_length": float(statistics["length"][train.known_labels == label].mean()),
@@ -200,7 +203,7 @@ def _file_table(numbers: Numbers) -> pages.Table:
 def _class_table(numbers: Numbers) -> pages.Table:
     rows: Sequence[Sequence[str]] = [
         [
-            str(row["label"]),
+            row["name"],
             f"{row['n_rows']:,}",
             f"{100 * row['share']:.2f} %",
             f"{row['mean_length']:.1f}",

@@ -10,7 +10,6 @@ import hbcomp
 from hbcomp.crossval.fold import (
     FoldTask,
     errors_as_input_error,
-    evenly_spaced,
     in_groups,
     train_folds,
 )
@@ -89,6 +88,7 @@ def cross_validate(
         len(training_data.fold_keys) - len(pending),
         len(pending),
     )
+    announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features are fitted in every fold, which takes most of its time")
     train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
@@ -161,7 +161,7 @@ def train_nets(
     ]
     groups = in_groups(tasks)
     run.discard_manifest()
-    with show_folds(console, len(tasks), config.train.n_epochs) as emit:
+    with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
             _train_in_workers(groups, training_data, run, resources, emit, watch)
@@ -180,25 +180,24 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
-    train_idx, train_labels = training_data.train_rows(seed, fold)
-    valid_idx, scored_epochs = np.empty(0, dtype=np.int64), frozenset[int]()
+    rows = training_data.rows_of_net(seed, fold)
+    valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
         valid_idx = training_data.folds_of_seed[seed].valid_idx(fold)
-        scored_epochs = frozenset(
-            evenly_spaced(config.train.n_epochs, config.report.n_scored_epochs)
-        )
+        n_scored = config.report.n_scored_epochs
     return FoldTask(
         seed=seed,
         fold=fold,
-        train_idx=train_idx,
+        train_idx=rows.train_idx,
         valid_idx=valid_idx,
         recipe=config.recipe,
         features=config.features,
         signals=config.signals,
         metric=training_data.metric_spec,
         compute=compute,
-        scored_epochs=scored_epochs,
-        train_labels=train_labels,
+        n_scored=n_scored,
+        train_labels=rows.train_labels,
+        watched_idx=rows.watched_idx,
         identity=identity,
     )
 
@@ -221,6 +220,29 @@ def announce(
                 f"{n_pending} nets will take about {duration(seconds)} by the time of a step, "
                 "scoring not included"
             )
+
+
+def announce_schedule(
+    config: Config, training_data: TrainingData, pending: Sequence[tuple[int, Fold]]
+) -> None:
+    """Print how few rows and early stopping change the schedule, as the first net has it."""
+    if not pending:
+        return
+    rows = training_data.rows_of_net(*pending[0])
+    if said := config.train.deviations(len(rows.train_idx)):
+        console.print("; ".join(said))
+    if rows.watched_idx is None:
+        return
+    early_stopping = config.train.early_stopping
+    which = f"{len(rows.watched_idx):,} of its training rows, which it does not train on"
+    if early_stopping.is_on_scored_fold:
+        which = "the fold it is scored on"
+    console.print(
+        f"early stopping: a net watches {which}, and stops after {early_stopping.patience} "
+        "epochs without a lower log loss there"
+    )
+    if early_stopping.is_on_scored_fold:
+        console.print("warning: epochs chosen on the scored rows make the score too good")
 
 
 def _warn_of_shared_cores(resources: Resources) -> None:

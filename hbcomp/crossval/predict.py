@@ -10,10 +10,9 @@ from jaxtyping import Float64
 from rich.console import Console
 from torch import Tensor
 
-from hbcomp.competitions.load import padded_to, read_rows, with_files
+from hbcomp.competitions.load import load_sample, padded_to, read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset, in_words
-from hbcomp.data.sample import load_sample
 from hbcomp.data.scale import Range, scale_warnings, unit_warnings
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
@@ -79,9 +78,9 @@ def apply_run(
         expected=None if is_refit else report.score,
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
+        is_optimistic=report.is_optimistic and not is_refit,
     )
-    # The sample submission has the ids of the competition's own test file.
-    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    form = report.form.of_other_rows(rows.ids.tolist()) if data else report.form
     write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)
     return {
         "experiment": run.name,

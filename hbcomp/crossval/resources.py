@@ -192,7 +192,7 @@ def _with_jobs(
     n_jobs = max(1, min(room, len(replicas), largest_n_jobs(data)))
     if n_jobs == 1 or compute.device != "cpu" or config.features.is_of_fold:
         return Resources(compute, n_jobs)
-    n_steps = replicas[0].n_steps(config.train.batch_size) * config.train.n_epochs
+    n_steps = config.train.n_steps(len(replicas[0].train_idx))
     seconds_of_one = n_steps * seconds_per_step(config.recipe, data, replicas[:1], compute)
     n_jobs = fastest_n_jobs(len(replicas), seconds_of_one, n_jobs)
     return Resources(compute, n_jobs, seconds_of_one)

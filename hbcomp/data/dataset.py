@@ -12,39 +12,23 @@ import xxhash
 from jaxtyping import Float, Float32, Int, Int64, Shaped
 from pydantic import model_validator
 
-from hbcomp.system.config import Section, as_assignments, validate
+from hbcomp.system.config import Section, validate
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
 from hbcomp.system.memory import MappedArray, mapped, row_blocks
 
 
 class DataConfig(Section):
-    """The files to read and the names of their columns; without files, the bundled sample.
-
-    The columns are those of the heartbeat competition's files; other competitions name theirs in
-    competition.toml. `classes` is None where labels are 0..k-1, and empty where any text is one.
-    """
+    """A competition and the files to read in place of its own; without any, the bundled sample."""
 
     competition: str = "heartbeat"  # one that ships with hbcomp, or a folder
     train: Path | None = None
     test: Path | None = None
-    id_column: str | None = "id"  # None: rows are numbered from 0
-    signal_column: str = "heartbeat_signals"
-    label_column: str = "label"
-    group_column: str | None = None
-    ignored_columns: tuple[str, ...] = ()
-    classes: tuple[str, ...] | None = None
-    channels: tuple[str, ...] = ()  # of a wide file: the columns of each, such as acc_x_{step}
-    padding_value: float | None = 0.0  # what pads rows in the file: such ends are no values
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         is_heartbeat = self.competition == "heartbeat"
         if self.test is not None and self.train is None and is_heartbeat:
             raise ValueError("`test` needs `train`; leave both out for the bundled sample")
-        names = [self.id_column, self.signal_column, self.label_column, self.group_column]
-        given = [name for name in names if name is not None]
-        if len(set(given)) < len(given):
-            raise ValueError(f"the columns must have different names, but got {given}")
         return self
 
 
@@ -55,12 +39,9 @@ def data_config(**options: Any) -> DataConfig:
 
 
 def as_options(config: DataConfig) -> list[str]:
-    """Return the options with which `hbcomp cv` reads the same files and columns."""
+    """Return the options with which a command reads the same files."""
     changed = config.model_dump(mode="json", exclude_defaults=True)
-    files = [(f"--{key}", changed.pop(key)) for key in ("train", "test") if key in changed]
-    columns = as_assignments({f"data.{key}": value for key, value in changed.items()})
-    pairs = [*files, *(("--set", each) for each in columns)]
-    return [word for pair in pairs for word in pair]
+    return [word for key, value in changed.items() for word in (f"--{key}", value)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,9 @@ def find_duplicates(
     n_in_train = n_shared_ids = None
     if test is not None:
         n_in_train = _n_in(_hashes(test), hashes)
-        n_shared_ids = _n_in(test.ids.tolist(), train.ids.tolist())
+        # Two files that number their own rows share ids that say nothing.
+        if n_in_train or not (_is_numbered(train) and _is_numbered(test)):
+            n_shared_ids = _n_in(test.ids.tolist(), train.ids.tolist())
     return Duplicates(
         n_train=train.n_rows,
         n_repeated=train.n_rows - n_distinct,
@@ -108,6 +110,11 @@ def check_pair(train: Dataset, test: Dataset, *, numbers_apart: bool = False) ->
             f"{test.source}: all of its {test.n_rows:,} rows are training rows of {train.source}, "
             "with the same ids and signals; name the file of the rows to answer"
         )
+
+
+def _is_numbered(dataset: Dataset) -> bool:
+    """Whether the ids are the numbers of the rows from 0, as of a file without ids."""
+    return bool((dataset.ids == [str(row) for row in range(dataset.n_rows)]).all())
 
 
 def _hashes(dataset: Dataset) -> list[bytes]:

@@ -157,23 +157,30 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell and cell.isascii()
 
 
-def read_arrays(path: Path, labels_path: Path | None = None) -> Recordings:
+def read_arrays(
+    path: Path, labels_path: Path | None = None, group: str | None = None
+) -> Recordings:
     """Return the rows of a .npy or .npz file of shape (n, t) or (n, c, t).
 
     An .npz has the signals under `signals` or `X`, the labels under `labels` or `y`, and may have
-    `ids` and `groups`. The labels of an .npy lie in a file of their own.
+    `ids` and `groups`, or groups under the name `group`. The labels of an .npy lie in a file of
+    their own.
     """
     loaded = _load(path)
     if isinstance(loaded, np.ndarray):
+        if group is not None:
+            raise InputError(f"{path}: there is no array {group!r} of groups")
         labels = None if labels_path is None else _load(labels_path)
         return _recordings(path, loaded, {"labels": labels})
     try:
         with loaded:
             signals, labels, ids, groups = (
                 next((loaded[key] for key in keys if key in loaded), None)
-                for keys in (SIGNAL_KEYS, LABEL_KEYS, ID_KEYS, GROUP_KEYS)
+                for keys in (SIGNAL_KEYS, LABEL_KEYS, ID_KEYS, (group,) if group else GROUP_KEYS)
             )
             names = ", ".join(loaded)
+            if group is not None and groups is None:
+                raise InputError(f"{path}: there is no array {group!r} of groups")
     except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: no array that can be read: {error}") from error
     if signals is None:
@@ -228,7 +235,7 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
     import pandas as pd
 
     assert layout.order is not None  # the layout was checked
-    text = [layout.id, *([layout.label] if labelled else [])]
+    text = [layout.id_name, *([layout.label] if labelled else [])]
     text += [layout.group] if labelled and layout.group else []
     columns = [*text, layout.order, *layout.channels]
     if path.suffix == ".parquet":
@@ -261,25 +268,27 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
 def _from_long(
     path: Path, table: Any, layout: DataLayout, order: str, text: list[str]
 ) -> Recordings:
-    place_of_id = {name: place for place, name in enumerate(dict.fromkeys(table[layout.id]))}
-    table = table.assign(_place=table[layout.id].map(place_of_id))
+    place_of_id = {name: place for place, name in enumerate(dict.fromkeys(table[layout.id_name]))}
+    table = table.assign(_place=table[layout.id_name].map(place_of_id))
     table = table.sort_values(["_place", order], kind="stable")
     is_new = table["_place"].diff().ne(0).to_numpy()
     repeated = ~is_new & table[order].diff().eq(0).to_numpy()
     if repeated.any():
         first = table[repeated].iloc[0]
-        raise InputError(f"{path}: id {first[layout.id]} has {order} {first[order]} more than once")
+        raise InputError(
+            f"{path}: id {first[layout.id_name]} has {order} {first[order]} more than once"
+        )
     starts = np.flatnonzero(is_new)
     values = table[list(layout.channels)].to_numpy(dtype=np.float64).T
     texts = {name: table[name].astype(str).to_numpy()[starts].tolist() for name in text}
     for name in text[1:]:
         constant = table.groupby("_place")[name].nunique()
         if (constant > 1).any():
-            broken = texts[layout.id][int(constant.to_numpy().argmax())]
+            broken = texts[layout.id_name][int(constant.to_numpy().argmax())]
             raise InputError(f"{path}: id {broken} has several values of {name!r}")
     return Recordings(
         split_rows(values, starts.tolist()),
-        ids=texts[layout.id],
+        ids=texts[layout.id_name],
         labels=texts.get(layout.label),
         groups=texts.get(layout.group or ""),
     )

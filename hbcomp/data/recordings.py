@@ -91,12 +91,11 @@ def number_classes(
             f"{source}: there must be 2 to {MAX_CLASSES:,} classes, but there are {len(classes):,}"
         )
     number_of = {_key(name): number for number, name in enumerate(classes)}
-    unknown = [name for name, key in zip(names, keys, strict=True) if key not in number_of]
+    unknown = [place for place, key in enumerate(keys) if key not in number_of]
     if unknown:
-        shown = ", ".join(classes[:MAX_SHOWN])
-        raise InputError(
-            f"{source}: labels must be one of {shown}, but not those of {listed(unknown, 'id')}"
-        )
+        shown, text = ", ".join(classes[:MAX_SHOWN]), texts[unknown[0]].strip()
+        of = listed([names[place] for place in unknown], "id")
+        raise InputError(f"{source}: labels must be one of {shown}, but {text!r} is not: {of}")
     return np.array([number_of[key] for key in keys], dtype=np.int64), tuple(classes)
 
 

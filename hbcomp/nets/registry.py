@@ -46,6 +46,11 @@ class ScaledNet(nn.Module):
         self.scale = scale
         self.net = net
 
+    @property
+    def rest(self) -> Float[Tensor, "c 1"] | float:
+        """The scaled values from which an amplitude is measured."""
+        return self.scale.rest if isinstance(self.scale, Scale) else 0.0
+
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         logits: Tensor = self.net(self.scale(signals))

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from hbcomp.nets.signals import SignalsConfig
 
-FIT_ROWS: Final = 4096  # at once: 7 MB of float64 for 205 time steps
-FIT_VALUES: Final = 1_000_000  # at most, of longer rows
+FIT_VALUES: Final = 1 << 20  # at once: 8 MB of float64
 # A channel whose deviation is rounding noise of its offset is constant: eight times float32's.
 LEAST_DEVIATION: Final = 1e-6
 
@@ -55,6 +54,17 @@ class Scale(nn.Module):
         self.offset.copy_(offset[:, None])
         self.unit.copy_(unit[:, None])
 
+    @property
+    def rest(self) -> Float32[Tensor, "c 1"]:
+        """The value on this scale from which a channel's amplitude is measured.
+
+        On `min-max` it is the file's zero, or the end of the range that is nearest to it; elsewhere
+        it is 0, a mean or again the file's zero.
+        """
+        if self.name != "min-max":
+            return torch.zeros_like(self.offset)
+        return (-self.offset / self.unit).clamp(0, 1)
+
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float32[Tensor, "b c t"]:
         """Return the signals on this scale; NaN stays NaN."""
         offset, unit = _of_each_row(signals) if self.name == "per-row" else (self.offset, self.unit)
@@ -86,8 +96,8 @@ class NetInput(nn.Module):
 
 def _chunks(signals: Rows, rows: Tensor) -> Iterator[Tensor]:
     n_values = signals.shape[1] * signals.shape[2]
-    for some in torch.split(rows, min(FIT_ROWS, max(1, FIT_VALUES // n_values))):
-        yield signals[some].cpu().double()
+    for some in torch.split(rows, max(1, FIT_VALUES // n_values)):
+        yield signals[some].cpu()
 
 
 def _range(signals: Rows, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,8 +106,8 @@ def _range(signals: Rows, rows: Tensor) -> tuple[Tensor, Tensor]:
     for some in _chunks(signals, rows):
         is_none = some.isnan()
         # In place, because small tensors that stay keep malloc from joining the freed chunks.
-        torch.minimum(low, some.masked_fill(is_none, torch.inf).amin((0, 2)), out=low)
-        torch.maximum(high, some.masked_fill(is_none, -torch.inf).amax((0, 2)), out=high)
+        torch.minimum(low, some.masked_fill(is_none, torch.inf).amin((0, 2)).double(), out=low)
+        torch.maximum(high, some.masked_fill(is_none, -torch.inf).amax((0, 2)).double(), out=high)
     return low.masked_fill(low > high, 0), _unit(high - low, high.abs())
 
 
@@ -105,10 +115,10 @@ def _mean_and_deviation(signals: Rows, rows: Tensor) -> tuple[Tensor, Tensor]:
     n, total, squares = torch.zeros(3, signals.shape[1], dtype=torch.float64)
     for some in _chunks(signals, rows):
         n += (~some.isnan()).sum((0, 2))
-        total += some.nansum((0, 2))
+        total += some.double().nansum((0, 2))
     mean = total / n.clamp(min=1)
     for some in _chunks(signals, rows):
-        squares += (some - mean[:, None]).square().nansum((0, 2))
+        squares += (some.double() - mean[:, None]).square().nansum((0, 2))
     return mean, _unit((squares / n.clamp(min=1)).sqrt(), mean.abs())
 
 

@@ -14,33 +14,37 @@ class AugmentConfig(Section):
     scale: float = Field(default=0.0, ge=0)  # standard deviation of the amplitude factor around 1
     noise: float = Field(default=0.0, ge=0)  # standard deviation of the noise per time step
     shift: int = Field(default=0, ge=0)  # largest shift in time steps, either way
-    channel_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of channels set to zero
+    channel_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of channels set to rest
 
 
 def augment(
-    signals: Float[Tensor, "b c t"], config: AugmentConfig, generator: Generator
+    signals: Float[Tensor, "b c t"],
+    config: AugmentConfig,
+    generator: Generator,
+    rest: Float[Tensor, "c 1"] | float = 0.0,
 ) -> Float[Tensor, "b c t"]:
     """Return the batch of scaled signals changed at random; NaN, which is no value, stays NaN.
 
     The order is shift, scale, noise, channel dropout. A shift moves a signal within its row and
-    fills the gap with NaN. The channels of a row are shifted and scaled together. Noise leaves time
-    steps alone at which all channels are exactly zero: on the scale `min-max` a recording rests or
-    is cut off there, and the scores of the heartbeat presets were measured so. A dropped channel is
-    zero: its mean on the scales that have the mean at 0, its least value on `min-max`.
+    fills the gap with NaN. The channels of a row are shifted and scaled together, the amplitude
+    being measured from `rest`, which a dropped channel has as its values. Noise leaves time steps
+    alone at which all channels are exactly zero: on the scale `min-max` a recording is at its
+    lowest or cut off there, and the scores of the heartbeat presets were measured so.
     """
     if config.shift:
         signals = _shift(signals, config.shift, generator)
     is_nonzero = (signals != 0).any(dim=1, keepdim=True)
     if config.scale:
         factors = _normal(signals[:, :1, :1], generator)
-        signals = signals * (1 + config.scale * factors)
+        signals = (signals - rest) * (1 + config.scale * factors) + rest
     if config.noise:
         signals = signals + config.noise * _normal(signals, generator) * is_nonzero
     if config.channel_dropout:
         draws = torch.rand(
             signals.shape[:2], generator=generator, device=signals.device, dtype=signals.dtype
         )
-        signals = signals * (draws >= config.channel_dropout)[:, :, None]
+        is_kept = (draws >= config.channel_dropout)[:, :, None]
+        signals = torch.where(is_kept | signals.isnan(), signals, rest)
     return signals
 
 

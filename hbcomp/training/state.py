@@ -49,10 +49,6 @@ class Replica:
     seed: tuple[int, ...]
     train_labels: Int64[Tensor, " m"] | None = None
 
-    def n_steps(self, batch_size: int) -> int:
-        """Return the number of steps of an epoch."""
-        return n_batches(len(self.train_idx), batch_size)
-
     def labels(self, data: DeviceData) -> Int64[Tensor, " n"]:
         """Return the labels of all rows as this net learns them."""
         if self.train_labels is None:
@@ -86,7 +82,7 @@ class TrainState:
     predictor: nn.Module  # with the weights to predict with
     average: Average | None
     optimizer: torch.optim.Optimizer
-    config: TrainConfig
+    config: TrainConfig  # the schedule for this replica's rows
     lr: Float32[Tensor, ""]  # what the optimiser reads
     lr_table: Float32[Tensor, "e s"]
     ema_table: Float32[Tensor, "e s"]
@@ -114,8 +110,8 @@ class TrainState:
 
 def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Compute) -> TrainState:
     """Return the state of a net before its first step."""
-    device, config = data.device, recipe.train
-    n_rows, n_steps = len(replica.train_idx), replica.n_steps(config.batch_size)
+    device, config = data.device, recipe.train.for_rows(len(replica.train_idx))
+    n_steps = n_batches(len(replica.train_idx), config.batch_size)
     init, *others = _seeds(replica.seed)
     net = build_net(recipe.net, data.shape, data.n_classes, init, recipe.signals).to(device)
     if isinstance(net.scale, Scale):
@@ -138,9 +134,7 @@ def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Comp
         lr=lr,
         lr_table=torch.tensor(lr_table(config, n_steps), device=device),
         ema_table=torch.tensor(ema_table(config, n_steps), device=device),
-        order=torch.zeros(
-            n_steps, min(config.batch_size, n_rows), dtype=torch.int64, device=device
-        ),
+        order=torch.zeros(n_steps, config.batch_size, dtype=torch.int64, device=device),
         lrs=torch.zeros(n_steps, device=device),
         ema_shares=torch.zeros(n_steps, device=device),
         step=torch.zeros(1, dtype=torch.int64, device=device),

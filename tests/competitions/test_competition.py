@@ -178,10 +178,3 @@ def test_rows_must_sum_to_one_where_the_competition_says_so(tmp_path):
     form = form_of(DataConfig(competition=str(tmp_path)), ["a", "b"])
     assert list(form.problems(["0.5", "0.5"])) == []
     assert list(form.problems(["0.5", "0.4"])) == ["the row must sum to 1, but is 0.9"]
-
-
-def test_the_heartbeat_files_are_read_as_their_competition_says():
-    layout, config = load_competition().file.data, DataConfig()
-    assert config.padding_value == layout.padding_value == 0.0
-    names = (config.id_column, config.signal_column, config.label_column)
-    assert names == (layout.id, layout.signal, layout.label)

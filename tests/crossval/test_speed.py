@@ -15,7 +15,6 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.features.lines import LinesConfig
 from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.nets.resnet import ResNetConfig
-from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.environment import machine
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
@@ -76,7 +75,7 @@ def test_a_net_on_features_is_measured_at_their_width(quick, monkeypatch, tmp_pa
     config = Config(features=LinesConfig(), net=TINY)
     shape = config.features.shape((1, 205), 4)
     found = measure_speed(config, RunFolder(tmp_path))
-    assert found["n_parameters"] == count_parameters(build_net(TINY, shape, 4, 0, SignalsConfig()))
+    assert found["n_parameters"] == count_parameters(build_net(TINY, shape, 4, 0, None))
 
 
 def test_bench_measures_an_experiment_of_ones_own_and_writes_nothing(tmp_path):

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hbcomp.competitions.competition import load_competition
 from hbcomp.data import cache, reader, signal_blocks
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.signal_blocks import SignalBlocks, folder
 from hbcomp.data.synthetic import make_rows, write_competition_csv
@@ -15,7 +17,7 @@ from hbcomp.system import memory
 from hbcomp.system.errors import InputError
 from hbcomp.system.memory import mapped
 
-CONFIG = DataConfig()
+CONFIG = load_competition().file.data
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     parse = reader._parse_csv
 
-    def noted(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+    def noted(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
         found.append(path)
-        return parse(path, config, labelled=labelled)
+        return parse(path, layout, labelled=labelled)
 
     monkeypatch.setattr(reader, "_parse_csv", noted)
     return found
@@ -57,13 +59,14 @@ def test_the_second_read_gives_equal_data_without_parsing(path: Path, parsed: li
 
 
 def test_unlabelled_and_grouped_data_survive_the_cache(path: Path, parsed: list[Path]) -> None:
-    config = DataConfig(group_column="label", label_column="other")
+    config = CONFIG.model_copy(update={"group": "label", "label": "other"})
     beats = [read_dataset(path, config, labelled=False) for _ in range(2)]
     assert beats[1].labels is None
     assert beats[0].fingerprint == beats[1].fingerprint
     assert len(parsed) == 1
     path.write_text("id,s0,label,g\na,1,0,x\nb,2,1,y\n")
-    grouped = [read_dataset(path, DataConfig(group_column="g"), labelled=True) for _ in range(2)]
+    config = CONFIG.model_copy(update={"group": "g"})
+    grouped = [read_dataset(path, config, labelled=True) for _ in range(2)]
     assert grouped[1].groups is not None
     assert grouped[1].groups.tolist() == ["x", "y"]
     assert len(parsed) == 2
@@ -98,7 +101,7 @@ def test_other_reading_options_are_another_entry(path: Path, parsed: list[Path])
     read(path)
     assert read_dataset(path, CONFIG, labelled=False).labels is None
     with pytest.raises(InputError, match="no column 'class'"):
-        read_dataset(path, DataConfig(label_column="class"), labelled=True)
+        read_dataset(path, CONFIG.model_copy(update={"label": "class"}), labelled=True)
     assert len(parsed) == 3
 
 
@@ -137,13 +140,19 @@ def test_a_torn_or_damaged_entry_is_noticed_and_rebuilt(
     assert the_entry(cache_folder).read_bytes() == whole
 
 
+def test_another_order_of_the_classes_is_another_entry(path: Path) -> None:
+    for classes in (("0", "1", "2", "3"), ("3", "2", "1", "0")):
+        config = DataLayout(id="id", signal="heartbeat_signals", classes=classes)
+        assert read_dataset(path, config, labelled=True).classes == classes
+
+
 def test_a_file_that_changes_while_it_is_parsed_is_not_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
     parse = reader._parse_csv
 
-    def parse_and_change(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
-        beats = parse(path, config, labelled=labelled)
+    def parse_and_change(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
+        beats = parse(path, layout, labelled=labelled)
         path.write_bytes(path.read_bytes() + b"\n")
         return beats
 

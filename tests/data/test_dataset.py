@@ -140,7 +140,6 @@ def test_equal_data_has_one_fingerprint_wherever_it_comes_from() -> None:
     ("values", "message"),
     [
         ({"test": "b.csv"}, "`test` needs `train`"),
-        ({"id_column": "label"}, "the columns must have different names"),
         ({"trian": "a.csv"}, "unknown key trian, did you mean train?"),
     ],
 )

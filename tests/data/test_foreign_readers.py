@@ -249,7 +249,7 @@ def test_labels_of_any_kind_get_numbers_in_a_natural_order(texts, classes, label
 def test_the_order_of_the_classes_is_the_competitions():
     found, classes = number_classes(["a", "b"], ("b", "a", "c"), ["0", "1"], "x")
     assert (found.tolist(), classes) == ([1, 0], ("b", "a", "c"))
-    with pytest.raises(InputError, match="labels must be one of b, c, but not those of id 0"):
+    with pytest.raises(InputError, match="labels must be one of b, c, but 'a' is not: id 0"):
         number_classes(["a", "b"], ("b", "c"), ["0", "1"], "x")
     with pytest.raises(InputError, match="the label is empty for id 1"):
         number_classes(["a", " "], (), ["0", "1"], "x")

@@ -12,17 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hbcomp.competitions.competition import load_competition
 from hbcomp.data import csv_reader as csv_blocks
 from hbcomp.data import reader
 from hbcomp.data.columns import find_columns
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import find_duplicates
+from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.row_checks import Unusual, parse_rows
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.system.errors import InputError
 
-CONFIG = DataConfig()
+CONFIG = load_competition().file.data
 GOOD = 'id,heartbeat_signals,label\n0,"0.5,0.25",0.0\n1,"0.125,1.0",1.0\n'
 
 
@@ -100,9 +102,7 @@ def test_a_test_file_needs_no_labels_and_ignores_them(tmp_path: Path) -> None:
 
 def test_columns_can_have_other_names_and_groups_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, 'beat,ecg,class,patient\na,"1,2",0,p1\nb,"3,4",1,p2\n')
-    config = DataConfig(
-        id_column="beat", signal_column="ecg", label_column="class", group_column="patient"
-    )
+    config = DataLayout(id="beat", signal="ecg", label="class", group="patient")
     beats = read_dataset(path, config, labelled=True)
     assert beats.groups is not None
     assert beats.groups.tolist() == ["p1", "p2"]
@@ -133,7 +133,7 @@ def test_a_column_between_two_samples_changes_no_bit_read_first_or_again(
     assert beats.labels is not None
     columns = {f"s{i}": beats.flat[:, i].astype(np.float64) for i in range(3)}
     columns |= {"label": beats.labels, "id": beats.ids}
-    config = DataConfig(group_column="g")
+    config = CONFIG.model_copy(update={"group": "g"})
     for position in range(3):
         names = ["id", "s0", "s1", "s2"]
         names[position:position] = ["label"]
@@ -442,7 +442,7 @@ def test_ids_and_groups_are_text_in_every_type_that_parquet_has_for_it(
         pq.write_table(pa.table(table), path)
     except pa.ArrowNotImplementedError:
         pytest.skip("this Arrow reads views and cannot write them")
-    beats = read_dataset(path, DataConfig(group_column="patient"), labelled=True)
+    beats = read_dataset(path, CONFIG.model_copy(update={"group": "patient"}), labelled=True)
     assert beats.ids.tolist() == TEXTS
     assert beats.groups is not None
     assert beats.groups.tolist() == TEXTS
@@ -466,7 +466,7 @@ def test_a_wrong_cell_of_a_wide_file_is_named_by_its_column(tmp_path: Path) -> N
 def test_an_empty_group_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 'id,heartbeat_signals,label,g\n0,"1",0,a\n1,"2",1,\n')
     with pytest.raises(InputError, match=r"row 2 \(id 1\): the group is empty"):
-        read_dataset(path, DataConfig(group_column="g"), labelled=True)
+        read_dataset(path, CONFIG.model_copy(update={"group": "g"}), labelled=True)
 
 
 def make_missing(folder: Path) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hbcomp.data.dataset import DataConfig
+from hbcomp.competitions.competition import load_competition
 from hbcomp.data.foreign_readers import read_arrays, read_long, read_plain, read_ts
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset
@@ -21,6 +21,7 @@ from hbcomp.system.errors import InputError
 
 FUZZED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PACKINGS = ("", ".gz", ".zip")
+HEARTBEAT = load_competition().file.data
 
 # What files hold, and what they must mean: None where a value is missing.
 NUMBERS = st.one_of(
@@ -235,9 +236,7 @@ def test_a_wide_file_of_channels_is_what_its_column_names_say(tmp_path, file, en
         text = io.StringIO()
         csv.writer(text, lineterminator=end).writerows([header, *lines])
         path = packed(tmp_path, path.name, text.getvalue())
-    config = DataConfig(
-        channels=channels, ignored_columns=("age",), signal_column="", padding_value=None
-    )
+    config = DataLayout(layout="wide", channels=channels, ignore=("age",))
     for _ in range(2):  # read, and from the cache
         found = read_dataset(path, config, labelled=False)
         assert np.array_equal(found.signals, np.array(rows, dtype=np.float64).astype(np.float32))
@@ -248,7 +247,7 @@ LISTS = "id,heartbeat_signals,label\na,'0.5,1e-3',0\nb,'2,-3',1\n".replace("'", 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.csv.zip", "x.zip"])
 def test_lists_in_cells_are_read_from_every_packing(tmp_path, name):
-    found = read_dataset(packed(tmp_path, name, LISTS), DataConfig(), labelled=True)
+    found = read_dataset(packed(tmp_path, name, LISTS), HEARTBEAT, labelled=True)
     assert found.flat.tolist() == [[0.5, np.float32(1e-3)], [2, -3]]
     assert found.labels.tolist() == [0, 1]
 
@@ -259,7 +258,7 @@ def test_an_archive_must_hold_one_file(tmp_path):
         archive.writestr("a.csv", LISTS)
         archive.writestr("b.csv", LISTS)
     with pytest.raises(InputError, match=r"x\.zip: a \.zip must hold one file, but holds a\.csv"):
-        read_dataset(path, DataConfig(), labelled=True)
+        read_dataset(path, HEARTBEAT, labelled=True)
 
 
 @pytest.mark.parametrize("name", ["x.csv.zip", "x.ts.zip", "x.ts.gz"])
@@ -269,7 +268,7 @@ def test_a_damaged_archive_is_refused(tmp_path, name):
     content[len(content) // 2] ^= 255
     path.write_bytes(bytes(content[:-8] if name.endswith(".gz") else content))
     with pytest.raises(InputError, match=r"damaged (zip|gzip) file"):
-        read_ts(path) if ".ts" in name else read_dataset(path, DataConfig(), labelled=True)
+        read_ts(path) if ".ts" in name else read_dataset(path, HEARTBEAT, labelled=True)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +284,7 @@ def test_channels_that_do_not_fit_their_columns_are_refused(tmp_path, header, ch
     path = tmp_path / "x.csv"
     path.write_text(header + "\na" + ",1" * header.count(",") + "\n")
     with pytest.raises(InputError, match=message):
-        read_dataset(path, DataConfig(channels=channels), labelled=False)
+        read_dataset(path, DataLayout(channels=channels), labelled=False)
 
 
 @FUZZED

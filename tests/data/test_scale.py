@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hbcomp.data.sample import load_sample
+from hbcomp.competitions.load import load_sample
 from hbcomp.data.scale import Range, range_of, scale_warnings, unit_warnings
 from hbcomp.data.synthetic import make_rows
 

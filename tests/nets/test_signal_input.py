@@ -88,9 +88,18 @@ def test_a_channel_that_does_not_vary_or_has_no_value_is_divided_by_1(scale):
 def test_more_rows_than_are_looked_at_at_once_have_the_same_scale(monkeypatch):
     signals, rows = signals_with_gaps(), np.arange(19)
     whole = [scaled(scale, signals, rows) for scale in SCALES]
-    monkeypatch.setattr("hbcomp.nets.signal_input.FIT_ROWS", 4)
+    monkeypatch.setattr("hbcomp.nets.signal_input.FIT_VALUES", 200)
     for scale, expected in zip(SCALES, whole, strict=True):
         np.testing.assert_allclose(scaled(scale, signals, rows), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "rest"), [(0, 1, 0), (-2, 2, 0.5), (1024, 1224, 0), (-9, -1, 1), (0, 8, 0)]
+)
+def test_an_amplitude_is_measured_from_zero_or_what_is_nearest_to_it(low, high, rest):
+    scale = Scale(SignalsConfig(), 1)
+    scale.fit(torch.tensor([[[low, high]]]).float(), torch.arange(1))
+    assert scale.rest.item() == rest
 
 
 def test_values_of_0_to_1_on_the_scale_min_max_are_stretched_to_what_they_always_were():

@@ -226,12 +226,12 @@ def test_the_bounds_of_a_score_are_those_of_every_possible_truth(cwd):
     low, high = 20_000 * np.min(costs, axis=0).mean(), 20_000 * np.max(costs, axis=0).mean()
     provenance = Provenance("soft", *["x"] * 3, "lower", *[None] * 3)
     write_submission(FOLDER / "soft.csv", IDS, answers, provenance)
-    named = resolve_file("submissions/soft.csv", FOLDER, is_by_hand=False)
+    named = resolve_file("submissions/soft.csv", FOLDER, lambda _: None, is_by_hand=False)
     for score in (low, high, low - ROUNDING + 1e-9, high + ROUNDING - 1e-9):
-        check_score(score, METRIC, named)
+        check_score(score, METRIC, named, None)
     for score in (low - ROUNDING - 0.01, high + ROUNDING + 0.01):
         with pytest.raises(InputError, match="must be in"):
-            check_score(score, METRIC, named)
+            check_score(score, METRIC, named, None)
 
 
 def test_the_ledgers_table_shows_the_metric_and_its_direction(cwd):

@@ -91,3 +91,16 @@ def test_channel_dropout_zeroes_whole_channels_at_the_stated_share(channels):
     assert 0.25 < is_zero.float().mean() < 0.35
     assert equal(dropped[~is_zero], channels[~is_zero])
     assert torch.equal(dropped.isnan(), channels.isnan())
+
+
+def test_an_amplitude_is_measured_from_rest_and_a_dropped_channel_is_at_rest(channels):
+    rest = torch.tensor([[0.5], [0.25], [0.0]])
+    generator = torch.Generator().manual_seed(0)
+    scaled = augment(channels, AugmentConfig(scale=0.2), generator, rest)
+    factors = (scaled - rest) / (channels - rest)
+    torch.testing.assert_close(factors[:, 0, :15], factors[:, 1, :15], rtol=1e-3, atol=1e-3)
+    dropped = augment(channels, AugmentConfig(channel_dropout=0.9), generator, rest)
+    is_changed = (dropped != channels) & ~channels.isnan()
+    assert is_changed.any()
+    assert torch.equal(dropped[is_changed], rest.expand(channels.shape)[is_changed])
+    assert torch.equal(dropped.isnan(), channels.isnan())

@@ -3,7 +3,7 @@
 import functools
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, ParamSpec
 
@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
+from hbcomp.scoring.row_metrics import class_name
 
 WIDTH: Final = 6.4  # inches
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
@@ -97,6 +98,11 @@ def to_png(figure: Figure) -> bytes:
     with own_style():  # ticks and their labels are made only now
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def class_text(label: int, classes: Sequence[str]) -> str:
+    """Return a class in words for a figure: its name, if it has one, short and without markup."""
+    return printable(class_name(label, classes), 20)
 
 
 def class_colour(label: int) -> str:
