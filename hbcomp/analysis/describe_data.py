@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from rich.console import Console
 
-from hbcomp.data.dataset import Dataset, lengths_of
+from hbcomp.data.dataset import Dataset, filled, lengths_of
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.scale import scale_warnings
 from hbcomp.nets.signals import SignalsConfig
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import data as data_figures
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
+from hbcomp.system.memory import row_blocks
 
 Numbers = Mapping[str, Any]
 Statistics = Mapping[str, Float64[np.ndarray, " _"]]  # rows of train or of test
@@ -70,9 +71,15 @@ def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[st
 
 def row_statistics(dataset: Dataset) -> Statistics:
     """Return length, mean and deviation of each row's values, over all channels."""
-    lengths = lengths_of(dataset.signals).astype(np.float64)
-    flat = dataset.flat
-    divisors = np.maximum((~np.isnan(dataset.signals)).sum(axis=(1, 2)), 1)  # no value: mean 0
+    # Block by block, because the rows may be more than fit into memory.
+    parts = [_row_statistics(dataset.signals[rows]) for rows in row_blocks(dataset.signals)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _row_statistics(signals: Float32[np.ndarray, "n c t"]) -> Statistics:
+    lengths = lengths_of(signals).astype(np.float64)
+    flat = filled(signals).reshape(len(signals), -1)
+    divisors = np.maximum((~np.isnan(signals)).sum(axis=(1, 2)), 1)  # no value: mean 0
     # In float64, because the variance is a difference of nearly equal sums.
     means = flat.sum(axis=1, dtype=np.float64) / divisors
     squares = np.einsum("nv,nv->n", flat, flat, dtype=np.float64)

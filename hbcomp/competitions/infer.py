@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from hbcomp.competitions.competition import CLASS, load_competition
-from hbcomp.data.columns import NUMBERED
-from hbcomp.data.foreign_readers import read_arrays, read_table, read_ts
+from hbcomp.data.columns import NUMBERED, STEP
+from hbcomp.data.foreign_readers import read_arrays, read_table, read_ts, unpacked_name
 from hbcomp.data.recordings import number_classes
 from hbcomp.system.errors import InputError, closest, did_you_mean
 
@@ -68,7 +68,7 @@ def infer(train: Path, test: Path | None, sample: Path | None, wanted: Wanted) -
     found = Inferred()
     if wanted.like is not None and (sample or wanted.metric or wanted.kind):
         raise InputError("--like names metric and submission, so --sample, --metric, --kind do not")
-    is_array = train.name.endswith((".npy", ".npz", ".ts"))
+    is_array = unpacked_name(train).endswith((".npy", ".npz", ".ts"))
     if is_array:
         _say_columns(found, {"group": wanted.group})
     classes = (
@@ -92,9 +92,9 @@ def _of_competition(found: Inferred, name: str) -> None:
 
 
 def _of_arrays(found: Inferred, train: Path) -> list[str]:
-    is_ts = train.suffix == ".ts"
+    is_ts = unpacked_name(train).endswith(".ts")
     layout = "ts" if is_ts else "array"
-    found.say(found.data, "layout", layout, f"{train.name} ends in {train.suffix}")
+    found.say(found.data, "layout", layout, f"{train.name} is such a file")
     recordings = read_ts(train) if is_ts else read_arrays(train, _labels_beside(found, train))
     if recordings.labels is None:
         raise InputError(f"{train}: there are no labels")
@@ -229,8 +229,8 @@ def _say_id(found: Inferred, head: Any, test: Path | None, sample: Path | None) 
     taken = (found.data["label"], found.data.get("group"))
     columns = [name for name in head.columns if name not in taken]
     usual = [name for name in columns if USUAL_ID.fullmatch(name)]
-    steps, _ = _series(columns)
-    others = [name for name in columns if name not in steps and not _is_list(head[name].iloc[0])]
+    _, rest = _series(columns)
+    others = [name for name in rest if not _is_list(head[name].iloc[0])]
     first = [name for name in others if name == columns[0]]
     named, answered = [], []
     if sample is not None:
@@ -263,12 +263,16 @@ def _say_signals(found: Inferred, head: Any) -> None:
     if row_id is not None and head[row_id].duplicated().any():
         _say_long(found, head, others, row_id)
         return
-    steps, rest = _series(others)
-    if not steps:
+    families, rest = _series(others)
+    if not families:
         raise InputError(
             f"no column holds lists and none are a numbered series, among {', '.join(others)[:200]}"
         )
+    steps = next(iter(families.values()))
     found.say(found.data, "layout", "wide", f"{steps[0]} ... {steps[-1]} are a numbered series")
+    if len(families) > 1:
+        reason = f"so many series of the same {len(steps)} time steps"
+        found.say(found.data, "channels", list(families), reason)
     if rest:
         found.say(found.data, "ignore", rest, "not of the series; one of groups: --group")
     _say_padding(found, _numbers(head[steps]))
@@ -282,14 +286,23 @@ def _is_list(cell: Any) -> bool:
     return isinstance(cell, (list, np.ndarray)) or bool(LIST.fullmatch(str(cell)))
 
 
-def _series(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the columns of the largest numbered series, and the others."""
-    families: dict[tuple[str, str], list[str]] = {}
+def _series(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the columns of each channel, by its name, and those of none.
+
+    A channel is the longest numbered series, or another one of at least two of the same numbers.
+    """
+    families: dict[str, dict[str, str]] = {}
     for name in names:
         if part := NUMBERED.fullmatch(name):
-            families.setdefault((part[1], part[3]), []).append(name)
-    steps = max(families.values(), key=len, default=[])
-    return steps, [name for name in names if name not in steps]
+            families.setdefault(f"{part[1]}{STEP}{part[3]}", {})[part[2]] = name
+    longest = max(families.values(), key=len, default={})
+    channels = {
+        channel: list(steps.values())
+        for channel, steps in families.items()
+        if steps is longest or (len(steps) > 1 and list(steps) == list(longest))
+    }
+    found = {name for steps in channels.values() for name in steps}
+    return channels, [name for name in names if name not in found]
 
 
 def _say_long(found: Inferred, head: Any, others: Sequence[str], row_id: str) -> None:

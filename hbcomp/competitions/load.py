@@ -14,6 +14,7 @@ from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset, step_names
 from hbcomp.data.recordings import Recordings, number_classes, stack_signals
 from hbcomp.data.sample import TEST, TRAIN
+from hbcomp.data.signal_blocks import in_blocks
 from hbcomp.system.errors import InputError
 
 FOREIGN = ("plain", "array", "ts", "long")
@@ -56,8 +57,11 @@ def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
     if n_missing <= 0 or pad == "refuse":
         return rows
     widths = (n_missing, 0) if pad == "start" else (0, n_missing)
-    padded = np.pad(rows.signals, ((0, 0), (0, 0), widths), constant_values=np.nan)
-    return replace(rows, signals=padded)
+
+    def padded(block: np.ndarray) -> np.ndarray:
+        return np.pad(block, ((0, 0), (0, 0), widths), constant_values=np.nan)
+
+    return replace(rows, signals=in_blocks(padded, rows.signals))
 
 
 def with_files(config: DataConfig) -> DataConfig:

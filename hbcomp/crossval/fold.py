@@ -142,7 +142,7 @@ class _Predicted:
 
     def __init__(self, task: FoldTask, data: DeviceData, watch: Stopwatch) -> None:
         self._task, self._data, self._watch = task, data, watch
-        self._valid_signals, self._valid_labels = _rows(task.valid_idx, data)
+        self._valid_rows, self._valid_labels = _rows(task.valid_idx, data)
         watched = task.watched_idx
         self._watched = None if watched is None else _rows(watched, data)
         self._best = BestEpoch()
@@ -151,10 +151,10 @@ class _Predicted:
         """Predict what is due after an epoch, and decide whether it is the last."""
         task, valid_probs, loss = self._task, None, None
         if epoch.epoch in task.scored_epochs:
-            valid_probs = self._probs(epoch.net, self._valid_signals)
+            valid_probs = self._probs(epoch.net, self._valid_rows)
         if self._watched is not None:
-            signals, labels = self._watched
-            loss = log_loss(self._probs(epoch.net, signals).astype(np.float64), labels)
+            rows, labels = self._watched
+            loss = log_loss(self._probs(epoch.net, rows).astype(np.float64), labels)
             self._best.update(epoch.epoch, loss, epoch.net)
         is_stopped = loss is not None and (
             epoch.epoch - self._best.epoch >= task.early_stopping.patience
@@ -168,7 +168,7 @@ class _Predicted:
         net = epoch.net if self._best.net is None else self._best.net
         test_probs = None
         if valid_probs is None or net is not epoch.net:
-            valid_probs = self._probs(net, self._valid_signals)
+            valid_probs = self._probs(net, self._valid_rows)
         if self._data.test_signals is not None:
             with self._watch.phase("predict"):
                 test_probs = predict_probs(net, self._data.test_signals, self._task.compute)
@@ -180,17 +180,17 @@ class _Predicted:
                 )
         return TrainedNet(net, valid_probs, test_probs)
 
-    def _probs(self, net: nn.Module, signals: Tensor) -> Float32[np.ndarray, "v k"]:
-        if not len(signals):  # a net that holds nothing out
+    def _probs(self, net: nn.Module, rows: Tensor) -> Float32[np.ndarray, "v k"]:
+        if not len(rows):  # a net that holds nothing out
             return np.empty((0, self._data.n_classes), dtype=np.float32)
         with self._watch.phase("validate"):
-            return predict_probs(net, signals, self._task.compute)
+            return predict_probs(net, self._data.signals, self._task.compute, rows)
 
 
 def _rows(rows: np.ndarray, data: DeviceData) -> tuple[Tensor, np.ndarray]:
-    """Return the signals and the labels of these rows."""
+    """Return rows as a tensor on the device, and their labels."""
     idx = torch.tensor(rows, device=data.device)
-    return data.signals[idx], data.labels[idx].cpu().numpy()
+    return idx, data.labels[idx].cpu().numpy()
 
 
 def train_folds(

@@ -14,6 +14,7 @@ from hbcomp.crossval.fold import (
     train_folds,
 )
 from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
+from hbcomp.crossval.speed import duration
 from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
@@ -29,6 +30,8 @@ from hbcomp.system.progress import Emit, Relay, relayed, show_folds
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
+
+MANY_SECONDS = 600  # assumed: nobody plans around less
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def cross_validate(
         resources,
         f"{len(training_data.fold_keys)} folds",
         len(training_data.fold_keys) - len(pending),
+        len(pending),
     )
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
@@ -125,6 +129,9 @@ def resources_for(
     n_jobs: int | None,
 ) -> Resources:
     """Return on which device, with how many threads and processes the nets will be trained."""
+    if training_data.is_streamed and config.compute.engine == "auto":
+        eager = config.compute.model_copy(update={"engine": "eager"})  # a graph cannot stream
+        config = config.model_copy(update={"compute": eager})
     compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     with within_memory(
         "the net cannot take a first step; try a smaller train.batch_size (now "
@@ -195,7 +202,9 @@ def _task(
     )
 
 
-def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> None:
+def announce(
+    run: RunFolder, resources: Resources, what: str, n_stored: int, n_pending: int
+) -> None:
     """Print which nets will be trained and on what hardware."""
     compute = resources.compute
     stored = f", {n_stored} already stored" if n_stored else ""
@@ -204,6 +213,13 @@ def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> 
         f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
         f"{compute.threads} per net{at_once} ({compute.reason})"
     )
+    if resources.seconds_of_net:
+        seconds = -(-n_pending // resources.n_jobs) * resources.seconds_of_net
+        if seconds > MANY_SECONDS:
+            console.print(
+                f"{n_pending} nets will take about {duration(seconds)} by the time of a step, "
+                "scoring not included"
+            )
 
 
 def announce_schedule(

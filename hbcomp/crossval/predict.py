@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 from rich.console import Console
 from torch import Tensor
@@ -27,8 +26,9 @@ from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import stem
-from hbcomp.training.device import Compute, ComputeConfig, choose_compute
+from hbcomp.training.device import Compute, ComputeConfig, choose_compute, streams_rows
 from hbcomp.training.inference import predict_probs
+from hbcomp.training.loader import StreamedSignals, all_rows, put_signals
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,13 @@ def _unit_warnings(net: ScaledNet, config: Config, run: RunFolder, rows: Dataset
 
 def _inputs(
     config: Config, run: RunFolder, rows: Dataset, device: str
-) -> Callable[[int, Fold], Tensor]:
+) -> Callable[[int, Fold], Tensor | StreamedSignals]:
     """Return a function that gives the inputs for the net of a seed and a fold."""
-    signals = torch.tensor(rows.signals, device=device)
+    is_streamed = streams_rows(config.compute, device, rows.signals)
+    signals = put_signals([rows.signals], device, is_streamed)
     if not config.features.is_of_fold:
         return lambda seed, fold: signals
+    signals = all_rows(signals)
     # Features need the train rows, and the test rows only if nets trained on some.
     needed: dict[str, Any] = {"compute": ComputeConfig(device=device)}
     if not config.pseudo.runs:

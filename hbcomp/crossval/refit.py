@@ -125,7 +125,7 @@ def _train(
         run.discard_manifest()
         run.refit_file.unlink(missing_ok=True)
     resources = resources_for(config, training_data, run, pending, n_jobs)
-    announce(run, resources, f"{len(seeds)} nets on everything", len(stored))
+    announce(run, resources, f"{len(seeds)} nets on everything", len(stored), len(pending))
     announce_schedule(config, training_data, pending)
     train_nets(
         config, training_data, run, pending, dict.fromkeys(seeds, identity), resources, watch

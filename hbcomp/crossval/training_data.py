@@ -12,6 +12,7 @@ from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.competitions.load import load_data
 from hbcomp.competitions.submission_form import SubmissionForm, form_of
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
+from hbcomp.crossval.size import size_warnings
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.scale import scale_warnings
@@ -24,7 +25,7 @@ from hbcomp.nets.registry import build_net
 from hbcomp.scoring.metrics import Metric, MetricSpec
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, within_memory
-from hbcomp.training.device import choose_compute
+from hbcomp.training.device import choose_compute, streams_rows
 from hbcomp.training.early_stopping import EarlyStopping
 from hbcomp.training.features import FittedFeatures, fit_features
 from hbcomp.training.loader import DeviceData, put_on_device
@@ -58,6 +59,7 @@ class TrainingData:
     form: SubmissionForm
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
+    is_streamed: bool = False  # the rows do not fit into the device's memory
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
     @property
@@ -141,6 +143,7 @@ class TrainingData:
             device,
             self.test.signals if self.test else None,
             trains_on_test=self.pseudo is not None,
+            is_streamed=self.is_streamed,
         )
 
 
@@ -193,10 +196,14 @@ def load_training_data(config: Config) -> TrainingData:
     for warning in [*scale_warnings(train, test, config.signals.scale), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
+    compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
+    signals = [train.signals, test.signals if test else None]
+    is_streamed = streams_rows(config.compute, compute.device, *signals)
+    for warning in size_warnings(config, compute, train, test, is_streamed=is_streamed):
+        console.print(f"warning: {warning}")
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
         build_net(config.net, shape, train.n_classes, 0, config.recipe.signals)
-    choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
@@ -208,6 +215,7 @@ def load_training_data(config: Config) -> TrainingData:
         folds_of_seed=folds_of_seed,
         duplicates=duplicates,
         pseudo=pseudo,
+        is_streamed=is_streamed,
         early_stopping=config.train.early_stopping,
     )
     for key in training_data.fold_keys:

@@ -15,6 +15,8 @@ INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 # A column of one time step of a numbered series: s0, s1, ... or 0, 1, ... or t_0.5ms, t_1.0ms, ...
 NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)?)(\D*)", re.ASCII | re.DOTALL)
 
+# What stands for the number in the name of a channel of a wide file.
+STEP = "{step}"
 # The columns of a file are those of its competition, or the file is another competition's.
 HINT = "`hbcomp init` writes the competition.toml of files with other columns"
 
@@ -27,7 +29,7 @@ class Columns:
     """The positions of the columns that are read; all others are ignored.
 
     If `is_list`, one column holds the signals; otherwise each of `steps` is one time step, in file
-    order.
+    order within each channel.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,7 @@ class Columns:
     steps: tuple[int, ...]
     is_list: bool
     classes: tuple[str, ...] | None = None  # None: labels are 0, 1, 2, ...; empty: any text
+    n_channels: int = 1  # the steps of one come after those of the other
 
     @property
     def used(self) -> list[int]:
@@ -70,6 +73,8 @@ def find_columns(path: Path, names: list[str], layout: DataLayout, *, labelled: 
         problems.append("a column without a name would be read as a time step; is it an index?")
     if not steps:
         problems.append(f"{_no_signal(layout)} and none that could be a time step")
+    elif not is_list and not problems and layout.channels:
+        steps = _steps_of_channels(names, steps, layout, problems)
     elif not is_list and not problems:
         problems += _series_problems([names[position] for position in steps], layout)
     if problems:
@@ -86,7 +91,52 @@ def find_columns(path: Path, names: list[str], layout: DataLayout, *, labelled: 
         steps=steps,
         is_list=is_list,
         classes=None if layout.labels == "numbered" else layout.classes,
+        n_channels=1 if is_list else max(1, len(layout.channels)),
     )
+
+
+def _steps_of_channels(
+    names: list[str], among: tuple[int, ...], layout: DataLayout, problems: list[str]
+) -> tuple[int, ...]:
+    """Return the columns of all channels, one channel after another; add what is wrong with them.
+
+    A column of no channel is refused unless it is ignored: it may be an age, or a channel that was
+    forgotten.
+    """
+    found = {
+        channel: {
+            names[at][len(prefix) : len(names[at]) - len(suffix)]: at
+            for at in among
+            if _is_step(names[at], prefix, suffix)
+        }
+        for channel in layout.channels
+        for prefix, _, suffix in [channel.partition(STEP)]
+    }
+    first, *others = layout.channels
+    if absent := [channel for channel in found if not found[channel]]:
+        problems.append(f"no column of the channels {', '.join(absent)}")
+    steps_of = {channel: list(places) for channel, places in found.items() if places}
+    problems += [
+        f"all channels must have the same time steps in one order, but {channel} has "
+        f"{_shortened(steps_of[channel])} and {first} {_shortened(steps_of[first])}"
+        for channel in others
+        if {first, channel} <= {*steps_of} and steps_of[channel] != steps_of[first]
+    ]
+    steps = tuple(at for places in found.values() for at in places.values())
+    if rest := [names[at] for at in among if at not in set(steps)]:
+        problems.append(
+            f"{_shortened(rest)} {'is' if len(rest) == 1 else 'are'} of no channel; name what is "
+            "no time step in data.ignore"
+        )
+    numbers = [float(step) for step in found[first]]
+    if numbers != sorted(numbers):
+        problems.append(f"the columns of {first} must be in the order of their numbers")
+    return steps
+
+
+def _is_step(name: str, prefix: str, suffix: str) -> bool:
+    part = NUMBERED.fullmatch(name)
+    return part is not None and (part[1], part[3]) == (prefix, suffix)
 
 
 def _series_problems(names: list[str], layout: DataLayout) -> Iterator[str]:

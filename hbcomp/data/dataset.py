@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from hbcomp.system.config import Section, validate
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
+from hbcomp.system.memory import MappedArray, mapped, row_blocks
 
 
 class DataConfig(Section):
@@ -135,6 +136,16 @@ class Dataset:
             digest.update(f"classes {self.classes};".encode())
         return digest.hexdigest()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to another process: of signals in a file, the place in it."""
+        return {**self.__dict__, "signals": mapped(self.signals) or self.signals}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what another process sent, and map signals that lie in a file."""
+        if isinstance(state["signals"], MappedArray):
+            state["signals"] = np.asarray(state["signals"].open())
+        self.__dict__.update(state)
+
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         for name in ("ids", "signals", "labels", "groups"):
             array = getattr(self, name)
@@ -165,9 +176,12 @@ class Dataset:
         if "" in ids:
             yield "an id must not be empty"
         yield from id_problems(ids)
-        is_infinite = np.isinf(self.signals)
-        if is_infinite.any():
-            broken = self.ids[is_infinite.any(axis=(1, 2))].tolist()
+        # Block by block, because the rows may be more than fit into memory.
+        is_infinite = [
+            np.isinf(self.signals[rows]).any(axis=(1, 2)) for rows in row_blocks(self.signals)
+        ]
+        if any(block.any() for block in is_infinite):
+            broken = self.ids[np.concatenate(is_infinite)].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
             yield from _label_problems(self.labels, self.ids, self.classes)
@@ -241,6 +255,9 @@ def without_padding(
 
 def lengths_of(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
     """Return the number of time steps up to the last value of each row; that of none is 0."""
-    is_value = (~np.isnan(signals)).any(axis=1)
-    n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)
+    lengths = []
+    for rows in row_blocks(signals):
+        is_value = (~np.isnan(signals[rows])).any(axis=1)
+        n_trailing = np.argmax(is_value[:, ::-1], axis=1)
+        lengths.append(np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0))
+    return np.concatenate(lengths)

@@ -8,8 +8,9 @@ import numpy as np
 import xxhash
 from jaxtyping import Int64
 
-from hbcomp.data.dataset import Dataset, in_words
+from hbcomp.data.dataset import Dataset, filled, in_words
 from hbcomp.system.errors import InputError, listed
+from hbcomp.system.memory import row_blocks
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,11 @@ def _is_numbered(dataset: Dataset) -> bool:
 
 def _hashes(dataset: Dataset) -> list[bytes]:
     # Adding 0 turns -0.0 into 0.0. With 128 bits the chance of a collision is about 1e-28.
-    rows = dataset.flat + np.float32(0)
-    return [xxhash.xxh3_128_digest(row.data) for row in rows]
+    return [
+        xxhash.xxh3_128_digest(row.data)
+        for rows in row_blocks(dataset.signals)
+        for row in filled(dataset.signals[rows]) + np.float32(0)
+    ]
 
 
 def _n_in(values: Iterable[object], known: Iterable[object]) -> int:

@@ -26,7 +26,7 @@ class DataLayout(Section):
     group: str | None = None  # whole groups are held out; of an .npz: the name of an array
     classes: tuple[str, ...] = ()  # the order of the probability columns; else sorted as in train
     labels: Literal["names", "numbered"] = "names"  # numbered: 0, 1, 2, ... and nothing else
-    channels: tuple[str, ...] = ()  # of the layout `long`: a column each
+    channels: tuple[str, ...] = ()  # `long`: a column each; `wide`: columns such as acc_x_{step}
     order: str | None = None  # of the layout `long`: the column of the time steps
     ignore: tuple[str, ...] = ()  # of the layout `wide`: number columns that are no time steps
     missing: Literal["refuse", "zero", "hold", "mask"] = "refuse"
@@ -55,8 +55,15 @@ class DataLayout(Section):
             )
         if self.layout == "long" and not (self.channels and self.order):
             problems.append("the layout long needs `channels` and `order`")
-        if self.layout not in (None, "long") and (self.channels or self.order):
-            problems.append(f"`channels` and `order` are for the layout long, not {self.layout}")
+        if self.layout not in (None, "long", "wide") and self.channels:
+            problems.append(f"`channels` are for the layouts long and wide, not {self.layout}")
+        if self.layout not in (None, "long") and self.order:
+            problems.append(f"`order` is for the layout long, not {self.layout}")
+        if self.layout == "wide" and not all(each.count("{step}") == 1 for each in self.channels):
+            problems.append(
+                "channels of the layout wide must have {step} for the number of the time step, as "
+                f"in acc_x_{{step}}, but are {list(self.channels)}"
+            )
         if self.layout == "plain" and self.label not in ("first", "last"):
             problems.append(f"label must be first or last in the layout plain, but is {self.label}")
         if self.test_has_label and self.layout != "plain":

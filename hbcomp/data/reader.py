@@ -1,4 +1,4 @@
-"""Reading one file of signals: CSV (also gzipped) or parquet, fast if it is regular."""
+"""Reading one file of signals: CSV (also in .gz or .zip) or parquet, fast if it is regular."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +13,18 @@ from hbcomp.data.columns import find_columns
 from hbcomp.data.dataset import Dataset, without_padding
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.row_checks import Unusual, parse_rows
+from hbcomp.data.signal_blocks import folder, in_blocks
 from hbcomp.system.errors import InputError, unreadable
+from hbcomp.system.memory import mapped
 
 # How each kind of file begins, and what it is called; a CSV file begins like none of them.
-MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b"}
-CONTENT = {".parquet": "parquet", ".csv.gz": "gzip", ".csv": "neither gzip nor parquet"}
+MAGIC = {".parquet": b"PAR1", ".csv.gz": b"\x1f\x8b", ".zip": b"PK\x03\x04"}
+CONTENT = {
+    ".parquet": "parquet",
+    ".csv.gz": "gzip",
+    ".zip": "zip",
+    ".csv": "neither gzip, zip nor parquet",
+}
 # Shorter reads, under about a second, need no bar.
 MIN_BYTES_FOR_BAR = 100_000_000  # assumed
 
@@ -89,6 +96,8 @@ def _read_csv(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
         # Hashed again, because the file may have changed while it was parsed.
         if cache.key_of(path, options) == key:
             _keep(key, dataset)
+            if mapped(dataset.signals):  # the entry has them now, and outlives this process
+                return cache.load(key, str(path)) or dataset
     return dataset
 
 
@@ -103,14 +112,17 @@ def _parse_csv(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
 
 
 def _without_padding(rows: Dataset, layout: DataLayout) -> Dataset:
-    return replace(rows, signals=without_padding(rows.signals, layout.padding_value))
+    return replace(
+        rows,
+        signals=in_blocks(lambda block: without_padding(block, layout.padding_value), rows.signals),
+    )
 
 
 def _keep(key: str, dataset: Dataset) -> None:
     try:
         cache.save(key, dataset)
     except OSError as error:
-        _warn(f"{cache.folder()}: {error.strerror}")
+        _warn(f"{folder()}: {error.strerror}")
 
 
 @lru_cache  # once for train and test

@@ -13,7 +13,9 @@ from jaxtyping import Float32, Int64
 
 from hbcomp.data.dataset import without_padding
 from hbcomp.data.layout import DataLayout
+from hbcomp.data.signal_blocks import SignalBlocks
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
+from hbcomp.system.memory import BLOCK_BYTES
 
 MAX_CLASSES = 10_000  # assumed: more are ids, not classes
 
@@ -50,13 +52,24 @@ def stack_signals(
     if problems:
         raise InputError.of(source, problems)
     n_channels = len(recordings.signals[0])
-    shape = len(recordings.signals), n_channels, max(s.shape[1] for s in recordings.signals)
-    stacked = np.full(shape, np.nan, dtype=np.float32)
-    for row, signal in zip(stacked, recordings.signals, strict=True):
+    shape = n_channels, max(signal.shape[1] for signal in recordings.signals)
+    n_rows = max(1, BLOCK_BYTES // (4 * shape[0] * shape[1]))
+    blocks = SignalBlocks()
+    for start in range(0, len(recordings.signals), n_rows):
+        block = _stacked(recordings.signals[start : start + n_rows], shape, layout)
+        blocks.append(without_padding(block, layout.padding_value))
+    return blocks.array()
+
+
+def _stacked(
+    signals: Sequence[np.ndarray], shape: tuple[int, int], layout: DataLayout
+) -> Float32[np.ndarray, "r c t"]:
+    stacked = np.full((len(signals), *shape), np.nan, dtype=np.float32)
+    for row, signal in zip(stacked, signals, strict=True):
         start = row.shape[1] - signal.shape[1] if layout.pad == "start" else 0
         with np.errstate(over="ignore"):  # the data set refuses the infinity
             row[:, start : start + signal.shape[1]] = _filled(signal, layout.missing)
-    return without_padding(stacked, layout.padding_value)
+    return stacked
 
 
 def number_classes(

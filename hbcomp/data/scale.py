@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from hbcomp.data.dataset import Dataset
 
 N_ROWS: Final = 10_000  # looked at, at even distances
+N_VALUES: Final = 2_500_000  # of so many values at most: 20 MB in float64
 # Where a net sees values as they are. Measured, 1,200 bundled rows in [0, 1], 3 folds, 6 epochs,
 # `dilated` under rule half: 3,583 as they are, 3,367 at 3 times their size, 7,017 with 1 added.
 LARGEST: Final = 3.0
@@ -31,7 +32,8 @@ class Range:
 
 def range_of(dataset: Dataset) -> Range:
     """Return the 5 % quantile of the rows' least values and the 95 % quantile of the greatest."""
-    some = dataset.signals[:: max(1, -(-dataset.n_rows // N_ROWS))].astype(np.float64)
+    n_rows = min(N_ROWS, max(1, N_VALUES // dataset.signals[0].size))
+    some = dataset.signals[:: max(1, -(-dataset.n_rows // n_rows))].astype(np.float64)
     lows, highs = np.fmin.reduce(some, axis=2), np.fmax.reduce(some, axis=2)  # (r, c)
     has_value = ~np.isnan(lows)
     low, high = np.zeros(some.shape[1]), np.zeros(some.shape[1])

@@ -5,7 +5,7 @@ a mask beside them, so that a signal which really ends in zeros is not taken for
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -16,6 +16,18 @@ from hbcomp.nets.signals import SignalsConfig
 FIT_VALUES: Final = 1 << 20  # at once: 8 MB of float64
 # A channel whose deviation is rounding noise of its offset is constant: eight times float32's.
 LEAST_DEVIATION: Final = 1e-6
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Signals of the shape `(n, c, t)` that are taken by their rows: a tensor, or streamed ones."""
+
+    @property
+    def shape(self) -> Any:
+        """The rows, the channels and the time steps."""
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        """Return these rows as a tensor."""
 
 
 class Scale(nn.Module):
@@ -30,7 +42,7 @@ class Scale(nn.Module):
         self.register_buffer("offset", torch.zeros(n_channels, 1))
         self.register_buffer("unit", torch.ones(n_channels, 1))
 
-    def fit(self, signals: Float32[Tensor, "n c t"], rows: Int64[Tensor, " r"]) -> None:
+    def fit(self, signals: Rows, rows: Int64[Tensor, " r"]) -> None:
         """Learn the scale from these rows alone; a channel that does not vary keeps its unit.
 
         In float64 on the CPU, so that all devices have the same numbers.
@@ -82,22 +94,24 @@ class NetInput(nn.Module):
         return by_step.transpose(1, 2)  # channels last in memory
 
 
-def _chunks(signals: Tensor, rows: Tensor) -> Iterator[Tensor]:
-    for some in torch.split(rows, max(1, FIT_VALUES // signals[0].numel())):
+def _chunks(signals: Rows, rows: Tensor) -> Iterator[Tensor]:
+    n_values = signals.shape[1] * signals.shape[2]
+    for some in torch.split(rows, max(1, FIT_VALUES // n_values)):
         yield signals[some].cpu()
 
 
-def _range(signals: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    lows, highs = [], []
+def _range(signals: Rows, rows: Tensor) -> tuple[Tensor, Tensor]:
+    low = torch.full((signals.shape[1],), torch.inf, dtype=torch.float64)
+    high = -low
     for some in _chunks(signals, rows):
         is_none = some.isnan()
-        lows.append(some.masked_fill(is_none, torch.inf).amin((0, 2)))
-        highs.append(some.masked_fill(is_none, -torch.inf).amax((0, 2)))
-    low, high = torch.stack(lows).amin(0).double(), torch.stack(highs).amax(0).double()
+        # In place, because small tensors that stay keep malloc from joining the freed chunks.
+        torch.minimum(low, some.masked_fill(is_none, torch.inf).amin((0, 2)).double(), out=low)
+        torch.maximum(high, some.masked_fill(is_none, -torch.inf).amax((0, 2)).double(), out=high)
     return low.masked_fill(low > high, 0), _unit(high - low, high.abs())
 
 
-def _mean_and_deviation(signals: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_deviation(signals: Rows, rows: Tensor) -> tuple[Tensor, Tensor]:
     n, total, squares = torch.zeros(3, signals.shape[1], dtype=torch.float64)
     for some in _chunks(signals, rows):
         n += (~some.isnan()).sum((0, 2))

@@ -9,7 +9,7 @@ from torch import Tensor
 from hbcomp.features.base import FeatureConfig, MakeFeatures
 from hbcomp.nets.signal_input import Scale
 from hbcomp.nets.signals import SignalsConfig
-from hbcomp.training.loader import DeviceData
+from hbcomp.training.loader import DeviceData, all_rows
 from hbcomp.training.state import Replica
 
 
@@ -50,7 +50,7 @@ class FittedFeatures:
         return replace(
             self.data,
             signals=empty.index_copy(0, torch.cat(parts), torch.cat(features)),
-            test_signals=None if test is None else self.of_test(test),
+            test_signals=None if test is None else self.of_test(all_rows(test)),
         )
 
 

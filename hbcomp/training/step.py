@@ -24,7 +24,8 @@ N_EAGER_STEPS = 3  # before the capture, as PyTorch's notes on CUDA graphs ask f
 def train_step(state: TrainState, recipe: Recipe, data: DeviceData, compute: Compute) -> None:
     """Take the next step of the epoch: scale, augment, forward, loss, backward, optimiser, average.
 
-    Everything is read from and written to the device; the host never waits.
+    Everything is read from and written to the device; the host never waits, except for the row
+    numbers of a batch that is streamed.
     """
     rows = _current(state.order, state)  # (b,)
     state.lr.copy_(_current(state.lrs, state))
@@ -226,7 +227,9 @@ def make_steps(
     recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
 ) -> list[EagerSteps | GraphSteps]:
     """Return the steps of each replica; on a GPU each has a stream of its own."""
-    kind = GraphSteps if compute.engine == "graph" else EagerSteps
+    # A captured step reads from fixed addresses of the device, where streamed rows have none.
+    is_captured = compute.engine == "graph" and isinstance(data.signals, Tensor)
+    kind = GraphSteps if is_captured else EagerSteps
     states = [make_state(recipe, data, replica, compute) for replica in replicas]
     return [kind(partial(train_step, state, recipe, data, compute), state) for state in states]
 

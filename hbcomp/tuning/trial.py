@@ -30,7 +30,7 @@ from hbcomp.scoring.pruning import PruningRule, largest_gap
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.stopwatch import Stopwatch
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, ComputeConfig, streams_rows
 from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
@@ -77,7 +77,9 @@ def fixed_rules(metric: Metric) -> Mapping[str, DecisionRule]:
 
 
 @lru_cache(maxsize=1)
-def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset, DeviceData]:
+def study_data(
+    data: DataConfig, compute: ComputeConfig, fingerprint: str, device: str
+) -> tuple[Dataset, DeviceData]:
     """Return the train rows of a study, on the host and on the device; changed files are refused.
 
     Each worker reads them once, from the cache, instead of receiving a copy with every trial.
@@ -85,7 +87,8 @@ def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset
     train, _ = load_data(data)
     if train.fingerprint != fingerprint:
         raise InputError(f"{train.source}: the file changed while the study was running")
-    return train, put_on_device(train.signals, train.known_labels, device)
+    is_streamed = streams_rows(compute, device, train.signals)
+    return train, put_on_device(train.signals, train.known_labels, device, is_streamed=is_streamed)
 
 
 def fold_scores(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from hbcomp.competitions.competition import load_competition
 from hbcomp.competitions.infer import Wanted
 from hbcomp.competitions.load import load_data
 from hbcomp.competitions.submission_form import form_of
@@ -51,6 +52,29 @@ def wide(folder, labels, *, id_name="id", suffix=".csv"):
         else:
             table.to_csv(folder / f"{name}{suffix}", index=False)
     return folder / f"train{suffix}", folder / f"test{suffix}"
+
+
+def channels(folder, labels):
+    """Write a wide file whose signals have two channels, the second one being the negative."""
+    names = [f"acc_{channel}_{step}" for step in range(T) for channel in "xy"]
+    for rows, name in ((TRAIN, "train"), (TEST, "test")):
+        table = pd.DataFrame(np.stack([rows, -rows], axis=2).reshape(len(rows), -1), columns=names)
+        table.insert(0, "id", [f"{name}{row}" for row in range(len(rows))])
+        if name == "train":
+            table["target"] = labels
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return folder / "train.csv", folder / "test.csv"
+
+
+def test_channels_in_the_columns_of_a_wide_file_are_inferred_and_read(tmp_path):
+    files = channels(tmp_path, names_of(LABELS, "text"))
+    console = Console(file=io.StringIO())
+    write_competition(tmp_path, *files, None, Wanted(), console, is_forced=False)
+    layout = load_competition(str(tmp_path)).file.data
+    assert layout.channels == ("acc_x_{step}", "acc_y_{step}")
+    found = load_data(DataConfig(competition=str(tmp_path)))
+    for rows, wanted in zip(found, (TRAIN, TEST), strict=True):
+        assert np.array_equal(rows.signals, np.stack([wanted, -wanted], axis=1).astype(np.float32))
 
 
 def lists(folder, labels):
@@ -106,6 +130,22 @@ def ts(folder, labels):
     return folder / "train.ts", folder / "test.ts"
 
 
+def zipped(write):
+    """Return a writer of the same files, each in a .zip."""
+
+    def write_zipped(folder, labels):
+        paths = write(folder, labels)
+        for path in paths:
+            with zipfile.ZipFile(f"{path}.zip", "w") as archive:
+                archive.write(path, path.name)
+        return tuple(path.with_name(f"{path.name}.zip") for path in paths)
+
+    return write_zipped
+
+
+ts_zip, long_zip = zipped(ts), zipped(long)
+
+
 def npz(folder, labels):
     np.savez(folder / "train.npz", X=TRAIN, y=np.array(labels))
     np.savez(folder / "test.npz", X=TEST)
@@ -127,6 +167,7 @@ FORMS = {
     "wide with an Id": (wide, "text", {"id_name": "Id"}),
     "wide without an id": (wide, "from 1", {"id_name": ""}),
     "wide in gzip": (wide, "text", {"suffix": ".csv.gz"}),
+    "wide in zip": (wide, "text", {"suffix": ".csv.zip"}),
     "wide in parquet": (wide, "text", {"suffix": ".parquet"}),
     "lists in cells": (lists, "text", {}),
     "long": (long, "text", {}),
@@ -134,6 +175,8 @@ FORMS = {
     "headerless in zip": (plain, "from 1", {"suffix": ".csv.zip"}),
     "UCR's .tsv": (plain, "from 1", {"suffix": ".tsv"}),
     ".ts": (ts, "text", {}),
+    ".ts in zip": (ts_zip, "text", {}),
+    "long in zip": (long_zip, "text", {}),
     ".npz": (npz, "text", {}),
     "a pair of .npy": (npy, "gap", {}),
 }

@@ -112,8 +112,8 @@ def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
 
 
 def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, data):
-    def nan_probs(_net, signals, _compute):
-        return np.full((len(signals), 4), np.nan, dtype=np.float32)
+    def nan_probs(_net, _signals, _compute, rows):
+        return np.full((len(rows), 4), np.nan, dtype=np.float32)
 
     monkeypatch.setattr(fold, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):

@@ -1,4 +1,5 @@
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -6,12 +7,15 @@ import numpy as np
 import pytest
 
 from hbcomp.competitions.competition import load_competition
-from hbcomp.data import cache, reader
+from hbcomp.data import cache, reader, signal_blocks
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset
+from hbcomp.data.signal_blocks import SignalBlocks, folder
 from hbcomp.data.synthetic import make_rows, write_competition_csv
+from hbcomp.system import memory
 from hbcomp.system.errors import InputError
+from hbcomp.system.memory import mapped
 
 CONFIG = load_competition().file.data
 
@@ -195,4 +199,66 @@ def test_entries_used_longest_ago_go_first_when_there_are_too_many(cache_folder:
 
 def test_without_a_named_folder_the_users_own_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HBCOMP_CACHE")
-    assert cache.folder().name == "hbcomp"
+    assert folder().name == "hbcomp"
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so little memory be free that any rows are too many."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(signal_blocks, "available_bytes", lambda: 1000)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("is_regular", [True, False])
+def test_rows_too_large_for_memory_are_mapped_from_the_entry(
+    path: Path, cache_folder: Path, is_regular: bool
+) -> None:
+    if not is_regular:  # a blank line, which the fast reader leaves to the slow one
+        path.write_text(path.read_text() + "\n")
+    rows = read(path)
+    place = mapped(rows.signals)
+    assert place is not None
+    assert place.path == str(the_entry(cache_folder))
+    assert [each.name for each in cache_folder.iterdir()] == [the_entry(cache_folder).name]
+    assert rows.fingerprint == make_rows().fingerprint
+    again = pickle.loads(pickle.dumps(rows))
+    assert mapped(again.signals) == place
+    assert again.fingerprint == rows.fingerprint
+    assert not again.signals.flags.writeable
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_rows_that_are_not_cached_are_mapped_from_a_file_that_ends_with_them(
+    cache_folder: Path,
+) -> None:
+    blocks = SignalBlocks()
+    parts = np.split(make_rows().signals, 8)
+    for part in parts:
+        blocks.append(part)
+    array = blocks.array()
+    assert np.array_equal(array, np.concatenate(parts))
+    assert mapped(array) is not None
+    del blocks
+    assert len(list(cache_folder.iterdir())) == 1
+    del array
+    assert not list(cache_folder.iterdir())
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_rows_that_nobody_asked_for_leave_no_file(cache_folder: Path) -> None:
+    blocks = SignalBlocks()
+    blocks.append(make_rows().signals)
+    del blocks
+    assert not list(cache_folder.iterdir())
+
+
+def test_an_entry_larger_than_the_cache_may_be_stays_for_the_next_reader(
+    cache_folder: Path,
+) -> None:
+    cache.save("large", make_rows())
+    cache.prune(0)
+    assert cache.load("large", "data") is not None
+    os.utime(cache_folder / "large.npys", (0, 0))
+    cache.prune(0)
+    assert cache.load("large", "data") is None

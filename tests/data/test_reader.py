@@ -495,7 +495,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut gzip": (make_cut_gzip, "damaged gzip file"),
     "damaged gzip": (make_damaged_gzip, "damaged gzip file"),
     "unknown name": (lambda f: write(f, GOOD, "a.txt"), "must end in one of .csv, .csv.gz, .pa"),
-    "csv called gz": (lambda f: write(f, GOOD, "a.csv.gz"), "content is neither gzip nor parquet"),
+    "csv called gz": (lambda f: write(f, GOOD, "a.csv.gz"), "the content is neither gzip, zip"),
     "csv called parquet": (lambda f: write(f, GOOD, "a.parquet"), "the name says .parquet, but"),
     "damaged parquet": (lambda f: write(f, b"PAR1 1234567 PAR1", "a.parquet"), "parquet file"),
 }

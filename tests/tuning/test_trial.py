@@ -18,7 +18,7 @@ from hbcomp.scoring.paired import RowScores, measure
 from hbcomp.scoring.pruning import PruningRule
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, ComputeConfig
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import put_on_device
 from hbcomp.training.state import Replica
@@ -420,11 +420,12 @@ def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tm
     write_competition_csv(path, make_rows(n=N_ROWS, t=16, k=3))
     data = DataConfig(train=path)
     fingerprint = load_data(data)[0].fingerprint
-    assert study_data(data, fingerprint, "cpu") is study_data(data, fingerprint, "cpu")
+    arguments = (data, ComputeConfig(), fingerprint, "cpu")
+    assert study_data(*arguments) is study_data(*arguments)
     study_data.cache_clear()
     write_competition_csv(path, make_rows(n=N_ROWS, t=16, k=3, seed=1))
     with pytest.raises(InputError) as error:
-        study_data(data, fingerprint, "cpu")
+        study_data(*arguments)
     assert str(error.value) == f"{path}: the file changed while the study was running"
     study_data.cache_clear()
 
