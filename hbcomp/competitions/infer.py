@@ -186,7 +186,7 @@ def _column(path: Path, name: str) -> Sequence[Any]:
     if path.suffix == ".parquet":
         values = pd.read_parquet(path, columns=[name])[name]
     else:
-        values = read_table(path, usecols=[name], dtype=str)[name]
+        values = read_table(path, [name], dtype=str)[name]
     return list(values)
 
 
