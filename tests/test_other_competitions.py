@@ -1,6 +1,7 @@
 """Made-up competitions, from their files to the leaderboard's score, without a change of code."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,30 @@ def tuned(folder):
 
 def test_hyperparameters_are_searched(falls):
     assert tuned(falls)["metric"] == "roc-auc (higher is better)"
+
+
+def slow_machine():
+    """Let everything take days; give it to a command as `prepare`."""
+    few_trials()
+    sizes = import_module("hbcomp.crossval.size")
+    sizes.MANY_OPERATIONS, sizes.best_rate = 0, lambda _: 1.0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cv", "one", "--fold", "all"],
+        ["cv", "one", "--name", "slow"],
+        ["tune", "one", "--name", "slow", "--space", "slow.toml", "--trials", "1", "--best", "0"],
+    ],
+)
+def test_what_takes_days_is_told_before_anything_is_trained(falls, words):
+    (falls / "slow.toml").write_text('"train.lr" = { low = 5e-3, high = 1e-1, log = true }\n')
+    done = run_hbcomp(words, falls, prepare=slow_machine)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert said.count(" days at best on cpu: 2 times 3 epochs of 24 rows of net resnet") == 1
+    assert said.index("days at best") < said.index("on cpu in fp32")
 
 
 def test_a_file_is_sent_scored_and_kept_in_the_ledger(falls):

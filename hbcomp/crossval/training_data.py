@@ -199,7 +199,8 @@ def load_training_data(config: Config) -> TrainingData:
     compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     signals = [train.signals, test.signals if test else None]
     is_streamed = streams_rows(config.compute, compute.device, *signals)
-    for warning in size_warnings(config, compute, train, test, is_streamed=is_streamed):
+    sizes = size_warnings(config, compute, train, test, folds_of_seed, is_streamed=is_streamed)
+    for warning in sizes:
         console.print(f"warning: {warning}")
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):

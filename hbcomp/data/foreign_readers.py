@@ -268,7 +268,8 @@ def _recordings(path: Path, signals: Any, parts: dict[str, Any]) -> Recordings:
             f"{path}: signals must be numbers of shape (n, t) or (n, c, t), but are "
             f"{signals.dtype} of shape {signals.shape}"
         )
-    rows = list(signals if signals.ndim == 3 else signals[:, None])
+    array = np.asarray(signals)  # a row of a mapped array takes three times as long to make
+    rows = list(array if array.ndim == 3 else array[:, None])
     texts = {}
     for name, part in parts.items():
         if part is not None and part.shape != (len(rows),):
