@@ -249,6 +249,11 @@ def test_truth_is_read_under_the_names_of_the_data_or_of_the_submission(falls, i
             'name = "metric.py:scor"\ngreater_is_better = true\nanswers = "probabilities"',
             "metric.py: there is no function 'scor'",
         ),
+        (
+            'name = "roc-auc"\npositive = "fall"',
+            'name = "metric.py:fails"\ngreater_is_better = true\nanswers = "probabilities"',
+            "metric.py: fails failed on 48 rows: KeyError: 'walks'",
+        ),
     ],
 )
 def test_a_wrong_competition_is_one_line_before_anything_is_trained(
@@ -258,7 +263,10 @@ def test_a_wrong_competition_is_one_line_before_anything_is_trained(
         (tmp_path / name).symlink_to(falls / name)
     other = (falls / "sample_submission.csv").read_text().replace("test 0,", "test 99,")
     (tmp_path / "other.csv").write_text(other)
-    (tmp_path / "metric.py").write_text("def score(): ...")
+    (tmp_path / "metric.py").write_text(
+        "def score(): ...\ndef fails(solution, submission, row_id_column_name):\n"
+        "    return solution['walks'].mean()\n"
+    )
     text = (falls / "competition.toml").read_text()
     assert old in text
     (tmp_path / "competition.toml").write_text(text.replace(old, new))
