@@ -124,8 +124,8 @@ def an_entry(
         metric=metric,
         better=better,
         expected=expected,
-        standard_error=5.0,
-        n_scored=20_000,
+        low=expected - 14.0,
+        high=expected + 14.0,
         leaderboard=leaderboard,
         received=None if leaderboard is None else NOW,
     )
