@@ -237,6 +237,8 @@ def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(fini
         assert entry.out_of_fold == report["score"]
         assert entry.standard_error == report["standard_error"]
         assert entry.n_scored == report["data"]["n_train"] == 60
+    page = (folder / "experiments/quickstart/report.html").read_text()
+    assert "the submission is expected to score" in page
     assert (of_run.expected, of_run.low, of_run.high) == tuple(
         report["expected"][name] for name in ("value", "low", "high")
     )

@@ -93,6 +93,7 @@ def run(
             for each in blended.methods
         },
         "score": round(report.score, 6),
+        "expected": report.expected_numbers,
         "accuracy": report.accuracy,
         "against_best_base_model": {
             "base_model": blended.best_base_model.name,

@@ -170,6 +170,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         "rule": chosen.name,
         "metric": metric.name,
         "oof_scores": scores_by_rule(rules),
+        "expected": report.expected_numbers,
         "accuracy": report.accuracy,
         "submission": submission,
         "report": page,

@@ -77,6 +77,7 @@ def run(
         "metric": report.metric.config.name,
         "oof_scores": scores_by_rule(outcome.rules),
         **({"selected": list(report.selected)} if report.is_optimistic else {}),
+        "expected": report.expected_numbers,
         "accuracy": report.accuracy,
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},

@@ -89,10 +89,21 @@ def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequen
     mark = " (optimistic)" if report.is_optimistic else ""
     title = f"{run.name}: {as_text(report.score)} {report.metric.config.name}{mark}"
     links = links_from(page, [run.name, *report.base_models], run.path.parent)
-    pages.write_page(page, title, subtitle, sections, links)
+    pages.write_page(page, title, f"{subtitle}{_promise(report)}", sections, links)
     write_part(run.report_file, report)
     run.write_manifest()
     return str(page)
+
+
+def _promise(report: Report) -> str:
+    """Return in words what the submission is expected to score."""
+    expected = report.expected
+    if expected is None:
+        return ""
+    return (
+        f"; the submission is expected to score {as_text(expected.value)}, with 95 % between "
+        f"{as_text(expected.low)} and {as_text(expected.high)}"
+    )
 
 
 def write_refit(run: RunFolder, refit: Refit) -> None:

@@ -291,6 +291,13 @@ class Report(Scorecard):
         """The name of a run's net; empty for others."""
         return str(self.config.get("net", {}).get("name", ""))
 
+    @property
+    def expected_numbers(self) -> dict[str, float] | None:
+        """The expected score and its interval as plain values, None where it is not known."""
+        if self.expected is None:
+            return None
+        return {name: round(getattr(self.expected, name), 6) for name in ("value", "low", "high")}
+
     def of_other_rows(self, n_rows: int) -> "Report":
         """Return the report for answers to other test rows, as many and of the same kind.
 

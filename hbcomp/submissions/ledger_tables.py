@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from hbcomp.reporting.pages import Table, print_table
-from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.paired import as_text, with_interval
 from hbcomp.submissions.ledger import (
     OPTIMISTIC,
     Entry,
@@ -111,7 +111,7 @@ def _gaps(entries: Sequence[Entry]) -> list[float]:
 def _with_interval(entry: Entry) -> str:
     if entry.expected is None or entry.low is None or entry.high is None:
         return "-"
-    return f"{as_text(entry.expected)} ({as_text(entry.low)} to {as_text(entry.high)})"
+    return with_interval(entry.expected, entry.low, entry.high)
 
 
 def _gap(entry: Entry) -> str:

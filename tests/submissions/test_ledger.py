@@ -46,8 +46,8 @@ def scored(content, expected, leaderboard, error=1.0):
         content,
         metric="abs-sum",
         expected=float(expected),
-        low=expected - 1.96 * error,
-        high=expected + 1.96 * error,
+        low=expected - 2 * error,
+        high=expected + 2 * error,
         leaderboard=float(leaderboard),
         received=NOON,
     )
@@ -201,7 +201,7 @@ def test_where_a_number_is_missing_there_is_no_gap(missing):
 def test_a_score_is_inside_the_interval_or_outside(leaderboard, is_inside):
     entry = changed(scored("a", 100, leaderboard), low=80.0, high=120.0)
     assert entry.is_inside is is_inside
-    assert entry.gap_error == pytest.approx(20 / 1.96)
+    assert entry.gap_error == pytest.approx(20 / 2)
     assert changed(entry, leaderboard=None, received=None).is_inside is None
 
 
