@@ -391,7 +391,8 @@ def _of_submission(
         if not is_label and (len(classes) != 2 or not all(map(_is_number, cells))):
             raise InputError(
                 f"{sample}: {columns[0]} holds neither classes of train "
-                f"({', '.join(classes)[:100]}) nor, with {len(classes)} classes, probabilities; say what it is with --kind"
+                f"({', '.join(classes)[:100]}) nor, with {len(classes)} classes, probabilities; "
+                "say what it is with --kind"
             )
         shown = "holds classes" if is_label else "holds numbers between two classes"
         found.say(form, "kind", "label" if is_label else "probability", f"{columns[0]} {shown}")
