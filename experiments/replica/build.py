@@ -6,7 +6,7 @@
 Writes train.parquet (100,000 rows), testA.parquet and testB.parquet (20,000 each), and their labels
 as testA-labels.csv and testB-labels.csv, for `hbcomp score --truth`. The rows have the form and the
 numbers of rows per class of the competition's file; the cut is this script's own, with a public
-seed. MITDB_FOLDER has the 48 records as PhysioNet distributes them (100.hea, 100.dat, 100.atr, ...).
+seed. MITDB_FOLDER has the 48 records as PhysioNet has them (100.hea, 100.dat, 100.atr, ...).
 
 The competition's own rows come from the same records. Who trains on these rows and submits to its
 leaderboard trains on test rows: this data set is for development, and for repeating our numbers.
@@ -38,7 +38,7 @@ Rows = np.ndarray
 
 
 def as_row(segment: np.ndarray) -> np.ndarray:
-    """Return the 205 values of a segment of samples: scaled, cut or padded, filled in, compressed."""
+    """Return the 205 values of a segment: scaled, cut or padded, filled in, compressed."""
     scaled = (segment - segment.min()) / (segment.max() - segment.min())
     padded = np.zeros(LENGTH)
     padded[: len(scaled[:LENGTH])] = scaled[:LENGTH]
