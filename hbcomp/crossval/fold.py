@@ -24,6 +24,7 @@ from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
 from hbcomp.training.features import fit_features
+from hbcomp.training.fitting import fit_nets
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import DeviceData
 from hbcomp.training.state import Recipe, Replica
@@ -87,7 +88,8 @@ def train_group(
     held_out = [torch.tensor(task.valid_idx, device=data.device) for task in group]
     valid_signals = [data.signals[rows] for rows in held_out]
     valid_labels = [data.labels[rows].cpu().numpy() for rows in held_out]
-    for epochs in train_epochs(group[0].recipe, data, replicas, compute):
+    train = fit_nets if group[0].recipe.net.is_fitted else train_epochs
+    for epochs in train(group[0].recipe, data, replicas, compute):
         watch.add({"train": sum(each.seconds for each in epochs)})
         watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
         yield [

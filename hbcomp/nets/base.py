@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from hbcomp.system.config import Section
@@ -21,12 +21,40 @@ class NetConfig(Section):
 
     # True where matrix products dominate: such a net gains from bf16 on a CPU that has it.
     is_compute_bound: ClassVar[bool] = False
+    # True if `fit` finds the weights, instead of an optimiser that takes steps.
+    is_fitted: ClassVar[bool] = False
 
     name: str
 
     @abstractmethod
     def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return a freshly initialised net, drawing from torch's global generator."""
+
+
+class FittedNetConfig(NetConfig):
+    """The configuration of a net that is not trained in steps, but fitted in one go.
+
+    `build` returns what weights can be loaded into: nothing is known of a net but the shape of its
+    signals, its classes and its weights. Such a net computes in its own precision, whatever
+    autocast says.
+    """
+
+    is_fitted: ClassVar[bool] = True
+
+    @abstractmethod
+    def fit(
+        self,
+        signals: Float32[Tensor, "n c t"],
+        labels: Int64[Tensor, " n"],
+        n_classes: int,
+        seed: int,
+    ) -> nn.Module:
+        """Return the net fitted on these rows, on their device; it depends on nothing else."""
+
+
+def without_padding(signals: Float32[Tensor, "n c t"]) -> Float32[Tensor, "n c t"]:
+    """Return the signals with 0 where a value is missing (NaN)."""
+    return torch.where(signals.isnan(), 0.0, signals)
 
 
 def convolution(

@@ -13,6 +13,7 @@ from hbcomp.nets.inception import InceptionConfig
 from hbcomp.nets.linear import LinearConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.rocket import RocketConfig
 from hbcomp.nets.wide import WideConfig
 from hbcomp.system.errors import check_name
 
@@ -24,6 +25,7 @@ NETS: Mapping[str, type[NetConfig]] = {
     "inception": InceptionConfig,
     "dilated": DilatedConfig,
     "attention": AttentionConfig,
+    "rocket": RocketConfig,
 }
 
 

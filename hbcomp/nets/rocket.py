@@ -1,0 +1,70 @@
+"""Features of thousands of fixed convolutions, and a ridge regression on them: the Rocket family.
+
+Strong on small data and on signals that are not aligned, because no feature knows a position. The
+transform is drawn from the seed and the training rows, and nothing is trained in steps.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from hbcomp.nets.base import FittedNetConfig, Shape, without_padding
+from hbcomp.nets.minirocket import MiniRocket
+from hbcomp.nets.ridge import RidgeHead
+
+BLOCK = 1_024  # rows whose features are held at a time: 40 MB of 10,000 features
+
+
+class RocketConfig(FittedNetConfig):
+    """The transform and about how many features it makes."""
+
+    name: Literal["rocket"] = "rocket"
+    transform: Literal["minirocket"] = "minirocket"
+    n_features: int = Field(default=9_996, ge=84)  # rounded down to a multiple of 84
+
+    def build(self, shape: Shape, n_classes: int) -> nn.Module:
+        """Return the net; 39,988 parameters for 205 timepoints and 4 classes."""
+        return Rocket(self, shape, n_classes)
+
+    def fit(
+        self,
+        signals: Float32[Tensor, "n c t"],
+        labels: Int64[Tensor, " n"],
+        n_classes: int,
+        seed: int,
+    ) -> nn.Module:
+        """Return the net with its transform drawn from the rows, and its head fitted on them."""
+        _, n_channels, n_steps = signals.shape
+        net = Rocket(self, (n_channels, n_steps), n_classes).to(signals.device)
+        net.fit(signals, labels, Generator().manual_seed(seed))
+        return net.eval()
+
+
+class Rocket(nn.Module):
+    """A transform, and a linear head on its standardised features."""
+
+    def __init__(self, config: RocketConfig, shape: Shape, n_classes: int) -> None:
+        super().__init__()
+        self.transform = MiniRocket(shape, config.n_features)
+        self.head = RidgeHead(self.transform.n_features, n_classes)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        signals: Float32[Tensor, "n c t"],
+        labels: Int64[Tensor, " n"],
+        generator: Generator,
+    ) -> None:
+        """Draw the transform, then fit the head."""
+        signals = without_padding(signals)
+        self.transform.fit(signals, generator)
+        self.head.fit(lambda: map(self.transform, torch.split(signals, BLOCK)), labels)
+
+    def forward(self, signals: Float32[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
+        """Return logits."""
+        with torch.autocast(signals.device.type, enabled=False):  # shares need every digit
+            logits: Tensor = self.head(self.transform(without_padding(signals)))
+        return logits
