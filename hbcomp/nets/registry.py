@@ -11,6 +11,7 @@ from hbcomp.nets.base import NetConfig, Shape
 from hbcomp.nets.dilated import DilatedConfig
 from hbcomp.nets.inception import InceptionConfig
 from hbcomp.nets.linear import LinearConfig
+from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.nets.rocket import RocketConfig
@@ -26,6 +27,7 @@ NETS: Mapping[str, type[NetConfig]] = {
     "dilated": DilatedConfig,
     "attention": AttentionConfig,
     "rocket": RocketConfig,
+    "quant": QuantConfig,
 }
 
 

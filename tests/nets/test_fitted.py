@@ -6,6 +6,7 @@ from safetensors.torch import load, save
 
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
+from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.registry import NETS, build_net
 from hbcomp.nets.rocket import RocketConfig
 from hbcomp.system.config import validate
@@ -20,6 +21,7 @@ from hbcomp.training.state import Recipe, Replica
 # Small versions; every net that is fitted must be here.
 SMALL = {
     "rocket": RocketConfig(n_features=336),
+    "quant": QuantConfig(n_trees=20),
 }
 every_net = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL.keys())
 
