@@ -4,7 +4,8 @@ Strong on small data and on signals that are not aligned, because no feature kno
 transform is drawn from the seed and the training rows, and nothing is trained in steps.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, cast
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -12,18 +13,28 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from hbcomp.nets.base import FittedNetConfig, Shape, without_padding
+from hbcomp.nets.hydra import Hydra
 from hbcomp.nets.minirocket import MiniRocket
+from hbcomp.nets.multirocket import MultiRocket
 from hbcomp.nets.ridge import RidgeHead
+from hbcomp.system.config import unique
+
+Name = Literal["minirocket", "multirocket", "hydra"]
+Transform = MiniRocket | MultiRocket | Hydra
 
 BLOCK = 1_024  # rows whose features are held at a time: 40 MB of 10,000 features
 
 
 class RocketConfig(FittedNetConfig):
-    """The transform and about how many features it makes."""
+    """The transforms, whose features stand side by side."""
 
     name: Literal["rocket"] = "rocket"
-    transform: Literal["minirocket"] = "minirocket"
-    n_features: int = Field(default=9_996, ge=84)  # rounded down to a multiple of 84
+    transforms: Annotated[tuple[Name, ...], Field(min_length=1), unique("transforms")] = (
+        "minirocket",
+    )
+    # Of minirocket, rounded down to a multiple of 84, and of multirocket, of 672; hydra has 1,024
+    # for each power of 2 at which a kernel of length 9 fits the signal.
+    n_features: int = Field(default=9_996, ge=84)
 
     def build(self, shape: Shape, n_classes: int) -> nn.Module:
         """Return the net; 39,988 parameters for 205 timepoints and 4 classes."""
@@ -48,8 +59,13 @@ class Rocket(nn.Module):
 
     def __init__(self, config: RocketConfig, shape: Shape, n_classes: int) -> None:
         super().__init__()
-        self.transform = MiniRocket(shape, config.n_features)
-        self.head = RidgeHead(self.transform.n_features, n_classes)
+        makers: dict[str, Callable[[], Transform]] = {
+            "minirocket": lambda: MiniRocket(shape, config.n_features),
+            "multirocket": lambda: MultiRocket(shape, config.n_features),
+            "hydra": lambda: Hydra(shape),
+        }
+        self.transforms = nn.ModuleDict({name: makers[name]() for name in config.transforms})
+        self.head = RidgeHead(sum(each.n_features for each in self._transforms()), n_classes)
 
     @torch.no_grad()
     def fit(
@@ -60,11 +76,18 @@ class Rocket(nn.Module):
     ) -> None:
         """Draw the transform, then fit the head."""
         signals = without_padding(signals)
-        self.transform.fit(signals, generator)
-        self.head.fit(lambda: map(self.transform, torch.split(signals, BLOCK)), labels)
+        for transform in self._transforms():
+            transform.fit(signals, generator)
+        self.head.fit(lambda: map(self._features, torch.split(signals, BLOCK)), labels)
 
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         with torch.autocast(signals.device.type, enabled=False):  # shares need every digit
-            logits: Tensor = self.head(self.transform(without_padding(signals)))
+            logits: Tensor = self.head(self._features(without_padding(signals)))
         return logits
+
+    def _features(self, signals: Float32[Tensor, "b c t"]) -> Float32[Tensor, "b f"]:
+        return torch.cat([transform(signals) for transform in self._transforms()], dim=1)
+
+    def _transforms(self) -> list[Transform]:
+        return [cast(Transform, each) for each in self.transforms.values()]

@@ -21,6 +21,9 @@ from hbcomp.training.state import Recipe, Replica
 # Small versions; every net that is fitted must be here.
 SMALL = {
     "rocket": RocketConfig(n_features=336),
+    "multirocket": RocketConfig(transforms=("multirocket",), n_features=672),
+    "hydra": RocketConfig(transforms=("hydra",)),
+    "two": RocketConfig(transforms=("minirocket", "hydra"), n_features=84),
     "quant": QuantConfig(n_trees=20),
 }
 every_net = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL.keys())
