@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.model_selection import train_test_split
 
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.competitions.competition import load_competition
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import find_duplicates
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST, TRAIN, TRUTH
@@ -22,7 +23,7 @@ N_TRAIN, N_TEST, SEED = 4000, 1000, 0
 
 
 def main(folder: Path) -> None:
-    full = read_dataset(folder / "train.parquet", DataConfig(), labelled=True)
+    full = read_dataset(folder / "train.parquet", load_competition().file.data, labelled=True)
     train_idx, test_idx = draw(full)
     train, test = part(full, train_idx), part(full, test_idx)
     found = find_duplicates(train, test)
@@ -54,7 +55,7 @@ def part(full: Dataset, idx: np.ndarray) -> Dataset:
 
 
 def write_parquet(path: Path, dataset: Dataset, *, with_labels: bool) -> None:
-    signals = pa.FixedSizeListArray.from_arrays(dataset.signals.ravel(), dataset.n_timepoints)
+    signals = pa.FixedSizeListArray.from_arrays(dataset.flat.ravel(), dataset.n_timepoints)
     columns = {"id": pa.array(dataset.ids.astype(np.int64)), "heartbeat_signals": signals}
     if with_labels:
         columns["label"] = pa.array(dataset.known_labels.astype(np.int8))

@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from bench.plain import plain_net
 from torch.utils.data import DataLoader, TensorDataset
 
-from hbcomp.data.sample import load_sample
+from hbcomp.competitions.load import load_sample
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.nets.registry import config_class
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.decision import Half
 from hbcomp.scoring.paired import RowScores, paired_difference
 from hbcomp.scoring.row_metrics import abs_sum_of_rows
@@ -43,7 +44,8 @@ CHANGES = {"resnet": {}, "reference": {"n_epochs": 4, "lr": 1e-3}}
 def recipe_of(name: str) -> Recipe:
     config = validate(Config, read_toml(Path(HERE)), HERE)
     net = config.net if name == config.net.name else config_class(name)(name=name)
-    return Recipe(net, config.train.model_copy(update=CHANGES[name]), AugmentConfig())
+    signals = SignalsConfig(scale="none" if name == "reference" else "min-max")
+    return Recipe(net, config.train.model_copy(update=CHANGES[name]), AugmentConfig(), signals)
 
 
 def train_with_a_plain_loop(recipe, signals, labels, seed):

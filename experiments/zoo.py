@@ -44,7 +44,9 @@ def measure(names: list[str]) -> dict[str, dict[str, object]]:
     shape = beats.shape, beats.n_classes
     return {
         name: {
-            "n_parameters": count_parameters(build_net(recipes[name].net, *shape, seed=0)),
+            "n_parameters": count_parameters(
+                build_net(recipes[name].net, *shape, 0, recipes[name].signals)
+            ),
             "rows_per_second": Spread.of(rates[name]).to_json(),
             "seconds_of_resnet": ratio(rates[BASE], rates[name]).to_json(),
             "precision": computes[name].precision,

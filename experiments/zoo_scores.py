@@ -19,7 +19,8 @@ from bench.beats import write_parquet
 from bench.timing import shown
 from sklearn.model_selection import train_test_split
 
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.competitions.competition import load_competition
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.experiment.folder import find_run
 from hbcomp.reporting.pages import Table, print_table
@@ -31,7 +32,7 @@ OWN_EPOCHS = {"lines"}  # a linear net: seconds
 
 
 def draw(train: Path, sample: Path) -> None:
-    full = read_dataset(train, DataConfig(), labelled=True)
+    full = read_dataset(train, load_competition().file.data, labelled=True)
     labels = full.known_labels
     rows, _ = train_test_split(
         np.arange(full.n_rows), train_size=N_ROWS, stratify=labels, random_state=0

@@ -16,12 +16,13 @@ def check(
     classes: Annotated[
         int | None, typer.Option(min=2, help="The number of classes; default: that of the header.")
     ] = None,
-    id_column: options.IdColumnOfRun = None,
-    signal_column: options.SignalColumnOfRun = None,
+    competition: options.CompetitionOfRun = None,
 ) -> dict[str, Any]:
-    """Check header, ids and their order, and that every answer is a finite number in [0, 1].
+    """Check header, ids and their order, and every answer, as the competition wants them.
 
-    Example: hbcomp check submissions/mine.csv --test testA.csv
+    Examples: hbcomp check submissions/mine.csv --test testA.csv
+
+    hbcomp check theirs.csv --competition FOLDER
     """
     from hbcomp.competitions.submission_form import plain_form
     from hbcomp.experiment.origin import FileOptions, answered_by, sample
@@ -30,12 +31,15 @@ def check(
     from hbcomp.submissions.ledger import read_ledger
     from hbcomp.system.errors import InputError
 
-    file_options = FileOptions(test, id_column, signal_column)
+    file_options = FileOptions(test, competition)
     answered = answered_by(file, read_ledger(FOLDER), file_options)
     if answered is None:
         answered = sample()
         if {*read_submission(file).ids.tolist()} != {*answered.ids.tolist()}:
-            raise InputError(f"{file}: no experiment here wrote it; name the test file with --test")
+            raise InputError(
+                f"{file}: no experiment here wrote it; name the test file with --test, or its "
+                "competition with --competition"
+            )
     form = plain_form(classes, answered.id_column) if classes else answered.form
     submission = check_submission(file, answered.ids, form, answered.id_column)
     n_rows, n_classes = submission.answers.shape

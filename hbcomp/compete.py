@@ -14,6 +14,7 @@ def compete(
     plan: Annotated[str, typer.Argument(help="A plan: experiments/PLAN/plan.toml, or a preset.")],
     train: options.Train = None,
     test: options.Test = None,
+    competition: options.OfCompetition = None,
     jobs: options.Jobs = None,
     force: options.Force = False,
 ) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def compete(
     from hbcomp.experiment.folder import find_run
 
     steps = read_plan(plan)
-    requests = prepare_all(steps, options.assigned(None, train, test))
+    requests = prepare_all(steps, options.assigned(None, train, test, competition))
     try:
         return carry_out(find_run(plan).name, steps, requests, watch, n_jobs=jobs, force=force)
     except KeyboardInterrupt:

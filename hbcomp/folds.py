@@ -16,6 +16,7 @@ def folds(
     seed: options.Seed = None,
     assignments: options.Assignments = None,
     train: options.Train = None,
+    competition: options.OfCompetition = None,
 ) -> dict[str, Any]:
     """Write id,fold of every labelled row, the fold in which an experiment holds it out.
 
@@ -28,7 +29,9 @@ def folds(
     from hbcomp.data.tables import write_values
     from hbcomp.experiment.setup import prepare
 
-    config = prepare(experiment, options.assigned(assignments, train), None).config
+    config = prepare(
+        experiment, options.assigned(assignments, train, competition=competition), None
+    ).config
     split = pick_seed(config.folds, seed)
     # Without the test file: the folds do not depend on it, and it may be elsewhere.
     rows, _ = load_data(config.data.model_copy(update={"test": None}))

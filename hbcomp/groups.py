@@ -36,10 +36,7 @@ def groups(
             help="The largest group's share of the rows, 2 at least; links beyond are cut."
         ),
     ] = 0.01,
-    id_column: options.IdColumn = "id",
-    signal_column: options.SignalColumn = "heartbeat_signals",
-    label_column: options.LabelColumn = "label",
-    ignored_columns: options.IgnoredColumns = None,
+    competition: options.Competition = "heartbeat",
 ) -> dict[str, Any]:
     """Write id,group of every row: near-duplicates, and interpolated rows with their parents.
 
@@ -52,13 +49,7 @@ def groups(
     from hbcomp.analysis.group_rows import Limits, write_groups
     from hbcomp.data.dataset import data_config
 
-    config = data_config(
-        train=train,
-        id_column=id_column,
-        signal_column=signal_column,
-        label_column=label_column,
-        ignored_columns=ignored_columns,
-    )
+    config = data_config(competition=competition, train=train)
     return write_groups(config, Limits(neighbours, distance, sine, max_share), out, cli.console)
 
 

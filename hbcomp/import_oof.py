@@ -13,14 +13,15 @@ from hbcomp.system import options
 def import_oof(
     name: Annotated[str, typer.Argument(help="What to call the experiment.")],
     oof: Annotated[
-        Path, typer.Option(help="Out-of-fold probabilities: CSV with id,[label,][fold,]prob_0,...")
+        Path,
+        typer.Option(help="Out-of-fold probabilities: CSV with id,[label,][fold,]prob_CLASS,..."),
     ],
     like: Annotated[
         str | None,
         typer.Option(help="The experiment whose rows, folds, metric and decision rule it shares."),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(help="Probabilities of the test rows: CSV with id,prob_0,...")
+        Path | None, typer.Option(help="Probabilities of the test rows: CSV with id,prob_CLASS,...")
     ] = None,
     competition: Annotated[
         str | None,

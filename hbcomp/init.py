@@ -22,6 +22,17 @@ def init(
         Literal["probabilities", "probability", "label"] | None,
         typer.Option(help="What is submitted.  [default: as the sample submission has it]"),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Take metric and submission of this competition, e.g. heartbeat."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The label's column.  [default: found]")] = None,
+    row_id: Annotated[
+        str | None, typer.Option("--id", help="The id's column.  [default: found]")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="A column, e.g. of patients, whose groups stay in one fold.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--to", help="Where to write competition.toml.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace a competition.toml.")] = False,
 ) -> dict[str, Any]:
@@ -29,13 +40,15 @@ def init(
 
     Look it over: it says how files are read, what the score is and what a submission looks like.
 
-    Example: hbcomp init --train train.csv --test test.csv --sample sample_submission.csv
+    Examples: hbcomp init --train train.csv --test test.csv --sample sample_submission.csv
+
+    hbcomp init --train renamed.csv --like heartbeat
     """
+    from hbcomp.competitions.infer import Wanted
     from hbcomp.competitions.write import write_competition
 
-    return write_competition(
-        folder, train, test, sample, metric, kind, cli.console, is_forced=force
-    )
+    wanted = Wanted(metric=metric, kind=kind, like=like, label=label, id=row_id, group=group)
+    return write_competition(folder, train, test, sample, wanted, cli.console, is_forced=force)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def lb(
         bool, typer.Option("--correct", help="Replace another score that was recorded.")
     ] = False,
     by_hand: options.ByHand = False,
+    competition: options.CompetitionOfRun = None,
     force: Annotated[
         bool, typer.Option("--force", help="Record a score that the file cannot have.")
     ] = False,
@@ -31,7 +32,9 @@ def lb(
 
     Example: hbcomp lb submissions/resnet.csv 166.4954
     """
-    from hbcomp.experiment.origin import metric_by
+    from functools import partial
+
+    from hbcomp.experiment.origin import form_by, metric_by
     from hbcomp.submissions import FOLDER, ledger
     from hbcomp.submissions.submit import record
 
@@ -39,7 +42,8 @@ def lb(
         file,
         score,
         (date if date.tzinfo else date.replace(tzinfo=UTC)) if date else ledger.now(),
-        metric_by,
+        partial(metric_by, competition=competition),
+        partial(form_by, competition=competition),
         FOLDER,
         cli.console,
         is_correction=correct,

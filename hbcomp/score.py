@@ -14,7 +14,10 @@ def score(
     file: Annotated[Path, typer.Argument(help="The submission to score.")],
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV with id,label; default: the labels of the bundled test rows."),
+        typer.Option(
+            help="CSV of ids and labels, in the competition's columns; default: the labels of the "
+            "bundled test rows."
+        ),
     ] = None,
     competition: options.Competition = "heartbeat",
 ) -> dict[str, Any]:
@@ -22,7 +25,9 @@ def score(
 
     Rows are matched by id; both files must have the same ids.
 
-    Example: hbcomp score submissions/quickstart.csv
+    Examples: hbcomp score submissions/quickstart.csv
+
+    hbcomp score submissions/mine.csv --truth truth.csv --competition FOLDER
     """
     from hbcomp.analysis.score_submission import score_submission
 

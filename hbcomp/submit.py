@@ -17,15 +17,14 @@ def submit(
         typer.Option(
             min=1,
             envvar="HBCOMP_SUBMISSIONS_PER_DAY",
-            help="The number of submissions that are allowed per day (UTC).",
+            help="How many submissions are allowed per day (UTC); default: as in competition.toml.",
         ),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Send a file whose content was sent before.")
     ] = False,
     by_hand: options.ByHand = False,
-    id_column: options.IdColumnOfRun = None,
-    signal_column: options.SignalColumnOfRun = None,
+    competition: options.CompetitionOfRun = None,
 ) -> dict[str, Any]:
     """Check a submission for the last time and mark it as sent; you upload it.
 
@@ -36,15 +35,16 @@ def submit(
     """
     from functools import partial
 
-    from hbcomp.experiment.origin import FileOptions, answered_by, metric_by
+    from hbcomp.experiment.origin import FileOptions, answered_by, form_by, metric_by
     from hbcomp.submissions import FOLDER
     from hbcomp.submissions import submit as sending
 
     return sending.submit(
         file,
-        partial(answered_by, options=FileOptions(test, id_column, signal_column)),
+        partial(answered_by, options=FileOptions(test, competition)),
         per_day,
-        metric_by,
+        partial(metric_by, competition=competition),
+        partial(form_by, competition=competition),
         FOLDER,
         cli.console,
         is_again=again,

@@ -28,6 +28,7 @@ def tune(
     ] = 1,
     assignments: options.Assignments = None,
     train: options.Train = None,
+    competition: options.OfCompetition = None,
     rule: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +80,9 @@ def tune(
     from hbcomp.tuning.search_space import read_space
     from hbcomp.tuning.tune_experiment import TuneOptions, run
 
-    request = prepare(experiment, options.assigned(assignments, train), None)
+    request = prepare(
+        experiment, options.assigned(assignments, train, competition=competition), None
+    )
     tune_options = TuneOptions(
         n_trials=trials,
         timeout=timeout,

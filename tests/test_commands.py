@@ -147,10 +147,8 @@ def test_json_is_for_pipes_or_on_demand(
         (["cv", "--test", "absent.csv"], "`test` needs `train`"),
         (["cv", "--set", "compute.device=cuda:7"], "compute.device: torch finds no device"),
         (["cv", "--set", "train.schedule.warmpu=1"], "unknown key train.schedule.warmpu, did you"),
-        (
-            ["cv", "--set", "data.group_column=x"],
-            "the bundled sample would ignore data.group_column",
-        ),
+        (["cv", "--set", "data.group_column=x"], "unknown key data.group_column"),
+        (["cv", "--competition", "heartbaet"], "heartbaet: neither a folder with a competition.t"),
         (["predict", "absent"], "report.json: no such file; has the experiment finished?"),
         (["thresholds", "absent"], "predictions.npz: no such file; has the run finished?"),
         (["eda", "absent.csv"], "absent.csv: No such file or directory"),

@@ -193,12 +193,12 @@ def test_a_wrong_plan_is_refused_before_anything_is_trained(planned, plan, messa
 def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
-    own = CONFIG.format(n_epochs=1) + '[data]\ntrain = "train.csv"\nid_column = "no"\n'
+    own = CONFIG.format(n_epochs=1) + '[data]\ntrain = "train.csv"\ncompetition = "no"\n'
     write_experiment(folder, "pupil", "config.toml", own)
     write_experiment(folder, "fresh", "plan.toml", PLAN)
     unlike = call(["compete", "fresh", *FILES], folder)
     assert (unlike.returncode, unlike.stdout) == (2, "")
-    assert "pupil and teacher must name the same files and columns" in unlike.stderr
+    assert "pupil and teacher must name the same competition and files" in unlike.stderr
     write_experiment(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
     write_experiment(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
     assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr

@@ -289,3 +289,67 @@ def test_an_error_leaves_no_files(tmp_path):
     done = call(cwd=tmp_path)
     assert done.returncode == 2
     assert {path.name for path in tmp_path.iterdir()} == {"train.csv", "test.csv"}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_rows_that_are_streamed_give_the_bits_of_rows_in_memory(finished, tmp_path, jobs):
+    write_data(tmp_path)
+    call("--set", "compute.rows=streamed", "--jobs", str(jobs), cwd=tmp_path)
+    assert_same_bits(finished, tmp_path)
+
+
+MASKED = """
+title = "gaps"
+[data]
+train = "train.npz"
+test = "test.npz"
+layout = "array"
+missing = "mask"
+padding_value = 0.0
+[metric]
+name = "accuracy"
+[submission]
+kind = "label"
+"""
+
+
+@pytest.fixture(scope="module")
+def with_gaps(tmp_path_factory):
+    """A finished run on two channels in recorder counts, with missing values and padded ends."""
+    folder = tmp_path_factory.mktemp("gaps")
+    rng = np.random.default_rng(0)
+    for name, n, seed in (("train", 60, 0), ("test", 20, 1)):
+        rows = make_rows(n=n, t=16, k=3, seed=seed)
+        signals = np.stack([rows.flat * 200 + 1024, rows.flat * 1e-3], axis=1)
+        signals[rng.random(signals.shape) < 0.1] = np.nan
+        signals[np.arange(n) % 4 == 0, :, 13:] = 0  # padding
+        np.savez(folder / f"{name}.npz", X=signals, y=rows.known_labels)
+    (folder / "competition.toml").write_text(MASKED)
+    settings = [each for each in TINY if not each.startswith("data.")]
+    last_json(call("--competition", ".", cwd=folder, settings=settings, draws=True))
+    return folder
+
+
+def test_rows_with_missing_values_are_trained_on_and_answered(with_gaps):
+    found = predictions(with_gaps)
+    for name in ("oof_probs", "test_probs"):
+        assert np.isfinite(found[name]).all()
+    words = ["predict", "quickstart", "--out", "again.csv"]
+    done = run_hbcomp(words, with_gaps)
+    assert last_json(done)["n_rows"] == 20
+    written = (with_gaps / "submissions/quickstart.csv").read_bytes()
+    assert (with_gaps / "again.csv").read_bytes() == written
+    assert "warning" not in done.stderr
+
+
+def test_pages_of_rows_with_missing_values_are_drawn(with_gaps):
+    last_json(run_hbcomp(["mistakes", "quickstart"], with_gaps, draws=True))
+
+
+def test_rows_in_another_unit_than_the_nets_were_trained_on_are_said(finished, tmp_path):
+    counts = _with_ids(make_rows(n=6, t=16), list("abcdef"))
+    counts = replace(counts, signals=counts.signals * np.float32(200) + np.float32(1024))
+    write_competition_csv(tmp_path / "counts.csv", counts)
+    words = ["predict", "quickstart", "--data", str(tmp_path / "counts.csv"), "--out", "x.csv"]
+    said = " ".join(run_hbcomp(words, finished).stderr.split())
+    assert "those of the training rows of quickstart from" in said

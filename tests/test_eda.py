@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hbcomp import eda
+from hbcomp import eda, init
 from hbcomp.analysis.describe_data import row_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_rows, write_competition_csv
@@ -68,7 +68,7 @@ def test_the_last_line_is_the_numbers_and_the_page_is_where_they_say(
     drawn = {"label-counts", "signal-lengths", "example-signals", "class-mean-spread"}
     assert written == {"index.html", *(f"{name}.png" for name in drawn)}
     html = page.read_text(encoding="utf-8")
-    for shown in ("Data: train.csv", "Train against test", "0 missing cells", "50.00 %"):
+    for shown in ("Data: train.csv", "Train against test", "0 missing values", "50.00 %"):
         assert shown in html
 
 
@@ -81,9 +81,10 @@ def test_the_next_command_reads_the_same_files_and_columns(
     line = eda.eda(train, test_file, out)["next"]
     assert line == shlex.join(["hbcomp", "cv", "resnet", *files, "--name", "NAME"])
     train.write_text(train.read_text().replace("id,", "row,", 1))
-    line = eda.eda(train, out=out, id_column="row")["next"]
-    column = ["--set", 'data.id_column="row"']
-    assert line == shlex.join(["hbcomp", "cv", "resnet", *files[:2], *column, "--name", "NAME"])
+    init.init(train, like="heartbeat", folder=tmp_path)
+    line = eda.eda(out=out, competition=str(tmp_path))["next"]
+    of = ["--competition", str(tmp_path)]
+    assert line == shlex.join(["hbcomp", "cv", "resnet", *of, "--name", "NAME"])
     assert "next" not in eda.eda(out=out)
 
 
@@ -98,7 +99,10 @@ def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_pat
     assert (of_train["length_min"], of_train["length_max"]) == (min(lengths), max(lengths))
     assert of_train["length_median"] == np.median(lengths)
     assert of_train["padding_share"] == pytest.approx(1 - sum(lengths) / (30 * 16))
-    assert (of_train["value_min"], of_train["value_max"]) == (0, float(beats.signals.max()))
+    assert (of_train["value_min"], of_train["value_max"]) == (
+        float(np.float32(0.01)),
+        float(beats.signals.max()),
+    )
     assert numbers["missing_cells"] == 0
     for row in numbers["classes"]:
         of_class = np.flatnonzero(beats.known_labels == row["label"])
@@ -108,11 +112,12 @@ def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_pat
         assert row["mean_amplitude"] == pytest.approx(amplitude)
 
 
-def test_statistics_leave_the_padding_out_and_allow_an_all_zero_row() -> None:
-    signals = np.array([[[1, 3, 0, 0]], [[0, 0, 0, 0]]], dtype=np.float32)
-    values = row_statistics(Dataset(np.array(["a", "b"]), signals))
+def test_statistics_leave_the_padding_out_and_allow_a_row_without_any() -> None:
+    nan = np.nan
+    signals = np.array([[[1, 3, nan, nan]], [[nan] * 4], [[1, nan, 3, nan]]], dtype=np.float32)
+    values = row_statistics(Dataset(np.array(["a", "b", "c"]), signals))
     found = {name: array.tolist() for name, array in values.items()}
-    assert found == {"length": [2, 0], "mean": [2, 0], "standard deviation": [1, 0]}
+    assert found == {"length": [2, 0, 3], "mean": [2, 0, 2], "standard deviation": [1, 0, 1]}
 
 
 @pytest.mark.usefixtures("no_drawing")

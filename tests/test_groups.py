@@ -62,12 +62,13 @@ def test_interpolated_rows_and_their_parents_are_written_as_groups(folder):
 def test_the_next_command_names_other_columns(folder):
     text = (folder / "train.csv").read_text().replace("id,", "beat,", 1)
     (folder / "other.csv").write_text(text)
-    words = ["groups", "--train", "other.csv", "--id-column", "beat", "--out", "other-groups.csv"]
+    init = ["init", "--train", "other.csv", "--like", "heartbeat", "--to", "other"]
+    assert run_hbcomp(init, folder).returncode == 0
+    words = ["groups", "--competition", "other", "--out", "other-groups.csv"]
     done = run_hbcomp(words, folder)
     assert last_json(done)["n_rows"] == 60
-    assert "--set 'data.id_column=\"beat\"' --set folds.groups=other-gr" in " ".join(
-        done.stderr.split()
-    )
+    said = " ".join(done.stderr.split())
+    assert "hbcomp cv NAME --competition other --set folds.groups=other-groups.csv" in said
 
 
 def test_a_cap_cuts_links_and_says_how_many(folder):
@@ -126,7 +127,7 @@ def test_the_ranking_marks_grouped_folds(folder):
         (["--sine", "0"], "--sine must be above 0 and below 1, but got 0.0"),
         (["--max-share", "0"], "--max-share must be above 0 and at most 1, but got 0.0"),
         (["--train", "absent.csv"], "absent.csv: No such file or directory"),
-        (["--id-column", "no"], "'no'"),
+        (["--competition", "no"], "no: neither a folder with a competition.toml nor"),
         (["--out", "train.csv"], "train.csv: exists and holds something else"),
     ],
 )

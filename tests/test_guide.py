@@ -111,4 +111,4 @@ def test_the_list_of_the_guide_works_in_its_order(tmp_path, monkeypatch):
     # A plan and its runs keep their files.
     done = run_hbcomp(["compete", "best-cpu"], tmp_path, prepare=few_trials)
     assert done.returncode == 0, done.stderr
-    assert "best-cpu-lines: on train.csv and testA.csv, as this run began" in done.stderr
+    assert "best-cpu-lines: on train.csv, testA.csv, as this run began" in done.stderr

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hbcomp.blending.import_probs import ImportOptions, read_imported
 from hbcomp.blending.probs_files import read_probs
+from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
@@ -56,7 +56,7 @@ def test_rows_and_columns_may_come_in_any_order(tmp_path_factory, rows, names):
     columns = table(label=TRAIN.labels)
     shuffled = {name: columns[name][rows] for name in names}
     path = write(tmp_path_factory.mktemp("any") / "oof.csv", shuffled)
-    assert np.array_equal(read_probs(path, TRAIN, K, normalise=False).probs, PROBS)
+    assert np.array_equal(read_probs(path, TRAIN, TRAIN.classes, normalise=False).probs, PROBS)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_rows_and_columns_may_come_in_any_order(tmp_path_factory, rows, names):
 def test_what_cannot_be_taken_is_refused_with_its_place(tmp_path, columns, message):
     path = write(tmp_path / "oof.csv", columns)
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        read_probs(path, TRAIN, K, normalise=False)
+        read_probs(path, TRAIN, TRAIN.classes, normalise=False)
     assert str(error.value).startswith(str(path))
 
 
@@ -98,7 +98,7 @@ def test_all_problems_of_the_rows_are_named_at_once(tmp_path):
     labels[10] = (labels[10] + 1) % K
     path = write(tmp_path / "oof.csv", table(probs, id=["x", *TRAIN.ids[1:]], label=labels))
     with pytest.raises(InputError) as error:
-        read_probs(path, TRAIN, K, normalise=False)
+        read_probs(path, TRAIN, TRAIN.classes, normalise=False)
     assert str(error.value).split(": ", 1)[1].split("; ") == [
         "row 5 (id 4): prob_1 must be in [0, 1] within 1e-05, but is 2",
         "row 8 (id 7): prob_2 must be a finite number, but is 'inf'",
@@ -115,7 +115,7 @@ def test_rows_that_sum_to_1_within_tolerance_keep_their_bits(tmp_path):
     path = write(tmp_path / "oof.csv", table(rounded))
     assert not np.array_equal(rounded.sum(axis=1), np.ones(30))
     for normalise in (False, True):
-        read = read_probs(path, TRAIN, K, normalise=normalise)
+        read = read_probs(path, TRAIN, TRAIN.classes, normalise=normalise)
         assert np.array_equal(read.probs, rounded)
         assert read.n_normalised == 0
 
@@ -125,7 +125,7 @@ def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(t
     probs = PROBS.copy()
     probs[2], probs[5] = [1.0000001, 0, 0], [-1e-9, 1.000005, 0]
     path = write(tmp_path / "oof.csv", table(probs))
-    read = read_probs(path, TRAIN, K, normalise=normalise)
+    read = read_probs(path, TRAIN, TRAIN.classes, normalise=normalise)
     assert read.probs[[2, 5]].tolist() == [[1, 0, 0], [0, 1, 0]]
     assert (read.n_rounded, read.n_normalised) == (2, 0)
     assert np.array_equal(np.delete(read.probs, [2, 5], axis=0), np.delete(PROBS, [2, 5], axis=0))
@@ -134,7 +134,7 @@ def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(t
             read_probs(
                 write(tmp_path / "off.csv", table(changed(4, 1, cell))),
                 TRAIN,
-                K,
+                TRAIN.classes,
                 normalise=normalise,
             )
 
@@ -142,12 +142,12 @@ def test_what_rounding_puts_outside_of_0_and_1_counts_as_0_or_1_and_is_counted(t
 def test_normalise_divides_only_the_rows_that_are_off_and_counts_them(tmp_path):
     off = PROBS.copy()
     off[[2, 5]] /= 2
-    read = read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
+    read = read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, TRAIN.classes, normalise=True)
     np.testing.assert_allclose(read.probs, PROBS, rtol=1e-15)
     assert read.n_normalised == 2
     off[3] = 0
     with pytest.raises(InputError, match="a row of zeros cannot be normalised: id 3"):
-        read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, K, normalise=True)
+        read_probs(write(tmp_path / "oof.csv", table(off)), TRAIN, TRAIN.classes, normalise=True)
 
 
 def imported(path, test=None, seed=None):
@@ -369,7 +369,7 @@ def test_the_folds_that_are_written_are_those_of_the_run(place):
     words = ["folds", "run", "--out", "folds.csv"]
     assert last_json(run_hbcomp(words, place))["n_folds"] == 3
     last_json(run_hbcomp(words, place))  # the same again
-    beats = read_dataset(place / "train.csv", DataConfig(), labelled=True)
+    beats, _ = load_data(DataConfig(train=place / "train.csv"))
     again = make_folds(FoldsConfig(file=place / "folds.csv"), beats, seed=0)
     assert np.array_equal(again.fold_of_row, loaded(place, "run").fold_of_row)
     refused = run_hbcomp([*words, "--set", "folds.seeds=[5]"], place)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hbcomp.competitions.load import load_sample
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.sample import load_sample
 from hbcomp.system.files import atomic_path
 
 FADING = 1e-3  # each copy of the sample is this much smaller than the one before: no duplicates
@@ -16,7 +16,7 @@ def tiled_beats(n: int) -> Dataset:
     sample, _ = load_sample()
     rows = np.arange(n)
     factors = 1 - FADING * (rows // sample.n_rows)
-    signals = sample.flat[rows % sample.n_rows] * factors[:, None].astype(np.float32)
+    signals = sample.signals[rows % sample.n_rows] * factors[:, None, None].astype(np.float32)
     labels = sample.known_labels[rows % sample.n_rows]
     return Dataset(np.array([str(row) for row in range(n)]), signals, labels, source="tiled sample")
 
@@ -26,7 +26,7 @@ def write_parquet(path: Path, dataset: Dataset) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    signals = pa.FixedSizeListArray.from_arrays(dataset.signals.ravel(), dataset.n_timepoints)
+    signals = pa.FixedSizeListArray.from_arrays(dataset.flat.ravel(), dataset.n_timepoints)
     columns = {
         "id": pa.array(dataset.ids.tolist()),
         "heartbeat_signals": signals,

@@ -34,6 +34,7 @@ def plain_reference(n_timepoints: int, n_classes: int) -> nn.Module:
         return [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(0.05)]
 
     return nn.Sequential(
+        Filled(),
         *convolution(1, 64, 7),
         nn.MaxPool1d(2),
         *convolution(64, 128, 5),
@@ -47,6 +48,14 @@ def plain_reference(n_timepoints: int, n_classes: int) -> nn.Module:
         *linear(4096, 64),
         nn.Linear(64, n_classes),
     )
+
+
+class Filled(nn.Module):
+    """Signals with 0 where there is no value."""
+
+    def forward(self, signals: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b 1 t"]:
+        """Return the signals without NaN."""
+        return signals.nan_to_num(0.0)
 
 
 class PlainResNet(nn.Module):
@@ -76,8 +85,9 @@ class PlainResNet(nn.Module):
     def forward(self, signals: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         signals = signals[:, 0]
-        is_signal = signals.flip(1).ne(0).cummax(1).values.flip(1)
-        channels = torch.stack([signals * 4 - 1, is_signal.to(signals.dtype)], dim=1)  # (b, 2, t)
+        is_signal = ~signals.isnan()
+        stretched = signals.nan_to_num(0.0) * 4 - 1
+        channels = torch.stack([stretched, is_signal.to(signals.dtype)], dim=1)  # (b, 2, t)
         features = self.blocks(self.stem(channels))  # (b, c, s)
         pooled = [features.mean(2), features.amax(2), features.flatten(1)]
         logits: Tensor = self.head(torch.cat(pooled, dim=1))

@@ -45,11 +45,11 @@ def naive_reader() -> Read:
 
 def our_reader() -> Read:
     """Return hbcomp's reader; where the cache folder knows the file, it is not parsed again."""
-    from hbcomp.data.dataset import DataConfig
+    from hbcomp.competitions.competition import load_competition
     from hbcomp.data.reader import read_dataset
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-        dataset = read_dataset(path, DataConfig(), labelled=True)
+        dataset = read_dataset(path, load_competition().file.data, labelled=True)
         return dataset.flat, dataset.known_labels
 
     return read

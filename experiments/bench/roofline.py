@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.registry import build_net, count_parameters
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.training.device import Compute, Precision, synchronize
 
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -81,7 +82,7 @@ def count_work(
     Norms, ReLUs, poolings and sums count as fused into their neighbours, so this is a lower
     bound of the traffic as long as a step's activations do not stay in a cache.
     """
-    net = build_net(config, (1, n_timepoints), n_classes, seed=0).to("meta").train()
+    net = build_net(config, (1, n_timepoints), n_classes, 0, SignalsConfig()).to("meta").train()
     signals = torch.zeros(n_rows, 1, n_timepoints, device="meta")
     labels = torch.zeros(n_rows, dtype=torch.int64, device="meta")
     elements: list[int] = []

@@ -27,6 +27,7 @@ from bench.timing import (
     spread_cells,
 )
 from hbcomp.nets.registry import build_net, config_class, count_parameters
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.reporting.pages import Table
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
@@ -61,12 +62,14 @@ def recipe_of(name: str) -> Recipe:
     train = TrainConfig(
         n_epochs=1 + N_ROUNDS,
         batch_size=BATCH_SIZE,
+        min_steps_per_epoch=1,  # a round of few steps has the batch of the other loops
         optimizer="adam",
         lr=LR,
         weight_decay=0.0,
         schedule=StepDecay(),
     )
-    return Recipe(config_class(name)(name=name), train, AugmentConfig())
+    signals = SignalsConfig(scale="none" if name == "reference" else "min-max")
+    return Recipe(config_class(name)(name=name), train, AugmentConfig(), signals)
 
 
 def measure_net(recipe: Recipe, max_steps: int = MAX_STEPS) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _say(what: str) -> None:
 
 
 def _net_of(recipe: Recipe, beats: DeviceData) -> nn.Module:
-    return build_net(recipe.net, beats.shape, beats.n_classes, seed=0)
+    return build_net(recipe.net, beats.shape, beats.n_classes, 0, recipe.signals)
 
 
 def _affordable_steps(recipe: Recipe, compute: Compute) -> int:

@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Look up every beat among the other folds, and test beats among all beats."""
     train_rows, test_rows, folds = rows_and_folds(like, train, test)
-    signals, labels = train_rows.signals, train_rows.known_labels
+    signals, labels = train_rows.flat, train_rows.known_labels
     probs = np.zeros((len(labels), train_rows.n_classes))
     for fold in range(folds.n_folds):
         train_idx, valid_idx = folds.train_idx(fold), folds.valid_idx(fold)
@@ -47,7 +47,7 @@ def main(
     oof = cross_fitted_probs(fit_vector, probs, labels, folds.fold_of_row)
     test_probs = None
     if test_rows:
-        of_test = nearness(signals, labels, test_rows.signals)
+        of_test = nearness(signals, labels, test_rows.flat)
         test_probs = fit_vector(probs, labels).apply(of_test)
     write_probs(out, train_rows, test_rows, folds, oof, test_probs)
 

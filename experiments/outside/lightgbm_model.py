@@ -23,8 +23,8 @@ def main(
 ) -> None:
     """Train one model per fold; the number of trees is fixed, not picked on the scored fold."""
     train_rows, test_rows, folds = rows_and_folds(like, train, test)
-    beats, labels = train_rows.signals, train_rows.known_labels
-    test_beats = test_rows.signals if test_rows else None
+    beats, labels = train_rows.flat, train_rows.known_labels
+    test_beats = test_rows.flat if test_rows else None
     oof = np.zeros((len(labels), train_rows.n_classes))
     of_test = []
     for fold in range(folds.n_folds):

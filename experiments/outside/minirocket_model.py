@@ -161,7 +161,7 @@ def main(
 ) -> None:
     """Fit a head for every fold and penalty; choose penalty and calibration cross-fitted."""
     train_rows, test_rows, folds = rows_and_folds(like, train, test)
-    signals, labels = train_rows.signals, train_rows.known_labels
+    signals, labels = train_rows.flat, train_rows.known_labels
     onehot = np.eye(train_rows.n_classes, dtype=np.float32)[labels]
     sample = np.random.default_rng(0).permutation(len(labels))[:N_BLOCK]
     features = minirocket(signals[sample], n_features, threads)
@@ -185,7 +185,7 @@ def main(
     say(f"penalty {PENALTIES[head.position]} per row, {head.calibration!r}")
     test_probs = None
     if test_rows:
-        of_test = ridge_probs(features, test_rows.signals, np.concatenate(weights_of_fold))
+        of_test = ridge_probs(features, test_rows.flat, np.concatenate(weights_of_fold))
         by_fold = np.split(of_test, folds.n_folds)
         test_probs = np.mean([head.apply(stack) for stack in by_fold], axis=0)
     write_probs(out, train_rows, test_rows, folds, oof, test_probs)

@@ -128,7 +128,7 @@ def _class_table(numbers: Numbers) -> Table:
     header = ["class", "rows", *_names(numbers), "difference"]
     rows = [
         [
-            str(row["label"]),
+            row["name"],
             f"{row['n_rows']:,}",
             as_text(row["share_a"]),
             as_text(row["share_b"]),
@@ -200,6 +200,7 @@ def pictures_of(
             truth_probs=np.stack(
                 [each.oof_probs[at, labels] for each in predictions.values()], axis=1
             ),
+            classes=train.classes,
         )
         drawn.append(Picture(f"only-{right}-right", figure, caption))
     return drawn

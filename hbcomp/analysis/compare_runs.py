@@ -29,6 +29,7 @@ from hbcomp.scoring.paired import (
     mcnemar,
     paired_difference,
 )
+from hbcomp.scoring.row_metrics import class_name
 from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import csv_bytes, write_bytes
 
@@ -50,7 +51,7 @@ def compare_experiments(run_a: RunFolder, run_b: RunFolder, rule: str, console: 
     predictions = {run.name: Predictions.load(run.predictions_file) for run in runs}
     check_aligned(predictions)
     a, b = (
-        ScoredRows(name, metric, _rule_of(name, metric, rule, report), each)
+        ScoredRows(name, metric, _rule_of(name, metric, rule, report), each, report.metric.classes)
         for (name, each), report in zip(predictions.items(), reports, strict=True)
     )
     numbers = {
@@ -62,6 +63,8 @@ def compare_experiments(run_a: RunFolder, run_b: RunFolder, rule: str, console: 
     changed = changed_rows(a, b)
     page_file, rows_file = _files(a.name, b.name)
     cells = changed.drop(columns="row")
+    for column in ("label", "predicted_a", "predicted_b"):
+        cells[column] = [class_name(label, a.classes) for label in cells[column]]
     write_bytes(rows_file, csv_bytes(cells.columns, cells.itertuples(index=False, name=None)))
     drawn = _drawn(changed, predictions)
     rows_link = Link(rows_file.name, PurePath(rows_file.name))
@@ -131,6 +134,7 @@ def _class_numbers(a: ScoredRows, b: ScoredRows) -> list[Numbers]:
         classes.append(
             {
                 "label": label,
+                "name": class_name(label, a.classes),
                 "n_rows": int(is_of_class.sum()),
                 "share_a": rows_a.score,
                 "share_b": rows_b.score,
@@ -185,7 +189,7 @@ def _rule_of(name: str, metric: Metric, wanted: str, report: Report) -> str:
 
 def _selected(run: RunFolder, report: Report) -> list[str]:
     """Return what of an experiment was chosen by the rows that it is scored on."""
-    return ["hyperparameters"] if run.is_tuned else list(report.selected_by_rows)
+    return [*(["hyperparameters"] if run.is_tuned else []), *report.selected_by_rows]
 
 
 def _is_grouped(report: Report) -> bool:

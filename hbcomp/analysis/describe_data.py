@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from rich.console import Console
 
-from hbcomp.data.dataset import Dataset, padded_lengths
+from hbcomp.data.dataset import Dataset, filled, lengths_of
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.scale import scale_warnings
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import data as data_figures
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
+from hbcomp.system.memory import row_blocks
 
 Numbers = Mapping[str, Any]
 Statistics = Mapping[str, Float64[np.ndarray, " _"]]  # rows of train or of test
@@ -29,10 +31,10 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
         tables.append(_shift_table(numbers["shift"]))
     for table in tables:
         pages.print_table(table, console)
-    warnings = list(scale_warnings(train, test))
+    warnings = list(scale_warnings(train, test, SignalsConfig().scale))
     checks = [
         *(f"Warning: {each}." for each in warnings),
-        "0 missing cells: the reader refuses a file with an empty or non-finite one.",
+        f"{numbers['missing_cells']:,} missing values, padding apart.",
         *(f"{line}." for line in found.lines()),
     ]
     for line in checks:
@@ -50,8 +52,8 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
 def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[str, Any]:
     """Return all that is measured as plain JSON values.
 
-    A length is the number of time steps before the trailing zeros; means and standard deviations
-    leave those out.
+    A length is the number of time steps up to a row's last value; means and standard deviations
+    are those of values alone.
     """
     of_train = row_statistics(train)
     of_test = row_statistics(test) if test else {}
@@ -60,7 +62,7 @@ def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[st
         "n_classes": train.n_classes,
         "train": _file_numbers(train, of_train),
         "test": _file_numbers(test, of_test) if test else None,
-        "missing_cells": 0,  # a Dataset with one cannot exist
+        "missing_cells": _n_missing(train) + (_n_missing(test) if test else 0),
         "classes": _class_numbers(train, of_train),
         "shift": _shift(of_train, of_test) if test else None,
         "duplicates": asdict(found),
@@ -68,38 +70,47 @@ def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[st
 
 
 def row_statistics(dataset: Dataset) -> Statistics:
-    """Return length, mean and deviation of each row without trailing zeros, over all channels."""
-    lengths = padded_lengths(dataset.signals).astype(np.float64)
-    divisors = np.maximum(lengths, 1) * dataset.signals.shape[1]  # an all-zero row has mean 0
+    """Return length, mean and deviation of each row's values, over all channels."""
+    # Block by block, because the rows may be more than fit into memory.
+    parts = [_row_statistics(dataset.signals[rows]) for rows in row_blocks(dataset.signals)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _row_statistics(signals: Float32[np.ndarray, "n c t"]) -> Statistics:
+    lengths = lengths_of(signals).astype(np.float64)
+    flat = filled(signals).reshape(len(signals), -1)
+    divisors = np.maximum((~np.isnan(signals)).sum(axis=(1, 2)), 1)  # no value: mean 0
     # In float64, because the variance is a difference of nearly equal sums.
-    means = dataset.flat.sum(axis=1, dtype=np.float64) / divisors
-    squares = np.einsum("nv,nv->n", dataset.flat, dataset.flat, dtype=np.float64)
+    means = flat.sum(axis=1, dtype=np.float64) / divisors
+    squares = np.einsum("nv,nv->n", flat, flat, dtype=np.float64)
     deviations = np.sqrt(np.maximum(squares / divisors - means**2, 0))
     return {"length": lengths, "mean": means, "standard deviation": deviations}
 
 
 def draw(train: Dataset) -> list[pages.Picture]:
     """Return the pictures of a training set."""
-    signals, labels = train.signals, train.known_labels
+    signals, labels, classes = train.signals, train.known_labels, train.classes
     return [
         pages.Picture(
-            "label-counts", data_figures.label_counts(labels), "How many rows each class has."
+            "label-counts",
+            data_figures.label_counts(labels, train.classes),
+            "How many rows each class has.",
         ),
         pages.Picture(
             "signal-lengths",
-            data_figures.signal_lengths(signals, labels),
-            "Lengths of the signals up to their zero padding; each class adds up to 100 %.",
+            data_figures.signal_lengths(signals, labels, classes),
+            "Lengths of the signals up to their last value; each class adds up to 100 %.",
         ),
         pages.Picture(
             "example-signals",
-            data_figures.example_signals(signals, labels, train.ids),
-            "Signals of each class, taken at even distances through the file; grey is padding.",
+            data_figures.example_signals(signals, labels, train.ids, classes=classes),
+            "Signals of each class, taken at even distances through the file.",
         ),
         pages.Picture(
             "class-mean-spread",
-            data_figures.class_mean_spread(signals, labels),
-            "Mean of each class, padding included, with the band of its middle 80 % of values; "
-            "the dashed line is the mean of all rows.",
+            data_figures.class_mean_spread(signals, labels, classes),
+            "Mean of each class with the band of its middle 80 % of values, of the rows that have "
+            "one; the dashed line is the mean of all rows.",
         ),
     ]
 
@@ -115,23 +126,35 @@ def _subtitle(numbers: Numbers) -> str:
 
 def _file_numbers(dataset: Dataset, statistics: Statistics) -> dict[str, Any]:
     lengths = statistics["length"]
+    values = dataset.signals[~np.isnan(dataset.signals)]
     return {
         "source": dataset.source,
         "n_rows": dataset.n_rows,
+        "n_missing": _n_missing(dataset),
         "length_min": int(lengths.min()),
         "length_median": float(np.median(lengths)),
         "length_max": int(lengths.max()),
         "padding_share": float(1 - lengths.mean() / dataset.n_timepoints),
-        "value_min": float(dataset.signals.min()),
-        "value_max": float(dataset.signals.max()),
+        "value_min": float(values.min()) if len(values) else 0.0,
+        "value_max": float(values.max()) if len(values) else 0.0,
         "mean": float(statistics["mean"].mean()),
     }
+
+
+def _n_missing(dataset: Dataset) -> int:
+    """Return the number of values that are missing between the first and the last of their row."""
+    is_value = ~np.isnan(dataset.signals)
+    has_any = is_value.any(axis=1, keepdims=True)
+    is_inside = np.maximum.accumulate(has_any, axis=2)
+    is_inside &= np.maximum.accumulate(has_any[:, :, ::-1], axis=2)[:, :, ::-1]
+    return int((is_inside & ~is_value).sum())
 
 
 def _class_numbers(train: Dataset, statistics: Statistics) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
+            "name": train.classes[label],
             "n_rows": n_rows,
             "share": n_rows / train.n_rows,
             "mean_length": float(statistics["length"][train.known_labels == label].mean()),
@@ -168,19 +191,19 @@ def _file_table(numbers: Numbers) -> pages.Table:
         ["shortest signal", *(str(file["length_min"]) for file in files)],
         ["median length", *(f"{file['length_median']:g}" for file in files)],
         ["longest signal", *(str(file["length_max"]) for file in files)],
-        ["zero padding", *(f"{100 * file['padding_share']:.1f} %" for file in files)],
+        ["padding", *(f"{100 * file['padding_share']:.1f} %" for file in files)],
         ["lowest value", *(f"{file['value_min']:.4g}" for file in files)],
         ["highest value", *(f"{file['value_max']:.4g}" for file in files)],
-        ["missing cells", *[str(numbers["missing_cells"])] * len(files)],
+        ["missing values", *(f"{file['n_missing']:,}" for file in files)],
     ]
     header = ["", "train", "test"][: 1 + len(files)]
-    return pages.Table("Files", header, rows, "Lengths are time steps before the trailing zeros.")
+    return pages.Table("Files", header, rows, "Lengths are time steps up to the last value.")
 
 
 def _class_table(numbers: Numbers) -> pages.Table:
     rows: Sequence[Sequence[str]] = [
         [
-            str(row["label"]),
+            row["name"],
             f"{row['n_rows']:,}",
             f"{100 * row['share']:.2f} %",
             f"{row['mean_length']:.1f}",

@@ -43,7 +43,8 @@ def write_mistakes(
     predictions = Predictions.load(run.predictions_file)
     models = _models(run, report, predictions, further)
     signals = load_train_rows([run.name], predictions.train_fingerprint).signals
-    scored = ScoredRows(run.name, metric, report.chosen.name, predictions)
+    classes = report.metric.classes
+    scored = ScoredRows(run.name, metric, report.chosen.name, predictions, classes)
     findings = examine(scored, models, signals, min_prob)
     with locked(run):
         _write_label_issues(run.label_issues_file, findings)
@@ -87,8 +88,8 @@ def _write_label_issues(path: Path, findings: Findings) -> None:
     issues, predictions = findings.issues, findings.scored.predictions
     rows = zip(
         predictions.train_ids[issues.rows].tolist(),
-        predictions.labels[issues.rows].tolist(),
-        issues.answers.tolist(),
+        map(findings.class_name, predictions.labels[issues.rows].tolist()),
+        map(findings.class_name, issues.answers.tolist()),
         issues.least_probs.tolist(),
         strict=True,
     )

@@ -1,6 +1,6 @@
 """What is still wrong in an experiment, and what if it were solved: arrays in, findings out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from hbcomp.analysis.neighbours import nearest_by_class, nearest_rows
 from hbcomp.analysis.scored_rows import ScoredRows
+from hbcomp.data.dataset import filled
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.scoring.confusions import (
     ERROR_TYPES,
@@ -83,6 +84,10 @@ class Findings:
     neighbours: Neighbours
     what_ifs: list[WhatIf]
 
+    def class_name(self, label: int) -> str:
+        """Return a class in words."""
+        return class_name(label, self.scored.classes)
+
 
 def examine(
     scored: ScoredRows,
@@ -93,7 +98,7 @@ def examine(
     """Return what is wrong in the answers, beside what each model's probabilities say."""
     stack, labels = np.stack(list(models.values())), scored.labels
     issues = find_label_issues(stack, labels, min_prob)
-    flat = signals.reshape(len(signals), -1)  # distances are over all channels
+    flat = filled(signals).reshape(len(signals), -1)  # distances are over all channels
     wrong, right, far = _groups(scored, flat)
     cells = confusion_cells(losses_of(scored), scored.predicted, labels)
     return Findings(
@@ -164,7 +169,9 @@ def _what_ifs(
     yield WhatIf("every label issue were a wrong label", len(issues.rows), score)
     if worst:
         is_worst = (scored.labels == worst.truth) & (scored.predicted == worst.predicted)
-        yield _solved(f"{cell_name(worst)} were right", np.flatnonzero(is_worst), scored)
+        yield _solved(
+            f"{cell_name(worst, scored.classes)} were right", np.flatnonzero(is_worst), scored
+        )
     for error_type in ERROR_TYPES:
         rows = wrong.rows[wrong.types == error_type]
         yield _solved(f"wrong rows {error_type} were right", rows, scored)
@@ -216,6 +223,6 @@ def worst_cell(cells: list[Cell]) -> Cell | None:
     return next((cell for cell in cells if cell.is_wrong), None)
 
 
-def cell_name(cell: Cell) -> str:
+def cell_name(cell: Cell, classes: Sequence[str]) -> str:
     """Return which rows a cell holds: `1 predicted as 0`."""
-    return f"{cell.truth} predicted as {class_name(cell.predicted)}"
+    return f"{class_name(cell.truth, classes)} predicted as {class_name(cell.predicted, classes)}"

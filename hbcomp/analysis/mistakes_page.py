@@ -11,13 +11,13 @@ from jaxtyping import Float64
 from hbcomp.analysis.mistakes import N_LISTED, Findings, Group, Signals, cell_name, worst_cell
 from hbcomp.reporting import pages
 from hbcomp.reporting.figures import mistakes as pictures
-from hbcomp.reporting.figures.style import printable
+from hbcomp.reporting.figures.style import class_text, printable
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Picture, Section, Table, Text
 from hbcomp.scoring.confusions import ERROR_TYPES, Cell
 from hbcomp.scoring.metrics import describe_metric
 from hbcomp.scoring.paired import as_text
-from hbcomp.scoring.row_metrics import RowMetric, class_name
+from hbcomp.scoring.row_metrics import RowMetric
 
 N_CELLS: Final = 12  # costliest ones in a table; the rest is one line
 N_DRAWN: Final = 12  # label issues in one picture: what a screen holds
@@ -103,7 +103,7 @@ def _sentences(findings: Findings) -> Iterator[str]:
     if worst := worst_cell(findings.cells):
         loss = as_text(_mean(worst.loss, findings))
         share = _share(worst.loss, _total(findings.cells))
-        name = cell_name(worst)
+        name = cell_name(worst, findings.scored.classes)
         yield f"The costliest confusion is {name}: it loses {loss}, {share} of all losses."
         shares = [f"{_type_share(findings.wrong, each)} are {each}" for each in ERROR_TYPES]
         yield f"Of the wrong rows {', '.join(shares)}."
@@ -144,7 +144,8 @@ def _share(part: float, whole: float) -> str:
 def _cell_table(findings: Findings) -> Table:
     costly = [cell for cell in findings.cells if cell.loss > 0]
     whole = _total(costly)
-    lines = [(cell_name(cell), cell.n_rows, cell.loss) for cell in costly[:N_CELLS]]
+    names = findings.scored.classes
+    lines = [(cell_name(cell, names), cell.n_rows, cell.loss) for cell in costly[:N_CELLS]]
     if rest := costly[N_CELLS:]:
         lines.append((f"{len(rest)} others", sum(cell.n_rows for cell in rest), _total(rest)))
     if _adds_up(findings):
@@ -188,10 +189,13 @@ def _matrix(findings: Findings) -> Table:
         (cell.truth, cell.predicted): as_text(_mean(cell.loss, findings)) for cell in findings.cells
     }
     rows = [
-        [str(truth), *(losses.get((truth, predicted), "-") for predicted in columns)]
+        [
+            findings.class_name(truth),
+            *(losses.get((truth, predicted), "-") for predicted in columns),
+        ]
         for truth in range(n_classes)
     ]
-    header = ["label", *(f"predicted {class_name(predicted)}" for predicted in columns)]
+    header = ["label", *(f"predicted {findings.class_name(predicted)}" for predicted in columns)]
     note = f"A dash is a cell without rows. {_about_losses(findings)}"
     return Table("The losses by label and prediction", header, rows, note)
 
@@ -241,7 +245,9 @@ def _type_table(findings: Findings) -> Table:
     truths, predicted = scored.labels[wrong.rows], scored.predicted[wrong.rows]
     costly = [cell for cell in findings.cells if cell.is_wrong]
     groups |= {
-        cell_name(cell): wrong.part((truths == cell.truth) & (predicted == cell.predicted))
+        cell_name(cell, scored.classes): wrong.part(
+            (truths == cell.truth) & (predicted == cell.predicted)
+        )
         for cell in costly[:N_CELLS]
     }
     rows = [
@@ -303,8 +309,10 @@ def _issues(findings: Findings, signals: Signals) -> list[Section]:
         return []
     predictions, n = findings.scored.predictions, min(N_DRAWN, len(issues.rows))
     titles = [
-        f"id {printable(predictions.train_ids[row])}\nlabel {predictions.labels[row]}, "
-        f"predicted {issues.answers[place]}: {issues.least_probs[place]:.4f}"
+        f"id {printable(predictions.train_ids[row])}\n"
+        f"label {class_text(int(predictions.labels[row]), findings.scored.classes)}, predicted "
+        f"{class_text(int(issues.answers[place]), findings.scored.classes)}: "
+        f"{issues.least_probs[place]:.4f}"
         for place, row in enumerate(issues.rows[:n].tolist())
     ]
     figure = pictures.label_issues(
@@ -325,10 +333,12 @@ def _issue_tables(findings: Findings) -> list[Table]:
     rows = [
         [
             str(predictions.train_ids[row]),
-            str(predictions.labels[row]),
-            str(issues.answers[place]),
+            findings.class_name(int(predictions.labels[row])),
+            findings.class_name(int(issues.answers[place])),
             f"{issues.least_probs[place]:.4f}",
-            " ".join(str(predictions.labels[near]) for near in nearest if near >= 0),
+            " ".join(
+                findings.class_name(int(predictions.labels[near])) for near in nearest if near >= 0
+            ),
         ]
         for place, (row, nearest) in enumerate(
             zip(issues.rows[:N_LISTED].tolist(), findings.neighbours.of_any, strict=True)

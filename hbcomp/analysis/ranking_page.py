@@ -295,6 +295,11 @@ def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else as_text(value, sign)
 
 
+def _score(report: Report) -> str:
+    mark = " (optimistic)" if report.is_optimistic else ""
+    return f"{as_text(report.score)} ± {as_text(report.standard_error)}{mark}"
+
+
 def _under_fixed_rule(row: Row) -> float | None:
     """Return the score under the metric's first rule."""
     return row.report.rules[0].cross_fitted if row.report.rules else None
@@ -331,7 +336,7 @@ FIXED: Final = "fixed rule"
 # The most important first: a phone shows three columns, a terminal eight.
 COLUMNS: Final[Mapping[str, Callable[[Row], object]]] = {
     "experiment": lambda row: Link(row.name, row.page) if row.page else row.name,
-    "score": lambda row: f"{as_text(row.report.score)} ± {as_text(row.report.standard_error)}",
+    "score": lambda row: _score(row.report),
     "against best": _difference,
     "kind": lambda row: row.report.kind,
     "net or method": lambda row: _method(row.report),
@@ -352,7 +357,8 @@ EXPLANATION: Final = (
     "Against best: paired on the same rows, ± one standard error, for those of the first "
     f"{N_PAIRED} whose predictions are here; the best of them has 0. A blend's method, weights, "
     "calibration and rule were chosen on the very rows it is scored on, which makes its score too "
-    "good (selection bias). Leaderboard: the best of its submissions; gap: that minus the score "
+    "good (selection bias); so is a score marked optimistic, whose nets stopped by the rows of it, "
+    "or a base model's. Leaderboard: the best of its submissions; gap: that minus the score "
     "expected of it. Fixed rule: the score under the metric's first rule, which nothing is fitted "
     "for; left out where every score is that. Seconds: training, summed over the nets, or the "
     "command's own where it trained none. Written: the date of report.json, UTC."

@@ -31,6 +31,7 @@ class ScoredRows:
     metric: Metric
     rule: str
     predictions: Predictions
+    classes: tuple[str, ...] = ()  # their names, as the competition has them
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:

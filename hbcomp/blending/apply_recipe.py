@@ -66,9 +66,9 @@ def apply_blend(
         expected=report.score,
         standard_error=report.standard_error,
         n_scored=report.data.n_train,
+        is_optimistic=report.is_optimistic,
     )
-    # The sample submission has the ids of the competition's own test file.
-    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    form = report.form.of_other_rows(ids.tolist()) if data else report.form
     write_submission(path, ids, recipe.answers(stack), provenance, form)
     return {
         "experiment": folder.name,
@@ -144,8 +144,8 @@ def _new_rows(
     probs = {name: each for name, (_, each) in predicted.items()}
     for name in base_models.names:
         if name not in probs:
-            n_classes = base_models.first.test_probs.shape[1]
-            read = read_probs(files[name], dataset, n_classes, normalise=False)
+            classes = base_models.metric_spec.classes
+            read = read_probs(files[name], dataset, classes, normalise=False)
             if read.n_rounded:
                 console.print(f"{files[name]}: {rounding(read.n_rounded)}")
             probs[name] = read.probs

@@ -12,6 +12,7 @@ from hbcomp.blending.selection import Blended, BlendOptions, blend
 from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
 from hbcomp.experiment.report import (
+    EPOCHS,
     Environment,
     MethodScore,
     Report,
@@ -56,17 +57,25 @@ def run(
         predictions = blended.predictions
         origin = f"blend by {blended.method.name} of {', '.join(base_models.names)}"
         submission = write_answers(
-            folder, base_models.metric, predictions, blended.rule, origin, report.form
+            folder,
+            base_models.metric,
+            predictions,
+            blended.rule,
+            origin,
+            report.form,
+            is_optimistic=report.is_optimistic,
         )
         write_recipe(folder.recipe_file, recipe)
         methods, *others = tables = page.tables(blended, report)
-        drawn = probs_pictures(base_models.metric, predictions, blended.rules, blended.rule)
+        drawn = probs_pictures(
+            base_models.metric, predictions, blended.rules, blended.rule, report.metric.classes
+        )
         write_pictures(folder.pictures_folder, drawn)
         sections: list[Section] = [methods, *drawn, *others, class_table(report)]
         report_page = write_report(folder, report, page.subtitle(blended), sections)
     for table in tables:
         print_table(table, console)
-    console.print(_verdict(blended))
+    console.print(_verdict(blended, report))
     console.print(expectation(report))
     return {
         "experiment": folder.name,
@@ -138,7 +147,9 @@ def _check_target(folder: RunFolder, recipe: BlendRecipe, *, force: bool) -> Non
 
 def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
     base_models = blended.base_models
-    like = read_report(find_run(base_models.names[0]).report_file)  # all are of the same rows
+    reports = [read_report(find_run(name).report_file) for name in base_models.names]
+    like = reports[0]  # all are of the same rows
+    epochs = (EPOCHS,) if any(each.is_optimistic for each in reports) else ()
     # A median and stacking have none.
     weights = getattr(blended.method.combination, "weights", (None,) * len(base_models.names))
     return Report(
@@ -154,12 +165,12 @@ def _report(blended: Blended, folder: RunFolder, seconds: float) -> Report:
         experiment=folder.name,
         kind="blend",
         data=_data_numbers(base_models, like),
-        own_form=like.own_form,
+        own_form=like.form,
         environment=Environment(**asdict(machine()), seconds_of_this_call=seconds),
         method=blended.method.name,
         base_models=dict(zip(base_models.names, weights, strict=True)),
         has_same_folds=base_models.has_same_folds,
-        selected=blended.selected,
+        selected=(*blended.selected, *epochs),
         methods=tuple(
             MethodScore(
                 name=each.name,
@@ -177,7 +188,7 @@ def _data_numbers(base_models: BaseModels, like: Report) -> Rows:
     first = base_models.first
     return Rows(
         train=like.data.train,
-        id_column=like.id_column,
+        has_groups=like.data.has_groups,
         n_train=len(first.train_ids),
         n_test=len(first.test_ids),
         n_classes=first.oof_probs.shape[1],
@@ -186,7 +197,7 @@ def _data_numbers(base_models: BaseModels, like: Report) -> Rows:
     )
 
 
-def _verdict(blended: Blended) -> str:
+def _verdict(blended: Blended, report: Report) -> str:
     best, gap = blended.best_base_model, blended.against_best_base_model
     metric = describe_metric(blended.base_models.metric)
     share = gap.value / best.cross_fitted if best.cross_fitted else 0.0
@@ -194,5 +205,5 @@ def _verdict(blended: Blended) -> str:
         f"{blended.method.name} of {len(blended.base_models.names)}: {as_text(gap.value, '+')} ± "
         f"{as_text(gap.standard_error)} ({share:+.1%}) by {metric} against the best base model, "
         f"{best.name} ({as_text(best.cross_fitted)} under {best.rule}); both cross-fitted, on the "
-        f"same rows. {selection_bias('the blend', blended.selected)}"
+        f"same rows. {selection_bias('the blend', report.selected)}"
     )

@@ -86,7 +86,7 @@ def read_imported(options: ImportOptions, train: Dataset, test: Dataset | None) 
         raise InputError(f"{options.test}: the experiment has no test file; name it in data.test")
 
     def read(path: Path, dataset: Dataset) -> ProbsFile:
-        return read_probs(path, dataset, train.n_classes, normalise=options.normalise)
+        return read_probs(path, dataset, train.classes, normalise=options.normalise)
 
     oof = read(options.oof, train)
     answered, parts = None, [oof]
@@ -153,7 +153,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
         submission = write_answers(run, metric, predictions, chosen, recipe, report.form)
         drawn = [
-            *probs_pictures(metric, predictions, rules, chosen),
+            *probs_pictures(metric, predictions, rules, chosen, train.classes),
             costliest_picture(predictions, chosen, train),
         ]
         pages.write_pictures(run.pictures_folder, drawn)

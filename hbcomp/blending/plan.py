@@ -10,6 +10,7 @@ from hbcomp.blending import blend_runs
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.blending.selection import BlendOptions
 from hbcomp.crossval.cross_validate import run as cross_validate
+from hbcomp.data.dataset import DataConfig
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.setup import Request, check_kind, find_file, like, prepare
@@ -79,10 +80,10 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
     Runs in folders of another kind, on different files, or that learn from a later one are refused.
     """
     requests = [prepare(each, assignments, None) for each in plan.runs]
-    named = [each.config.data for each in requests if each.config.data.train]
+    named = [each.config.data for each in requests if each.config.data != DataConfig()]
     requests = [
         each
-        if each.config.data.train or not named
+        if each.config.data in named or not named
         else replace(each, config=each.config.model_copy(update={"data": named[0]}))
         for each in requests
     ]
@@ -90,7 +91,7 @@ def prepare_all(plan: Plan, assignments: list[str]) -> list[Request]:
         check_kind(each.run)
     first = requests[0]
     problems = [
-        f"{each.run.name} and {first.run.name} must name the same files and columns under [data]"
+        f"{each.run.name} and {first.run.name} must name the same competition and files in [data]"
         for each in requests[1:]
         if each.config.data != first.config.data
     ]

@@ -1,6 +1,6 @@
 """A CSV file of probabilities that were made elsewhere, checked and put in the data's order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float64
 
 from hbcomp.competitions.submission_form import NUMBER
 from hbcomp.data.dataset import Dataset, id_problems
-from hbcomp.data.row_checks import parse_label
 from hbcomp.data.tables import read_rows
 from hbcomp.system.errors import InputError, Problems, listed
 
@@ -34,17 +33,20 @@ class ProbsFile:
     n_rounded: int
 
 
-def read_probs(path: Path, dataset: Dataset, n_classes: int, *, normalise: bool) -> ProbsFile:
-    """Return the probabilities of each row from a CSV file of `id,prob_0,prob_1,...`.
+def read_probs(
+    path: Path, dataset: Dataset, classes: Sequence[str], *, normalise: bool
+) -> ProbsFile:
+    """Return the probabilities of each row from a CSV file of `id` and a `prob_CLASS` per class.
 
     The columns and rows may be in any order. Labelled rows may come with `label`, which must be
     theirs, and with `fold`. One InputError names everything that is wrong in the rows.
     """
     header, rows = read_rows(path)
-    _check_header(path, header, n_classes, ["label", "fold"] if dataset.labels is not None else [])
+    names = [f"prob_{name}" for name in classes]
+    _check_header(path, header, names, ["label", "fold"] if dataset.labels is not None else [])
     column = {name: [row[at] for row in rows] for at, name in enumerate(header)}
     found, wanted = column["id"], dataset.ids.tolist()
-    probs, problems = _numbers([column[f"prob_{label}"] for label in range(n_classes)], found)
+    probs, problems = _numbers({name: column[name] for name in names}, found)
     n_rounded = int(((probs < 0.0) | (probs > 1.0)).any(axis=1).sum())
     probs = probs.clip(0.0, 1.0)  # by no more than ROUNDING, or it is among the problems
     sums = probs.sum(axis=1)
@@ -68,28 +70,31 @@ def rounding(n_rows: int) -> str:
     )
 
 
-def _check_header(path: Path, header: list[str], n_classes: int, others: Sequence[str]) -> None:
-    wanted = ["id", *(f"prob_{label}" for label in range(n_classes))]
+def _check_header(
+    path: Path, header: list[str], names: Sequence[str], others: Sequence[str]
+) -> None:
+    wanted = ["id", *names]
     is_optional = [name in others for name in header]
     named = sorted(name for name, skip in zip(header, is_optional, strict=True) if not skip)
     if named != sorted(wanted) or len({*header}) < len(header):
         also = f" (and may have {' and '.join(others)})" if others else ""
         raise InputError(
             f"{path}: must have the columns {', '.join(wanted)}{also}, one for each of the "
-            f"{n_classes} classes of the data, but has {', '.join(header)}"
+            f"{len(names)} classes of the data, but has {', '.join(header)}"
         )
 
 
 def _numbers(
-    columns: Sequence[Sequence[str]], ids: Sequence[str]
+    columns: Mapping[str, Sequence[str]], ids: Sequence[str]
 ) -> tuple[Float64[np.ndarray, "n k"], list[str]]:
     """Return the numbers in the columns, and what is wrong with some; rows of those are NaN."""
     probs = np.full((len(ids), len(columns)), np.nan)
     problems = Problems()
-    for row, cells in enumerate(zip(*columns, strict=True)):
-        wrong = [problem for problem in enumerate(map(_cell_problem, cells)) if problem[1]]
-        for label, problem in wrong:
-            problems.add(f"row {row + 1} (id {ids[row]})", f"prob_{label} must be {problem}")
+    for row, cells in enumerate(zip(*columns.values(), strict=True)):
+        found = zip(columns, map(_cell_problem, cells), strict=True)
+        wrong = [(name, problem) for name, problem in found if problem]
+        for name, problem in wrong:
+            problems.add(f"row {row + 1} (id {ids[row]})", f"{name} must be {problem}")
         if not wrong:
             probs[row] = [float(cell) for cell in cells]
     return probs, problems.lines()
@@ -124,7 +129,8 @@ def _sum_problems(
 
 
 def _label_problems(ids: Sequence[str], texts: Sequence[str], dataset: Dataset) -> Iterator[str]:
-    known = dict(zip(dataset.ids.tolist(), dataset.known_labels.tolist(), strict=True))
+    names = [dataset.classes[label] for label in dataset.known_labels.tolist()]
+    known = dict(zip(dataset.ids.tolist(), names, strict=True))
     wrong = [
         row_id
         for row_id, text in zip(ids, texts, strict=True)
@@ -134,8 +140,8 @@ def _label_problems(ids: Sequence[str], texts: Sequence[str], dataset: Dataset) 
         yield f"label must be that of {dataset.source}, but is not for {listed(wrong, 'id')}"
 
 
-def _says(text: str, label: int) -> bool:
-    try:
-        return parse_label(text) == label
-    except ValueError:
-        return False
+def _says(text: str, name: str) -> bool:
+    """Whether a label is that class; `1` and `1.0` are one."""
+    if NUMBER.fullmatch(text) and NUMBER.fullmatch(name):
+        return float(text) == float(name)
+    return text.strip() == name

@@ -5,25 +5,30 @@ Nothing is guessed in silence: every key comes with the reason for it.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from hbcomp.competitions.competition import CLASS
-from hbcomp.data.columns import NUMBERED
-from hbcomp.data.foreign_readers import read_arrays, read_table, read_ts
+from hbcomp.competitions.competition import CLASS, load_competition
+from hbcomp.data.columns import NUMBERED, STEP
+from hbcomp.data.foreign_readers import read_arrays, read_table, read_ts, unpacked_name
 from hbcomp.data.recordings import number_classes
-from hbcomp.system.errors import InputError
+from hbcomp.system.errors import InputError, closest, did_you_mean
 
 N_ROWS: Final = 2000  # looked at
+N_PADDED: Final = 200  # rows looked at for padding
+N_ZEROS: Final = 3  # at the end of a padded row; assumed: fewer may be values
+MIN_PADDED: Final = 0.1  # share of the rows; assumed
 METRIC_OF_KIND: Final = {
     "label": "accuracy",
     "probabilities": "log-loss",
     "probability": "roc-auc",
 }
+USUAL_LABELS: Final = ("label", "target", "class", "y")
+USUAL_ID: Final = re.compile(r"(?i)index|u?id|.*[a-z_]id|.*Id")
 LIST: Final = re.compile(r"\s*[-+.\d][^,;\s]*(\s*[,;\s]\s*[-+.\d][^,;\s]*)+\s*")
 
 
@@ -43,25 +48,57 @@ class Inferred:
         self.reasons.append(f"{name}.{key} = {value!r}: {reason}")
 
 
-def infer(
-    train: Path, test: Path | None, sample: Path | None, metric: str | None, kind: str | None
-) -> Inferred:
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of a competition; None where the files are to say it.
+
+    `like` is a competition whose metric and submission are taken.
+    """
+
+    metric: str | None = None
+    kind: str | None = None
+    like: str | None = None
+    label: str | None = None
+    id: str | None = None
+    group: str | None = None
+
+
+def infer(train: Path, test: Path | None, sample: Path | None, wanted: Wanted) -> Inferred:
     """Return what the files say; what they leave open and nobody said is refused."""
     found = Inferred()
-    is_array = train.name.endswith((".npy", ".npz", ".ts"))
-    classes = _of_arrays(found, train) if is_array else _of_tables(found, train, test, sample)
-    _of_submission(found, sample, classes, kind)
-    _of_metric(found, metric, classes)
+    if wanted.like is not None and (sample or wanted.metric or wanted.kind):
+        raise InputError("--like names metric and submission, so --sample, --metric, --kind do not")
+    is_array = unpacked_name(train).endswith((".npy", ".npz", ".ts"))
+    if is_array:
+        _say_columns(found, {"group": wanted.group})
+    classes = (
+        _of_arrays(found, train) if is_array else _of_tables(found, train, test, sample, wanted)
+    )
+    if wanted.like is None:
+        _of_submission(found, sample, classes, wanted.kind)
+        _of_metric(found, sample, wanted.metric, classes)
+    else:
+        _of_competition(found, wanted.like)
     return found
 
 
+def _of_competition(found: Inferred, name: str) -> None:
+    """Take the metric and the submission of a competition."""
+    file = load_competition(name).file
+    for table, part in ((found.metric, file.metric), (found.submission, file.submission)):
+        values = part.model_dump(mode="json", exclude_unset=True, exclude={"sample", "costs"})
+        for key, value in values.items():
+            found.say(table, key, value, f"as in {name}")
+
+
 def _of_arrays(found: Inferred, train: Path) -> list[str]:
-    is_ts = train.suffix == ".ts"
+    is_ts = unpacked_name(train).endswith(".ts")
     layout = "ts" if is_ts else "array"
-    found.say(found.data, "layout", layout, f"{train.name} ends in {train.suffix}")
+    found.say(found.data, "layout", layout, f"{train.name} is such a file")
     recordings = read_ts(train) if is_ts else read_arrays(train, _labels_beside(found, train))
     if recordings.labels is None:
         raise InputError(f"{train}: there are no labels")
+    _say_padding(found, recordings.signals)
     lengths = {signal.shape[1] for signal in recordings.signals}
     _say_repairs(
         found, len(lengths) > 1, any(np.isnan(signal).any() for signal in recordings.signals)
@@ -81,30 +118,50 @@ def _labels_beside(found: Inferred, train: Path) -> Path | None:
     return beside
 
 
-def _of_tables(found: Inferred, train: Path, test: Path | None, sample: Path | None) -> list[str]:
+def _of_tables(
+    found: Inferred, train: Path, test: Path | None, sample: Path | None, wanted: Wanted
+) -> list[str]:
     head = _head(train)
     columns = list(head.columns)
     if _is_headerless(columns):
-        return _of_plain(found, train)
+        _say_columns(found, {"group": wanted.group})  # which the layout refuses with the reason
+        return _of_plain(found, train, test)
+    said = {"label": wanted.label, "id": wanted.id, "group": wanted.group}
+    if absent := [name for name in said.values() if name is not None and name not in columns]:
+        hint = did_you_mean(closest(absent[0], columns))
+        raise InputError(f"{train}: no column {absent[0]!r}{hint}")
+    _say_columns(found, said)
     tests = list(_head(test).columns) if test else []
     answers = list(_head(sample).columns) if sample else []
-    _say_label(found, columns, tests, answers)
+    if wanted.label is None:
+        _say_label(found, [name for name in columns if name not in said.values()], tests, answers)
     label = found.data["label"]
-    _say_id(found, columns, answers, label)
-    _say_signals(found, head, label, found.data.get("id"))
+    if wanted.id is None:
+        _say_id(found, head, test, sample)
+    _say_signals(found, head)
     if found.data["layout"] == "long":
         n_steps = Counter(_column(train, found.data["id"]))
         _say_repairs(found, len({*n_steps.values()}) > 1, False)
     return _say_classes(found, [str(value) for value in _column(train, label)])
 
 
-def _of_plain(found: Inferred, train: Path) -> list[str]:
+def _say_columns(found: Inferred, said: Mapping[str, str | None]) -> None:
+    for key, column in said.items():
+        if column is not None:
+            found.say(found.data, key, column, "as you said")
+
+
+def _of_plain(found: Inferred, train: Path, test: Path | None) -> list[str]:
     found.say(found.data, "layout", "plain", "the first line is numbers, so there is no header")
     is_tsv = ".tsv" in train.name
     reason = "as in the UCR archive's .tsv" if is_tsv else "as in most .csv files without a header"
     found.say(found.data, "label", "first" if is_tsv else "last", f"{reason}; is that right?")
     table = read_table(train, sep="\t" if is_tsv else ",", header=None, dtype=str)
+    if test is not None and _head(test).shape[1] == table.shape[1]:
+        reason = f"{test.name} has as many columns as {train.name}"
+        found.say(found.data, "test_has_label", True, reason)
     values = table.drop(columns=0 if is_tsv else table.columns[-1])
+    _say_padding(found, _numbers(values))
     _say_repairs(found, bool(values.iloc[:, -1].isna().any()), False)
     return _say_classes(found, table[0 if is_tsv else table.columns[-1]].tolist())
 
@@ -158,58 +215,94 @@ def _say_label(
         found.say(found.data, "label", asked[0], "the sample submission asks for this column")
     elif len(only_train) == 1:
         found.say(found.data, "label", only_train[0], "train has this column and test does not")
-    elif "label" in columns:
-        found.say(found.data, "label", "label", "train has a column of this name")
+    elif len(usual := [name for name in columns if name.casefold() in USUAL_LABELS]) == 1:
+        found.say(found.data, "label", usual[0], "train has a column of this name")
     else:
+        _, others = _series(columns)
         raise InputError(
             "which column is the label? train has "
-            f"{', '.join(only_train or columns)[:200]}; name it with --label"
+            f"{', '.join(only_train or others or columns)[:200]}; name it with --label"
         )
 
 
-def _say_id(found: Inferred, columns: Sequence[str], answers: Sequence[str], label: str) -> None:
-    named = [name for name in answers[:1] if name in columns and name != label]
-    usual = [name for name in columns if name.casefold() in ("id", "row_id", "index", "uid")]
+def _say_id(found: Inferred, head: Any, test: Path | None, sample: Path | None) -> None:
+    taken = (found.data["label"], found.data.get("group"))
+    columns = [name for name in head.columns if name not in taken]
+    usual = [name for name in columns if USUAL_ID.fullmatch(name)]
+    _, rest = _series(columns)
+    others = [name for name in rest if not _is_list(head[name].iloc[0])]
+    first = [name for name in others if name == columns[0]]
+    named, answered = [], []
+    if sample is not None:
+        id_name = _head(sample).columns[0]
+        named = [name for name in columns if name == id_name]
+        ids = {*map(str, _column(sample, id_name))}
+        answered = [name for name in others if test and {*map(str, _column(test, name))} == ids]
     if named:
         found.say(found.data, "id", named[0], "the sample submission begins with this column")
+    elif answered:
+        found.say(found.data, "id", answered[0], "the sample submission has its values in test")
     elif usual:
         found.say(found.data, "id", usual[0], "train has a column of this name")
+    elif first and len(columns) > 1 and head[first[0]].is_unique:
+        found.say(found.data, "id", first[0], "the first column is different in every row")
     else:
         found.reasons.append("no id column: rows are numbered from 0")
 
 
-def _say_signals(found: Inferred, head: Any, label: str, row_id: str | None) -> None:
-    others = [name for name in head.columns if name not in (label, row_id)]
+def _say_signals(found: Inferred, head: Any) -> None:
+    row_id = found.data.get("id")
+    taken = (found.data["label"], row_id, found.data.get("group"))
+    others = [name for name in head.columns if name not in taken]
     lists = [name for name in others if _is_list(head[name].iloc[0])]
     if lists:
         found.say(found.data, "layout", "list", f"a cell of {lists[0]} holds many numbers")
         found.say(found.data, "signal", lists[0], "this column")
+        _say_padding(found, [_values(cell)[None] for cell in head[lists[0]][:N_PADDED]])
         return
     if row_id is not None and head[row_id].duplicated().any():
         _say_long(found, head, others, row_id)
         return
-    steps, rest = _series(others)
-    if not steps:
+    families, rest = _series(others)
+    if not families:
         raise InputError(
             f"no column holds lists and none are a numbered series, among {', '.join(others)[:200]}"
         )
+    steps = next(iter(families.values()))
     found.say(found.data, "layout", "wide", f"{steps[0]} ... {steps[-1]} are a numbered series")
+    if len(families) > 1:
+        reason = f"so many series of the same {len(steps)} time steps"
+        found.say(found.data, "channels", list(families), reason)
     if rest:
-        found.say(found.data, "ignore", rest, "not of the series")
+        found.say(found.data, "ignore", rest, "not of the series; one of groups: --group")
+    _say_padding(found, _numbers(head[steps]))
+
+
+def _is_word_of(text: str, name: str) -> bool:
+    return bool(re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text, re.IGNORECASE))
 
 
 def _is_list(cell: Any) -> bool:
     return isinstance(cell, (list, np.ndarray)) or bool(LIST.fullmatch(str(cell)))
 
 
-def _series(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the columns of the largest numbered series, and the others."""
-    families: dict[tuple[str, str], list[str]] = {}
+def _series(names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the columns of each channel, by its name, and those of none.
+
+    A channel is the longest numbered series, or another one of at least two of the same numbers.
+    """
+    families: dict[str, dict[str, str]] = {}
     for name in names:
         if part := NUMBERED.fullmatch(name):
-            families.setdefault((part[1], part[3]), []).append(name)
-    steps = max(families.values(), key=len, default=[])
-    return steps, [name for name in names if name not in steps]
+            families.setdefault(f"{part[1]}{STEP}{part[3]}", {})[part[2]] = name
+    longest = max(families.values(), key=len, default={})
+    channels = {
+        channel: list(steps.values())
+        for channel, steps in families.items()
+        if steps is longest or (len(steps) > 1 and list(steps) == list(longest))
+    }
+    found = {name for steps in channels.values() for name in steps}
+    return channels, [name for name in names if name not in found]
 
 
 def _say_long(found: Inferred, head: Any, others: Sequence[str], row_id: str) -> None:
@@ -233,6 +326,31 @@ def _say_long(found: Inferred, head: Any, others: Sequence[str], row_id: str) ->
 def _is_counted(column: Any) -> bool:
     values = column.astype(float)
     return bool((values == values.round()).all())
+
+
+def _numbers(table: Any) -> list[np.ndarray]:
+    """Return the first rows of a table as numbers, NaN where a cell is none."""
+    import pandas as pd
+
+    numbers = table[:N_PADDED].apply(pd.to_numeric, errors="coerce")
+    return list(numbers.to_numpy(dtype=float)[:, None])
+
+
+def _values(cell: Any) -> np.ndarray:
+    """Return the numbers of a list in a cell; one that has anything else is left to the reader."""
+    if isinstance(cell, (list, np.ndarray)):
+        return np.asarray(cell, dtype=float)
+    words = re.split(r"[,;\s]+", str(cell).strip())
+    return np.array([float(word) if _is_number(word) else np.nan for word in words])
+
+
+def _say_padding(found: Inferred, rows: Sequence[np.ndarray]) -> None:
+    """Say that rows are padded with zeros if a tenth of them end in three or more."""
+    some = rows[:N_PADDED]
+    n_padded = sum(bool(row.any() and not row[:, -N_ZEROS:].any()) for row in some)
+    if n_padded >= MIN_PADDED * len(some):
+        reason = f"{n_padded:,} of {len(some):,} rows end in {N_ZEROS} zeros or more"
+        found.say(found.data, "padding_value", 0.0, reason)
 
 
 def _say_repairs(found: Inferred, is_uneven: bool, is_missing: bool) -> None:
@@ -260,6 +378,8 @@ def _of_submission(
         return
     head = _head(sample)
     columns = list(head.columns)[1:]
+    if not columns:
+        raise InputError(f"{sample}: needs an id column and one of answers")
     if kind:
         found.say(form, "kind", kind, "as you said")
     elif len(columns) > 1:
@@ -277,7 +397,9 @@ def _of_submission(
     found.say(form, "sample", str(sample), "header and order of the rows are its")
 
 
-def _of_metric(found: Inferred, metric: str | None, classes: Sequence[str]) -> None:
+def _of_metric(
+    found: Inferred, sample: Path | None, metric: str | None, classes: Sequence[str]
+) -> None:
     if metric:
         found.say(found.metric, "name", metric, "as you said")
     else:
@@ -286,4 +408,8 @@ def _of_metric(found: Inferred, metric: str | None, classes: Sequence[str]) -> N
             found.metric, "name", METRIC_OF_KIND[kind], f"usual for kind {kind}; is that right?"
         )
     if found.metric["name"] in ("f1", "roc-auc") and len(classes) == 2:
-        found.say(found.metric, "positive", classes[1], "the second class")
+        column = str(_head(sample).columns[1]) if sample else ""
+        named = [name for name in classes if _is_word_of(column, name)]
+        is_named = len(named) == 1
+        reason = f"{column} names it" if is_named else "the second class; is that right?"
+        found.say(found.metric, "positive", named[0] if is_named else classes[1], reason)

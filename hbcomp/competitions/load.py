@@ -7,26 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from hbcomp.competitions.competition import DEFAULT, FILE, Competition, load_competition
-from hbcomp.data import csv_reader, parquet_reader
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.duplicates import check_pair
 from hbcomp.data.foreign_readers import read_arrays, read_long, read_plain, read_ts
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset, step_names
 from hbcomp.data.recordings import Recordings, number_classes, stack_signals
-from hbcomp.data.sample import load_sample
+from hbcomp.data.sample import TEST, TRAIN
+from hbcomp.data.signal_blocks import in_blocks
 from hbcomp.system.errors import InputError
 
 FOREIGN = ("plain", "array", "ts", "long")
-FILES = {"competition", "train", "test"}  # the keys that other competitions take from the user
 
 
 def load_data(config: DataConfig) -> tuple[Dataset, Dataset | None]:
     """Return the train and the test rows of the named files, or those that ship with hbcomp."""
     if config.competition == DEFAULT and config.train is None:
-        ignored = [key for key in DataConfig.model_fields if getattr(config, key) != _default(key)]
-        if ignored:
-            raise InputError(f"the bundled sample would ignore data.{', data.'.join(ignored)}")
         return load_sample()
     files = with_files(config)
     assert files.train is not None
@@ -37,9 +33,22 @@ def load_data(config: DataConfig) -> tuple[Dataset, Dataset | None]:
     n_steps = max(train.n_timepoints, test.n_timepoints)
     train, test = (padded_to(rows, n_steps, config) for rows in (train, test))
     if _layout(config).layout not in FOREIGN:
-        _check_names(files.train, files.test, files)
+        _check_names(files.train, files.test, _layout(config))
     check_pair(train, test, numbers_apart=config.competition != DEFAULT)
     return train, test
+
+
+def load_sample() -> tuple[Dataset, Dataset]:
+    """Return 4,000 labelled training rows and 1,000 test rows without labels: real heartbeats.
+
+    The labels of the test rows are in a file that only scores submissions; training and tuning must
+    not read it.
+    """
+    layout = load_competition().file.data
+    train = read_dataset(TRAIN, layout, labelled=True)
+    test = read_dataset(TEST, layout, labelled=False)
+    # The path of the installation would say nothing.
+    return replace(train, source="bundled train"), replace(test, source="bundled test")
 
 
 def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
@@ -48,44 +57,40 @@ def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
     if n_missing <= 0 or pad == "refuse":
         return rows
     widths = (n_missing, 0) if pad == "start" else (0, n_missing)
-    return replace(rows, signals=np.pad(rows.signals, ((0, 0), (0, 0), widths)))
+
+    def padded(block: np.ndarray) -> np.ndarray:
+        return np.pad(block, ((0, 0), (0, 0), widths), constant_values=np.nan)
+
+    return replace(rows, signals=in_blocks(padded, rows.signals))
 
 
 def with_files(config: DataConfig) -> DataConfig:
-    """Return the configuration with the files and columns that its competition names."""
+    """Return the configuration with the files that its competition names."""
     if config.competition == DEFAULT:
         return config
     competition = load_competition(config.competition)
     layout = competition.file.data
-    own = config.model_fields_set - FILES
-    if changed := sorted(key for key in own if getattr(config, key) != _default(key)):
-        raise InputError(
-            f"data.{', data.'.join(changed)}: {competition.name} names its columns in {FILE}"
-        )
     train = config.train or _file(competition, layout.train)
     if train is None:
         raise InputError(f"{competition.name}: no labelled file; name it in {FILE} or with --train")
-    return config.model_copy(
-        update={
-            "train": train,
-            "test": config.test or _file(competition, layout.test),
-            "id_column": layout.id if _has_column(train, layout.id) else None,
-            "signal_column": layout.signal or "",
-            "label_column": layout.label,
-            "group_column": layout.group,
-            "ignored_columns": layout.ignore,
-            "classes": layout.classes,
-        }
-    )
+    test = config.test or _file(competition, layout.test)
+    return config.model_copy(update={"train": train, "test": test})
+
+
+def classes_of(config: DataConfig) -> tuple[str, ...]:
+    """Return the classes of a competition, in their order; none where only a file would tell."""
+    layout = _layout(config)
+    if layout.classes or layout.labels == "numbered":
+        return layout.classes
+    train = config.train or _file(load_competition(config.competition), layout.train)
+    return () if train is None else read_rows(train, config, labelled=True).classes
 
 
 def read_rows(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
     """Return the rows of a file in the layout of its competition."""
-    if config.competition == DEFAULT:
-        return read_dataset(path, config, labelled=labelled)
     layout = _layout(config)
     if layout.layout not in FOREIGN:
-        return read_dataset(path, with_files(config), labelled=labelled)
+        return read_dataset(path, layout, labelled=labelled)
     recordings = _read_foreign(path, config, layout, labelled=labelled)
     return _as_dataset(recordings, layout, str(path), labelled=labelled)
 
@@ -96,19 +101,22 @@ def _read_foreign(
     if layout.layout == "plain":
         separator = "\t" if ".tsv" in path.name else ","
         is_first = layout.label == "first"
+        labelled = labelled or layout.test_has_label
         return read_plain(path, labelled=labelled, is_label_first=is_first, separator=separator)
     if layout.layout == "ts":
         return read_ts(path)
     if layout.layout == "long":
         return read_long(path, layout, labelled=labelled)
     competition = load_competition(config.competition)
-    return read_arrays(path, _file(competition, layout.train_labels) if labelled else None)
+    if not labelled:
+        return read_arrays(path)
+    return read_arrays(path, _file(competition, layout.train_labels), layout.group)
 
 
 def _as_dataset(
     recordings: Recordings, layout: DataLayout, source: str, *, labelled: bool
 ) -> Dataset:
-    signals, _ = stack_signals(recordings, layout, source)
+    signals = stack_signals(recordings, layout, source)
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     if labelled:
@@ -135,23 +143,10 @@ def _file(competition: Competition, relative: Path | None) -> Path | None:
     return None if relative is None else competition.path(relative)
 
 
-def _has_column(path: Path, name: str) -> bool:
-    """Return whether a table has a column of that name; other files have no columns."""
-    if path.suffix == ".parquet":
-        return name in parquet_reader.read_names(path)
-    if path.name.endswith((".csv", ".csv.gz")):
-        return name in csv_reader.read_header(path)
-    return False
-
-
-def _default(key: str) -> object:
-    return DataConfig.model_fields[key].default
-
-
-def _check_names(train: Path, test: Path, config: DataConfig) -> None:
+def _check_names(train: Path, test: Path, layout: DataLayout) -> None:
     """Refuse wide files whose time steps differ, because they are matched by position."""
-    names = step_names(train, config, labelled=True)
-    others = step_names(test, config, labelled=False)
+    names = step_names(train, layout, labelled=True)
+    others = step_names(test, layout, labelled=False)
     if names is None or others is None or names == others:
         return
     pairs = enumerate(zip_longest(names, others), start=1)

@@ -12,7 +12,8 @@ from typing import Final, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from hbcomp.competitions.competition import CLASS, DEFAULT, Competition, load_competition
+from hbcomp.competitions.competition import CLASS, Competition, load_competition
+from hbcomp.competitions.load import classes_of
 from hbcomp.data.dataset import DataConfig, id_problems
 from hbcomp.data.tables import read_rows
 from hbcomp.system.config import Section
@@ -49,12 +50,19 @@ class SubmissionForm(Section):
         """Return which test row each row of the submission is about."""
         if self.sample is None:
             return list(range(len(test_ids)))
-        _, rows = read_rows(self.sample)
-        ids = [row[0] for row in rows]
+        ids = _ids_of(self.sample)
         if problems := list(id_problems(ids, test_ids, "the test file")):
             raise InputError.of(self.sample, problems)
         row_of_id = {row_id: row for row, row_id in enumerate(test_ids)}
         return [row_of_id[row_id] for row_id in ids]
+
+    def of_other_rows(self, ids: Sequence[str]) -> "SubmissionForm":
+        """Return the form for the rows of a file that the user names.
+
+        They keep the order of their file, unless they are those of the sample.
+        """
+        is_sample = self.sample is not None and {*_ids_of(self.sample)} == {*ids}
+        return self if is_sample else self.model_copy(update={"sample": None})
 
     def cells(self, answers: Answers) -> Iterator[list[str]]:
         """Yield the cells after the id of each row of answers.
@@ -102,6 +110,11 @@ class SubmissionForm(Section):
         return answers
 
 
+def _ids_of(sample: Path) -> list[str]:
+    _, rows = read_rows(sample)
+    return [row[0] for row in rows]
+
+
 def plain_form(n_classes: int, id_column: str = "id") -> SubmissionForm:
     """Return the form `id,label_0,...` of the heartbeat competition."""
     return SubmissionForm(
@@ -114,12 +127,14 @@ def plain_form(n_classes: int, id_column: str = "id") -> SubmissionForm:
 
 def form_of(config: DataConfig, classes: Sequence[str]) -> SubmissionForm:
     """Return the form of a competition's submissions; a sample submission decides, if any."""
-    if config.competition == DEFAULT:
-        return plain_form(len(classes), config.id_column or "id")
-    competition = load_competition(config.competition)
+    return form_in(load_competition(config.competition), classes)
+
+
+def form_in(competition: Competition, classes: Sequence[str]) -> SubmissionForm:
+    """Return the form that a competition.toml and its sample submission describe."""
     form = competition.file.submission
     sample = None if form.sample is None else competition.path(form.sample)
-    header = [competition.file.data.id, *_columns(competition, classes)]
+    header = [competition.file.data.id_name, *_columns(competition, classes)]
     if sample is not None:
         header, _ = read_rows(sample)
     if len(header) < 2:
@@ -137,10 +152,16 @@ def form_of(config: DataConfig, classes: Sequence[str]) -> SubmissionForm:
     )
 
 
+def known_form(config: DataConfig) -> SubmissionForm | None:
+    """Return the form of a competition's submissions; None where any classes are taken."""
+    classes = classes_of(config)
+    return form_of(config, classes) if classes else None
+
+
 def _columns(competition: Competition, classes: Sequence[str]) -> list[str]:
     form = competition.file.submission
     if form.kind != "probabilities":
-        return [form.columns or competition.file.data.label]
+        return [form.columns or competition.file.data.label_name]
     template = form.columns or f"label_{CLASS}"
     return [template.replace(CLASS, name) for name in classes]
 

@@ -7,8 +7,9 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from hbcomp.competitions.competition import FILE, CompetitionFile
-from hbcomp.competitions.infer import infer
+from hbcomp.competitions.competition import FILE, Competition, CompetitionFile
+from hbcomp.competitions.infer import Wanted, infer
+from hbcomp.competitions.submission_form import form_in
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
@@ -21,8 +22,7 @@ def write_competition(
     train: Path,
     test: Path | None,
     sample: Path | None,
-    metric: str | None,
-    kind: str | None,
+    wanted: Wanted,
     console: Console,
     *,
     is_forced: bool,
@@ -31,7 +31,7 @@ def write_competition(
     path = folder / FILE
     if path.exists() and not is_forced:
         raise InputError(f"{path}: exists; --force replaces it")
-    found = infer(train, test, sample, metric, kind)
+    found = infer(train, test, sample, wanted)
     found.data |= {"train": str(train)} | ({"test": str(test)} if test else {})
     for table in (found.data, found.submission):
         for key in PATHS & {*table}:
@@ -43,7 +43,8 @@ def write_competition(
         "metric": found.metric,
         "submission": found.submission,
     }
-    validate(CompetitionFile, values, path)
+    file = validate(CompetitionFile, values, path)
+    form_in(Competition(file.title, folder, file), file.data.classes)  # the sample must fit it
     write_text(path, tomli_w.dumps(values))
     for reason in found.reasons:
         console.print(reason)

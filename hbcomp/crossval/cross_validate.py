@@ -34,6 +34,7 @@ def run(
     config, run = request.config, request.run
     with watch.phase("read"):
         training_data = load_training_data(config)
+        metric = training_data.metric  # a function of one's own is read now, not after training
     with locked(run):
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
@@ -44,15 +45,19 @@ def run(
             recipe = f"cv of {len(outcome.results)} nets, on {test.source if test else None}"
             submission = write_answers(
                 run,
-                training_data.metric,
+                metric,
                 outcome.predictions,
                 outcome.chosen,
                 recipe,
                 training_data.form,
+                is_optimistic=training_data.early_stopping.is_on_scored_fold,
             )
             if pseudo := training_data.pseudo:
                 write_pseudo_rows(
-                    run.path / "pseudo.csv", outcome.predictions.test_ids, pseudo.of_fold
+                    run.path / "pseudo.csv",
+                    outcome.predictions.test_ids,
+                    pseudo.of_fold,
+                    training_data.train.classes,
                 )
         with watch.phase("draw"):
             drawn = draw(outcome, run)
@@ -70,6 +75,7 @@ def run(
         "rule": outcome.chosen.name,
         "metric": report.metric.config.name,
         "oof_scores": scores_by_rule(outcome.rules),
+        **({"selected": list(report.selected)} if report.is_optimistic else {}),
         "accuracy": report.accuracy,
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float32, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from hbcomp.competitions.competition import metric_of
 from hbcomp.crossval.training_data import replica_of
@@ -17,12 +17,15 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
 from hbcomp.features.base import FeatureConfig
+from hbcomp.nets.signals import SignalsConfig
+from hbcomp.scoring.calibration import log_loss
 from hbcomp.scoring.choice import fixed_rule_scores
 from hbcomp.scoring.metrics import MetricSpec
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
+from hbcomp.training.early_stopping import BestEpoch, EarlyStopping
 from hbcomp.training.features import fit_features
 from hbcomp.training.fitting import fit_nets
 from hbcomp.training.inference import predict_probs
@@ -32,14 +35,16 @@ from hbcomp.training.step import DivergedError, Epoch, train_epochs
 
 History = list[tuple[Any, ...]]  # a row for each epoch
 HISTORY_COLUMNS = ["epoch", "lr", "loss", "score", "seconds", "n_threads"]
+WATCHED = "watched_loss"  # one more column, where early stopping is on
 
 
 @dataclass(frozen=True)
 class FoldTask:
-    """One net to train: its rows, its seed, where it trains, and the epochs to score.
+    """One net to train: its rows, its seed, where it trains, and how often it is scored.
 
     With `train_labels`, the labels of the rows at `train_idx`, the net also trains on test rows,
-    which are numbered after the train rows. At `scored_epochs` it predicts its held-out rows.
+    which are numbered after the train rows. It predicts its held-out rows `n_scored` times, at even
+    shares of its epochs. `watched_idx` are the rows of early stopping, where that is on.
     """
 
     seed: int
@@ -48,35 +53,64 @@ class FoldTask:
     valid_idx: np.ndarray
     recipe: Recipe
     features: FeatureConfig
+    signals: SignalsConfig
     metric: MetricSpec
     compute: Compute
-    scored_epochs: frozenset[int]
+    n_scored: int
     train_labels: np.ndarray | None = None
+    watched_idx: np.ndarray | None = None
     identity: str = ""  # the hash that its stored fold is bound to
 
     def replica(self, device: torch.device) -> Replica:
         """Return the net as it is trained, with its rows on the device."""
         return replica_of(self.seed, self.fold, self.train_idx, self.train_labels, device)
 
+    @property
+    def early_stopping(self) -> EarlyStopping:
+        """When it stops before its schedule ends."""
+        return self.recipe.train.early_stopping
+
+    @property
+    def n_epochs(self) -> int:
+        """The epochs of its schedule."""
+        return self.recipe.train.for_rows(len(self.train_idx)).n_epochs
+
+    @property
+    def scored_epochs(self) -> list[int]:
+        """The epochs after which it predicts its held-out rows; one may end several shares."""
+        return evenly_spaced(self.n_epochs, self.n_scored)
+
+
+@dataclass(frozen=True)
+class TrainedNet:
+    """A trained net, at its last or its best epoch, with its held-out and test probabilities."""
+
+    net: nn.Module
+    valid_probs: Float32[np.ndarray, "v k"]
+    test_probs: Float32[np.ndarray, "m k"] | None
+
 
 @dataclass(frozen=True)
 class FoldEpoch:
     """The net of a fold after an epoch, with its held-out probabilities where they are scored.
 
-    The probabilities of the test rows, where there are any, come with the last epoch.
+    The trained net comes with its last epoch, and the log loss of the rows that it watches, if any,
+    with every epoch.
     """
 
     epoch: Epoch
     valid_labels: Int64[np.ndarray, " v"]
     valid_probs: Float32[np.ndarray, "v k"] | None
-    test_probs: Float32[np.ndarray, "m k"] | None
+    watched_loss: float | None
+    trained: TrainedNet | None
 
 
 def train_group(
     group: Sequence[FoldTask], data: DeviceData, watch: Stopwatch
 ) -> Iterator[list[FoldEpoch]]:
-    """Train the nets of a group of folds at the same time, yielding all of them after every epoch.
+    """Train the nets of a group of folds at the same time, yielding them after every epoch.
 
+    Nets whose training has ended are not yielded any more, so `Epoch.position` says which they are.
     The cross-validation stores what it yields, and a trial of a search may stop in between.
     """
     compute = group[0].compute
@@ -85,53 +119,84 @@ def train_group(
         with watch.phase("features"):
             data = _with_features(group[0], data)
     replicas = [task.replica(data.device) for task in group]
-    held_out = [torch.tensor(task.valid_idx, device=data.device) for task in group]
-    valid_signals = [data.signals[rows] for rows in held_out]
-    valid_labels = [data.labels[rows].cpu().numpy() for rows in held_out]
-    train = fit_nets if group[0].recipe.net.is_fitted else train_epochs
-    for epochs in train(group[0].recipe, data, replicas, compute):
+    nets = [_Predicted(task, data, watch) for task in group]
+    stopped: set[int] = set()
+    recipe = group[0].recipe
+    if recipe.net.is_fitted:
+        every_epoch = fit_nets(recipe, data, replicas)
+    else:
+        every_epoch = train_epochs(recipe, data, replicas, compute, stopped)
+    for epochs in every_epoch:
         watch.add({"train": sum(each.seconds for each in epochs)})
         watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
-        yield [
-            FoldEpoch(epoch, labels, *_predict(task, epoch, signals, data, watch, position))
-            for position, (task, epoch, signals, labels) in enumerate(
-                zip(group, epochs, valid_signals, valid_labels, strict=True)
-            )
-        ]
+        done = [nets[epoch.position].after(epoch) for epoch in epochs]
+        stopped.update(each.epoch.position for each in done if each.trained)
+        yield done
 
 
 def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
     """Return the data with the features of one fold's net in place of signals."""
-    features = fit_features(task.features, data, task.replica(data.device))
-    train, held_out = (
-        torch.tensor(rows, device=data.device) for rows in (task.train_idx, task.valid_idx)
-    )
-    return features.in_place_of_signals(train, held_out)
+    features = fit_features(task.features, task.signals, data, task.replica(data.device))
+    parts = [task.train_idx, task.valid_idx]
+    if task.watched_idx is not None and not task.early_stopping.is_on_scored_fold:
+        parts.append(task.watched_idx)
+    return features.in_place_of_signals(*(torch.tensor(rows, device=data.device) for rows in parts))
 
 
-def _predict(
-    task: FoldTask,
-    epoch: Epoch,
-    valid_signals: Tensor,
-    data: DeviceData,
-    watch: Stopwatch,
-    position: int,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the probabilities of the held-out and of the test rows, as far as they are needed."""
-    valid_probs = test_probs = None
-    is_last = epoch.epoch == task.recipe.train.n_epochs
-    if epoch.epoch in task.scored_epochs:
-        with watch.phase("validate"):
-            valid_probs = predict_probs(epoch.net, valid_signals, task.compute)
-    if is_last and data.test_signals is not None:
-        with watch.phase("predict"):
-            test_probs = predict_probs(epoch.net, data.test_signals, task.compute)
-    for probs in (valid_probs, test_probs):
-        if is_last and probs is not None and not np.isfinite(probs).all():
-            raise DivergedError(
-                "the net's probabilities must be finite; try a smaller train.lr", position
-            )
-    return valid_probs, test_probs
+class _Predicted:
+    """The rows that the net of a fold predicts in training, and its best epoch so far."""
+
+    def __init__(self, task: FoldTask, data: DeviceData, watch: Stopwatch) -> None:
+        self._task, self._data, self._watch = task, data, watch
+        self._valid_rows, self._valid_labels = _rows(task.valid_idx, data)
+        watched = task.watched_idx
+        self._watched = None if watched is None else _rows(watched, data)
+        self._best = BestEpoch()
+
+    def after(self, epoch: Epoch) -> FoldEpoch:
+        """Predict what is due after an epoch, and decide whether it is the last."""
+        task, valid_probs, loss = self._task, None, None
+        if epoch.epoch in task.scored_epochs:
+            valid_probs = self._probs(epoch.net, self._valid_rows)
+        if self._watched is not None:
+            rows, labels = self._watched
+            loss = log_loss(self._probs(epoch.net, rows).astype(np.float64), labels)
+            self._best.update(epoch.epoch, loss, epoch.net)
+        is_stopped = loss is not None and (
+            epoch.epoch - self._best.epoch >= task.early_stopping.patience
+        )
+        trained = None
+        if is_stopped or epoch.epoch == task.n_epochs:
+            trained = self._trained(epoch, valid_probs)
+        return FoldEpoch(epoch, self._valid_labels, valid_probs, loss, trained)
+
+    def _trained(self, epoch: Epoch, valid_probs: np.ndarray | None) -> TrainedNet:
+        net = epoch.net if self._best.net is None else self._best.net
+        test_probs = None
+        if valid_probs is None or net is not epoch.net:
+            valid_probs = self._probs(net, self._valid_rows)
+        if self._data.test_signals is not None:
+            with self._watch.phase("predict"):
+                test_probs = predict_probs(net, self._data.test_signals, self._task.compute)
+        for probs in (valid_probs, test_probs):
+            if probs is not None and not np.isfinite(probs).all():
+                raise DivergedError(
+                    "the net's probabilities must be finite; try a smaller train.lr",
+                    epoch.position,
+                )
+        return TrainedNet(net, valid_probs, test_probs)
+
+    def _probs(self, net: nn.Module, rows: Tensor) -> Float32[np.ndarray, "v k"]:
+        if not len(rows):  # a net that holds nothing out
+            return np.empty((0, self._data.n_classes), dtype=np.float32)
+        with self._watch.phase("validate"):
+            return predict_probs(net, self._data.signals, self._task.compute, rows)
+
+
+def _rows(rows: np.ndarray, data: DeviceData) -> tuple[Tensor, np.ndarray]:
+    """Return rows as a tensor on the device, and their labels."""
+    idx = torch.tensor(rows, device=data.device)
+    return idx, data.labels[idx].cpu().numpy()
 
 
 def train_folds(
@@ -143,17 +208,25 @@ def train_folds(
 ) -> None:
     """Train a group of folds at the same time, report every epoch, and store the finished folds."""
     histories: list[History] = [[] for _ in group]
+    trained: dict[int, TrainedNet] = {}
     with errors_as_input_error(group):
         for epochs in train_group(group, data, watch):
-            for task, fold_epoch, history in zip(group, epochs, histories, strict=True):
-                _report(task, fold_epoch, history, emit)
+            for after in epochs:
+                position = after.epoch.position
+                _report(group[position], after, histories[position], emit)
+                if after.trained:
+                    trained[position] = after.trained
     with watch.phase("write"):
-        for task, last, history in zip(group, epochs, histories, strict=True):
-            result = _result(task, last, data.n_classes)
-            rows = pd.DataFrame(history, columns=HISTORY_COLUMNS)
-            stored_folds.save_fold(run, task.identity, result, last.epoch.net, rows)
+        for position, task in enumerate(group):
+            net = trained.pop(position)
+            result = FoldResult(
+                task.seed, task.fold, task.valid_idx, net.valid_probs, net.test_probs
+            )
+            columns = [*HISTORY_COLUMNS, *([WATCHED] if task.early_stopping.is_on else [])]
+            rows = pd.DataFrame(histories[position], columns=columns)
+            stored_folds.save_fold(run, task.identity, result, net.net, rows)
     if torch.cuda.is_available():
-        del epochs, fold_epoch, last
+        del epochs, after, net
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken
 
 
@@ -164,17 +237,12 @@ def _report(task: FoldTask, after: FoldEpoch, history: History, emit: Emit) -> N
         metric = metric_of(task.metric)
         score = fixed_rule_scores(metric, after.valid_probs, after.valid_labels).score
     n_threads = task.compute.n_threads
-    history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads))
-    n_epochs = task.recipe.train.n_epochs
-    emit(FoldProgress(task.seed, task.fold, epoch.epoch, n_epochs, epoch.loss, score))
-
-
-def _result(task: FoldTask, last: FoldEpoch, n_classes: int) -> FoldResult:
-    valid_probs = last.valid_probs
-    if valid_probs is None:  # a net that holds nothing out
-        valid_probs = np.empty((0, n_classes), dtype=np.float32)
-    assert len(valid_probs) == len(task.valid_idx)  # the last epoch is always scored
-    return FoldResult(task.seed, task.fold, task.valid_idx, valid_probs, last.test_probs)
+    watched = () if after.watched_loss is None else (after.watched_loss,)
+    history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads, *watched))
+    n_skipped = task.n_epochs - epoch.epoch if after.trained else 0
+    emit(
+        FoldProgress(task.seed, task.fold, epoch.epoch, task.n_epochs, epoch.loss, score, n_skipped)
+    )
 
 
 def evenly_spaced(n_epochs: int, n_scored: int) -> list[int]:

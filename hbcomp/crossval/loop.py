@@ -10,11 +10,11 @@ import hbcomp
 from hbcomp.crossval.fold import (
     FoldTask,
     errors_as_input_error,
-    evenly_spaced,
     in_groups,
     train_folds,
 )
 from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
+from hbcomp.crossval.speed import duration
 from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
@@ -30,6 +30,8 @@ from hbcomp.system.progress import Emit, Relay, relayed, show_folds
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
+
+MANY_SECONDS = 600  # assumed: nobody plans around less
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def cross_validate(
         resources,
         f"{len(training_data.fold_keys)} folds",
         len(training_data.fold_keys) - len(pending),
+        len(pending),
     )
+    announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features are fitted in every fold, which takes most of its time")
     train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
@@ -125,6 +129,9 @@ def resources_for(
     n_jobs: int | None,
 ) -> Resources:
     """Return on which device, with how many threads and processes the nets will be trained."""
+    if training_data.is_streamed and config.compute.engine == "auto":
+        eager = config.compute.model_copy(update={"engine": "eager"})  # a graph cannot stream
+        config = config.model_copy(update={"compute": eager})
     compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     with within_memory(
         "the net cannot take a first step; try a smaller train.batch_size (now "
@@ -154,7 +161,7 @@ def train_nets(
     ]
     groups = in_groups(tasks)
     run.discard_manifest()
-    with show_folds(console, len(tasks), config.train.n_epochs) as emit:
+    with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
             _train_in_workers(groups, training_data, run, resources, emit, watch)
@@ -173,29 +180,31 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
-    train_idx, train_labels = training_data.train_rows(seed, fold)
-    valid_idx, scored_epochs = np.empty(0, dtype=np.int64), frozenset[int]()
+    rows = training_data.rows_of_net(seed, fold)
+    valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
         valid_idx = training_data.folds_of_seed[seed].valid_idx(fold)
-        scored_epochs = frozenset(
-            evenly_spaced(config.train.n_epochs, config.report.n_scored_epochs)
-        )
+        n_scored = config.report.n_scored_epochs
     return FoldTask(
         seed=seed,
         fold=fold,
-        train_idx=train_idx,
+        train_idx=rows.train_idx,
         valid_idx=valid_idx,
         recipe=config.recipe,
         features=config.features,
+        signals=config.signals,
         metric=training_data.metric_spec,
         compute=compute,
-        scored_epochs=scored_epochs,
-        train_labels=train_labels,
+        n_scored=n_scored,
+        train_labels=rows.train_labels,
+        watched_idx=rows.watched_idx,
         identity=identity,
     )
 
 
-def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> None:
+def announce(
+    run: RunFolder, resources: Resources, what: str, n_stored: int, n_pending: int
+) -> None:
     """Print which nets will be trained and on what hardware."""
     compute = resources.compute
     stored = f", {n_stored} already stored" if n_stored else ""
@@ -204,6 +213,37 @@ def announce(run: RunFolder, resources: Resources, what: str, n_stored: int) -> 
         f"{run.name}: {what}{stored}; on {compute.device} in {compute.precision}, "
         f"{compute.threads} per net{at_once} ({compute.reason})"
     )
+    if resources.seconds_of_net:
+        seconds = -(-n_pending // resources.n_jobs) * resources.seconds_of_net
+        if seconds > MANY_SECONDS:
+            console.print(
+                f"{n_pending} nets will take about {duration(seconds)} by the time of a step, "
+                "scoring not included"
+            )
+
+
+def announce_schedule(
+    config: Config, training_data: TrainingData, pending: Sequence[tuple[int, Fold]]
+) -> None:
+    """Print how few rows and early stopping change the schedule, as the first net has it."""
+    if not pending:
+        return
+    rows = training_data.rows_of_net(*pending[0])
+    if said := config.train.deviations(len(rows.train_idx)):
+        console.print("; ".join(said))
+    if rows.watched_idx is None:
+        return
+    early_stopping = config.train.early_stopping
+    which = f"{len(rows.watched_idx):,} of its training rows, which it does not train on"
+    if early_stopping.is_on_scored_fold:
+        which = "the fold it is scored on"
+    patience = early_stopping.patience
+    console.print(
+        f"early stopping: a net watches {which}, and stops after {patience} "
+        f"epoch{'s' * (patience > 1)} without a lower log loss there"
+    )
+    if early_stopping.is_on_scored_fold:
+        console.print("warning: epochs chosen on the scored rows make the score too good")
 
 
 def _warn_of_shared_cores(resources: Resources) -> None:

@@ -1,34 +1,34 @@
 """Prediction: the nets and the rule of a finished run, applied to other data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
-from hbcomp.competitions.load import padded_to, read_rows, with_files
+from hbcomp.competitions.load import load_sample, padded_to, read_rows, with_files
 from hbcomp.crossval.training_data import features_of_net, load_training_data_again
 from hbcomp.data.dataset import Dataset, in_words
-from hbcomp.data.sample import load_sample
-from hbcomp.data.scale import scale_warnings
+from hbcomp.data.scale import Range, scale_warnings, unit_warnings
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import ALL, Fold, mean_probs
 from hbcomp.experiment.report import Computed, Refit, Report, read_part, read_report
-from hbcomp.nets.registry import build_net
+from hbcomp.nets.registry import ScaledNet, build_net
+from hbcomp.nets.signal_input import Scale
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import stem
-from hbcomp.training.device import Compute, ComputeConfig, choose_compute
+from hbcomp.training.device import Compute, ComputeConfig, choose_compute, streams_rows
 from hbcomp.training.inference import predict_probs
+from hbcomp.training.loader import StreamedSignals, all_rows, put_signals
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def apply_run(
         expected=None if is_refit else report.score,
         standard_error=None if is_refit else report.standard_error,
         n_scored=None if is_refit else report.data.n_train,
+        is_optimistic=report.is_optimistic and not is_refit,
     )
-    # The sample submission has the ids of the competition's own test file.
-    form = report.form.model_copy(update={"sample": None}) if data else report.form
+    form = report.form.of_other_rows(rows.ids.tolist()) if data else report.form
     write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)
     return {
         "experiment": run.name,
@@ -110,8 +110,6 @@ def _probs(
     config = trained.config
     compute = computed_as(config, trained.report.environment.compute, device)
     rows = padded_to(_read_rows(config, data), trained.shape[1], config.data)
-    for warning in scale_warnings(rows):
-        console.print(f"warning: {warning}")
     if rows.shape != trained.shape:
         raise InputError(
             f"{rows.source}: {run.name} was trained on {in_words(trained.shape)} per row, but got "
@@ -120,11 +118,13 @@ def _probs(
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
     inputs = _inputs(config, run, rows, compute.device)
-    parts = []
+    parts: list[np.ndarray] = []
     for seed, fold in nets:
-        net = load_net(run, config, trained.shape, trained.n_classes, (seed, fold)).to(
-            compute.device
-        )
+        net = load_net(run, config, trained.shape, trained.n_classes, (seed, fold))
+        if not parts:
+            for warning in _unit_warnings(net, config, run, rows):
+                console.print(f"warning: {warning}")
+        net.to(compute.device)
         parts.append(predict_probs(net, inputs(seed, fold), compute))
         console.print(f"seed {seed} fold {fold}: {rows.n_rows:,} rows predicted")
     return rows, mean_probs(parts)
@@ -136,20 +136,33 @@ def load_net(
     shape: tuple[int, int],
     n_classes: int,
     net: tuple[int, Fold],
-) -> nn.Module:
+) -> ScaledNet:
     """Return the net of a seed and a fold with its weights; `shape` is that of the signals."""
     seen = config.features.shape(shape, n_classes)
-    built = build_net(config.net, seen, n_classes, seed=0)  # its weights are replaced
-    return stored_folds.load_weights(run, *net, built)
+    built = build_net(config.net, seen, n_classes, 0, config.recipe.signals)  # weights come next
+    stored_folds.load_weights(run, *net, built)
+    return built
+
+
+def _unit_warnings(net: ScaledNet, config: Config, run: RunFolder, rows: Dataset) -> Iterator[str]:
+    """Yield what is wrong with the unit of rows, beside those that the net was trained on."""
+    if not isinstance(net.scale, Scale) or config.signals.scale != "min-max":
+        yield from scale_warnings(rows, None, config.signals.scale)
+        return
+    low = net.scale.offset[:, 0].double().numpy()
+    trained = Range(low, low + net.scale.unit[:, 0].double().numpy())
+    yield from unit_warnings(rows, trained, f"the training rows of {run.name}", "min-max")
 
 
 def _inputs(
     config: Config, run: RunFolder, rows: Dataset, device: str
-) -> Callable[[int, Fold], Tensor]:
+) -> Callable[[int, Fold], Tensor | StreamedSignals]:
     """Return a function that gives the inputs for the net of a seed and a fold."""
-    signals = torch.tensor(rows.signals, device=device)
+    is_streamed = streams_rows(config.compute, device, rows.signals)
+    signals = put_signals([rows.signals], device, is_streamed)
     if not config.features.is_of_fold:
         return lambda seed, fold: signals
+    signals = all_rows(signals)
     # Features need the train rows, and the test rows only if nets trained on some.
     needed: dict[str, Any] = {"compute": ComputeConfig(device=device)}
     if not config.pseudo.runs:

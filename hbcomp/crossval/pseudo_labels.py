@@ -1,6 +1,6 @@
 """The runs that pseudo-labels come from, and the record of the rows that were taken from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder, find_run, known_runs
 from hbcomp.experiment.predictions import mean_probs
 from hbcomp.experiment.resume import SEED_KEY, RunRecord, read_run
+from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, did_you_mean, similar_names, there_are
 from hbcomp.system.files import csv_bytes, write_bytes
+from hbcomp.training.early_stopping import EarlyStopping
 from hbcomp.training.pseudo import PseudoConfig, PseudoLabels, PseudoRows, pseudo_labels
 
 
@@ -61,6 +63,7 @@ def write_pseudo_rows(
     path: Path,
     test_ids: Shaped[np.ndarray, " m"],
     rows_of_net: Mapping[tuple[int, int], PseudoRows] | Mapping[tuple[int, str], PseudoRows],
+    classes: Sequence[str],
 ) -> None:
     """Write `seed,fold,id,label,prob` of every row that each net was given, atomically."""
     lines = (
@@ -68,7 +71,7 @@ def write_pseudo_rows(
         for (seed, fold), rows in rows_of_net.items()
         for line in zip(
             test_ids[rows.test_idx].tolist(),
-            rows.labels.tolist(),
+            [classes[label] for label in rows.labels.tolist()],
             rows.probs.tolist(),
             strict=True,
         )
@@ -96,6 +99,11 @@ def _problems(
         if source.record.identity.get(f"{kind} data") != fingerprint
     ]
     yield from (f"{name} was trained with other {kind} data" for kind in differing)
+    # Its epochs depend on the labels of the fold it held out, which would reach a net that holds
+    # out the same one.
+    values = source.record.identity.get("train.early_stopping", {})
+    if validate(EarlyStopping, values, source.run.run_file).is_on_scored_fold:
+        yield f"{name} watched the labels of the folds it is scored on (train.early_stopping)"
     if differing:
         return  # then its folds differ as well
     for seed, folds in folds_of_seed.items():

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from hbcomp.crossval.loop import Outcome, announce, cross_validate, resources_for, train_nets
+from hbcomp.crossval.loop import (
+    Outcome,
+    announce,
+    announce_schedule,
+    cross_validate,
+    resources_for,
+    train_nets,
+)
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.experiment import stored_folds
@@ -33,19 +40,22 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
     _check_begun(run)
     with watch.phase("read"):
         training_data = load_training_data(request.config)
+    for seed in request.config.refit.seeds:
+        training_data.rows_of_net(seed, ALL)  # rows that cannot be watched are an error now
     with locked(run):
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         write_config(request, force=False)
         _check_finished(training_data, run)
         outcome = cross_validate(request.config, training_data, run, watch, n_jobs=n_jobs)
-        config = refit_config(request.config)
+        first_fold = training_data.rows_of_net(*training_data.fold_keys[0]).train_idx
+        config = refit_config(request.config, len(first_fold))
         results = _train(config, training_data, run, watch, n_jobs)
         refit = Refit(
             experiment=run.name,
             seeds=config.refit.seeds,
             n_epochs=config.train.n_epochs,
-            n_rows=training_data.train.n_rows,
+            n_rows=training_data.train.n_rows - _n_watched(training_data, request.config),
             pseudo=_pseudo_rows(training_data),
             chosen=Chosen(name=outcome.chosen.name, rule=outcome.chosen.rule),
             expected=outcome.chosen.cross_fitted,
@@ -58,6 +68,7 @@ def run(request: Request, watch: Stopwatch, *, n_jobs: int | None) -> dict[str, 
                 run.path / "pseudo-all.csv",
                 outcome.predictions.test_ids,
                 {(seed, ALL): pseudo.of_all for seed in refit.seeds},
+                training_data.train.classes,
             )
         write_refit(run, refit)
     console.print(
@@ -85,11 +96,14 @@ def _check_finished(training_data: TrainingData, run: RunFolder) -> None:
         )
 
 
-def refit_config(config: Config) -> Config:
-    """Return the configuration of the nets that are trained on everything."""
-    train = config.train.model_copy(
-        update={"n_epochs": config.refit.n_epochs or config.train.n_epochs}
-    )
+def refit_config(config: Config, n_rows_of_fold: int) -> Config:
+    """Return the configuration of the nets that are trained on everything.
+
+    The epochs are decided: few rows add none to `refit.n_epochs`, nor to those of the first fold's
+    net, whose passes over each row the cross-validation measured.
+    """
+    n_epochs = config.refit.n_epochs or config.train.for_rows(n_rows_of_fold).n_epochs
+    train = config.train.model_copy(update={"n_epochs": n_epochs, "min_steps": 0})
     return config.model_copy(update={"train": train})
 
 
@@ -111,7 +125,8 @@ def _train(
         run.discard_manifest()
         run.refit_file.unlink(missing_ok=True)
     resources = resources_for(config, training_data, run, pending, n_jobs)
-    announce(run, resources, f"{len(seeds)} nets on everything", len(stored))
+    announce(run, resources, f"{len(seeds)} nets on everything", len(stored), len(pending))
+    announce_schedule(config, training_data, pending)
     train_nets(
         config, training_data, run, pending, dict.fromkeys(seeds, identity), resources, watch
     )
@@ -124,6 +139,12 @@ def _record(config: Config, training_data: TrainingData) -> RunRecord:
     if training_data.pseudo:
         identity["pseudo-labels"] = training_data.pseudo.of_all.fingerprint
     return RunRecord(identity=identity)
+
+
+def _n_watched(training_data: TrainingData, config: Config) -> int:
+    """Return how many labelled rows early stopping keeps from a net on everything."""
+    watched = training_data.rows_of_net(config.refit.seeds[0], ALL).watched_idx
+    return 0 if watched is None else len(watched)
 
 
 def _pseudo_rows(training_data: TrainingData) -> PseudoRowNumbers | None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.resume import read_run
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
+from hbcomp.system.memory import SHARE, available_bytes
 from hbcomp.training.device import (
     Compute,
     ComputeConfig,
@@ -33,6 +35,7 @@ PARALLEL_EFFICIENCY = 0.9
 WORKER_SECONDS = 6.0  # measured: a worker's imports, and the rows sent to it
 MIN_GAIN = 1.1  # by how much training in a group must be faster to be chosen
 MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for predictions and fragmentation
+MAX_PROCESSES = 1 << 16
 MAX_GROUP_SIZE = 8  # measured on an H200: eight reference nets are no faster than four of them
 
 
@@ -132,6 +135,7 @@ class Resources:
 
     compute: Compute
     n_jobs: int
+    seconds_of_net: float | None = None  # of its steps, where a timing probe was needed
 
 
 def choose_resources(
@@ -151,14 +155,14 @@ def choose_resources(
     stored = read_run(run)
     if stored and stored.compute:
         compute = _continued(config, stored.compute)
-        return Resources(compute, n_jobs or _open_jobs(config, compute, data, replicas))
+        return _with_jobs(config, compute, data, replicas, n_jobs)
     bound = config.net.is_compute_bound
     compute = choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds)
-    n_jobs = n_jobs or _open_jobs(config, compute, data, replicas)
-    if _may_measure_group_size(config, compute, len(replicas), n_jobs):
-        share = replicas[: -(-len(replicas) // n_jobs)]  # what one GPU of several gets
+    resources = _with_jobs(config, compute, data, replicas, n_jobs)
+    if _may_measure_group_size(config, compute, len(replicas), resources.n_jobs):
+        share = replicas[: -(-len(replicas) // resources.n_jobs)]  # what one GPU of several gets
         compute = choose_group_size(config.recipe, data, share, compute)
-    return Resources(compute, n_jobs)
+    return replace(resources, compute=compute)
 
 
 def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_jobs: int) -> bool:
@@ -168,22 +172,42 @@ def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_job
     return is_open and n_jobs <= n_gpus < n_nets
 
 
-def _open_jobs(
-    config: Config, compute: Compute, data: DeviceData, replicas: Sequence[Replica]
-) -> int:
-    """Return how many processes fill the machine, each with its own device or threads."""
+def _with_jobs(
+    config: Config,
+    compute: Compute,
+    data: DeviceData,
+    replicas: Sequence[Replica],
+    n_jobs: int | None,
+) -> Resources:
+    """Return so many processes; left open, as many as fill the machine and its memory."""
+    if n_jobs:
+        return Resources(compute, n_jobs)
     if compute.device == "cuda":
         room = torch.cuda.device_count()
     elif compute.device == "cpu" and not config.compute.n_threads:
         room = n_cores() // compute.n_threads
     else:
         room = 1  # who names threads may want the other cores for something else
-    n_jobs = max(1, min(room, len(replicas)))
+    n_jobs = max(1, min(room, len(replicas), largest_n_jobs(data)))
     if n_jobs == 1 or compute.device != "cpu" or not config.steps_take_the_time:
-        return n_jobs
-    n_steps = replicas[0].n_steps(config.train.batch_size) * config.train.n_epochs
+        return Resources(compute, n_jobs)
+    n_steps = config.train.n_steps(len(replicas[0].train_idx))
     seconds_of_one = n_steps * seconds_per_step(config.recipe, data, replicas[:1], compute)
-    return fastest_n_jobs(len(replicas), seconds_of_one, n_jobs)
+    n_jobs = fastest_n_jobs(len(replicas), seconds_of_one, n_jobs)
+    return Resources(compute, n_jobs, seconds_of_one)
+
+
+def largest_n_jobs(data: DeviceData) -> int:
+    """Return for how many processes of a CPU there is memory, at least 1.
+
+    Each holds resident rows twice: as they were sent to it, and as its nets read them.
+    """
+    n_bytes = sum(
+        each.nbytes for each in (data.signals, data.test_signals) if isinstance(each, Tensor)
+    )
+    if not n_bytes or data.device.type != "cpu":
+        return MAX_PROCESSES
+    return max(1, min(MAX_PROCESSES, int(SHARE * available_bytes()) // (2 * n_bytes)))
 
 
 def _continued(config: Config, first: Compute) -> Compute:

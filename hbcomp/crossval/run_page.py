@@ -5,8 +5,10 @@ from dataclasses import asdict
 from typing import cast
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 
+from hbcomp.crossval.fold import WATCHED
 from hbcomp.crossval.loop import Outcome
 from hbcomp.crossval.training_data import TrainingData
 from hbcomp.experiment import stored_folds
@@ -14,6 +16,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import FoldResult, Predictions
 from hbcomp.experiment.report import (
+    EPOCHS,
     Computed,
     Environment,
     FoldScore,
@@ -37,6 +40,7 @@ from hbcomp.scoring.by_class import accuracy
 from hbcomp.scoring.choice import RULES
 from hbcomp.scoring.metrics import Metric, describe_metric
 from hbcomp.scoring.paired import as_text
+from hbcomp.submissions.ledger import OPTIMISTIC
 from hbcomp.system.environment import machine, peak_memory_mib
 
 
@@ -48,7 +52,7 @@ def make_report(
     seconds_by_phase: Mapping[str, float],
 ) -> Report:
     """Return everything that was measured."""
-    return Report(
+    report = Report(
         **dict(
             scorecard(
                 outcome.training_data.metric_spec,
@@ -75,6 +79,9 @@ def make_report(
         pseudo=_pseudo_rows(outcome.training_data),
         seconds_by_phase=dict(seconds_by_phase),
     )
+    if config.train.early_stopping.is_on_scored_fold:
+        report = report.model_copy(update={"selected": (EPOCHS,)})
+    return report
 
 
 def fold_score(
@@ -93,7 +100,7 @@ def fold_score(
         for name in metric.rules
     }
     history = stored_folds.load_history(run, result.seed, result.fold)
-    return FoldScore(
+    score = FoldScore(
         seed=result.seed,
         fold=cast(int, result.fold),  # only nets with held-out rows are scored
         n_rows=len(truth),
@@ -103,6 +110,15 @@ def fold_score(
         train_seconds=float(history["seconds"].sum()),
         n_threads=int(history["n_threads"].iloc[-1]),
     )
+    return score.model_copy(update=_epochs(history))
+
+
+def _epochs(history: pd.DataFrame) -> dict[str, int]:
+    """Return how many epochs a net trained and which it was taken from, under early stopping."""
+    if WATCHED not in history:
+        return {}
+    best = int(history[WATCHED].argmin())
+    return {"n_epochs": len(history), "best_epoch": int(history["epoch"].iloc[best])}
 
 
 def _pseudo_rows(training_data: TrainingData) -> tuple[PseudoRowNumbersOfNet, ...]:
@@ -136,13 +152,16 @@ def print_tables(report: Report, console: Console) -> None:
 
 def _fold_table(report: Report) -> pages.Table:
     names = [rule.name for rule in report.rules]
-    header = ["fold", "rows", *names, "accuracy", "train s", "threads"]
+    stops = any(fold.n_epochs for fold in report.folds)
+    header = ["fold", "rows", *names, "accuracy", *(["best epoch"] if stops else [])]
+    header += ["train s", "threads"]
     rows = [
         [
             f"{fold.seed}-{fold.fold}",
             f"{fold.n_rows:,}",
             *(as_text(fold.scores[name]) for name in names),
             f"{fold.accuracy:.4f}",
+            *([f"{fold.best_epoch} of {fold.n_epochs}"] if stops else []),
             f"{fold.train_seconds:.0f}",
             str(fold.n_threads or "-"),
         ]
@@ -151,7 +170,8 @@ def _fold_table(report: Report) -> pages.Table:
     overall = [as_text(rule.cross_fitted) for rule in report.rules]
     n_rows = f"{report.data.n_train:,}"
     seconds = f"{sum(fold.train_seconds for fold in report.folds):.0f}"
-    rows.append(["all", n_rows, *overall, f"{report.accuracy:.4f}", seconds, ""])
+    between = [""] if stops else []
+    rows.append(["all", n_rows, *overall, f"{report.accuracy:.4f}", *between, seconds, ""])
     title = f"Each net on its held-out fold (seed-fold), {report.metric_in_words}, cross-fitted"
     return pages.Table(title, header, rows)
 
@@ -160,7 +180,7 @@ def _pseudo_tables(report: Report) -> list[pages.Table]:
     if not report.pseudo:
         return []
     pseudo, n_test = report.config["pseudo"], report.data.n_test
-    classes = [f"class {row.label}" for row in report.by_class]
+    classes = [f"class {report.metric.classes[row.label]}" for row in report.by_class]
     rows = [
         [
             f"{net.seed}-{net.fold}",
@@ -214,6 +234,7 @@ def subtitle(report: Report) -> str:
     return (
         f"out-of-fold, cross-fitted, rule {report.chosen.name}, {report.data.n_train:,} rows, "
         f"{len(report.folds)} nets{grouped}"
+        + (f"; optimistic: {OPTIMISTIC}" if report.is_optimistic else "")
     )
 
 
@@ -234,6 +255,12 @@ def draw(outcome: Outcome, run: RunFolder) -> list[pages.Picture]:
             f"Training loss, and {described} of the held-out fold under rule {metric.rules[0]}, by "
             "epoch.",
         ),
-        *probs_pictures(metric, outcome.predictions, outcome.rules, outcome.chosen),
+        *probs_pictures(
+            metric,
+            outcome.predictions,
+            outcome.rules,
+            outcome.chosen,
+            outcome.training_data.train.classes,
+        ),
         costliest_picture(outcome.predictions, outcome.chosen, outcome.training_data.train),
     ]

@@ -41,7 +41,7 @@ class Probe:
     @property
     def batch_size(self) -> int:
         """The rows of one step of one net."""
-        return min(self.recipe.train.batch_size, self.n_train_rows)
+        return self.recipe.train.for_rows(self.n_train_rows).batch_size
 
     def data(self, device: str) -> DeviceData:
         """Return the noise on the device."""
@@ -100,11 +100,13 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
         n_at_once = min(n_nets, resources.n_jobs * compute.models_per_process)
         alone = probe.rows_per_second(1, compute)
         at_once = alone if n_at_once == 1 else _rate_at_once(probe, compute, resources.n_jobs)
-    n_steps = config.train.n_epochs * replicas[0].n_steps(config.train.batch_size)
+    n_steps = config.train.n_steps(probe.n_train_rows)
     seconds_per_group = n_steps * n_at_once * probe.batch_size / at_once
     return {
         "net": config.net.name,
-        "n_parameters": count_parameters(build_net(config.net, shape, train.n_classes, seed=0)),
+        "n_parameters": count_parameters(
+            build_net(config.net, shape, train.n_classes, 0, config.recipe.signals)
+        ),
         "batch_size": probe.batch_size,
         "compute": asdict(compute),
         "n_processes": resources.n_jobs,
@@ -112,7 +114,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
         "rows_per_second": {"alone": _rounded(alone), "at_once": _rounded(at_once)},
         "seconds_per_epoch": _rounded(N_ROWS / alone),
         "n_nets": n_nets,
-        "n_epochs": config.train.n_epochs,
+        "n_epochs": config.train.for_rows(probe.n_train_rows).n_epochs,
         "seconds_of_run": _rounded(math.ceil(n_nets / n_at_once) * seconds_per_group),
     }
 

@@ -1,7 +1,7 @@
 """The data of a cross-validation: rows, splits and pseudo-labels, and which of them a net sees."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.competitions.load import load_data
 from hbcomp.competitions.submission_form import SubmissionForm, form_of
 from hbcomp.crossval.pseudo_labels import load_pseudo_labels
+from hbcomp.crossval.size import size_warnings
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import Duplicates, find_duplicates
 from hbcomp.data.scale import scale_warnings
-from hbcomp.data.splits import MAX_SEED, Folds, make_folds
+from hbcomp.data.splits import MAX_SEED, Folds, inner_split, make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
@@ -24,11 +25,27 @@ from hbcomp.nets.registry import build_net
 from hbcomp.scoring.metrics import Metric, MetricSpec
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError, within_memory
-from hbcomp.training.device import choose_compute
+from hbcomp.training.device import choose_compute, streams_rows
+from hbcomp.training.early_stopping import EarlyStopping
 from hbcomp.training.features import FittedFeatures, fit_features
 from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.pseudo import PseudoLabels
 from hbcomp.training.state import Replica
+
+INNER = 1  # the stream of a net's seed that draws the rows it watches
+
+
+@dataclass(frozen=True, eq=False)
+class NetRows:
+    """The rows that a net trains on, and those that early stopping watches, if any.
+
+    Where some are pseudo-labelled test rows, numbered after the train rows, `train_labels` are the
+    labels that it learns. Watched rows have a label of their own.
+    """
+
+    train_idx: np.ndarray
+    train_labels: np.ndarray | None = None
+    watched_idx: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,6 +59,8 @@ class TrainingData:
     form: SubmissionForm
     duplicates: Duplicates
     pseudo: PseudoLabels | None = None
+    is_streamed: bool = False  # the rows do not fit into the device's memory
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
     @property
     def fold_keys(self) -> list[tuple[int, int]]:
@@ -93,28 +112,28 @@ class TrainingData:
             "test data": self.test.fingerprint if self.test else "none",
         }
 
-    def train_rows(self, seed: int, fold: Fold) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the rows that a net trains on and, where some are pseudo-labelled, all labels.
-
-        Test rows are numbered after the train rows.
-        """
-        train = self.train
+    def rows_of_net(self, seed: int, fold: Fold) -> NetRows:
+        """Return the rows that the net of a fold trains on, and those that it watches."""
+        labels = self.train.known_labels
         if isinstance(fold, int):
-            train_idx = self.folds_of_seed[seed].train_idx(fold)
+            folds = self.folds_of_seed[seed]
             pseudo = self.pseudo.of_fold[seed, fold] if self.pseudo else None
         else:
-            train_idx = np.arange(train.n_rows)
+            folds = next(iter(self.folds_of_seed.values()))
             pseudo = self.pseudo.of_all if self.pseudo else None
+        rows = rows_of_net(self.early_stopping, folds, labels, seed, fold)
         if pseudo is None:
-            return train_idx, None
-        return (
-            np.concatenate([train_idx, train.n_rows + pseudo.test_idx]),
-            np.concatenate([train.known_labels[train_idx], pseudo.labels]),
+            return rows
+        return replace(
+            rows,
+            train_idx=np.concatenate([rows.train_idx, self.train.n_rows + pseudo.test_idx]),
+            train_labels=np.concatenate([labels[rows.train_idx], pseudo.labels]),
         )
 
     def replica(self, seed: int, fold: Fold, device: torch.device) -> Replica:
         """Return the net of a fold as it is trained, with its rows on the device."""
-        return replica_of(seed, fold, *self.train_rows(seed, fold), device)
+        rows = self.rows_of_net(seed, fold)
+        return replica_of(seed, fold, rows.train_idx, rows.train_labels, device)
 
     def on_device(self, device: str) -> DeviceData:
         """Copy the rows to a device."""
@@ -124,7 +143,36 @@ class TrainingData:
             device,
             self.test.signals if self.test else None,
             trains_on_test=self.pseudo is not None,
+            is_streamed=self.is_streamed,
         )
+
+
+def rows_of_net(
+    early_stopping: EarlyStopping, folds: Folds, labels: np.ndarray, seed: int, fold: Fold
+) -> NetRows:
+    """Return the labelled rows that the net of a fold trains on, and those that it watches.
+
+    An inner split depends on the seed of the net and on labels of its own training rows only.
+    """
+    train_idx = folds.train_idx(fold) if isinstance(fold, int) else np.arange(len(labels))
+    if not early_stopping.is_on:
+        return NetRows(train_idx)
+    if early_stopping.is_on_scored_fold:
+        if not isinstance(fold, int):
+            raise InputError(
+                "a net on everything holds no fold out that train.early_stopping could watch; "
+                "--set train.early_stopping.watch=inner, or .patience=0"
+            )
+        return NetRows(train_idx, watched_idx=folds.valid_idx(fold))
+    groups = None if folds.groups is None else folds.groups[train_idx]
+    seeds = [*seed_of_net(seed, fold), INNER]
+    is_watched = inner_split(labels[train_idx], groups, early_stopping.share, seeds)
+    return NetRows(train_idx[~is_watched], watched_idx=train_idx[is_watched])
+
+
+def seed_of_net(seed: int, fold: Fold) -> tuple[int, int]:
+    """Return the seed of the net of a fold."""
+    return seed, fold if isinstance(fold, int) else MAX_SEED  # a number that no fold has
 
 
 def _in_words(dataset: Dataset) -> str:
@@ -135,31 +183,44 @@ def load_training_data(config: Config) -> TrainingData:
     """Return the checked rows and folds; whatever is wrong with them or the net is found here.
 
     Duplicates are no error, but they make the score too good, so a warning is printed; and so it is
-    for values in other units than the nets were made for.
+    for values that do not suit the scale of the signals.
     """
     train, test = load_data(config.data)
+    form = form_of(config.data, train.classes)
+    if test is not None:
+        form.order(test.ids.tolist())  # the sample submission must be of these rows
+    metric_spec = load_competition(config.data.competition).metric_spec(train.classes)
     folds_of_seed = {seed: make_folds(config.folds, train, seed) for seed in config.folds.seeds}
     first_split = next(iter(folds_of_seed.values())).fold_of_row
     duplicates = find_duplicates(train, test, first_split)
-    for warning in [*scale_warnings(train, test), *duplicates.warnings()]:
+    for warning in [*scale_warnings(train, test, config.signals.scale), *duplicates.warnings()]:
         console.print(f"warning: {warning}")
     # Tried now, because nothing may be written for a net or a device that cannot be had.
+    compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
+    signals = [train.signals, test.signals if test else None]
+    is_streamed = streams_rows(config.compute, compute.device, *signals)
+    for warning in size_warnings(config, compute, train, test, is_streamed=is_streamed):
+        console.print(f"warning: {warning}")
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
-        build_net(config.net, shape, train.n_classes, seed=0)
-    choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
+        build_net(config.net, shape, train.n_classes, 0, config.recipe.signals)
     pseudo = load_pseudo_labels(config.pseudo, train, test, folds_of_seed)
     if pseudo:
         console.print(f"pseudo-labels: {pseudo.summary()}")
-    return TrainingData(
-        form=form_of(config.data, train.classes),
-        metric_spec=load_competition(config.data.competition).metric_spec(train.classes),
+    training_data = TrainingData(
+        form=form,
+        metric_spec=metric_spec,
         train=train,
         test=test,
         folds_of_seed=folds_of_seed,
         duplicates=duplicates,
         pseudo=pseudo,
+        is_streamed=is_streamed,
+        early_stopping=config.train.early_stopping,
     )
+    for key in training_data.fold_keys:
+        training_data.rows_of_net(*key)  # rows that cannot be watched are an error now
+    return training_data
 
 
 def load_training_data_again(config: Config, run: RunFolder) -> TrainingData:
@@ -183,7 +244,8 @@ def features_of_net(
 ) -> FittedFeatures:
     """Return the features that one net of a run was trained on."""
     data = training_data.on_device(device)
-    return fit_features(config.features, data, training_data.replica(seed, fold, data.device))
+    replica = training_data.replica(seed, fold, data.device)
+    return fit_features(config.features, config.signals, data, replica)
 
 
 def replica_of(
@@ -196,6 +258,6 @@ def replica_of(
     """Return a net to train, with its rows on the device; seed and fold alone seed it."""
     return Replica(
         torch.tensor(train_idx, device=device),
-        (seed, fold if isinstance(fold, int) else MAX_SEED),  # a number that no fold has
+        seed_of_net(seed, fold),
         None if train_labels is None else torch.tensor(train_labels, device=device),
     )

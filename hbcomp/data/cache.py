@@ -13,25 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import xxhash
 
 from hbcomp.data.dataset import Dataset
+from hbcomp.data.signal_blocks import folder
 from hbcomp.system.files import atomic_path
+from hbcomp.system.memory import fits
 
 # Part of every key; increase it when the reader's values or the layout of an entry change.
 VERSION = 3
 MAX_BYTES = 4 << 30  # assumed: about fifty files of 100,000 rows
 CHUNK_BYTES = 1 << 20
 SECONDS_UNTIL_ABANDONED = 24 * 3600
+SECONDS_IN_USE = 3600  # for which an entry above the limit stays, for the next reader
 DIGEST_BYTES = 16
 NAMES = ("ids", "signals", "labels", "groups", "classes")
-
-
-def folder() -> Path:
-    """Return the cache folder: `$HBCOMP_CACHE`, or the user's."""
-    named = os.environ.get("HBCOMP_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("hbcomp"))
 
 
 def key_of(path: Path, options: Mapping[str, Any]) -> str:
@@ -52,7 +48,10 @@ def _hash_rest(file: FileIO, n_bytes: int, digest: xxhash.xxh3_128) -> xxhash.xx
 
 
 def load(key: str, source: str) -> Dataset | None:
-    """Return the entry as a data set of that source, or None if there is no complete one."""
+    """Return the entry as a data set of that source, or None if there is no complete one.
+
+    Signals that would not fit into memory stay in the entry, which is mapped.
+    """
     path = _entry(key)
     try:
         with path.open("rb", buffering=0) as file:
@@ -73,10 +72,23 @@ def _arrays(file: FileIO) -> dict[str, Any] | None:
     if n_bytes <= 0 or digest.digest() != file.read(DIGEST_BYTES):
         return None
     file.seek(0)
-    arrays = {name: np.load(file, allow_pickle=False) for name in NAMES}
+    is_mapped = not fits(n_bytes)
+    arrays = {
+        name: _map(file) if is_mapped and name == "signals" else np.load(file, allow_pickle=False)
+        for name in NAMES
+    }
     found: dict[str, Any] = {name: array if array.size else None for name, array in arrays.items()}
     classes = found["classes"]
     return found | {"classes": () if classes is None else tuple(classes.tolist())}
+
+
+def _map(file: FileIO) -> np.ndarray:
+    """Return the next array of an entry, mapped, and go to the one after it."""
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    array = np.memmap(file.name, dtype, "r", file.tell(), shape)
+    file.seek(array.nbytes, os.SEEK_CUR)
+    return array
 
 
 def save(key: str, dataset: Dataset) -> None:
@@ -86,7 +98,7 @@ def save(key: str, dataset: Dataset) -> None:
             array = getattr(dataset, name)
             # A data set has no empty arrays, so an empty one can stand for None.
             empty = array is None or not len(array)
-            np.save(file, np.empty(0) if empty else np.array(array), allow_pickle=False)
+            np.save(file, np.empty(0) if empty else np.asarray(array), allow_pickle=False)
         n_bytes = file.tell()
         file.seek(0)
         file.write(_hash_rest(file, n_bytes, xxhash.xxh3_128()).digest())
@@ -94,7 +106,10 @@ def save(key: str, dataset: Dataset) -> None:
 
 
 def prune(max_bytes: int) -> None:
-    """Delete the least recently used entries until the rest fit into `max_bytes`."""
+    """Delete the least recently used entries until the rest fit into `max_bytes`.
+
+    Those of the last hour stay: an entry that is larger than all others may be is in use.
+    """
     for path in folder().glob(".*.partial"):  # of a process killed while writing
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > SECONDS_UNTIL_ABANDONED:
@@ -105,8 +120,9 @@ def prune(max_bytes: int) -> None:
             status = path.stat()
             entries.append((status.st_mtime_ns, status.st_size, path))
     n_bytes = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries):
-        if n_bytes <= max_bytes:
+    newest = time.time_ns() - SECONDS_IN_USE * 10**9
+    for used, size, path in sorted(entries):
+        if n_bytes <= max_bytes or used > newest:
             return
         path.unlink(missing_ok=True)
         n_bytes -= size

@@ -12,36 +12,23 @@ import xxhash
 from jaxtyping import Float, Float32, Int, Int64, Shaped
 from pydantic import model_validator
 
-from hbcomp.system.config import Section, as_assignments, validate
+from hbcomp.system.config import Section, validate
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
+from hbcomp.system.memory import MappedArray, mapped, row_blocks
 
 
 class DataConfig(Section):
-    """The files to read and the names of their columns; without files, the bundled sample.
-
-    The columns are those of the heartbeat competition's files; other competitions name theirs in
-    competition.toml. `classes` is None where labels are 0..k-1, and empty where any text is one.
-    """
+    """A competition and the files to read in place of its own; without any, the bundled sample."""
 
     competition: str = "heartbeat"  # one that ships with hbcomp, or a folder
     train: Path | None = None
     test: Path | None = None
-    id_column: str | None = "id"  # None: rows are numbered from 0
-    signal_column: str = "heartbeat_signals"
-    label_column: str = "label"
-    group_column: str | None = None
-    ignored_columns: tuple[str, ...] = ()
-    classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         is_heartbeat = self.competition == "heartbeat"
         if self.test is not None and self.train is None and is_heartbeat:
             raise ValueError("`test` needs `train`; leave both out for the bundled sample")
-        names = [self.id_column, self.signal_column, self.label_column, self.group_column]
-        given = [name for name in names if name is not None]
-        if len(set(given)) < len(given):
-            raise ValueError(f"the columns must have different names, but got {given}")
         return self
 
 
@@ -52,12 +39,9 @@ def data_config(**options: Any) -> DataConfig:
 
 
 def as_options(config: DataConfig) -> list[str]:
-    """Return the options with which `hbcomp cv` reads the same files and columns."""
+    """Return the options with which a command reads the same files."""
     changed = config.model_dump(mode="json", exclude_defaults=True)
-    files = [(f"--{key}", changed.pop(key)) for key in ("train", "test") if key in changed]
-    columns = as_assignments({f"data.{key}": value for key, value in changed.items()})
-    pairs = [*files, *(("--set", each) for each in columns)]
-    return [word for pair in pairs for word in pair]
+    return [word for key, value in changed.items() for word in (f"--{key}", value)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +49,12 @@ class Dataset:
     """Signals with their ids, and their labels and groups where they are known.
 
     Ids and groups are text, so that a submission repeats the file's ids exactly. Signals of one
-    channel may be given as `(n, t)`.
+    channel may be given as `(n, t)`. NaN stands where a row has no value: its padding, or a value
+    that is missing.
 
     Notes
     -----
-    There is at least one row; ids are unique and not empty; every value is finite; labels are
+    There is at least one row; ids are unique and not empty; no value is infinite; labels are
     numbers of `classes`, or without any 0..k-1 with k of at least 2 and every class present. The
     arrays are read-only and in C order, because rows are hashed and stored as they lie in memory.
 
@@ -108,9 +93,14 @@ class Dataset:
         return int(self.signals.shape[1]), self.n_timepoints
 
     @property
+    def filled(self) -> Float32[np.ndarray, "n c t"]:
+        """The signals with 0 where a row has no value, for distances and hashes."""
+        return filled(self.signals)
+
+    @property
     def flat(self) -> Float32[np.ndarray, "n v"]:
-        """The values of each signal, channel after channel."""
-        return self.signals.reshape(self.n_rows, -1)
+        """The filled values of each signal, channel after channel."""
+        return self.filled.reshape(self.n_rows, -1)
 
     @property
     def n_timepoints(self) -> int:
@@ -146,6 +136,16 @@ class Dataset:
             digest.update(f"classes {self.classes};".encode())
         return digest.hexdigest()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to another process: of signals in a file, the place in it."""
+        return {**self.__dict__, "signals": mapped(self.signals) or self.signals}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what another process sent, and map signals that lie in a file."""
+        if isinstance(state["signals"], MappedArray):
+            state["signals"] = np.asarray(state["signals"].open())
+        self.__dict__.update(state)
+
     def _arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         for name in ("ids", "signals", "labels", "groups"):
             array = getattr(self, name)
@@ -176,9 +176,12 @@ class Dataset:
         if "" in ids:
             yield "an id must not be empty"
         yield from id_problems(ids)
-        is_finite = np.isfinite(self.signals)
-        if not is_finite.all():
-            broken = self.ids[~is_finite.all(axis=(1, 2))].tolist()
+        # Block by block, because the rows may be more than fit into memory.
+        is_infinite = [
+            np.isinf(self.signals[rows]).any(axis=(1, 2)) for rows in row_blocks(self.signals)
+        ]
+        if any(block.any() for block in is_infinite):
+            broken = self.ids[np.concatenate(is_infinite)].tolist()
             yield f"values must be finite, but are not in {listed(broken, 'id')}"
         if self.labels is not None:
             yield from _label_problems(self.labels, self.ids, self.classes)
@@ -230,8 +233,31 @@ def in_words(shape: tuple[int, int]) -> str:
     return f"{channels}{n_steps} time steps"
 
 
-def padded_lengths(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
-    """Return the length of each row without trailing zeros; that of an all-zero row is 0."""
-    is_value = (signals != 0).any(axis=1)
-    n_trailing = np.argmax(is_value[:, ::-1], axis=1)
-    return np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0)
+def filled(signals: Float[np.ndarray, "n c t"]) -> Float[np.ndarray, "n c t"]:
+    """Return the signals with 0 in place of NaN; without any they are the same array."""
+    is_none = np.isnan(signals)
+    return np.where(is_none, np.zeros((), signals.dtype), signals) if is_none.any() else signals
+
+
+def without_padding(
+    signals: Float32[np.ndarray, "n c t"], padding_value: float | None
+) -> Float32[np.ndarray, "n c t"]:
+    """Return the signals with NaN for the run of `padding_value` at the end of each row, if any.
+
+    Padding is where all channels have the value, or already none.
+    """
+    if padding_value is None:
+        return signals
+    is_padding = ((signals == np.float32(padding_value)) | np.isnan(signals)).all(axis=1)
+    is_end = np.logical_and.accumulate(is_padding[:, ::-1], axis=1)[:, ::-1]
+    return np.where(is_end[:, None], np.float32(np.nan), signals)
+
+
+def lengths_of(signals: Float[np.ndarray, "n c t"]) -> Int[np.ndarray, " n"]:
+    """Return the number of time steps up to the last value of each row; that of none is 0."""
+    lengths = []
+    for rows in row_blocks(signals):
+        is_value = (~np.isnan(signals[rows])).any(axis=1)
+        n_trailing = np.argmax(is_value[:, ::-1], axis=1)
+        lengths.append(np.where(is_value.any(axis=1), signals.shape[2] - n_trailing, 0))
+    return np.concatenate(lengths)

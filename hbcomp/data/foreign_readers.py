@@ -3,14 +3,17 @@
 Each returns the rows as they stand in the file.
 """
 
-import gzip
+import io
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 
+from hbcomp.data.csv_reader import open_binary
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.recordings import Recordings, split_rows
 from hbcomp.system.errors import InputError, unreadable
@@ -33,52 +36,72 @@ def read_plain(path: Path, *, labelled: bool, is_label_first: bool, separator: s
 
     What is missing at the end of a row is not there: the rows have unequal lengths.
     """
-    options = {"sep": separator, "header": None, "na_values": ["?"]}
-    width = read_table(path, nrows=1, **options).shape[1]
+    options = {"sep": separator, "header": None}
+    width = read_table(path, nrows=1, dtype=str, **options).shape[1]
     place = 0 if is_label_first else width - 1
-    table = read_table(path, dtype={place: str} if labelled else None, **options)
+    numbers = [column for column in range(width) if not labelled or column != place]
+    table = read_table(
+        path,
+        dtype={place: str} if labelled else None,
+        na_values=dict.fromkeys(numbers, MISSING),
+        **options,
+    )
     labels = table.pop(place).fillna("").tolist() if labelled else None
     if wrong := [name for name, kind in table.dtypes.items() if kind.kind not in "fiu"]:
         raise InputError(f"{path}: column {wrong[0] + 1} must hold numbers; is there a header?")
     values = table.to_numpy(dtype=np.float64)
-    lengths = values.shape[1] - (~np.isnan(values))[:, ::-1].argmax(axis=1)
+    is_value = ~np.isnan(values)
+    lengths = values.shape[1] - is_value[:, ::-1].argmax(axis=1)
+    lengths[~is_value.any(axis=1)] = 0
     return Recordings(
         [row[None, :length] for row, length in zip(values, lengths, strict=True)], labels=labels
     )
 
 
 def read_table(path: Path, **options: Any) -> Any:
-    """Return what pandas reads of a text file, also of one in .gz or .zip."""
+    """Return what pandas reads of a text file, also of one in .gz or .zip.
+
+    No text stands for a missing value unless `na_values` says so: a class may be called NA.
+    """
     import pandas as pd
 
     try:
-        return pd.read_csv(path, **options)
+        with open_binary(path) as file:
+            return pd.read_csv(file, keep_default_na=False, **options)
     except FileNotFoundError as error:
         raise unreadable(path, error) from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def _read_text(path: Path) -> str:
-    """Return a text file, also one in .gz or alone in .zip; anything but UTF-8 is an InputError."""
+def unpacked_name(path: Path) -> str:
+    """Return the name of a file without the .gz or .zip that it is packed in."""
+    return path.name.removesuffix(".gz").removesuffix(".zip")
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[Iterable[str]]:
+    """Open a text file, also one in .gz or .zip; anything but UTF-8 in it is an InputError."""
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                (name,) = archive.namelist()
-                content = archive.read(name)
-        else:
-            content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-    except FileNotFoundError as error:
+        with open_binary(path) as file:
+            lines = io.TextIOWrapper(cast(BinaryIO, file), encoding="utf-8-sig")
+            yield lines
+            lines.detach()  # otherwise it would close the file
+    except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as text: {error}") from error
 
 
 def read_ts(path: Path) -> Recordings:
     """Return the rows of a .ts file of the UEA archive: dimensions split by colons, label last."""
+    with _lines(path) as lines:
+        return _parse_ts(path, lines)
+
+
+def _parse_ts(path: Path, lines: Iterable[str]) -> Recordings:
     signals, labels, has_labels, in_data = [], [], False, False
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -113,47 +136,68 @@ def _as_row(channels: Sequence[np.ndarray], path: Path, number: int) -> np.ndarr
 def _numbers(cells: Sequence[str], path: Path, number: int) -> np.ndarray:
     """Return cells as numbers, NaN where one is missing."""
     try:
-        return np.array([float("nan" if cell.strip() in MISSING else cell) for cell in cells])
+        values = np.array([*map(float, cells)])
     except ValueError:
-        wrong = next(cell for cell in cells if not _is_number(cell))
-        raise InputError(f"{path}: line {number}: {wrong!r:.40} is not a number") from None
+        values = None
+    # float() also takes 1_0 and the digits of other scripts, which are more likely damage.
+    if values is not None and "_" not in (text := "".join(cells)) and text.isascii():
+        return values
+    if wrong := next((cell for cell in cells if not _is_number(cell)), None):
+        raise InputError(f"{path}: line {number}: {wrong!r:.40} is not a number")
+    return np.array([float("nan" if cell.strip() in MISSING else cell) for cell in cells])
 
 
 def _is_number(cell: str) -> bool:
+    if cell.strip() in MISSING:
+        return True
     try:
         float(cell)
     except ValueError:
-        return cell.strip() in MISSING
-    return True
+        return False
+    return "_" not in cell and cell.isascii()
 
 
-def read_arrays(path: Path, labels_path: Path | None = None) -> Recordings:
+def read_arrays(
+    path: Path, labels_path: Path | None = None, group: str | None = None
+) -> Recordings:
     """Return the rows of a .npy or .npz file of shape (n, t) or (n, c, t).
 
     An .npz has the signals under `signals` or `X`, the labels under `labels` or `y`, and may have
-    `ids` and `groups`. The labels of an .npy lie in a file of their own.
+    `ids` and `groups`, or groups under the name `group`. The labels of an .npy lie in a file of
+    their own.
     """
+    loaded = _load(path)
+    if isinstance(loaded, np.ndarray):
+        if group is not None:
+            raise InputError(f"{path}: there is no array {group!r} of groups")
+        labels = None if labels_path is None else _load(labels_path)
+        return _recordings(path, loaded, {"labels": labels})
     try:
-        loaded = np.load(path, allow_pickle=False)
+        with loaded:
+            signals, labels, ids, groups = (
+                next((loaded[key] for key in keys if key in loaded), None)
+                for keys in (SIGNAL_KEYS, LABEL_KEYS, ID_KEYS, (group,) if group else GROUP_KEYS)
+            )
+            names = ", ".join(loaded)
+            if group is not None and groups is None:
+                raise InputError(f"{path}: there is no array {group!r} of groups")
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: no array that can be read: {error}") from error
+    if signals is None:
+        raise InputError(
+            f"{path}: needs the signals under one of {', '.join(SIGNAL_KEYS)}, but has {names}"
+        )
+    return _recordings(path, signals, {"labels": labels, "ids": ids, "groups": groups})
+
+
+def _load(path: Path) -> Any:
+    """Return the array of an .npy, mapped, or the arrays of an .npz; no pickled objects."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: no array that can be read: {error}") from error
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: no array that can be read: {error}") from error
-    if isinstance(loaded, np.ndarray):
-        labels = None if labels_path is None else np.load(labels_path, allow_pickle=False)
-        return _recordings(path, loaded, {"labels": labels})
-    with loaded:
-        parts = {
-            name: next((loaded[key] for key in keys if key in loaded), None)
-            for name, keys in (("labels", LABEL_KEYS), ("ids", ID_KEYS), ("groups", GROUP_KEYS))
-        }
-        signals = next((loaded[key] for key in SIGNAL_KEYS if key in loaded), None)
-        if signals is None:
-            raise InputError(
-                f"{path}: needs the signals under one of {', '.join(SIGNAL_KEYS)}, but has "
-                f"{', '.join(loaded)}"
-            )
-    return _recordings(path, signals, parts)
 
 
 def _recordings(path: Path, signals: np.ndarray, parts: dict[str, np.ndarray | None]) -> Recordings:
@@ -162,15 +206,25 @@ def _recordings(path: Path, signals: np.ndarray, parts: dict[str, np.ndarray | N
             f"{path}: signals must be numbers of shape (n, t) or (n, c, t), but are "
             f"{signals.dtype} of shape {signals.shape}"
         )
-    rows = list((signals if signals.ndim == 3 else signals[:, None]).astype(np.float64))
+    rows = list(signals if signals.ndim == 3 else signals[:, None])
     texts = {}
     for name, part in parts.items():
         if part is not None and part.shape != (len(rows),):
             raise InputError(
                 f"{path}: {name} must have the shape ({len(rows)},), but have {part.shape}"
             )
-        texts[name] = None if part is None else [str(value) for value in part.tolist()]
+        texts[name] = None if part is None else _texts(path, name, part)
     return Recordings(rows, texts.get("ids"), texts.get("labels"), texts.get("groups"))
+
+
+def _texts(path: Path, name: str, part: np.ndarray) -> list[str]:
+    """Return values as text, bytes as what they spell, and NaN as none."""
+    if part.dtype.kind == "S":
+        try:
+            part = np.char.decode(part, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: {name} must be UTF-8 text: {error}") from error
+    return ["" if value != value else str(value) for value in part.tolist()]
 
 
 def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
@@ -181,7 +235,7 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
     import pandas as pd
 
     assert layout.order is not None  # the layout was checked
-    text = [layout.id, *([layout.label] if labelled else [])]
+    text = [layout.id_name, *([layout.label] if labelled else [])]
     text += [layout.group] if labelled and layout.group else []
     columns = [*text, layout.order, *layout.channels]
     if path.suffix == ".parquet":
@@ -190,13 +244,22 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
         except (ValueError, OSError) as error:
             raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
     else:
-        table = read_table(path, usecols=columns, dtype=dict.fromkeys(text, str))
+        table = read_table(
+            path,
+            usecols=columns,
+            dtype=dict.fromkeys(text, str),
+            na_values=dict.fromkeys((layout.order, *layout.channels), MISSING),
+        )
     problems = [
         f"column {name!r} must hold numbers"
         for name in (layout.order, *layout.channels)
         if table[name].dtype.kind not in "fiu"
     ]
-    problems += [f"column {name!r} has empty cells" for name in text if table[name].isna().any()]
+    problems += [
+        f"column {name!r} has empty cells"
+        for name in (*text, layout.order)
+        if table[name].isna().any() or (table[name] == "").any()
+    ]
     if problems:
         raise InputError.of(path, problems)
     return _from_long(path, table, layout, layout.order, text)
@@ -205,25 +268,27 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
 def _from_long(
     path: Path, table: Any, layout: DataLayout, order: str, text: list[str]
 ) -> Recordings:
-    place_of_id = {name: place for place, name in enumerate(dict.fromkeys(table[layout.id]))}
-    table = table.assign(_place=table[layout.id].map(place_of_id))
+    place_of_id = {name: place for place, name in enumerate(dict.fromkeys(table[layout.id_name]))}
+    table = table.assign(_place=table[layout.id_name].map(place_of_id))
     table = table.sort_values(["_place", order], kind="stable")
     is_new = table["_place"].diff().ne(0).to_numpy()
     repeated = ~is_new & table[order].diff().eq(0).to_numpy()
     if repeated.any():
         first = table[repeated].iloc[0]
-        raise InputError(f"{path}: id {first[layout.id]} has {order} {first[order]} more than once")
+        raise InputError(
+            f"{path}: id {first[layout.id_name]} has {order} {first[order]} more than once"
+        )
     starts = np.flatnonzero(is_new)
     values = table[list(layout.channels)].to_numpy(dtype=np.float64).T
     texts = {name: table[name].astype(str).to_numpy()[starts].tolist() for name in text}
     for name in text[1:]:
         constant = table.groupby("_place")[name].nunique()
         if (constant > 1).any():
-            broken = texts[layout.id][int(constant.to_numpy().argmax())]
+            broken = texts[layout.id_name][int(constant.to_numpy().argmax())]
             raise InputError(f"{path}: id {broken} has several values of {name!r}")
     return Recordings(
         split_rows(values, starts.tolist()),
-        ids=texts[layout.id],
+        ids=texts[layout.id_name],
         labels=texts.get(layout.label),
         groups=texts.get(layout.group or ""),
     )

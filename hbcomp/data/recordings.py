@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from hbcomp.data.dataset import without_padding
 from hbcomp.data.layout import DataLayout
+from hbcomp.data.signal_blocks import SignalBlocks
 from hbcomp.system.errors import MAX_SHOWN, InputError, listed
+from hbcomp.system.memory import BLOCK_BYTES
 
 MAX_CLASSES = 10_000  # assumed: more are ids, not classes
 
@@ -37,25 +40,36 @@ class Recordings:
 
 def stack_signals(
     recordings: Recordings, layout: DataLayout, source: str
-) -> tuple[Float32[np.ndarray, "n c t"], Int64[np.ndarray, " n"]]:
-    """Return the signals as one array and the true length of each row.
+) -> Float32[np.ndarray, "n c t"]:
+    """Return the signals as one array, with NaN where a row has no value.
 
-    Padding is 0 and lies outside the length, at the end or the start as `layout.pad` says; nothing
-    recognises it by its value.
+    Rows that are shorter than the longest one are padded at the end or the start, as `layout.pad`
+    says.
     """
     if not recordings.signals:
         raise InputError(f"{source}: there is no data row")
     problems = [*_shape_problems(recordings, layout)]
     if problems:
         raise InputError.of(source, problems)
-    lengths = np.array([signal.shape[1] for signal in recordings.signals], dtype=np.int64)
     n_channels = len(recordings.signals[0])
-    stacked = np.zeros((len(lengths), n_channels, int(lengths.max())), dtype=np.float32)
-    for row, signal in zip(stacked, recordings.signals, strict=True):
+    shape = n_channels, max(signal.shape[1] for signal in recordings.signals)
+    n_rows = max(1, BLOCK_BYTES // (4 * shape[0] * shape[1]))
+    blocks = SignalBlocks()
+    for start in range(0, len(recordings.signals), n_rows):
+        block = _stacked(recordings.signals[start : start + n_rows], shape, layout)
+        blocks.append(without_padding(block, layout.padding_value))
+    return blocks.array()
+
+
+def _stacked(
+    signals: Sequence[np.ndarray], shape: tuple[int, int], layout: DataLayout
+) -> Float32[np.ndarray, "r c t"]:
+    stacked = np.full((len(signals), *shape), np.nan, dtype=np.float32)
+    for row, signal in zip(stacked, signals, strict=True):
         start = row.shape[1] - signal.shape[1] if layout.pad == "start" else 0
         with np.errstate(over="ignore"):  # the data set refuses the infinity
             row[:, start : start + signal.shape[1]] = _filled(signal, layout.missing)
-    return stacked, lengths
+    return stacked
 
 
 def number_classes(
@@ -77,12 +91,11 @@ def number_classes(
             f"{source}: there must be 2 to {MAX_CLASSES:,} classes, but there are {len(classes):,}"
         )
     number_of = {_key(name): number for number, name in enumerate(classes)}
-    unknown = [name for name, key in zip(names, keys, strict=True) if key not in number_of]
+    unknown = [place for place, key in enumerate(keys) if key not in number_of]
     if unknown:
-        shown = ", ".join(classes[:MAX_SHOWN])
-        raise InputError(
-            f"{source}: labels must be one of {shown}, but not those of {listed(unknown, 'id')}"
-        )
+        shown, text = ", ".join(classes[:MAX_SHOWN]), texts[unknown[0]].strip()
+        of = listed([names[place] for place in unknown], "id")
+        raise InputError(f"{source}: labels must be one of {shown}, but {text!r} is not: {of}")
     return np.array([number_of[key] for key in keys], dtype=np.int64), tuple(classes)
 
 
@@ -121,20 +134,22 @@ def _shape_problems(recordings: Recordings, layout: DataLayout) -> Iterator[str]
     if missing and layout.missing == "refuse":
         yield (
             f"values are missing for {listed(missing, 'id')}; data.missing says what stands in "
-            "for them: zero, or hold (the value before)"
+            "for them: zero, hold (the value before), or mask (no value, which nets are told)"
         )
     if infinite := [name for name, signal in pairs if np.isinf(signal).any()]:
         yield f"values must be finite, but not those of {listed(infinite, 'id')}"
 
 
 def _filled(signal: np.ndarray, missing: str) -> np.ndarray:
-    """Return the signal with 0, or the value before, where one is missing.
+    """Return the signal with 0, the value before, or still none, where one is missing.
 
     Before the first value there is none to hold: the first one is taken.
     """
     is_missing = np.isnan(signal)
     if not is_missing.any():
         return signal
+    if missing == "mask":
+        return np.where(is_missing, np.nan, signal)  # of all NaNs the usual one
     if missing == "zero":
         return np.where(is_missing, 0.0, signal)
     filled = np.zeros_like(signal)

@@ -16,10 +16,12 @@ import numpy as np
 from hbcomp.data.columns import Columns
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.recordings import number_classes
+from hbcomp.data.signal_blocks import SignalBlocks
 from hbcomp.system.errors import InputError, Problems
 
 # A larger number is no class, and a table of 1e9 classes would fill the memory.
 MAX_LABEL = 9_999  # assumed
+BLOCK_ROWS = 1000
 # The most characters that a cell of Excel holds; it cuts longer ones without a warning.
 CELL_LIMIT = 32_767
 
@@ -49,7 +51,8 @@ class _Rows:
 
     columns: Columns
     row_of_id: dict[str, int] = field(default_factory=dict)
-    signals: list[np.ndarray] = field(default_factory=list)
+    signals: SignalBlocks = field(default_factory=SignalBlocks)
+    waiting: list[np.ndarray] = field(default_factory=list)  # rows of the next block
     n_timepoints: int = 0
     labels: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
@@ -99,8 +102,16 @@ class _Rows:
         signal = _to_float32(cells)
         if signal is None:
             return [self._name(cells)]
-        self.signals.append(signal)
+        self.waiting.append(signal)
+        if len(self.waiting) == BLOCK_ROWS:
+            self.end_block()
         return []
+
+    def end_block(self) -> None:
+        """Add the rows that are waiting."""
+        if self.waiting:
+            self.signals.append(np.stack(self.waiting))
+            self.waiting.clear()
 
     def _name(self, cells: Sequence[Any]) -> str:
         broken = [(i, reason) for i, cell in enumerate(cells) if (reason := value_problem(cell))]
@@ -140,14 +151,20 @@ def parse_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Dataset:
     if not read.row_of_id:
         raise InputError(f"{path}: there is a header but no data row")
     labels, classes = _numbered(columns, read.labels, list(read.row_of_id), path)
+    read.end_block()
     return Dataset(
         ids=np.array(list(read.row_of_id)),
-        signals=np.stack(read.signals),
+        signals=_in_channels(read.signals.array(), columns),
         labels=labels,
         groups=None if columns.group is None else np.array(read.groups),
         source=str(path),
         classes=classes,
     )
+
+
+def _in_channels(signals: np.ndarray, columns: Columns) -> np.ndarray:
+    """Return rows of values as signals, without a copy."""
+    return signals.reshape(len(signals), columns.n_channels, -1)
 
 
 def _numbered(
@@ -170,12 +187,14 @@ def regular_dataset(
     groups: Sequence[str | None],
 ) -> Dataset:
     """Return what a fast reader has read as a data set; it is `Unusual` if anything is wrong."""
+    if np.isnan(signals).any():
+        raise Unusual("values that are no numbers")
     try:
         names = [str(each) for each in (range(len(signals)) if columns.id is None else ids)]
         numbers, classes = _numbered(columns, labels, names, path)
         return Dataset(
             ids=np.array(names if columns.id is None else ids),
-            signals=signals,
+            signals=_in_channels(signals, columns),
             labels=numbers,
             groups=None if columns.group is None else np.array(groups),
             source=str(path),

@@ -1,86 +1,113 @@
-"""Warnings about values far from [0, 1], which the nets were made for and hbcomp never rescales."""
+"""Warnings about values that do not suit the scale on which a net sees them (`signals.scale`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float64
 
 from hbcomp.data.dataset import Dataset
 
 N_ROWS: Final = 10_000  # looked at, at even distances
-# Measured, 1,200 bundled rows in 3 folds, 6 epochs, `dilated` under rule half: 3,583 as they are,
-# 3,367 at 3 times their size, 5,100 at 0.3 times, 7,017 with 1 added; `resnet` on standardised rows
-# 3,367 instead of 2,700.
-LOW: Final = (-0.6, 0.5)
-HIGH: Final = (0.5, 3.2)
-SPAN: Final = (0.4, 3.2)
+N_VALUES: Final = 2_500_000  # of so many values at most: 20 MB in float64
+# Where a net sees values as they are. Measured, 1,200 bundled rows in [0, 1], 3 folds, 6 epochs,
+# `dilated` under rule half: 3,583 as they are, 3,367 at 3 times their size, 7,017 with 1 added.
+LARGEST: Final = 3.0
+# Of its range; below it, outliers leave nearly all values of a channel too little of it. Assumed.
+LEAST_SHARE: Final = 0.1
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The range of the values of nearly all rows, without zero padding.
+@dataclass(frozen=True, eq=False)
+class Range:
+    """The range of the values of nearly all rows, by channel; without values it is 0 to 0."""
 
-    `span` is the typical difference between the largest and the smallest value of a row.
-    """
+    low: Float64[np.ndarray, " c"]
+    high: Float64[np.ndarray, " c"]
 
-    low: float
-    high: float
-    span: float
-
-    @property
-    def is_far(self) -> bool:
-        """The values are far from [0, 1], or their range is of another size."""
-        found = ((self.low, LOW), (self.high, HIGH), (self.span, SPAN))
-        return not all(least <= value <= most for value, (least, most) in found)
-
-    @property
-    def formula(self) -> str:
-        """The formula that brings the values to [0, 1]."""
-        if self.high <= self.low:
-            return "the values do not vary: is this the right column?"
-        shift = f"(value - {self.low:.6g})" if self.low > 0 else f"(value + {-self.low:.6g})"
-        shifted = shift if self.low else "value"
-        return f"write {shifted} / {self.high - self.low:.6g} into train and test files alike"
+    def words(self, channel: int) -> str:
+        """Return the range of a channel in words."""
+        return f"from {self.low[channel]:.6g} to {self.high[channel]:.6g}"
 
 
-def scale_of(dataset: Dataset) -> Scale:
-    """Return the scale of a data set's values; of zeros alone it is 0."""
-    some = dataset.signals[:: max(1, -(-dataset.n_rows // N_ROWS))].astype(np.float64)
-    of_step = (some != 0).any(axis=1)[:, ::-1]
-    is_value = np.maximum.accumulate(of_step, axis=1)[:, ::-1]  # no trailing zero
-    is_value = np.repeat(is_value[:, None], some.shape[1], axis=1).reshape(len(some), -1)
-    some = some.reshape(len(some), -1)
-    some, is_value = some[is_value.any(axis=1)], is_value[is_value.any(axis=1)]
-    if not len(some):
-        return Scale(0.0, 0.0, 0.0)
-    lows = np.where(is_value, some, np.inf).min(axis=1)
-    highs = np.where(is_value, some, -np.inf).max(axis=1)
-    return Scale(
-        low=float(np.quantile(lows, 0.05, method="lower")),
-        high=float(np.quantile(highs, 0.95, method="higher")),
-        span=float(np.median(highs - lows)),
-    )
+def range_of(dataset: Dataset) -> Range:
+    """Return the 5 % quantile of the rows' least values and the 95 % quantile of the greatest."""
+    n_rows = min(N_ROWS, max(1, N_VALUES // dataset.signals[0].size))
+    some = dataset.signals[:: max(1, -(-dataset.n_rows // n_rows))].astype(np.float64)
+    lows, highs = np.fmin.reduce(some, axis=2), np.fmax.reduce(some, axis=2)  # (r, c)
+    has_value = ~np.isnan(lows)
+    low, high = np.zeros(some.shape[1]), np.zeros(some.shape[1])
+    for channel, found in enumerate(has_value.T):
+        if found.any():
+            low[channel] = np.quantile(lows[found, channel], 0.05, method="lower")
+            high[channel] = np.quantile(highs[found, channel], 0.95, method="higher")
+    return Range(low, high)
 
 
-def scale_warnings(train: Dataset, test: Dataset | None = None) -> Iterator[str]:
-    """Yield what to do about values far from [0, 1], or of test rows far from the training rows."""
-    of_train = scale_of(train)
-    if of_train.is_far:
-        yield (
-            f"the values of {train.source} go from {of_train.low:.6g} to {of_train.high:.6g}, by "
-            f"about {of_train.span:.6g} within a row, but the nets were made for values in [0, 1] "
-            "and can score several times worse; hbcomp rescales nothing: "
-            f"{of_train.formula}"
-        )
-    if test is None:
+def scale_warnings(train: Dataset, test: Dataset | None, scale: str) -> Iterator[str]:
+    """Yield what to do about values that do not suit the scale, or test rows in another unit."""
+    of_train = range_of(train)
+    yield from _unsuited(train, of_train, scale)
+    if test is not None:
+        yield from unit_warnings(test, of_train, train.source, scale)
+
+
+def unit_warnings(rows: Dataset, trained: Range, source: str, scale: str) -> Iterator[str]:
+    """Yield that the rows lie far from the range of the rows of `source`, which were trained on."""
+    if scale == "per-row":  # it undoes any unit and offset
         return
-    of_test = scale_of(test)
-    unit = of_train.high - of_train.low
-    gaps = (abs(of_test.low - of_train.low), abs(of_test.high - of_train.high))
-    if max(gaps) > max(unit, of_test.high - of_test.low) / 2:
+    found = range_of(rows)
+    gaps = np.maximum(abs(found.low - trained.low), abs(found.high - trained.high))
+    units = np.maximum(trained.high - trained.low, found.high - found.low)
+    if channels := np.flatnonzero(gaps > units / 2).tolist():
         yield (
-            f"the values of {test.source} go from {of_test.low:.6g} to {of_test.high:.6g}, those "
-            f"of {train.source} from {of_train.low:.6g} to {of_train.high:.6g}: bring both files "
-            "to one unit and offset"
+            f"the values of {_named(rows, channels)} go {found.words(channels[0])}, those of "
+            f"{source} {trained.words(channels[0])}: bring both files to one unit and offset"
         )
+
+
+def _unsuited(train: Dataset, found: Range, scale: str) -> Iterator[str]:
+    spans = found.high - found.low
+    if channels := np.flatnonzero(spans <= 0).tolist():
+        yield (f"the values of {_named(train, channels)} do not vary: is this the right column?")
+    largest = np.maximum(abs(found.low), abs(found.high))
+    far = np.flatnonzero((largest > LARGEST) & (spans > 0)).tolist()
+    if scale == "none" and far:
+        yield (
+            f"the values of {_named(train, far)} go {found.words(far[0])}, and with signals.scale "
+            f"none a net sees them as they are, but values beyond {LARGEST:g} can score several "
+            "times worse: --set signals.scale=min-max"
+        )
+    if scale in ("min-max", "standardise"):
+        whole = _whole_range(train)
+        squeezed = np.flatnonzero((spans < LEAST_SHARE * whole) & (spans > 0)).tolist()
+        if squeezed:
+            channel = squeezed[0]
+            yield (
+                f"nearly all values of {_named(train, squeezed)} go {found.words(channel)}, "
+                f"{100 * spans[channel] / whole[channel]:.2g} % of the range that the outliers "
+                f"span: correct those of id {_outlier(train, found, channel)}, or try "
+                "--set signals.scale=per-row"
+            )
+
+
+def _whole_range(train: Dataset) -> Float64[np.ndarray, " c"]:
+    highest = np.fmax.reduce(np.fmax.reduce(train.signals, axis=2), axis=0).astype(np.float64)
+    lowest = np.fmin.reduce(np.fmin.reduce(train.signals, axis=2), axis=0).astype(np.float64)
+    whole: np.ndarray = np.nan_to_num(highest - lowest)
+    return whole
+
+
+def _outlier(train: Dataset, found: Range, channel: int) -> str:
+    """Return the id of the row whose values leave the range of a channel farthest."""
+    values = train.signals[:, channel]
+    above = np.fmax.reduce(values, axis=1) - found.high[channel]
+    below = found.low[channel] - np.fmin.reduce(values, axis=1)
+    return str(train.ids[np.nanargmax(np.fmax(above, below))])
+
+
+def _named(dataset: Dataset, channels: list[int]) -> str:
+    if dataset.signals.shape[1] == 1:
+        return dataset.source
+    others = f" and {len(channels) - 1} more" if len(channels) > 1 else ""
+    return f"channel {channels[0] + 1}{others} of {dataset.source}"

@@ -1,7 +1,8 @@
 """Folds: stratified, with whole groups, or from a file."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 import xxhash
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, Shaped
 from pydantic import Field, model_validator
 
 from hbcomp.data.dataset import Dataset
@@ -59,6 +60,7 @@ class Folds:
     fold_of_row: Int64[np.ndarray, " n"]
     n_folds: int
     seed: int
+    groups: Shaped[np.ndarray, " n"] | None = None  # kept in one fold
 
     def __post_init__(self) -> None:
         if problems := list(_fold_problems(self.fold_of_row, self.n_folds)):
@@ -111,20 +113,15 @@ def make_folds(config: FoldsConfig, dataset: Dataset, seed: int) -> Folds:
     folds differ by at most 1. No group is split. Every training part has every class.
 
     """
-    labels = dataset.known_labels
     if config.file is not None:
-        if dataset.groups is not None:
-            raise InputError(
-                f"{config.file}: the file decides the folds, so data.group_column would be ignored"
-            )
         return read_folds(config.file, dataset, seed)
     groups = _groups(config, dataset)
     if groups is None:
         fold_of_row = _stratified(config.n_folds, dataset, seed)
     else:
         fold_of_row = _grouped(config.n_folds, dataset, groups, seed)
-    folds = Folds(fold_of_row, config.n_folds, seed)
-    _check_training_parts(folds, labels, dataset.source)
+    folds = Folds(fold_of_row, config.n_folds, seed, groups)
+    _check_training_parts(folds, dataset, dataset.source)
     return folds
 
 
@@ -153,8 +150,22 @@ def read_folds(path: Path, dataset: Dataset, seed: int) -> Folds:
     if problems := list(_fold_problems(fold_of_row, n_folds)):
         raise InputError.of(path, problems)
     folds = Folds(fold_of_row, n_folds, seed)
-    _check_training_parts(folds, dataset.known_labels, str(path))
+    _check_groups(folds, dataset, str(path))
+    _check_training_parts(folds, dataset, str(path))
     return folds
+
+
+def _check_groups(folds: Folds, dataset: Dataset, source: str) -> None:
+    """Refuse a split of a group that the competition names."""
+    if dataset.groups is None:
+        return
+    pairs = set(zip(dataset.groups.tolist(), folds.fold_of_row.tolist(), strict=True))
+    n_folds_of = Counter(group for group, _ in pairs)
+    if split := sorted(group for group, n_folds in n_folds_of.items() if n_folds > 1):
+        raise InputError(
+            f"{source}: whole groups must be in one fold, but not {listed(split, 'group')} of "
+            f"{dataset.source}"
+        )
 
 
 def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:
@@ -162,14 +173,15 @@ def _groups(config: FoldsConfig, dataset: Dataset) -> np.ndarray | None:
         return dataset.groups
     if dataset.groups is not None:
         raise InputError(
-            f"groups come from one place, but both a group column and the file "
+            f"groups come from one place, but both the group of competition.toml and the file "
             f"{config.groups} are given"
         )
     return np.array(read_values(config.groups, "group", dataset.ids))
 
 
 def _stratified(n_folds: int, dataset: Dataset, seed: int) -> np.ndarray:
-    small = [f"class {i} has {n}" for i, n in enumerate(dataset.class_counts) if n < n_folds]
+    counts = zip(dataset.classes, dataset.class_counts, strict=True)
+    small = [f"class {name} has {n}" for name, n in counts if n < n_folds]
     if small:
         raise InputError(
             f"{dataset.source}: each class needs at least {n_folds} rows for {n_folds} folds, "
@@ -193,7 +205,7 @@ def _grouped(n_folds: int, dataset: Dataset, groups: np.ndarray, seed: int) -> n
         if len(only := np.unique(groups[labels == label])) == 1:
             raise InputError(
                 f"{dataset.source}: every class needs at least 2 groups, but all rows of class "
-                f"{label} are in group {only[0]}"
+                f"{dataset.classes[label]} are in group {only[0]}"
             )
     if dataset.class_counts.min() >= n_folds:  # scikit-learn warns of smaller classes
         from sklearn.model_selection import StratifiedGroupKFold
@@ -275,6 +287,68 @@ def assign_groups(
     return None
 
 
+def inner_split(
+    labels: Int64[np.ndarray, " m"],
+    groups: Shaped[np.ndarray, " m"] | None,
+    share: float,
+    seed: Sequence[int],
+) -> Bool[np.ndarray, " m"]:
+    """Return which of a net's training rows to set aside: a share of each class, in whole groups.
+
+    Notes
+    -----
+    No class is set aside entirely and no group is split. Without groups, each class of two rows or
+    more has its share set aside, rounded, and at least one row. With groups, one after another in
+    random order is set aside if that brings the classes nearer to their shares.
+
+    """
+    generator = np.random.default_rng(seed)
+    counts = np.bincount(labels)
+    if groups is None:
+        aims = np.minimum(np.maximum(np.round(share * counts), 1), np.maximum(counts - 1, 0))
+        order = generator.permutation(len(labels))
+        by_class = order[np.argsort(labels[order], kind="stable")]
+        first = np.cumsum(counts) - counts
+        rank = np.empty(len(labels), dtype=np.int64)
+        rank[by_class] = np.arange(len(labels)) - first[labels[by_class]]
+        is_aside: np.ndarray = rank < aims[labels]
+    else:
+        names, group_of_row = np.unique(groups, return_inverse=True)
+        is_aside = _groups_aside(labels, group_of_row, len(names), share, generator)[group_of_row]
+    if not is_aside.any():
+        what = "rows" if groups is None else "whole groups"
+        raise InputError(
+            f"train.early_stopping: no {what} of the {len(labels):,} training rows can be watched "
+            f"with share {share:g} that leave every class among the others; choose another share, "
+            "or patience 0"
+        )
+    return is_aside
+
+
+def _groups_aside(
+    labels: np.ndarray,
+    group_of_row: np.ndarray,
+    n_groups: int,
+    share: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Return which groups are set aside: those that bring the classes nearer to their shares."""
+    counts = np.zeros((n_groups, int(labels.max()) + 1))
+    np.add.at(counts, (group_of_row, labels), 1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    n_left = (counts > 0).sum(axis=0)  # groups of each class
+    missing = np.where(n_left > 0, share, 0.0)
+    is_aside = np.zeros(n_groups, dtype=bool)
+    for group in generator.permutation(n_groups):
+        has_class = counts[group] > 0
+        is_nearer = np.abs(missing - shares[group]).sum() < np.abs(missing).sum()
+        if is_nearer and (n_left[has_class] > 1).all():
+            is_aside[group] = True
+            missing -= shares[group]
+            n_left -= has_class
+    return is_aside
+
+
 def _fold_of_row(splits: Iterator[tuple[np.ndarray, np.ndarray]], n_rows: int) -> np.ndarray:
     fold_of_row = np.full(n_rows, -1, dtype=np.int64)
     for fold, (_, valid_idx) in enumerate(splits):
@@ -282,9 +356,10 @@ def _fold_of_row(splits: Iterator[tuple[np.ndarray, np.ndarray]], n_rows: int) -
     return fold_of_row
 
 
-def _check_training_parts(folds: Folds, labels: np.ndarray, source: str) -> None:
+def _check_training_parts(folds: Folds, dataset: Dataset, source: str) -> None:
+    labels = dataset.known_labels
     problems = [
-        f"fold {fold} holds out every row of class {label}"
+        f"fold {fold} holds out every row of class {dataset.classes[label]}"
         for fold, label in _held_out_entirely(folds.fold_of_row, labels, folds.n_folds)
     ]
     if problems:

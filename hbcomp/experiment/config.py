@@ -13,6 +13,7 @@ from hbcomp.features.samples import SamplesConfig
 from hbcomp.nets import registry as nets
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.choice import check_rule_name
 from hbcomp.system.config import Section, validate
 from hbcomp.training.augment import AugmentConfig
@@ -59,6 +60,7 @@ class Config(Section):
 
     data: DataConfig = DataConfig()
     folds: FoldsConfig = FoldsConfig()
+    signals: SignalsConfig = SignalsConfig()
     features: SerializeAsAny[FeatureConfig] = SamplesConfig()
     net: SerializeAsAny[NetConfig] = ResNetConfig()
     train: TrainConfig = TrainConfig()
@@ -120,7 +122,8 @@ class Config(Section):
     @property
     def recipe(self) -> Recipe:
         """The sections that training needs."""
-        return Recipe(self.net, self.train, self.augment)
+        signals = None if self.features.is_of_fold else self.signals
+        return Recipe(self.net, self.train, self.augment, signals)
 
     def identity(self) -> dict[str, Any]:
         """Return the options that the fold predictions depend on, with dotted keys.
@@ -128,7 +131,9 @@ class Config(Section):
         These are not the paths of the data and the folds, which have fingerprints of their own, nor
         the decision rule, the device and the precision.
         """
-        sections = {"net", "train", "augment"} | ({"pseudo"} if self.pseudo.runs else set())
+        sections = {"signals", "net", "train", "augment"}
+        if self.pseudo.runs:
+            sections.add("pseudo")
         if self.features != SamplesConfig():
             sections.add("features")
         values = self.model_dump(mode="json", include=sections)

@@ -31,14 +31,17 @@ def write_answers(
     chosen: RuleResult,
     recipe: str,
     form: SubmissionForm,
+    *,
+    is_optimistic: bool = False,
 ) -> str | None:
     """Replace an experiment's outputs by new predictions and return their submission's path.
 
     The submission holds the chosen rule's answers to the test rows, and `recipe` describes their
-    origin in the ledger. Without test rows there is no submission.
+    origin in the ledger, with a mark where the score is too good because early stopping watched the
+    scored rows. Without test rows there is no submission.
     """
     run.discard_outputs()
-    write_predictions(run.path, predictions)
+    write_predictions(run.path, predictions, form.classes)
     provenance = Provenance(
         source=run.name,
         recipe=recipe,
@@ -48,6 +51,7 @@ def write_answers(
         expected=chosen.rows.score,
         standard_error=chosen.rows.standard_error,
         n_scored=len(chosen.rows.values),
+        is_optimistic=is_optimistic,
     )
     answers = chosen.rule.apply(predictions.test_probs)
     return submit(run.name, predictions.test_ids, answers, provenance, form)
@@ -71,7 +75,8 @@ def submit(
 def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequence[Section]) -> str:
     """Write report.html, then report.json, then the manifest; return the page's path."""
     page = run.path / "report.html"
-    title = f"{run.name}: {as_text(report.score)} {report.metric.config.name}"
+    mark = " (optimistic)" if report.is_optimistic else ""
+    title = f"{run.name}: {as_text(report.score)} {report.metric.config.name}{mark}"
     links = links_from(page, [run.name, *report.base_models], run.path.parent)
     pages.write_page(page, title, subtitle, sections, links)
     write_part(run.report_file, report)

@@ -1,16 +1,16 @@
 """The test file that a submission answers, found through the ledger and the experiment's report."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hbcomp.competitions.competition import load_competition, metric_of
-from hbcomp.competitions.load import read_rows, with_files
-from hbcomp.competitions.submission_form import SubmissionForm
+from hbcomp.competitions.competition import DEFAULT, load_competition, metric_of
+from hbcomp.competitions.load import classes_of, read_rows, with_files
+from hbcomp.competitions.submission_form import SubmissionForm, known_form
 from hbcomp.data.dataset import DataConfig
-from hbcomp.data.reader import read_dataset
 from hbcomp.data.sample import TEST
 from hbcomp.experiment import ROOT
-from hbcomp.experiment.report import read_report
+from hbcomp.experiment.report import Report, read_report
 from hbcomp.scoring.metrics import Metric
 from hbcomp.submissions.ledger import BY_HAND, Entries, Entry, find, sha256_of
 from hbcomp.submissions.submit import ExpectedIds
@@ -18,15 +18,15 @@ from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
 SAMPLE = "the bundled test rows"
+EDITED = re.compile(r"edited from [0-9a-f]+ \((.+)\)")  # as the ledger says of an edited file
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """The options of a command that name the test file and its columns; None where not given."""
+    """The options of a command that name the test file and its competition, if given."""
 
     test: Path | None = None
-    id_column: str | None = None
-    signal_column: str | None = None
+    competition: str | None = None
 
 
 def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedIds | None:
@@ -37,11 +37,12 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedI
     """
     origin = _origin(path, entries)
     config, written_for, form = origin or (DataConfig(), None, None)
-    columns = {"id_column": options.id_column, "signal_column": options.signal_column}
-    given = {name: value for name, value in columns.items() if value is not None}
+    if options.competition is not None:
+        config = DataConfig(competition=options.competition)
+        form = known_form(config)
     if options.test is not None:
-        return _read(options.test, config.model_copy(update=given), form)
-    if origin is None:
+        return _read(options.test, config, form, is_own=False)
+    if origin is None and options.competition is None:
         return None
     files = with_files(config)
     if files.train is None and written_for is None:
@@ -51,18 +52,23 @@ def answered_by(path: Path, entries: Entries, options: FileOptions) -> ExpectedI
         raise InputError(
             f"{test}: no such file, but {path} was written for it; name the test file with --test"
         )
-    return None if test is None else _read(test, config.model_copy(update=given), form)
+    return None if test is None else _read(test, config, form, is_own=written_for is None)
 
 
 def sample() -> ExpectedIds:
     """Return the bundled test rows."""
-    config = DataConfig()
-    return ExpectedIds(read_dataset(TEST, config, labelled=False).ids, "id", SAMPLE)
+    rows = read_rows(TEST, DataConfig(), labelled=False)
+    return ExpectedIds(rows.ids, "id", SAMPLE)
 
 
-def _read(test: Path, config: DataConfig, form: SubmissionForm | None) -> ExpectedIds:
+def _read(
+    test: Path, config: DataConfig, form: SubmissionForm | None, *, is_own: bool
+) -> ExpectedIds:
     rows = read_rows(test, config, labelled=False)
-    return ExpectedIds(rows.ids, config.id_column or "id", str(test), form)
+    if form is not None and not is_own:
+        form = form.of_other_rows(rows.ids.tolist())
+    file = load_competition(config.competition).file
+    return ExpectedIds(rows.ids, file.data.id_name, str(test), form, file.submission.per_day)
 
 
 def _origin(
@@ -75,7 +81,7 @@ def _origin(
     same_name = [each for each in reversed(entries) if each.file == path.name]
     for entry in [*([known] if known else []), *same_name]:
         if entry.source != BY_HAND and (config := data_config_of(entry.source)):
-            return config, _predicted(entry), form_by(entry.source)
+            return config, _predicted(entry), form_by(entry)
     return None
 
 
@@ -93,18 +99,31 @@ def data_config_of(name: str) -> DataConfig | None:
     return next(filter(None, of_base_models), None)
 
 
-def metric_by(entry: Entry) -> Metric:
-    """Return the metric of the experiment that made a submission, or that of the heartbeats."""
-    path = ROOT / entry.source / "report.json"
-    if Path(entry.source).name == entry.source and path.exists():
-        return metric_of(read_report(path).metric)
-    return metric_of(load_competition().metric_spec(("0", "1", "2", "3")))
+def metric_by(entry: Entry, competition: str | None = None) -> Metric:
+    """Return the metric of the experiment that made a submission, or else of the competition."""
+    if report := _report_by(entry):
+        return metric_of(report.metric)
+    config = DataConfig(competition=competition or DEFAULT)
+    classes = classes_of(config) or ("0", "1", "2", "3")
+    return metric_of(load_competition(config.competition).metric_spec(classes))
 
 
-def form_by(source: str) -> SubmissionForm | None:
-    """Return the form of an experiment's submissions, or None for those of the heartbeats."""
+def form_by(entry: Entry, competition: str | None = None) -> SubmissionForm | None:
+    """Return the form of a submission's experiment, or else of the competition.
+
+    None is that of the heartbeats, with any number of classes.
+    """
+    if report := _report_by(entry):
+        return report.own_form
+    return known_form(DataConfig(competition=competition or DEFAULT))
+
+
+def _report_by(entry: Entry) -> Report | None:
+    """Return the report of the experiment that made a submission, or an earlier state of it."""
+    made_by = EDITED.search(entry.recipe) if entry.source == BY_HAND else None
+    source = made_by[1] if made_by else entry.source
     path = ROOT / source / "report.json"
-    return read_report(path).own_form if path.exists() else None
+    return read_report(path) if Path(source).name == source and path.exists() else None
 
 
 def _predicted(entry: Entry) -> Path | None:

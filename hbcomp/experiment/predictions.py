@@ -231,7 +231,7 @@ def _check_complete(folds_of_seed: Mapping[int, Folds], results: Sequence[FoldRe
         raise InputError.of("fold results", problems)
 
 
-def write_predictions(folder: Path, predictions: Predictions) -> None:
+def write_predictions(folder: Path, predictions: Predictions, classes: Sequence[str]) -> None:
     """Write predictions.npz, oof.csv and, where there are test rows, test.csv into a folder."""
     predictions.save(folder / "predictions.npz")
     write_probs_csv(
@@ -240,9 +240,11 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
         predictions.oof_probs,
         predictions.labels,
         predictions.fold_of_row,
+        classes,
     )
     if len(predictions.test_ids):
-        write_probs_csv(folder / "test.csv", predictions.test_ids, predictions.test_probs)
+        path = folder / "test.csv"
+        write_probs_csv(path, predictions.test_ids, predictions.test_probs, classes=classes)
 
 
 def write_probs_csv(
@@ -251,13 +253,18 @@ def write_probs_csv(
     probs: Float64[np.ndarray, "n k"],
     labels: Int64[np.ndarray, " n"] | None = None,
     fold_of_row: Int64[np.ndarray, " n"] | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
-    """Write `id[,label][,fold],prob_0,...` atomically; every float reads back as itself."""
+    """Write `id[,label][,fold],prob_CLASS,...` atomically; every float reads back as itself.
+
+    Without `classes` they are called by their numbers.
+    """
+    names = np.array(classes or [str(label) for label in range(probs.shape[1])])
     columns: dict[str, np.ndarray] = {"id": ids}
     if labels is not None:
-        columns["label"] = labels
+        columns["label"] = names[labels]
     if fold_of_row is not None:
         columns["fold"] = fold_of_row
-    columns |= {f"prob_{label}": column for label, column in enumerate(probs.T)}
+    columns |= {f"prob_{name}": column for name, column in zip(names, probs.T, strict=True)}
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     write_bytes(path, csv_bytes(columns, rows))

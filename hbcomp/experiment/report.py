@@ -27,15 +27,18 @@ from hbcomp.scoring.decision import DecisionRule
 from hbcomp.scoring.metrics import Metric, MetricSpec, describe_metric
 from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.scoring.paired import as_text, paired_difference
+from hbcomp.scoring.row_metrics import RowMetric
 from hbcomp.scoring.transfer import measure_shift, measure_transfers
-from hbcomp.submissions.ledger import Count
+from hbcomp.submissions.ledger import OPTIMISTIC, Count
 from hbcomp.submissions.ledger import Score as Expected
 from hbcomp.system.config import Values, read_json, validate
-from hbcomp.system.errors import InputError
+from hbcomp.system.errors import InputError, listed
 from hbcomp.system.files import write_text
 from hbcomp.training.device import Precision
 
+EPOCHS: Final = "epochs"  # what was chosen on the scored rows, if early stopping watched these
 FORMAT: Final = 1  # of report.json and refit.json
+FEW_ROWS: Final = 20  # of a class: below, a standard error is known to a fifth at best
 Kind = Literal["run", "blend", "imported"]
 # Their defaults, such as `kind`, are written too.
 WHOLE: Final = PlainSerializer(lambda part: part.model_dump(mode="json"), return_type=Values)
@@ -120,12 +123,12 @@ class Rows(Part):
 
     train: str
     test: str | None = None
-    id_column: str | None = None  # of a blend; others have it in their configuration
     n_train: Count
     n_test: int = 0
     n_channels: Annotated[int, Field(ge=1)] = 1
     n_timepoints: Annotated[int, Field(ge=1)] | None = None
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
+    has_groups: bool = False  # named by the competition
     fingerprint_train: str
     fingerprint_test: str | None = None
     duplicates: Duplicates | None = None
@@ -140,6 +143,8 @@ class FoldScore(Part):
     scores: dict[str, float]  # by rule
     accuracy: float
     last_loss: float
+    n_epochs: int | None = None  # trained under early stopping, and the one that was kept
+    best_epoch: int | None = None
     train_seconds: float
     n_threads: int | None = None
 
@@ -215,7 +220,7 @@ class Report(Scorecard):
     method: str = ""
     base_models: dict[str, float | None] = {}  # with their weights, where the method has any
     has_same_folds: bool = True
-    selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")
+    selected: tuple[str, ...] = ("weights", "method", "calibration", "rule")  # or the epochs
     methods: tuple[MethodScore, ...] = ()
     calibration: Annotated[Calibration, Field(discriminator="kind"), WHOLE] | None = None
     # Of an import.
@@ -254,25 +259,30 @@ class Report(Scorecard):
         return data
 
     @property
-    def id_column(self) -> str:
-        """The name of the id column in the competition's files."""
-        return self.data.id_column or str(self.data_config.get("id_column", "id"))
-
-    @property
     def form(self) -> SubmissionForm:
         """The form of its submissions."""
-        return self.own_form or plain_form(len(self.metric.classes), self.id_column)
+        return self.own_form or plain_form(len(self.metric.classes))
 
     @property
     def grouped_by(self) -> str:
-        """The file or the column of the groups that were held out whole; empty without any."""
+        """Whose groups were held out whole: a file's or the competition's; empty without any."""
         groups = self.config.get("folds", {}).get("groups")
-        return str(groups or self.data_config.get("group_column") or "")
+        return str(groups or ("data.group" if self.data.has_groups else ""))
 
     @property
     def selected_by_rows(self) -> tuple[str, ...]:
-        """What was fitted to the rows that a blend is scored on, or chosen on them."""
-        return self.selected if self.kind == "blend" else ()
+        """What was fitted to the rows that it is scored on, or chosen on them.
+
+        Of a blend the weights and more; of a run or a blend the epochs, where early stopping
+        watched the scored fold.
+        """
+        is_marked = self.kind == "blend" or "selected" in self.model_fields_set
+        return self.selected if is_marked else ()
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether its score is too good, because early stopping watched the rows of it."""
+        return EPOCHS in self.selected_by_rows
 
     def score_of(self, rule: str) -> float | None:
         """Return the cross-fitted score under a rule, or None if the rule was not scored."""
@@ -408,6 +418,7 @@ def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
         n_channels=train.shape[0],
         n_timepoints=train.n_timepoints,
         n_classes=train.n_classes,
+        has_groups=train.groups is not None,
         fingerprint_train=train.fingerprint,
         fingerprint_test=test.fingerprint if test else None,
     )
@@ -421,4 +432,22 @@ def expectation(report: Report) -> str:
         f"{as_text(report.standard_error)} by {report.metric_in_words} (out-of-fold, cross-fitted, "
         f"± one standard error of the row sample); accuracy of the answers {report.accuracy:.4f}"
         + (f", with {n_none:,} rows answered none, which is never right" if n_none else "")
+        + (f"; too good: {OPTIMISTIC}" if report.is_optimistic else "")
+        + _note_on_rare_classes(report)
+    )
+
+
+def _note_on_rare_classes(report: Report) -> str:
+    """Return what few rows of a class do to a standard error that every class decides."""
+    if isinstance(_without_code(report.metric), RowMetric):
+        return ""  # rows count alike, of whatever class
+    names = report.metric.classes
+    rare = [
+        f"{names[row.label]} ({row.n_rows})" for row in report.by_class if row.n_rows < FEW_ROWS
+    ]
+    return (
+        f"; with fewer than {FEW_ROWS} rows of {listed(rare, 'class')} the standard error, from a "
+        "jackknife, is itself rough"
+        if rare
+        else ""
     )

@@ -51,7 +51,11 @@ def class_table(report: Report) -> pages.Table:
 
 
 def probs_pictures(
-    metric: Metric, predictions: Predictions, rules: Sequence[RuleResult], chosen: RuleResult
+    metric: Metric,
+    predictions: Predictions,
+    rules: Sequence[RuleResult],
+    chosen: RuleResult,
+    classes: Sequence[str],
 ) -> list[pages.Picture]:
     """Return pictures of the confusion, of thresholds where there are any, and of reliability."""
     oof, labels = predictions.oof_probs, predictions.labels
@@ -59,7 +63,7 @@ def probs_pictures(
     return [
         pages.Picture(
             "confusion",
-            pictures.confusion(confusion(answers, labels)),
+            pictures.confusion(confusion(answers, labels), classes),
             f"Out-of-fold confusion under rule {chosen.name}, cross-fitted: true classes in rows, "
             "answered classes in columns; none is an answer of zeros, which names no class.",
         ),
@@ -103,7 +107,12 @@ def costliest_picture(
 ) -> pages.Picture:
     """Return a picture of the rows that cost most."""
     figure = pictures.costliest_rows(
-        train.signals, predictions.labels, predictions.oof_probs, chosen.rows.losses, train.ids
+        train.signals,
+        predictions.labels,
+        predictions.oof_probs,
+        chosen.rows.losses,
+        train.ids,
+        classes=train.classes,
     )
     caption = "The rows that cost most, under the chosen rule, cross-fitted."
     return pages.Picture("costliest", figure, caption)

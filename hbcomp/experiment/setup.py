@@ -54,12 +54,19 @@ def prepare(experiment: str, assignments: Sequence[str], name: str | None) -> Re
 def _config(source: RunFolder, file: Path, assignments: Sequence[str]) -> Config:
     """Return the changed configuration; an error names the file only if the fault is in there."""
     values = read_toml(file)
-    changed = _with_known_files(source, override(values, assignments))
+    changed = _with_known_files(source, override(values, _of_own_epochs(assignments)))
     try:
         return validate(Config, changed, "--set" if assignments else file)
     except InputError:
         validate(Config, values, file)
         raise
+
+
+def _of_own_epochs(assignments: Sequence[str]) -> Sequence[str]:
+    """Return the assignments; whoever sets the epochs gets them, and not the steps of a preset."""
+    keys = {each.partition("=")[0].strip() for each in assignments}
+    has_own = "train.n_epochs" in keys and "train.min_steps" not in keys
+    return [*assignments, "train.min_steps=0"] if has_own else assignments
 
 
 def write_config(request: Request, *, force: bool) -> None:
@@ -145,14 +152,20 @@ def _net_kind(config: Config) -> str:
 
 
 def _with_known_files(run: RunFolder, values: Values) -> Values:
-    """Return a configuration that names no train file with the files that the run began with."""
+    """Return a configuration that names no data with the data that the run began with."""
     named, record = values.get("data", {}), read_run(run)
-    if not record or "train" not in record.data or not isinstance(named, dict) or "train" in named:
+    if not record or not isinstance(named, dict) or "competition" in named:
         return values
-    known = validate(DataConfig, record.data, run.run_file)
-    data = {**known.model_dump(mode="json", exclude_none=True), **named}
-    files = " and ".join(str(data[key]) for key in ("train", "test") if key in data)
-    console.print(f"{run.name}: on {files}, as this run began")
+    known = validate(DataConfig, record.data, run.run_file).model_dump(
+        mode="json", exclude_defaults=True
+    )
+    if "train" in named:
+        known = {key: value for key, value in known.items() if key == "competition"}
+    if not {"train", "competition"} & known.keys():
+        return values
+    data = {**known, **named}
+    on = ", ".join(str(data[key]) for key in ("competition", "train", "test") if key in data)
+    console.print(f"{run.name}: on {on}, as this run began")
     return {**values, "data": data}
 
 

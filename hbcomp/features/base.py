@@ -16,6 +16,8 @@ MakeFeatures = Callable[[Float32[Tensor, "q c t"], Int64[Tensor, " q"]], Float[T
 class FeatureConfig(Section):
     """The configuration of features; `fit` learns from a net's own training rows and no others.
 
+    Signals come scaled, with 0 where a row has no value.
+
     A row that is itself a reference is described as if it were not one, so that the features of
     training rows and of other rows are alike.
     """

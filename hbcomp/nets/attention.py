@@ -22,7 +22,6 @@ from hbcomp.nets.base import (
     convolution,
     dense_head,
     halved,
-    with_mask,
     with_positions,
 )
 from hbcomp.nets.sizes import Dropout, Size, Sizes
@@ -62,7 +61,7 @@ class ConvolutionAttention(nn.Module):
         width = config.widths[-1]
         length = halved(n_timepoints, times=len(config.widths))
         layers: list[nn.Module] = []
-        for n_in, n_out in zip((n_channels + 1, *config.widths[:-1]), config.widths, strict=True):
+        for n_in, n_out in zip((n_channels, *config.widths[:-1]), config.widths, strict=True):
             layers += [
                 convolution(n_in, n_out, kernel=5, stride=2),
                 nn.BatchNorm2d(n_out),
@@ -76,7 +75,7 @@ class ConvolutionAttention(nn.Module):
 
     def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        features = self.stem(with_mask(signals)).flatten(2).transpose(1, 2)  # (b, s, c)
+        features = self.stem(signals[:, :, None]).flatten(2).transpose(1, 2)  # (b, s, c)
         features = self.layers(features + self.positions)
         logits: Tensor = self.head(with_positions(features.transpose(1, 2)[:, :, None]))
         return logits

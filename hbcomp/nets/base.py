@@ -9,18 +9,20 @@ from torch import Tensor, nn
 
 from hbcomp.system.config import Section
 
-Shape = tuple[int, int]  # channels and time steps of a signal
+Shape = tuple[int, int]  # channels and time steps
 
 
 class NetConfig(Section):
     """The configuration of a net; `build` turns it into a module from (b, c, t) to logits (b, k).
 
-    A net computes from the signals whatever else it needs (a mask, differences), so that training
-    and prediction cannot prepare their input differently.
+    It gets numbers on a common scale (`SignalsConfig`) and, if it `sees_mask`, as a last channel 1
+    where a row has values and 0 where it has none.
     """
 
     # True where matrix products dominate: such a net gains from bf16 on a CPU that has it.
     is_compute_bound: ClassVar[bool] = False
+    # False for a net that takes the channels of the signals and nothing else.
+    sees_mask: ClassVar[bool] = True
     # True if `fit` finds the weights, instead of an optimiser that takes steps.
     is_fitted: ClassVar[bool] = False
 
@@ -28,17 +30,21 @@ class NetConfig(Section):
 
     @abstractmethod
     def build(self, shape: Shape, n_classes: int) -> nn.Module:
-        """Return a freshly initialised net, drawing from torch's global generator."""
+        """Return a freshly initialised net for input of this shape, the mask included.
+
+        It draws from torch's global generator.
+        """
 
 
 class FittedNetConfig(NetConfig):
     """The configuration of a net that is not trained in steps, but fitted in one go.
 
-    `build` returns what weights can be loaded into: nothing is known of a net but the shape of its
-    signals, its classes and its weights. Such a net computes in its own precision, whatever
-    autocast says.
+    It gets scaled signals without a mask, with NaN where a row has no value. `build` returns what
+    weights can be loaded into: nothing is known of a net but the shape of its signals, its classes
+    and its weights. Such a net computes in its own precision, whatever autocast says.
     """
 
+    sees_mask: ClassVar[bool] = False
     is_fitted: ClassVar[bool] = True
 
     @abstractmethod
@@ -52,9 +58,25 @@ class FittedNetConfig(NetConfig):
         """Return the net fitted on these rows, on their device; it depends on nothing else."""
 
 
-def without_padding(signals: Float32[Tensor, "n c t"]) -> Float32[Tensor, "n c t"]:
-    """Return the signals with 0 where a value is missing (NaN)."""
-    return torch.where(signals.isnan(), 0.0, signals)
+def without_gaps(signals: Float32[Tensor, "n c t"]) -> Float32[Tensor, "n c t"]:
+    """Return the signals with numbers where they have no value (NaN).
+
+    A gap between two values is bridged by a straight line. Before the first value of a channel and
+    after its last one there are zeros: measured on 15 UCR sets of unequal lengths, rocket has more
+    right answers with them on 9 than with the last value held, and fewer on 3.
+    """
+    is_gap = signals.isnan()
+    if not is_gap.any():
+        return signals
+    n_steps = signals.shape[2]
+    steps = torch.arange(n_steps, device=signals.device)
+    before = torch.where(is_gap, -1, steps).cummax(2).values  # the step of the value before it
+    after = torch.where(is_gap, n_steps, steps).flip(2).cummin(2).values.flip(2)
+    first = signals.gather(2, before.clamp(min=0))
+    last = signals.gather(2, after.clamp(max=n_steps - 1))
+    share = (steps - before) / (after - before).clamp(min=1)
+    is_inside = (before >= 0) & (after < n_steps)
+    return torch.where(is_inside, first + share * (last - first), 0.0)
 
 
 def convolution(
@@ -81,19 +103,6 @@ def convolution(
 def as_channels_last(net: nn.Module) -> nn.Module:
     """Return the net with its convolution weights laid out for channels-last input."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def with_mask(signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b d 1 t"]:
-    """Return the signals, stretched to [-1, 3], and 1 up to the last nonzero time step, 0 after it.
-
-    The zeros at a row's end are padding; without the mask a net must infer where they begin.
-    Values of [0, 1] lie mostly near 0.25, so the stretch centres them.
-    """
-    is_signal = signals.ne(0).any(1).flip(1).cummax(1).values.flip(1)  # (b, t)
-    by_step = torch.cat(
-        [(signals * 4 - 1).transpose(1, 2), is_signal.to(signals.dtype)[:, :, None]], dim=2
-    )
-    return by_step[:, None].permute(0, 3, 1, 2)  # channels last in memory
 
 
 def with_positions(features: Float[Tensor, "b c 1 s"]) -> Float[Tensor, "b d"]:

@@ -24,7 +24,6 @@ from hbcomp.nets.base import (
     as_channels_last,
     convolution,
     halved,
-    with_mask,
     with_positions,
 )
 from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
@@ -54,7 +53,7 @@ class Dilated(nn.Module):
         super().__init__()
         n_channels, n_timepoints = shape
         width, n_blocks = config.width, len(config.dilations)
-        self.stem = _he(convolution(n_channels + 1, width, kernel=7, stride=2, has_bias=True))
+        self.stem = _he(convolution(n_channels, width, kernel=7, stride=2, has_bias=True))
         self.blocks = nn.Sequential(
             *[Block(width, config.kernel, dilation, n_blocks) for dilation in config.dilations]
         )
@@ -68,7 +67,7 @@ class Dilated(nn.Module):
 
     def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        features = F.relu(self.stem(with_mask(signals)), inplace=True)
+        features = F.relu(self.stem(signals[:, :, None]), inplace=True)
         features = F.max_pool2d(features, (1, 2), ceil_mode=True)  # (b, c, 1, s)
         logits: Tensor = self.head(with_positions(self.blocks(features)))
         return logits

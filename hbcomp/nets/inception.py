@@ -27,7 +27,6 @@ from hbcomp.nets.base import (
     convolution,
     dense_head,
     halved,
-    with_mask,
     with_positions,
 )
 from hbcomp.nets.sizes import Dropout, Kernel, Size
@@ -56,7 +55,7 @@ class Inception(nn.Module):
         n_channels, n_timepoints = shape
         width = config.width * (len(config.kernels) + 1)
         self.stem = nn.Sequential(
-            convolution(n_channels + 1, width, kernel=7, stride=2),
+            convolution(n_channels, width, kernel=7, stride=2),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )
@@ -68,7 +67,7 @@ class Inception(nn.Module):
 
     def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        features = self.groups(self.stem(with_mask(signals)))  # (b, c, 1, s)
+        features = self.groups(self.stem(signals[:, :, None]))  # (b, c, 1, s)
         logits: Tensor = self.head(with_positions(features))
         return logits
 

@@ -4,7 +4,7 @@ Without batch norm before it, although features differ in scale: the running sta
 few batches cost the lines ten rows of a hundred (measured, experiments/LOG.md).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from hbcomp.nets.base import NetConfig, Shape
 
 class LinearConfig(NetConfig):
     """The linear net, which has no options."""
+
+    sees_mask: ClassVar[bool] = False
 
     name: Literal["linear"] = "linear"
 

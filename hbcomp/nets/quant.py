@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from hbcomp.nets.base import FittedNetConfig, Shape, without_padding
+from hbcomp.nets.base import FittedNetConfig, Shape, without_gaps
 from hbcomp.nets.quantiles import quantile_features
 from hbcomp.nets.sizes import Size
 from hbcomp.nets.trees import Forest
@@ -47,7 +47,7 @@ class QuantConfig(FittedNetConfig):
             n_jobs=torch.get_num_threads(),  # each tree has a seed of its own
             random_state=seed,
         )
-        features = quantile_features(without_padding(signals)).cpu().numpy()
+        features = quantile_features(without_gaps(signals)).cpu().numpy()
         net.forest.take(grower.fit(features, labels.cpu().numpy()))
         net.prior.copy_(torch.bincount(labels, minlength=n_classes) / len(labels))
         return net.eval()
@@ -68,7 +68,7 @@ class Quant(nn.Module):
 
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return the logarithms of probabilities."""
-        probs = self.forest(quantile_features(without_padding(signals)))
+        probs = self.forest(quantile_features(without_gaps(signals)))
         n_trees = len(self.forest.roots)
         # A class that no training row has stays possible, if barely.
         mixed = (n_trees * probs + self.prior + 1e-9) / (n_trees + 1)

@@ -16,6 +16,7 @@ class ReferenceConfig(NetConfig):
     """Four convolutions and a fully connected head that holds 98 % of the parameters."""
 
     is_compute_bound: ClassVar[bool] = True
+    sees_mask: ClassVar[bool] = False
 
     name: Literal["reference"] = "reference"
 

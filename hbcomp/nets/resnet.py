@@ -22,7 +22,6 @@ from hbcomp.nets.base import (
     as_channels_last,
     convolution,
     dense_head,
-    with_mask,
     with_positions,
 )
 from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
@@ -64,7 +63,7 @@ class ResNet(nn.Module):
         n_channels, n_timepoints = shape
         widths = config.widths
         self.stem = nn.Sequential(
-            convolution(n_channels + 1, widths[0], kernel=7, stride=2),
+            convolution(n_channels, widths[0], kernel=7, stride=2),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )
@@ -83,7 +82,7 @@ class ResNet(nn.Module):
 
     def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        features = self.blocks(self.stem(with_mask(signals)))  # (b, c, 1, s)
+        features = self.blocks(self.stem(signals[:, :, None]))  # (b, c, 1, s)
         logits: Tensor = self.head(with_positions(features))
         return logits
 

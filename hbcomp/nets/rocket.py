@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from hbcomp.nets.base import FittedNetConfig, Shape, without_padding
+from hbcomp.nets.base import FittedNetConfig, Shape, without_gaps
 from hbcomp.nets.hydra import Hydra
 from hbcomp.nets.minirocket import MiniRocket
 from hbcomp.nets.multirocket import MultiRocket
@@ -75,7 +75,7 @@ class Rocket(nn.Module):
         generator: Generator,
     ) -> None:
         """Draw the transform, then fit the head."""
-        signals = without_padding(signals)
+        signals = without_gaps(signals)
         for transform in self._transforms():
             transform.fit(signals, generator)
         self.head.fit(lambda: map(self._features, torch.split(signals, BLOCK)), labels)
@@ -83,7 +83,7 @@ class Rocket(nn.Module):
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
         with torch.autocast(signals.device.type, enabled=False):  # shares need every digit
-            logits: Tensor = self.head(self._features(without_padding(signals)))
+            logits: Tensor = self.head(self._features(without_gaps(signals)))
         return logits
 
     def _features(self, signals: Float32[Tensor, "b c t"]) -> Float32[Tensor, "b f"]:

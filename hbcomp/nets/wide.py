@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from hbcomp.nets.base import NetConfig, Shape, as_channels_last, convolution, with_mask
+from hbcomp.nets.base import NetConfig, Shape, as_channels_last, convolution
 from hbcomp.nets.sizes import Dropout, Kernel, Size, Sizes
 
 
@@ -45,7 +45,7 @@ class Wide(nn.Module):
         super().__init__()
         n_channels, n_timepoints = shape
         layers: list[nn.Module] = []
-        n_in, length = n_channels + 1, n_timepoints
+        n_in, length = n_channels, n_timepoints
         for width, kernel in zip(config.widths, config.kernels, strict=True):
             layers += [
                 convolution(n_in, width, kernel),
@@ -66,5 +66,5 @@ class Wide(nn.Module):
 
     def forward(self, signals: Float[Tensor, "b c t"]) -> Float[Tensor, "b k"]:
         """Return logits."""
-        logits: Tensor = self.head(self.features(with_mask(signals)).flatten(1))
+        logits: Tensor = self.head(self.features(signals[:, :, None]).flatten(1))
         return logits

@@ -1,6 +1,6 @@
 """Metrics that are a mean over the rows: each row has a score of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,6 +113,8 @@ def predicted_class(answers: Answers) -> Int64[np.ndarray, " n"]:
     return np.where(answers.any(axis=1), answers.argmax(axis=1), -1).astype(np.int64)
 
 
-def class_name(predicted: int) -> str:
-    """Return a predicted class in words."""
-    return "none" if predicted < 0 else str(predicted)
+def class_name(predicted: int, classes: Sequence[str] = ()) -> str:
+    """Return a predicted class in words: its name, or without names its number."""
+    if predicted < 0:
+        return "none"
+    return classes[predicted] if classes else str(predicted)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from hbcomp.competitions.competition import load_competition, metric_of
-from hbcomp.competitions.submission_form import form_of
+from hbcomp.competitions.submission_form import known_form
 from hbcomp.data.dataset import DataConfig
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.scoring.disagreement import Changes, changes
@@ -23,8 +23,7 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
 
     The rows are matched by id; files with other ids than the first are refused.
     """
-    classes = load_competition(competition).file.data.classes
-    form = form_of(DataConfig(competition=competition), classes) if classes else None
+    form = known_form(DataConfig(competition=competition))
     submissions = [read_submission(path, form) for path in paths]
     answers = align(paths, submissions)
     ids = submissions[0].ids.tolist()
@@ -33,7 +32,7 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
             console.print(
                 f"{path} has the ids of {paths[0]} in another order, so rows are matched by id"
             )
-    classes = classes or tuple(map(str, range(answers[0].shape[1])))
+    classes = form.classes if form else tuple(map(str, range(answers[0].shape[1])))
     metric = metric_of(load_competition(competition).metric_spec(classes))
     pairs_of_files = combinations(range(len(paths)), 2)
     found = {(a, b): changes(metric, answers[a], answers[b]) for a, b in pairs_of_files}
@@ -46,7 +45,7 @@ def compare_files(paths: Sequence[Path], competition: str, console: Console) -> 
         return {"n_files": len(paths), "pairs": pairs}
     of_pair = found[0, 1]
     changed_ids = [ids[row] for row in of_pair.changed_idx[:MAX_SHOWN]]
-    _print_pair(paths, of_pair, changed_ids, console)
+    _print_pair(paths, of_pair, changed_ids, classes, console)
     return {
         "first": str(paths[0]),
         "second": str(paths[1]),
@@ -71,10 +70,14 @@ def describe(of_pair: Changes) -> str:
 
 
 def _print_pair(
-    paths: Sequence[Path], of_pair: Changes, changed_ids: Sequence[str], console: Console
+    paths: Sequence[Path],
+    of_pair: Changes,
+    changed_ids: Sequence[str],
+    classes: Sequence[str],
+    console: Console,
 ) -> None:
     rows = [
-        [class_name(each.before), class_name(each.after), f"{each.n_rows:,}"]
+        [class_name(each.before, classes), class_name(each.after, classes), f"{each.n_rows:,}"]
         for each in of_pair.class_changes
     ]
     if rows:

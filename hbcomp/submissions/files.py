@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Shaped
@@ -43,7 +43,8 @@ class Provenance:
     """The origin of answers: an experiment, how they were made from it, and their expected score.
 
     The expected score by `metric` and its standard error are cross-fitted on `n_scored` rows; all
-    three are None where nothing was scored.
+    three are None where nothing was scored. `is_optimistic` is a score of rows that early stopping
+    watched, which the recipe in the ledger then says.
     """
 
     source: str
@@ -54,6 +55,14 @@ class Provenance:
     expected: float | None
     standard_error: float | None
     n_scored: int | None
+    is_optimistic: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of its entry in the ledger."""
+        columns = asdict(self)
+        if columns.pop("is_optimistic"):
+            columns["recipe"] = f"{self.recipe}; {ledger.OPTIMISTIC}"
+        return columns
 
 
 def write_submission(
@@ -99,7 +108,7 @@ def write_submission(
                 file=path.name,
                 written=ledger.now(),
                 n_rows=len(ids),
-                **asdict(provenance),
+                **provenance.columns(),
             )
             known = ledger.find(entries, sha256)
             if known and known.source not in (BY_HAND, entry.source):
@@ -140,7 +149,7 @@ def by_hand(path: Path, entries: Entries) -> Entry:
     """Return an entry for a file whose content was not written by hbcomp."""
     origin = next((each for each in reversed(entries) if each.file == path.name), None)
     try:
-        n_rows = len(read_submission(path).ids) or None
+        n_rows = max(sum(1 for _ in ledger.csv_rows(path, _read_text(path))) - 1, 0) or None
     except InputError:
         n_rows = None  # a file that cannot be read is recorded, too
     return Entry(
@@ -214,10 +223,12 @@ def _read(
     path: Path, form: SubmissionForm | None, id_column: str | None
 ) -> tuple[Submission, list[str]]:
     header, *lines = [row for _, row in ledger.csv_rows(path, _read_text(path))] or [[]]
+    is_known = form is not None
     form = form or _form_like(header, id_column)
     if header != form.header:
         wanted, found = ",".join(form.header), ",".join(header) or "missing"
-        raise InputError(f"{path}: the header must be {wanted}, but is {found}")
+        hint = "" if is_known else "; a file of another competition needs --competition"
+        raise InputError(f"{path}: the header must be {wanted}, but is {found}{hint}")
     wrong_cells, answers = Problems(), np.full((len(lines), len(form.classes)), np.nan)
     for number, row in enumerate(lines, start=1):
         found_problems = list(_row_problems(row, form))

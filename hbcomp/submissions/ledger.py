@@ -32,6 +32,7 @@ from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
 
 NAME: Final = "ledger.csv"
 LOCK: Final = "ledger.lock"
+OPTIMISTIC: Final = "epochs chosen on the scored rows"  # in the recipe of what was made so
 BY_HAND: Final = "by hand"  # the source of a content that was not written by hbcomp
 LOCK_SECONDS: Final = 60.0  # assumed: a change takes milliseconds, a submission of 20k rows 0.2 s
 
@@ -98,6 +99,11 @@ class Entry(Section):
     def greater_is_better(self) -> bool:
         """The direction of its metric."""
         return self.better == "higher"
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Whether its expected score is too good, because early stopping watched the rows of it."""
+        return OPTIMISTIC in self.recipe
 
     @property
     def gap(self) -> float | None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.scoring.paired import as_text
 from hbcomp.submissions.ledger import (
+    OPTIMISTIC,
     Entry,
     State,
     inversions,
@@ -56,7 +57,8 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
             entry.rule or "-",
             f"{entry.n_rows:,}" if entry.n_rows else "-",
             f"{entry.metric} ({entry.better})" if entry.metric else "-",
-            _with_error(entry.expected, entry.standard_error),
+            _with_error(entry.expected, entry.standard_error)
+            + (" (optimistic)" if entry.is_optimistic else ""),
             f"{entry.times_sent[-1]:%Y-%m-%d %H:%M}" if entry.times_sent else "-",
             "-" if entry.leaderboard is None else as_text(entry.leaderboard),
             _with_error(entry.gap, entry.gap_error, "+"),
@@ -65,7 +67,8 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
         for entry, state in zip(entries, state_of, strict=True)
     ]
     title = "Submissions: expected, leaderboard and gap; in brackets which scores are better; UTC"
-    return Table(title, header, rows)
+    note = f"Optimistic: {OPTIMISTIC}." if any(each.is_optimistic for each in entries) else ""
+    return Table(title, header, rows, note)
 
 
 def inversion_table(entries: Sequence[Entry]) -> Table:

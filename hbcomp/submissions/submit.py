@@ -35,11 +35,13 @@ class ExpectedIds:
     id_column: str
     source: str
     form: SubmissionForm | None = None  # None: that of the heartbeats, with any classes
+    per_day: int | None = None  # how many the competition takes
 
 
 # From a submission and the ledger to the ids that it must have; None where they are not known.
 FindIds = Callable[[Path, Entries], ExpectedIds | None]
 FindMetric = Callable[[Entry], Metric]
+FindForm = Callable[[Entry], SubmissionForm | None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def resolve_file(text: str, folder: Path, *, is_by_hand: bool) -> ResolvedFile:
+def resolve_file(text: str, folder: Path, find_form: FindForm, *, is_by_hand: bool) -> ResolvedFile:
     """Return the content of the file `text`, or that whose sha256 begins with `text`.
 
     A content that the ledger does not know is an InputError, which says whether it was edited;
@@ -79,6 +81,7 @@ def resolve_file(text: str, folder: Path, *, is_by_hand: bool) -> ResolvedFile:
     if known is None:
         _check_by_hand(path, sha256, entries, folder, is_by_hand=is_by_hand)
         known = by_hand(path, entries)
+        read_submission(path, find_form(known))
         entries = ledger.added(entries, known)
     return ResolvedFile(entries, known, path)
 
@@ -106,7 +109,6 @@ def _check_by_hand(
             f"{folder}, so that it is kept beside its record"
         )
     if is_by_hand:
-        read_submission(path)
         return
     written = [entry.sha256[:12] for entry in entries if entry.file == path.name]
     if written:
@@ -135,6 +137,7 @@ def record(
     score: float,
     received: datetime,
     find_metric: FindMetric,
+    find_form: FindForm,
     folder: Path,
     console: Console,
     *,
@@ -146,9 +149,10 @@ def record(
     if not np.isfinite(score):
         raise InputError(f"a score must be a finite number, but got {score}")
     with _locked(folder):
-        resolved = resolve_file(text, folder, is_by_hand=is_by_hand)
+        resolved = resolve_file(text, folder, find_form, is_by_hand=is_by_hand)
         if not force:
-            check_score(score, find_metric(resolved.entry), resolved)
+            form = find_form(resolved.entry)
+            check_score(score, find_metric(resolved.entry), resolved, form)
         entry = with_score(resolved.entry, score, received, is_correction=is_correction)
         ledger.write_ledger(folder, ledger.replaced(resolved.entries, entry))
     _say_if_by_hand(entry, console)
@@ -156,13 +160,20 @@ def record(
     return score_numbers(entry)
 
 
-def check_score(score: float, metric: Metric, resolved: ResolvedFile) -> None:
+def check_score(
+    score: float, metric: Metric, resolved: ResolvedFile, form: SubmissionForm | None
+) -> None:
     """Refuse a score that the answers of a content cannot have, whatever the labels are."""
     low, high = metric.bounds
     if resolved.path is not None:
-        low, high = score_bounds(metric, read_submission(resolved.path).answers)
+        low, high = score_bounds(metric, read_submission(resolved.path, form).answers)
     slack = ROUNDING if high - low > 100 else ROUNDING / 100
     file, what = resolved.entry.file, describe_metric(metric)
+    if metric.bounds[1] == 1 < score <= 100:
+        raise InputError(
+            f"{file}: a score by {what} is at most 1, but got {score}; is it in percent? Then it "
+            f"is {score / 100:.10g}; --force records it all the same"
+        )
     if not low - slack <= score <= high + slack:
         raise InputError(
             f"{file}: a score by {what} must be in [{as_text(low)}, {as_text(high)}] for these "
@@ -229,6 +240,7 @@ def submit(
     find_ids: FindIds,
     per_day: int | None,
     find_metric: FindMetric,
+    find_form: FindForm,
     folder: Path,
     console: Console,
     *,
@@ -241,20 +253,24 @@ def submit(
     hand is refused.
     """
     _check_folder(folder)
-    resolved = resolve_file(text, folder, is_by_hand=is_by_hand)
+    resolved = resolve_file(text, folder, find_form, is_by_hand=is_by_hand)
     expected = _expected_ids(resolved, find_ids)  # reads the test file: seconds
+    if per_day is None and expected is not None:
+        per_day = expected.per_day
     with _locked(folder):
-        resolved = resolve_file(text, folder, is_by_hand=is_by_hand)
+        resolved = resolve_file(text, folder, find_form, is_by_hand=is_by_hand)
         if resolved.path is None:
             raise InputError(
                 f"{resolved.entry.file}: no file in {folder} has this content any more"
             )
-        submission = check_content(resolved.path, expected)
+        submission = check_content(resolved.path, expected, find_form(resolved.entry))
         now = ledger.now()
         n_today = check_try(resolved.entries, resolved.entry, per_day, now, is_again=is_again)
         metric = find_metric(resolved.entry)
         compared = {
-            name: difference(metric, resolved.path, submission, reference, folder)
+            name: difference(
+                metric, resolved.path, submission, reference, find_form(reference), folder
+            )
             for name, reference in references(resolved.entries, resolved.entry).items()
         }
         # With all times: a score without a recorded time counts as sent, and must stay counted.
@@ -309,11 +325,13 @@ def _announce(
     console.print(f"marked as sent: upload {resolved.path} now")
 
 
-def check_content(path: Path, expected: ExpectedIds | None) -> Submission:
+def check_content(
+    path: Path, expected: ExpectedIds | None, form: SubmissionForm | None
+) -> Submission:
     """Return the submission; without expected ids, only its form and unique ids are checked."""
     if expected is not None:
         return check_submission(path, expected.ids, expected.form, expected.id_column)
-    submission = read_submission(path)
+    submission = read_submission(path, form)
     align([path], [submission])  # each id once
     return submission
 
@@ -350,7 +368,12 @@ def references(entries: Sequence[Entry], entry: Entry) -> dict[str, Entry]:
 
 
 def difference(
-    metric: Metric, path: Path, submission: Submission, reference: Entry, folder: Path
+    metric: Metric,
+    path: Path,
+    submission: Submission,
+    reference: Entry,
+    form: SubmissionForm | None,
+    folder: Path,
 ) -> tuple[str, Numbers | None]:
     """Return in words and numbers how a submission differs from a reference's file.
 
@@ -360,7 +383,7 @@ def difference(
     if there is None:
         return f"{reference.file} does not exist any more with the content that was sent", None
     try:
-        answers = align([path, there], [submission, read_submission(there)])
+        answers = align([path, there], [submission, read_submission(there, form)])
     except InputError as error:
         return f"{there} cannot be compared: {error}", None
     of_pair = changes(metric, answers[0], answers[1])

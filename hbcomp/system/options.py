@@ -22,22 +22,8 @@ TestIds = Annotated[
     typer.Option(help="The file with the test ids; default: that of the experiment that wrote it."),
 ]
 Sample = Annotated[
-    Path | None, typer.Option(help="A labelled CSV or parquet file; default: the sample.")
-]
-IdColumn = Annotated[str, typer.Option(help="The id column.")]
-SignalColumn = Annotated[str, typer.Option(help="The signal column.")]
-LabelColumn = Annotated[str, typer.Option(help="The label column.")]
-IgnoredColumns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ignore-column", help="A column of a wide file that is no time step; may be repeated."
-    ),
-]
-IdColumnOfRun = Annotated[
-    str | None, typer.Option(help="The id column; default: as in that run, or else id.")
-]
-SignalColumnOfRun = Annotated[
-    str | None, typer.Option(help="The test file's signal column; default: as in that run.")
+    Path | None,
+    typer.Option(help="A labelled file; default: that of the competition, or else the sample."),
 ]
 Trials = Annotated[int, typer.Option(min=1, help="Trials in total, over all calls.")]
 COMPETITION = typer.Option(
@@ -45,6 +31,13 @@ COMPETITION = typer.Option(
 )
 Competition = Annotated[str, COMPETITION]
 OfCompetition = Annotated[str | None, COMPETITION]
+CompetitionOfRun = Annotated[
+    str | None,
+    typer.Option(
+        help="A competition that ships with hbcomp, or a folder with a competition.toml; default: "
+        "that of the experiment that wrote the file."
+    ),
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute the metric.py of somebody else's competition.")
 ]

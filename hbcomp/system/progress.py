@@ -23,7 +23,10 @@ from rich.progress import (
 
 @dataclass(frozen=True)
 class FoldProgress:
-    """An epoch of a fold has ended; `score`, if measured, is under the metric's fixed rule."""
+    """An epoch of a fold has ended; `score`, if measured, is under the metric's fixed rule.
+
+    With its last epoch come those that early stopping leaves out, `n_skipped`.
+    """
 
     seed: int
     fold: int | str
@@ -31,19 +34,20 @@ class FoldProgress:
     n_epochs: int
     loss: float
     score: float | None
+    n_skipped: int = 0
 
 
 Emit = Callable[[FoldProgress], None]
 
 
 @contextmanager
-def show_folds(console: Console, n_folds: int, n_epochs: int) -> Iterator[Emit]:
-    """Yield a function that shows the progress of `n_folds` folds of `n_epochs` epochs each."""
+def show_folds(console: Console, n_epochs: int) -> Iterator[Emit]:
+    """Yield a function that shows the progress of folds of `n_epochs` epochs in all."""
     if console.is_terminal:
         with _bars(console) as progress:
-            yield _BarDisplay(progress, n_folds, n_epochs).show
+            yield _BarDisplay(progress, n_epochs).show
     else:
-        yield _LineDisplay(console, n_folds * n_epochs).show
+        yield _LineDisplay(console, n_epochs).show
 
 
 def _bars(console: Console) -> Progress:
@@ -62,9 +66,9 @@ def _bars(console: Console) -> Progress:
 class _BarDisplay:
     """A bar for all epochs of all folds, and one for each fold that has begun."""
 
-    def __init__(self, progress: Progress, n_folds: int, n_epochs: int) -> None:
+    def __init__(self, progress: Progress, n_epochs: int) -> None:
         self._progress = progress
-        self._all = progress.add_task("all folds", total=n_folds * n_epochs, numbers="epochs")
+        self._all = progress.add_task("all folds", total=n_epochs, numbers="epochs")
         self._task: dict[tuple[int, int | str], TaskID] = {}
         self._score: dict[tuple[int, int | str], str] = {}  # the last one that was measured
 
@@ -77,8 +81,13 @@ class _BarDisplay:
         if event.score is not None:
             self._score[key] = f"score {event.score:,.6g}"
         numbers = f"loss {event.loss:.4f}  {self._score.get(key, '')}"
-        self._progress.update(self._task[key], completed=event.epoch, numbers=numbers)
-        self._progress.advance(self._all)
+        if event.n_skipped:
+            numbers += f"  stopped after {event.epoch}"
+        n_done = 1 + event.n_skipped
+        self._progress.update(
+            self._task[key], completed=event.epoch + event.n_skipped, numbers=numbers
+        )
+        self._progress.advance(self._all, n_done)
 
 
 class _LineDisplay:
@@ -99,15 +108,17 @@ class _LineDisplay:
             # imports, is spent once, and says nothing about the epochs to come.
             self._n_first, self._clock = self._n_done, time.monotonic()
         score = "" if event.score is None else f" score {event.score:,.6g}"
-        if not (score or _is_milestone(event)):
+        self._n_epochs -= event.n_skipped
+        if not (score or event.n_skipped or _is_milestone(event)):
             return
+        stopped = ", stopped early" if event.n_skipped else ""
         now = time.monotonic()
         n_timed = self._n_done - self._n_first
         each = (now - self._clock) / n_timed if n_timed else 0.0
         left = f", {each * (self._n_epochs - self._n_done):.0f} s left" if n_timed else ""
         self._console.print(
             f"seed {event.seed} fold {event.fold} epoch {event.epoch}/{event.n_epochs} "
-            f"loss {event.loss:.4f}{score}, {now - self._start:.0f} s{left}"
+            f"loss {event.loss:.4f}{score}{stopped}, {now - self._start:.0f} s{left}"
         )
 
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hbcomp.system.config import Section
 from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError
+from hbcomp.system.memory import SHARE, available_bytes
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Engine = Literal["eager", "graph", "compile"]
@@ -25,6 +27,15 @@ class ComputeConfig(Section):
     engine: Literal["auto", Engine] = "auto"
     # Nets that train at the same time in one process. None: measured on a CUDA GPU.
     models_per_process: int | None = Field(default=None, ge=1)
+    # Rows that do not fit into the device's memory are streamed to it, batch by batch, from the
+    # host's memory or a file. auto: by what is free.
+    rows: Literal["auto", "resident", "streamed"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> "ComputeConfig":
+        if self.rows == "streamed" and self.engine == "graph":
+            raise ValueError("`engine` graph cannot stream rows, because it reads fixed addresses")
+        return self
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,23 @@ def choose_compute(config: ComputeConfig, *, is_compute_bound: bool, n_folds: in
         engine=_choose_engine(config.engine, device),
         models_per_process=config.models_per_process or 1,
     )
+
+
+def free_bytes(device: str) -> int:
+    """Return how much memory is free on the device."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return available_bytes()
+
+
+def streams_rows(config: ComputeConfig, device: str, *arrays: np.ndarray | None) -> bool:
+    """Return whether rows are streamed: as configured, or where they do not fit on the device."""
+    if config.rows != "auto":
+        return config.rows == "streamed"
+    n_bytes = sum(array.nbytes for array in arrays if array is not None)
+    return n_bytes > SHARE * free_bytes(device)
 
 
 def synchronize(device: torch.device) -> None:

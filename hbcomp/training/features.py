@@ -7,7 +7,9 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from hbcomp.features.base import FeatureConfig, MakeFeatures
-from hbcomp.training.loader import DeviceData
+from hbcomp.nets.signal_input import Scale
+from hbcomp.nets.signals import SignalsConfig
+from hbcomp.training.loader import DeviceData, all_rows
 from hbcomp.training.state import Replica
 
 
@@ -16,17 +18,18 @@ class FittedFeatures:
     """The features of one net, for the rows they were fitted on and for any others."""
 
     data: DeviceData
+    scale: Scale
     make: MakeFeatures
     own: Int64[Tensor, " n"]  # the position of each row among the references, or -1
     trains_on_test: bool  # whether the test rows follow the train rows, to be trained on
 
     def of_rows(self, rows: Int64[Tensor, " q"]) -> Float[Tensor, "q d e"]:
         """Return the features of these rows of the data; no row is its own reference."""
-        return self.make(self.data.signals[rows], self.own[rows])
+        return self.make(_numbers(self.scale, self.data.signals[rows]), self.own[rows])
 
     def of_signals(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "q d e"]:
         """Return the features of signals that are no references."""
-        return self.make(signals, self.own.new_full((len(signals),), -1))
+        return self.make(_numbers(self.scale, signals), self.own.new_full((len(signals),), -1))
 
     def of_test(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "q d e"]:
         """Return the features of the test signals, some of which may be references."""
@@ -47,15 +50,27 @@ class FittedFeatures:
         return replace(
             self.data,
             signals=empty.index_copy(0, torch.cat(parts), torch.cat(features)),
-            test_signals=None if test is None else self.of_test(test),
+            test_signals=None if test is None else self.of_test(all_rows(test)),
         )
 
 
-def fit_features(features: FeatureConfig, data: DeviceData, replica: Replica) -> FittedFeatures:
-    """Return the features of a net, fitted on its training rows and the labels that it learns."""
+def fit_features(
+    features: FeatureConfig, signals: SignalsConfig, data: DeviceData, replica: Replica
+) -> FittedFeatures:
+    """Return the features of a net, fitted on its training rows and the labels that it learns.
+
+    They are measured on scaled signals, with 0 where a row has no value.
+    """
     rows = replica.train_idx
+    scale = Scale(signals, data.shape[0]).to(data.device)
+    scale.fit(data.signals, rows)
     labels = replica.labels(data)[rows]
     own = torch.full((len(data.signals),), -1, device=data.device)
     own[rows] = torch.arange(len(rows), device=data.device)
-    make = features.fit(data.signals[rows], labels, data.n_classes)
-    return FittedFeatures(data, make, own, trains_on_test=replica.train_labels is not None)
+    make = features.fit(_numbers(scale, data.signals[rows]), labels, data.n_classes)
+    return FittedFeatures(data, scale, make, own, trains_on_test=replica.train_labels is not None)
+
+
+def _numbers(scale: Scale, signals: Tensor) -> Tensor:
+    scaled: Tensor = scale(signals)
+    return scaled.nan_to_num(0.0)

@@ -11,9 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hbcomp.system.config import Section
+from hbcomp.training.early_stopping import EarlyStopping
+from hbcomp.training.loader import n_batches
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
+# Of rows in a batch, where a net has few rows. Measured on 8 small UCR sets: experiments/LOG.md.
+MIN_BATCH = 16
 FINAL_FRACTION = 1e-3  # of the peak, where one-cycle ends; at exactly 0 the last step is wasted
 
 
@@ -56,10 +60,18 @@ class StepDecay(Section):
 
 
 class TrainConfig(Section):
-    """One fixed schedule from the first step to the last; validation rows have no influence."""
+    """One fixed schedule from the first step to the last, which early stopping may cut off.
+
+    It fits few rows as well as many: `for_rows` makes the batch smaller, so that an epoch has
+    `min_steps_per_epoch`, and adds epochs until there are `min_steps`.
+    """
 
     n_epochs: int = Field(default=10, ge=1)
+    min_steps: int = Field(default=0, ge=0)  # of all epochs together; 0 adds no epochs
     batch_size: int = Field(default=256, ge=2)  # batch norm needs two rows
+    # The batch is reduced to no fewer than MIN_BATCH rows. 12, so that a batch of 256 is whole from
+    # 3,072 rows on: four fifths of the bundled 4,000 are 3,200.
+    min_steps_per_epoch: int = Field(default=12, ge=1)
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: float = Field(default=4e-3, gt=0)  # the peak of the schedule
     betas: tuple[Beta, Beta] = (0.9, 0.999)
@@ -67,6 +79,40 @@ class TrainConfig(Section):
     schedule: OneCycle | Linear | StepDecay = Field(default=OneCycle(), discriminator="kind")
     ema_decay: float = Field(default=0.0, ge=0, lt=1)  # per step; 0 keeps the last weights
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    early_stopping: EarlyStopping = EarlyStopping()
+
+    def for_rows(self, n_rows: int) -> "TrainConfig":
+        """Return the schedule of a net of so many training rows: its own batch and epochs.
+
+        The schedule of a schedule of the same rows is itself.
+        """
+        fitting = max(MIN_BATCH, n_rows // self.min_steps_per_epoch)
+        batch_size = min(self.batch_size, fitting, n_rows)
+        n_epochs = max(self.n_epochs, -(-self.min_steps // n_batches(n_rows, batch_size)))
+        return self.model_copy(update={"batch_size": batch_size, "n_epochs": n_epochs})
+
+    def n_steps(self, n_rows: int) -> int:
+        """Return the steps of all epochs of a net of so many training rows."""
+        schedule = self.for_rows(n_rows)
+        return schedule.n_epochs * n_batches(n_rows, schedule.batch_size)
+
+    def deviations(self, n_rows: int) -> list[str]:
+        """Return in words how few rows change the batch and the epochs; nothing where neither."""
+        schedule = self.for_rows(n_rows)
+        n_steps = n_batches(n_rows, schedule.batch_size)
+        said = []
+        if schedule.batch_size < self.batch_size:
+            said.append(
+                f"batches of {schedule.batch_size} rows instead of {self.batch_size}, because a "
+                f"net has {n_rows:,} training rows"
+            )
+        if schedule.n_epochs > self.n_epochs:
+            steps = "1 step" if n_steps == 1 else f"{n_steps} steps"
+            said.append(
+                f"{schedule.n_epochs:,} epochs of {steps} instead of {self.n_epochs}, because "
+                f"train.min_steps asks for {self.min_steps:,} steps"
+            )
+        return said
 
 
 def lr_at(config: TrainConfig, step: int, n_steps: int) -> float:

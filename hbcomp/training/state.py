@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from jaxtyping import Float32, Int64
 from torch import Generator, Tensor, nn
 
 from hbcomp.nets.base import NetConfig
-from hbcomp.nets.registry import build_net
+from hbcomp.nets.registry import ScaledNet, build_net
+from hbcomp.nets.signal_input import Scale
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.loader import DeviceData, draw_order, n_batches
@@ -25,11 +27,15 @@ from hbcomp.training.optim import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The configuration of a net and its training, without rows and seed."""
+    """The configuration of a net and its training, without rows and seed.
+
+    `signals` is None for a net that is trained on features.
+    """
 
     net: NetConfig
     train: TrainConfig
     augment: AugmentConfig
+    signals: SignalsConfig | None = field(default_factory=SignalsConfig)
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,6 @@ class Replica:
     train_idx: Int64[Tensor, " m"]
     seed: tuple[int, ...]
     train_labels: Int64[Tensor, " m"] | None = None
-
-    def n_steps(self, batch_size: int) -> int:
-        """Return the number of steps of an epoch."""
-        return n_batches(len(self.train_idx), batch_size)
 
     def labels(self, data: DeviceData) -> Int64[Tensor, " n"]:
         """Return the labels of all rows as this net learns them."""
@@ -74,13 +76,13 @@ class TrainState:
 
     replica: Replica
     labels: Int64[Tensor, " n"]
-    net: nn.Module
-    forward: Callable[[Tensor], Tensor]  # the net, compiled if requested
+    net: ScaledNet
+    forward: Callable[[Tensor], Tensor]  # from scaled signals to logits, compiled if requested
     streams: Streams
     predictor: nn.Module  # with the weights to predict with
     average: Average | None
     optimizer: torch.optim.Optimizer
-    config: TrainConfig
+    config: TrainConfig  # the schedule for this replica's rows
     lr: Float32[Tensor, ""]  # what the optimiser reads
     lr_table: Float32[Tensor, "e s"]
     ema_table: Float32[Tensor, "e s"]
@@ -108,10 +110,12 @@ class TrainState:
 
 def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Compute) -> TrainState:
     """Return the state of a net before its first step."""
-    device, config = data.device, recipe.train
-    n_rows, n_steps = len(replica.train_idx), replica.n_steps(config.batch_size)
+    device, config = data.device, recipe.train.for_rows(len(replica.train_idx))
+    n_steps = n_batches(len(replica.train_idx), config.batch_size)
     init, *others = _seeds(replica.seed)
-    net = build_net(recipe.net, data.shape, data.n_classes, init).to(device)
+    net = build_net(recipe.net, data.shape, data.n_classes, init, recipe.signals).to(device)
+    if isinstance(net.scale, Scale):
+        net.scale.fit(data.signals, replica.train_idx)
     predictor, average = net, None
     if config.ema_decay:
         predictor = copy.deepcopy(net)
@@ -121,7 +125,7 @@ def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Comp
         replica=replica,
         labels=replica.labels(data),
         net=net,
-        forward=torch.compile(net) if compute.engine == "compile" else net,
+        forward=torch.compile(net.net) if compute.engine == "compile" else net.net,
         streams=_streams(device, *others),
         predictor=predictor,
         average=average,
@@ -130,9 +134,7 @@ def make_state(recipe: Recipe, data: DeviceData, replica: Replica, compute: Comp
         lr=lr,
         lr_table=torch.tensor(lr_table(config, n_steps), device=device),
         ema_table=torch.tensor(ema_table(config, n_steps), device=device),
-        order=torch.zeros(
-            n_steps, min(config.batch_size, n_rows), dtype=torch.int64, device=device
-        ),
+        order=torch.zeros(n_steps, config.batch_size, dtype=torch.int64, device=device),
         lrs=torch.zeros(n_steps, device=device),
         ema_shares=torch.zeros(n_steps, device=device),
         step=torch.zeros(1, dtype=torch.int64, device=device),

@@ -1,7 +1,7 @@
 """One training step, the loop over all epochs, and the step captured as a CUDA graph."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +22,15 @@ N_EAGER_STEPS = 3  # before the capture, as PyTorch's notes on CUDA graphs ask f
 
 
 def train_step(state: TrainState, recipe: Recipe, data: DeviceData, compute: Compute) -> None:
-    """Take the next step of the epoch: augment, forward, loss, backward, optimiser, average.
+    """Take the next step of the epoch: scale, augment, forward, loss, backward, optimiser, average.
 
-    Everything is read from and written to the device; the host never waits.
+    Everything is read from and written to the device; the host never waits, except for the row
+    numbers of a batch that is streamed.
     """
     rows = _current(state.order, state)  # (b,)
     state.lr.copy_(_current(state.lrs, state))
-    signals = augment(data.signals[rows], recipe.augment, state.streams.noise)
+    scaled = state.net.scale(data.signals[rows])
+    signals = augment(scaled, recipe.augment, state.streams.noise, state.net.rest)
     with compute.autocast:
         logits = state.forward(signals)  # (b, k)
     losses = F.cross_entropy(
@@ -64,6 +66,7 @@ class DivergedError(InputError):
 class Epoch:
     """The state of one replica at the end of an epoch; `net` holds the weights to predict with.
 
+    `position` is that of the replica among those that train at the same time.
     `loss` is the mean over the epoch's steps of the training loss. `seconds` were spent training
     since the epoch began and `seconds_preparing` before that, on building nets and on the first
     steps, in which kernels are chosen, compiled or captured; both are this replica's share.
@@ -75,12 +78,20 @@ class Epoch:
     seconds: float
     seconds_preparing: float
     net: nn.Module
+    position: int = 0
 
 
 def train_epochs(
-    recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
+    recipe: Recipe,
+    data: DeviceData,
+    replicas: Sequence[Replica],
+    compute: Compute,
+    stopped: Container[int] = frozenset(),
 ) -> Iterator[list[Epoch]]:
     """Train all replicas at the same time, yielding them after every epoch; the last is the result.
+
+    A replica that has had its epochs takes no further steps and is no longer yielded, and neither
+    is one whose position the consumer adds to `stopped` between two epochs.
 
     Notes
     -----
@@ -94,11 +105,18 @@ def train_epochs(
     steps_of_replica = make_steps(recipe, data, replicas, compute)
     n_preparing = 1 + N_EAGER_STEPS * (compute.engine == "graph")
     seconds_preparing = 0.0
-    for epoch in range(1, recipe.train.n_epochs + 1):
-        for steps in steps_of_replica:
+    for epoch in range(1, max(steps.state.config.n_epochs for steps in steps_of_replica) + 1):
+        training = {
+            position: steps
+            for position, steps in enumerate(steps_of_replica)
+            if epoch <= steps.state.config.n_epochs and position not in stopped
+        }
+        if not training:
+            return
+        for steps in training.values():
             steps.begin(epoch)
-        for step in range(max(steps.state.n_steps for steps in steps_of_replica)):
-            for steps in steps_of_replica:
+        for step in range(max(steps.state.n_steps for steps in training.values())):
+            for steps in training.values():
                 if step < steps.state.n_steps:
                     steps()
             if epoch == 1 and step + 1 == n_preparing:
@@ -106,11 +124,11 @@ def train_epochs(
                 seconds_preparing = time.perf_counter() - start
                 start = time.perf_counter()
         synchronize(data.device)  # captured steps run in streams of their own
-        losses = [(each.state.loss_sum / each.state.n_steps).item() for each in steps_of_replica]
+        losses = [(each.state.loss_sum / each.state.n_steps).item() for each in training.values()]
         seconds = time.perf_counter() - start
-        for position, loss in enumerate(losses):
+        for position, loss in zip(training, losses, strict=True):
             _check_finite(loss, epoch, position, recipe)
-        share = 1 / len(replicas)
+        share = 1 / len(training)
         yield [
             Epoch(
                 epoch,
@@ -119,8 +137,9 @@ def train_epochs(
                 seconds * share,
                 seconds_preparing * share,
                 steps.state.predictor,
+                position,
             )
-            for loss, steps in zip(losses, steps_of_replica, strict=True)
+            for (position, steps), loss in zip(training.items(), losses, strict=True)
         ]
         seconds_preparing = 0.0
         start = time.perf_counter()
@@ -208,7 +227,9 @@ def make_steps(
     recipe: Recipe, data: DeviceData, replicas: Sequence[Replica], compute: Compute
 ) -> list[EagerSteps | GraphSteps]:
     """Return the steps of each replica; on a GPU each has a stream of its own."""
-    kind = GraphSteps if compute.engine == "graph" else EagerSteps
+    # A captured step reads from fixed addresses of the device, where streamed rows have none.
+    is_captured = compute.engine == "graph" and isinstance(data.signals, Tensor)
+    kind = GraphSteps if is_captured else EagerSteps
     states = [make_state(recipe, data, replica, compute) for replica in replicas]
     return [kind(partial(train_step, state, recipe, data, compute), state) for state in states]
 

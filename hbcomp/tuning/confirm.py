@@ -80,7 +80,9 @@ class Confirmed:
 def work(job: FoldJob, slot: Slot) -> str:
     """Return the packed scores of the job's held-out rows."""
     context = job.context
-    train, data = study_data(context.base.data, context.fingerprint, slot.compute.device)
+    train, data = study_data(
+        context.base.data, context.base.compute, context.fingerprint, slot.compute.device
+    )
     folds = make_folds(job.config.folds, train, job.seed)
     *_, rows = fold_scores(context, job.config, data, folds, job.fold, slot.compute)
     return pack(rows)

@@ -57,7 +57,9 @@ class TrialJob:
 def work(job: TrialJob, slot: Slot) -> None:
     """Run one trial of the study."""
     context = job.context
-    study_rows = study_data(context.base.data, context.fingerprint, slot.compute.device)
+    study_rows = study_data(
+        context.base.data, context.base.compute, context.fingerprint, slot.compute.device
+    )
     with usable(job.storage.url, job.storage.run):
         study = _join(job.storage, context.seed)
         study.optimize(

@@ -231,6 +231,11 @@ class Space:
             for path in self.order
             if path.split(".")[0] in FIXED
         ]
+        problems += [
+            f"{path} cannot be tuned: trials are compared by the folds that they hold out"
+            for path in self.order
+            if "train.early_stopping.watch" in self.entries[path].leaves(path)
+        ]
         for point, path in self._points():
             try:
                 self.apply(base, point)

@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
-from hbcomp.crossval.fold import FoldTask, evenly_spaced, train_group
+from hbcomp.crossval.fold import FoldTask, train_group
+from hbcomp.crossval.training_data import rows_of_net
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.splits import Folds, make_folds
 from hbcomp.experiment.config import Config
@@ -29,7 +30,7 @@ from hbcomp.scoring.pruning import PruningRule, largest_gap
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.stopwatch import Stopwatch
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, ComputeConfig, streams_rows
 from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
@@ -39,7 +40,7 @@ STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
 UNSCORED = "unscored"  # user attribute of a pruned trial: why it has no score
 
-TRAINED_WITH = {"features", "net", "train", "augment"}
+TRAINED_WITH = {"signals", "features", "net", "train", "augment"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def fixed_rules(metric: Metric) -> Mapping[str, DecisionRule]:
 
 
 @lru_cache(maxsize=1)
-def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset, DeviceData]:
+def study_data(
+    data: DataConfig, compute: ComputeConfig, fingerprint: str, device: str
+) -> tuple[Dataset, DeviceData]:
     """Return the train rows of a study, on the host and on the device; changed files are refused.
 
     Each worker reads them once, from the cache, instead of receiving a copy with every trial.
@@ -84,7 +87,8 @@ def study_data(data: DataConfig, fingerprint: str, device: str) -> tuple[Dataset
     train, _ = load_data(data)
     if train.fingerprint != fingerprint:
         raise InputError(f"{train.source}: the file changed while the study was running")
-    return train, put_on_device(train.signals, train.known_labels, device)
+    is_streamed = streams_rows(compute, device, train.signals)
+    return train, put_on_device(train.signals, train.known_labels, device, is_streamed=is_streamed)
 
 
 def fold_scores(
@@ -98,29 +102,36 @@ def fold_scores(
 ) -> Iterator[RowScores]:
     """Train one fold, yielding its held-out rows' scores at `n_checks` even shares of the epochs.
 
-    The last ones are those of the finished net.
+    The last ones are those of the trained net.
     """
     metric = context.metric
     rule = fixed_rules(metric)[context.rule]
-    checked = evenly_spaced(config.train.n_epochs, n_checks)
+    early_stopping, labels = config.train.early_stopping, data.labels.cpu().numpy()
+    net_rows = rows_of_net(early_stopping, folds, labels, folds.seed, fold)
     task = FoldTask(
         seed=folds.seed,
         fold=fold,
-        train_idx=folds.train_idx(fold),
+        train_idx=net_rows.train_idx,
+        watched_idx=net_rows.watched_idx,
         valid_idx=folds.valid_idx(fold),
         recipe=config.recipe,
         features=config.features,
+        signals=config.signals,
         metric=context.metric_spec,
         compute=compute,
-        scored_epochs=frozenset(checked),
+        n_scored=n_checks,
     )
+    n_left = n_checks
     for (after,) in train_group([task], data, Stopwatch()):
-        if after.valid_probs is not None:
-            rows = measure(metric, rule.apply(after.valid_probs), after.valid_labels)
+        probs = after.trained.valid_probs if after.trained else after.valid_probs
+        if probs is not None:
+            rows = measure(metric, rule.apply(probs), after.valid_labels)
             # As they are stored: else equal trials would differ by rounding.
             stored = unpack(pack(rows), metric.greater_is_better)
-            # One epoch of a short schedule ends several shares.
-            yield from [stored] * checked.count(after.epoch.epoch)
+            # One epoch of a short schedule ends several shares, and the last one all that are left.
+            n_ended = n_left if after.trained else task.scored_epochs.count(after.epoch.epoch)
+            yield from [stored] * n_ended
+            n_left -= n_ended
 
 
 def run_trial(

@@ -82,6 +82,11 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
             "a study draws folds that no source of pseudo-labels has nets for; tune without them: "
             "--set 'pseudo.runs=[]'"
         )
+    if request.config.train.early_stopping.is_on_scored_fold:
+        raise InputError(
+            "trials are compared by the folds that they hold out, so no net may watch its own; "
+            "tune with --set train.early_stopping.watch=inner"
+        )
     find_run(f"{request.run.name}-tuned")  # the winner's name: a wrong one is refused now
     space.check(request.config)
     training_data = load_training_data(request.config)
@@ -102,6 +107,7 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
         alpha=options.alpha,
         n_folds=options.n_folds,
     )
+    _warn_of_min_steps(context, training_data)
     with locked(request.run):
         with readable(options.url, request.run):
             # A storage that cannot be opened leaves nothing behind.
@@ -189,6 +195,19 @@ def _binding(context: StudyContext, training_data: TrainingData) -> dict[str, st
         "seed": str(context.seed),
         "interim checks": str(context.n_epoch_checks),
     }
+
+
+def _warn_of_min_steps(context: StudyContext, training_data: TrainingData) -> None:
+    """Warn where the epochs of some trials make no difference, as few rows ask for more."""
+    entry = context.space.entries.get("train.n_epochs")
+    one_epoch = context.base.train.model_copy(update={"n_epochs": 1})
+    n_rows = len(training_data.rows_of_net(*training_data.fold_keys[0]).train_idx)
+    least = one_epoch.for_rows(n_rows).n_epochs
+    if entry and any(n_epochs < least for n_epochs in entry.probes):
+        console.print(
+            f"warning: train.n_epochs below {least} makes no difference, because train.min_steps "
+            f"asks for {one_epoch.min_steps:,} steps; tune that, or --set train.min_steps=0"
+        )
 
 
 def _work(

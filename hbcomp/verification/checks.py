@@ -227,7 +227,7 @@ def _has_same_bits(first: np.ndarray, second: np.ndarray) -> bool:
 def _check_tables(tested: RunUnderTest) -> str:
     predictions, problems = tested.predictions, []
     with TemporaryDirectory() as folder:
-        write_predictions(Path(folder), predictions)
+        write_predictions(Path(folder), predictions, tested.report.form.classes)
         again = {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.csv"))}
     tested.need(*again)
     for name, content in again.items():

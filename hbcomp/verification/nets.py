@@ -10,8 +10,9 @@ from hbcomp.crossval.predict import computed_as, load_net
 from hbcomp.crossval.training_data import features_of_net
 from hbcomp.experiment.predictions import ALL, Fold
 from hbcomp.system.errors import InputError
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, streams_rows
 from hbcomp.training.inference import predict_probs
+from hbcomp.training.loader import StreamedSignals, all_rows, put_signals
 from hbcomp.verification.run_under_test import NotChecked, RunUnderTest, as_words
 
 Net = tuple[int, Fold]
@@ -91,12 +92,14 @@ def _gap(tested: RunUnderTest, net: Net, compute: Compute) -> float:
 
 def _inputs(
     tested: RunUnderTest, net: Net, valid_idx: np.ndarray, device: str
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor | StreamedSignals, Tensor | StreamedSignals | None]:
     """Return the held-out and the test rows in the form that the net predicts from."""
     train_rows, test_rows = tested.data
     rows = torch.tensor(valid_idx, device=device)
-    test = torch.tensor(test_rows.signals, device=device) if test_rows else None
+    arrays = [train_rows.signals, test_rows.signals if test_rows else None]
+    is_streamed = streams_rows(tested.config.compute, device, *arrays)
+    test = put_signals([test_rows.signals], device, is_streamed) if test_rows else None
     if not tested.config.features.is_of_fold:
-        return torch.tensor(train_rows.signals, device=device)[rows], test
+        return put_signals([train_rows.signals[valid_idx]], device, is_streamed), test
     features = features_of_net(tested.config, tested.training_data, *net, device)
-    return features.of_rows(rows), None if test is None else features.of_test(test)
+    return features.of_rows(rows), None if test is None else features.of_test(all_rows(test))

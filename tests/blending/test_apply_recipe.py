@@ -15,6 +15,7 @@ from hbcomp.submissions.files import read_submission
 
 TINY = ["net.widths=[4]", "net.strides=[2]", "net.hidden=8", "train.n_epochs=1", "folds.n_folds=2"]
 SETTINGS = [*TINY, "compute.device=cpu", "compute.n_threads=1", "data.train=train.csv"]
+OWN = "data.competition=."  # names the ids beat_id
 
 
 def call(folder, *words):
@@ -38,8 +39,9 @@ def blended(tmp_path_factory):
     write_competition_csv(folder / "testB.csv", make_rows(n=7, t=16, k=K, seed=9))
     for name in ("train.csv", "test.csv", "testB.csv"):
         call_the_ids_beat_id(folder / name)
-    settings = [*SETTINGS, "data.test=test.csv", "data.id_column=beat_id"]
-    of = [word for each in settings for word in ("--set", each)]
+    like = ["--train", "train.csv", "--test", "test.csv", "--like", "heartbeat"]
+    numbers_of(call(folder, "init", *like))
+    of = [word for each in [*SETTINGS, OWN] for word in ("--set", each)]
     numbers_of(call(folder, "cv", "quickstart", *of, "--name", "nets"))
     place = folder / "experiments/nets"
     numbers_of(
@@ -123,7 +125,7 @@ def test_base_models_made_anew_and_test_rows_that_changed_are_refused(blended, t
 def test_nothing_is_trained_in_the_folder_of_a_blend_or_an_import(blended, name):
     kind = {"blend": "blend", "mine": "imported"}[name]
     before = (blended / f"experiments/{name}/report.json").read_bytes()
-    of = [word for each in [*SETTINGS, "data.id_column=beat_id"] for word in ("--set", each)]
+    of = [word for each in [*SETTINGS, OWN] for word in ("--set", each)]
     done = call(blended, "cv", "quickstart", *of, "--name", name, "--force")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
@@ -153,8 +155,10 @@ def test_every_submission_calls_the_ids_as_the_competition_does(blended):
         header = (blended / "submissions" / name).read_text().splitlines()[0]
         assert header == "beat_id,label_0,label_1,label_2", name
         assert numbers_of(call(blended, "check", f"submissions/{name}"))["accepted"] is True
-    words = ("check", "submissions/blend.csv", "--test", "test.csv", "--id-column", "id")
-    assert "no column 'id'" in call(blended, *words).stderr
+    words = ("check", "submissions/blend.csv", "--test", "test.csv", "--competition", "heartbeat")
+    refused = call(blended, *words).stderr
+    assert "no column 'id'" in refused
+    assert "`hbcomp init` writes the competition.toml" in refused
     numbers_of(call(blended, "verify", "nets", "mine", "blend"))
 
 

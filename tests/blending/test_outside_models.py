@@ -118,11 +118,11 @@ def test_nearness_is_in_proportion_to_the_inverse_distance_to_each_class(load):
 def test_lightgbm_models_are_made_fold_by_fold_and_can_be_imported(load, tmp_path, monkeypatch):
     pytest.importorskip("lightgbm", reason="LightGBM is in the extra `outside`")
     from hbcomp.blending.probs_files import read_probs
-    from hbcomp.data.sample import load_sample
+    from hbcomp.competitions.load import load_sample
 
     monkeypatch.chdir(tmp_path)
     load("lightgbm_model").main(tmp_path, n_trees=2)
     train, test = load_sample()
     for name, beats in (("oof", train), ("test", test)):
-        read = read_probs(tmp_path / f"{name}.csv", beats, 4, normalise=False)
+        read = read_probs(tmp_path / f"{name}.csv", beats, train.classes, normalise=False)
         assert read.has_folds == (name == "oof")

@@ -9,10 +9,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from hbcomp.competitions.competition import load_competition
+from hbcomp.competitions.infer import Wanted
 from hbcomp.competitions.load import load_data
 from hbcomp.competitions.submission_form import form_of
 from hbcomp.competitions.write import write_competition
 from hbcomp.data.dataset import DataConfig
+from hbcomp.data.duplicates import find_duplicates
+from hbcomp.data.foreign_readers import read_arrays
+from hbcomp.data.splits import FoldsConfig, make_folds
 from hbcomp.submissions.files import check_submission, submission_bytes
 from hbcomp.system.errors import InputError
 
@@ -47,6 +52,29 @@ def wide(folder, labels, *, id_name="id", suffix=".csv"):
         else:
             table.to_csv(folder / f"{name}{suffix}", index=False)
     return folder / f"train{suffix}", folder / f"test{suffix}"
+
+
+def channels(folder, labels):
+    """Write a wide file whose signals have two channels, the second one being the negative."""
+    names = [f"acc_{channel}_{step}" for step in range(T) for channel in "xy"]
+    for rows, name in ((TRAIN, "train"), (TEST, "test")):
+        table = pd.DataFrame(np.stack([rows, -rows], axis=2).reshape(len(rows), -1), columns=names)
+        table.insert(0, "id", [f"{name}{row}" for row in range(len(rows))])
+        if name == "train":
+            table["target"] = labels
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return folder / "train.csv", folder / "test.csv"
+
+
+def test_channels_in_the_columns_of_a_wide_file_are_inferred_and_read(tmp_path):
+    files = channels(tmp_path, names_of(LABELS, "text"))
+    console = Console(file=io.StringIO())
+    write_competition(tmp_path, *files, None, Wanted(), console, is_forced=False)
+    layout = load_competition(str(tmp_path)).file.data
+    assert layout.channels == ("acc_x_{step}", "acc_y_{step}")
+    found = load_data(DataConfig(competition=str(tmp_path)))
+    for rows, wanted in zip(found, (TRAIN, TEST), strict=True):
+        assert np.array_equal(rows.signals, np.stack([wanted, -wanted], axis=1).astype(np.float32))
 
 
 def lists(folder, labels):
@@ -102,6 +130,22 @@ def ts(folder, labels):
     return folder / "train.ts", folder / "test.ts"
 
 
+def zipped(write):
+    """Return a writer of the same files, each in a .zip."""
+
+    def write_zipped(folder, labels):
+        paths = write(folder, labels)
+        for path in paths:
+            with zipfile.ZipFile(f"{path}.zip", "w") as archive:
+                archive.write(path, path.name)
+        return tuple(path.with_name(f"{path.name}.zip") for path in paths)
+
+    return write_zipped
+
+
+ts_zip, long_zip = zipped(ts), zipped(long)
+
+
 def npz(folder, labels):
     np.savez(folder / "train.npz", X=TRAIN, y=np.array(labels))
     np.savez(folder / "test.npz", X=TEST)
@@ -123,6 +167,7 @@ FORMS = {
     "wide with an Id": (wide, "text", {"id_name": "Id"}),
     "wide without an id": (wide, "from 1", {"id_name": ""}),
     "wide in gzip": (wide, "text", {"suffix": ".csv.gz"}),
+    "wide in zip": (wide, "text", {"suffix": ".csv.zip"}),
     "wide in parquet": (wide, "text", {"suffix": ".parquet"}),
     "lists in cells": (lists, "text", {}),
     "long": (long, "text", {}),
@@ -130,6 +175,8 @@ FORMS = {
     "headerless in zip": (plain, "from 1", {"suffix": ".csv.zip"}),
     "UCR's .tsv": (plain, "from 1", {"suffix": ".tsv"}),
     ".ts": (ts, "text", {}),
+    ".ts in zip": (ts_zip, "text", {}),
+    "long in zip": (long_zip, "text", {}),
     ".npz": (npz, "text", {}),
     "a pair of .npy": (npy, "gap", {}),
 }
@@ -140,7 +187,7 @@ def competition_of(folder, form, **options):
     labels = names_of(LABELS, kind)
     train, test = write(folder, labels, **details)
     write_competition(
-        folder, train, test, None, None, None, Console(file=io.StringIO()), is_forced=False
+        folder, train, test, None, Wanted(), Console(file=io.StringIO()), is_forced=False
     )
     return DataConfig(competition=str(folder), **options), labels
 
@@ -170,12 +217,6 @@ def test_an_id_column_keeps_its_capitals_in_the_submission(tmp_path):
     assert train.ids[0] == "a0"
 
 
-def test_the_columns_of_a_competition_are_named_in_its_file_only(tmp_path):
-    config, _ = competition_of(tmp_path, "lists in cells", signal_column="wave")
-    with pytest.raises(InputError, match=r"data\.signal_column: .* names its columns in compet"):
-        load_data(config)
-
-
 def test_the_labels_of_all_forms_are_those_of_the_test_rows_never_read(tmp_path):
     config, _ = competition_of(tmp_path, "wide with text labels")
     assert load_data(config)[1].labels is None
@@ -192,3 +233,65 @@ def test_a_competition_without_a_labelled_file_asks_for_it(tmp_path):
     (tmp_path / "competition.toml").write_text("title = 'x'")
     with pytest.raises(InputError, match=r"no labelled file; name it in competition\.toml or with"):
         load_data(DataConfig(competition=str(tmp_path)))
+
+
+GROUPS = [f"g{row // 3}" for row in range(N)]
+
+
+def grouped(folder, layout):
+    """Write training rows with a group in this layout, and return the rows as they are read."""
+    labels = names_of(LABELS, "text")
+    if layout == "array":
+        np.savez(folder / "train.npz", X=TRAIN, y=np.array(labels), who=np.array(GROUPS))
+    else:
+        write = {"list": lists, "wide": wide, "long": long}[layout]
+        path, _ = write(folder, labels)
+        repeats = T if layout == "long" else 1
+        pd.read_csv(path).assign(who=np.repeat(GROUPS, repeats)).to_csv(path, index=False)
+    path = next(folder.glob("train.*"))
+    write_competition(
+        folder,
+        *(path, None, None),
+        Wanted(group="who", label=None if layout == "array" else "target"),
+        Console(file=io.StringIO()),
+        is_forced=False,
+    )
+    return load_data(DataConfig(competition=str(folder)))[0]
+
+
+@pytest.mark.parametrize("layout", ["list", "wide", "long", "array"])
+def test_whole_groups_are_held_out_in_every_layout(tmp_path, layout):
+    train = grouped(tmp_path, layout)
+    assert train.groups.tolist() == GROUPS
+    folds = make_folds(FoldsConfig(n_folds=2), train, 0)
+    assert len({*zip(GROUPS, folds.fold_of_row.tolist(), strict=True)}) == len({*GROUPS})
+
+
+@pytest.mark.parametrize(("form", "layout"), [("UCR's .tsv", "plain"), (".ts", "ts")])
+def test_a_layout_without_a_place_for_groups_says_what_has_one(tmp_path, form, layout):
+    write, kind, details = FORMS[form]
+    train, test = write(tmp_path, names_of(LABELS, kind), **details)
+    wanted, console = Wanted(group="who"), Console(file=io.StringIO())
+    with pytest.raises(InputError, match=f"the layout {layout} has no place for a group; a CSV"):
+        write_competition(tmp_path, train, test, None, wanted, console, is_forced=False)
+
+
+def test_a_ucr_test_file_may_have_labels_which_are_not_read(tmp_path):
+    train, test = plain(tmp_path, names_of(LABELS, "from 1"), suffix=".tsv")
+    test.write_text("\n".join(f"2\t{line}" for line in test.read_text().splitlines()))
+    console = Console(file=io.StringIO())
+    write_competition(tmp_path, train, test, None, Wanted(), console, is_forced=False)
+    rows = load_data(DataConfig(competition=str(tmp_path)))[1]
+    assert rows.labels is None
+    assert rows.flat == pytest.approx(TEST.astype(np.float32))
+
+
+def test_an_array_without_the_named_groups_is_refused(tmp_path):
+    np.savez(tmp_path / "train.npz", X=TRAIN, y=LABELS)
+    with pytest.raises(InputError, match="there is no array 'who' of groups"):
+        read_arrays(tmp_path / "train.npz", group="who")
+
+
+def test_a_numbered_id_in_train_and_test_is_no_warning(tmp_path):
+    config, _ = competition_of(tmp_path, "UCR's .tsv")
+    assert not find_duplicates(*load_data(config)).warnings()

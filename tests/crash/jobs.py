@@ -31,7 +31,7 @@ def undrawn() -> None:
     from hbcomp.tuning import tune_experiment as workflow
 
     for module in (import_probs, blend_runs):
-        module.probs_pictures = lambda metric, predictions, rules, chosen: []
+        module.probs_pictures = lambda *_: []
     cross_validate.draw = lambda outcome, run: []
     pictures.costliest_rows = lambda *arguments: empty_figure()
     workflow.write_page = lambda summary, folder: folder / "tune.html"

@@ -15,13 +15,15 @@ from hbcomp.competitions.competition import load_competition
 from hbcomp.crossval import fold, training_data
 from hbcomp.crossval import loop as crossval
 from hbcomp.crossval.fold import FoldTask, evenly_spaced, in_groups, train_folds
-from hbcomp.crossval.loop import _train_in_workers, resources_for
+from hbcomp.crossval.loop import _train_in_workers, announce_schedule, resources_for
+from hbcomp.crossval.refit import refit_config
 from hbcomp.crossval.resources import Resources
 from hbcomp.crossval.training_data import TrainingData, load_training_data
 from hbcomp.data.splits import FoldsConfig
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.command import tracker_warnings_off
 from hbcomp.system.errors import InputError
 from hbcomp.system.progress import FoldProgress, Relay, relayed
@@ -29,6 +31,7 @@ from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.system.workers import Done
 from hbcomp.training.device import Compute
 from hbcomp.training.loader import put_on_device
+from hbcomp.training.optim import TrainConfig
 
 SPEC = load_competition().metric_spec(["0", "1", "2", "3"])
 CPU = Compute("cpu", "fp32", 1, "tests")
@@ -37,9 +40,10 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 @pytest.fixture
 def task():
     rows = np.arange(40)
-    scored = frozenset({Config().train.n_epochs})
-    recipe, features = Config().recipe, Config().features
-    return FoldTask(0, 3, rows[8:], rows[:8], recipe, features, SPEC, CPU, scored)
+    config = Config()
+    return FoldTask(
+        0, 3, rows[8:], rows[:8], config.recipe, config.features, config.signals, SPEC, CPU, 1
+    )
 
 
 @pytest.fixture
@@ -99,15 +103,17 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path, task, data):
 
 
 def test_a_diverging_fold_is_named_and_not_stored(tmp_path, task, data):
-    data.signals[:] = float("nan")
+    data.signals[:] = float("inf")
+    recipe = replace(task.recipe, signals=SignalsConfig(scale="none"))
+    task = replace(task, recipe=recipe)
     with pytest.raises(InputError, match="seed 0 fold 3: epoch 1: the loss must be finite"):
         train_folds([task], data, RunFolder(tmp_path), lambda _: None, Stopwatch())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_net_whose_last_step_broke_it_is_not_stored(monkeypatch, tmp_path, task, data):
-    def nan_probs(_net, signals, _compute):
-        return np.full((len(signals), 4), np.nan, dtype=np.float32)
+    def nan_probs(_net, _signals, _compute, rows):
+        return np.full((len(rows), 4), np.nan, dtype=np.float32)
 
     monkeypatch.setattr(fold, "predict_probs", nan_probs)
     with pytest.raises(InputError, match="seed 0 fold 3: the net's probabilities must be finite"):
@@ -159,6 +165,19 @@ def test_memory_that_runs_out_before_the_first_fold_is_said_with_what_to_make_sm
         resources_for(config, load_training_data(config), RunFolder(tmp_path), [(0, 0)], 1)
 
 
+def test_what_few_rows_change_is_printed_once_and_nothing_else_is(monkeypatch, capsys):
+    monkeypatch.setattr(training_data, "load_data", lambda _: (make_rows(n=100), None))
+    config = Config(folds=FoldsConfig(n_folds=2), train=TrainConfig(min_steps=60))
+    rows = load_training_data(config)
+    for words in ("batches of 16 rows instead of 256", "20 epochs of 3 steps instead of 10"):
+        announce_schedule(config, rows, rows.fold_keys)
+        assert words in " ".join(capsys.readouterr().err.split())
+    announce_schedule(config, rows, [])
+    plain = TrainConfig(batch_size=16)
+    announce_schedule(config.model_copy(update={"train": plain}), rows, rows.fold_keys)
+    assert capsys.readouterr().err == ""
+
+
 def test_events_of_workers_arrive_once_and_in_order():
     events = [FoldProgress(0, 1, epoch, 9, 0.5, epoch / 3) for epoch in range(1, 10)]
     seen = []
@@ -197,10 +216,7 @@ def test_as_many_folds_train_together_as_the_compute_says(task, models_per_proce
 def test_folds_trained_together_are_all_stored(tmp_path, task, data):
     compute = replace(CPU, models_per_process=2)
     recipe = replace(task.recipe, train=task.recipe.train.model_copy(update={"n_epochs": 1}))
-    tasks = [
-        replace(task, fold=number, compute=compute, recipe=recipe, scored_epochs=frozenset({1}))
-        for number in (0, 1)
-    ]
+    tasks = [replace(task, fold=number, compute=compute, recipe=recipe) for number in (0, 1)]
     run, watch, events = RunFolder(tmp_path), Stopwatch(), []
     train_folds(tasks, data, run, events.append, watch)
     assert [run.is_done(0, number) for number in (0, 1, 2)] == [True, True, False]
@@ -224,3 +240,10 @@ def test_a_tracker_that_starts_hushed_warns_of_nothing_and_others_do(monkeypatch
     with tracker_warnings_off():
         assert said() == ""
     assert os.environ.get("PYTHONWARNINGS") == former
+
+
+@pytest.mark.parametrize(("refit", "n_epochs"), [({}, 300), ({"n_epochs": 7}, 7)])
+def test_nets_on_everything_have_the_epochs_of_a_fold_or_their_own(refit, n_epochs):
+    config = Config(train=TrainConfig(n_epochs=26, min_steps=300), refit=refit)
+    train = refit_config(config, n_rows_of_fold=24).train
+    assert train.for_rows(30).n_epochs == train.for_rows(24).n_epochs == n_epochs

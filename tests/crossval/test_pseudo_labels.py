@@ -186,7 +186,7 @@ def test_the_record_names_every_row_of_every_net(data, tmp_path):
     store_source("a", data, split)
     pseudo = load(data, split, "a")
     rows_of_net = {(0, 2): pseudo.of_fold[0, 2], (7, ALL): pseudo.of_all}
-    write_pseudo_rows(tmp_path / "pseudo.csv", data.test.ids, rows_of_net)
+    write_pseudo_rows(tmp_path / "pseudo.csv", data.test.ids, rows_of_net, data.train.classes)
     written = pd.read_csv(tmp_path / "pseudo.csv", dtype={"fold": str})
     for (seed, fold), rows in rows_of_net.items():
         part = written[(written.seed == seed) & (written.fold == str(fold))]

@@ -77,7 +77,7 @@ def test_a_net_on_features_is_measured_at_their_width(quick, monkeypatch, tmp_pa
     config = Config(features=LinesConfig(), net=TINY)
     shape = config.features.shape((1, 205), 4)
     found = measure_speed(config, RunFolder(tmp_path))
-    assert found["n_parameters"] == count_parameters(build_net(TINY, shape, 4, seed=0))
+    assert found["n_parameters"] == count_parameters(build_net(TINY, shape, 4, 0, None))
 
 
 def test_a_net_that_is_fitted_has_no_steps_to_time(tmp_path):

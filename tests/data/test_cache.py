@@ -1,17 +1,23 @@
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hbcomp.data import cache, reader
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.competitions.competition import load_competition
+from hbcomp.data import cache, reader, signal_blocks
+from hbcomp.data.dataset import Dataset
+from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset
+from hbcomp.data.signal_blocks import SignalBlocks, folder
 from hbcomp.data.synthetic import make_rows, write_competition_csv
+from hbcomp.system import memory
 from hbcomp.system.errors import InputError
+from hbcomp.system.memory import mapped
 
-CONFIG = DataConfig()
+CONFIG = load_competition().file.data
 
 
 @pytest.fixture
@@ -27,9 +33,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     parse = reader._parse_csv
 
-    def noted(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
+    def noted(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
         found.append(path)
-        return parse(path, config, labelled=labelled)
+        return parse(path, layout, labelled=labelled)
 
     monkeypatch.setattr(reader, "_parse_csv", noted)
     return found
@@ -53,13 +59,14 @@ def test_the_second_read_gives_equal_data_without_parsing(path: Path, parsed: li
 
 
 def test_unlabelled_and_grouped_data_survive_the_cache(path: Path, parsed: list[Path]) -> None:
-    config = DataConfig(group_column="label", label_column="other")
+    config = CONFIG.model_copy(update={"group": "label", "label": "other"})
     beats = [read_dataset(path, config, labelled=False) for _ in range(2)]
     assert beats[1].labels is None
     assert beats[0].fingerprint == beats[1].fingerprint
     assert len(parsed) == 1
     path.write_text("id,s0,label,g\na,1,0,x\nb,2,1,y\n")
-    grouped = [read_dataset(path, DataConfig(group_column="g"), labelled=True) for _ in range(2)]
+    config = CONFIG.model_copy(update={"group": "g"})
+    grouped = [read_dataset(path, config, labelled=True) for _ in range(2)]
     assert grouped[1].groups is not None
     assert grouped[1].groups.tolist() == ["x", "y"]
     assert len(parsed) == 2
@@ -94,7 +101,7 @@ def test_other_reading_options_are_another_entry(path: Path, parsed: list[Path])
     read(path)
     assert read_dataset(path, CONFIG, labelled=False).labels is None
     with pytest.raises(InputError, match="no column 'class'"):
-        read_dataset(path, DataConfig(label_column="class"), labelled=True)
+        read_dataset(path, CONFIG.model_copy(update={"label": "class"}), labelled=True)
     assert len(parsed) == 3
 
 
@@ -133,13 +140,19 @@ def test_a_torn_or_damaged_entry_is_noticed_and_rebuilt(
     assert the_entry(cache_folder).read_bytes() == whole
 
 
+def test_another_order_of_the_classes_is_another_entry(path: Path) -> None:
+    for classes in (("0", "1", "2", "3"), ("3", "2", "1", "0")):
+        config = DataLayout(id="id", signal="heartbeat_signals", classes=classes)
+        assert read_dataset(path, config, labelled=True).classes == classes
+
+
 def test_a_file_that_changes_while_it_is_parsed_is_not_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
     parse = reader._parse_csv
 
-    def parse_and_change(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
-        beats = parse(path, config, labelled=labelled)
+    def parse_and_change(path: Path, layout: DataLayout, *, labelled: bool) -> Dataset:
+        beats = parse(path, layout, labelled=labelled)
         path.write_bytes(path.read_bytes() + b"\n")
         return beats
 
@@ -186,4 +199,66 @@ def test_entries_used_longest_ago_go_first_when_there_are_too_many(cache_folder:
 
 def test_without_a_named_folder_the_users_own_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HBCOMP_CACHE")
-    assert cache.folder().name == "hbcomp"
+    assert folder().name == "hbcomp"
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so little memory be free that any rows are too many."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(signal_blocks, "available_bytes", lambda: 1000)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("is_regular", [True, False])
+def test_rows_too_large_for_memory_are_mapped_from_the_entry(
+    path: Path, cache_folder: Path, is_regular: bool
+) -> None:
+    if not is_regular:  # a blank line, which the fast reader leaves to the slow one
+        path.write_text(path.read_text() + "\n")
+    rows = read(path)
+    place = mapped(rows.signals)
+    assert place is not None
+    assert place.path == str(the_entry(cache_folder))
+    assert [each.name for each in cache_folder.iterdir()] == [the_entry(cache_folder).name]
+    assert rows.fingerprint == make_rows().fingerprint
+    again = pickle.loads(pickle.dumps(rows))
+    assert mapped(again.signals) == place
+    assert again.fingerprint == rows.fingerprint
+    assert not again.signals.flags.writeable
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_rows_that_are_not_cached_are_mapped_from_a_file_that_ends_with_them(
+    cache_folder: Path,
+) -> None:
+    blocks = SignalBlocks()
+    parts = np.split(make_rows().signals, 8)
+    for part in parts:
+        blocks.append(part)
+    array = blocks.array()
+    assert np.array_equal(array, np.concatenate(parts))
+    assert mapped(array) is not None
+    del blocks
+    assert len(list(cache_folder.iterdir())) == 1
+    del array
+    assert not list(cache_folder.iterdir())
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_rows_that_nobody_asked_for_leave_no_file(cache_folder: Path) -> None:
+    blocks = SignalBlocks()
+    blocks.append(make_rows().signals)
+    del blocks
+    assert not list(cache_folder.iterdir())
+
+
+def test_an_entry_larger_than_the_cache_may_be_stays_for_the_next_reader(
+    cache_folder: Path,
+) -> None:
+    cache.save("large", make_rows())
+    cache.prune(0)
+    assert cache.load("large", "data") is not None
+    os.utime(cache_folder / "large.npys", (0, 0))
+    cache.prune(0)
+    assert cache.load("large", "data") is None

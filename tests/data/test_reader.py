@@ -12,17 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hbcomp.competitions.competition import load_competition
 from hbcomp.data import csv_reader as csv_blocks
 from hbcomp.data import reader
 from hbcomp.data.columns import find_columns
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.duplicates import find_duplicates
+from hbcomp.data.layout import DataLayout
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.row_checks import Unusual, parse_rows
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.system.errors import InputError
 
-CONFIG = DataConfig()
+CONFIG = load_competition().file.data
 GOOD = 'id,heartbeat_signals,label\n0,"0.5,0.25",0.0\n1,"0.125,1.0",1.0\n'
 
 
@@ -100,9 +102,7 @@ def test_a_test_file_needs_no_labels_and_ignores_them(tmp_path: Path) -> None:
 
 def test_columns_can_have_other_names_and_groups_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, 'beat,ecg,class,patient\na,"1,2",0,p1\nb,"3,4",1,p2\n')
-    config = DataConfig(
-        id_column="beat", signal_column="ecg", label_column="class", group_column="patient"
-    )
+    config = DataLayout(id="beat", signal="ecg", label="class", group="patient")
     beats = read_dataset(path, config, labelled=True)
     assert beats.groups is not None
     assert beats.groups.tolist() == ["p1", "p2"]
@@ -133,7 +133,7 @@ def test_a_column_between_two_samples_changes_no_bit_read_first_or_again(
     assert beats.labels is not None
     columns = {f"s{i}": beats.flat[:, i].astype(np.float64) for i in range(3)}
     columns |= {"label": beats.labels, "id": beats.ids}
-    config = DataConfig(group_column="g")
+    config = CONFIG.model_copy(update={"group": "g"})
     for position in range(3):
         names = ["id", "s0", "s1", "s2"]
         names[position:position] = ["label"]
@@ -276,7 +276,26 @@ def test_written_and_read_again_every_bit_of_a_signal_is_the_same(
     beats = Dataset(ids, np.array(signals, dtype=np.float32), labels)
     path = tmp_path / "beats.csv"
     write_competition_csv(path, beats)
-    assert read_dataset(path, CONFIG, labelled=True).fingerprint == beats.fingerprint
+    as_it_stands = CONFIG.model_copy(update={"padding_value": None})
+    assert read_dataset(path, as_it_stands, labelled=True).fingerprint == beats.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("value", [0.0, -1.0, None])
+def test_what_pads_the_end_of_a_row_is_no_value(
+    kind: str, value: float | None, tmp_path: Path
+) -> None:
+    rows = [[0.0, 1.0, 0.0, 0.0], [-1.0, 2.0, -1.0, -1.0], [0.0] * 4]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "csv":
+        write_competition_csv(path, Dataset(np.array(["a", "b", "c"]), np.array(rows, np.float32)))
+    else:
+        pq.write_table(pa.table({"id": ["a", "b", "c"], "heartbeat_signals": rows}), path)
+    config = CONFIG.model_copy(update={"padding_value": value})
+    for _ in range(2):  # the second time from the cache
+        found = read_dataset(path, config, labelled=False)
+        lengths = [next((4 - i for i, x in enumerate(row[::-1]) if x != value), 0) for row in rows]
+        assert (~np.isnan(found.signals[:, 0])).sum(axis=1).tolist() == lengths
 
 
 @pytest.mark.parametrize("n_bytes", range(0, len(GOOD), 3))
@@ -423,7 +442,7 @@ def test_ids_and_groups_are_text_in_every_type_that_parquet_has_for_it(
         pq.write_table(pa.table(table), path)
     except pa.ArrowNotImplementedError:
         pytest.skip("this Arrow reads views and cannot write them")
-    beats = read_dataset(path, DataConfig(group_column="patient"), labelled=True)
+    beats = read_dataset(path, CONFIG.model_copy(update={"group": "patient"}), labelled=True)
     assert beats.ids.tolist() == TEXTS
     assert beats.groups is not None
     assert beats.groups.tolist() == TEXTS
@@ -447,7 +466,7 @@ def test_a_wrong_cell_of_a_wide_file_is_named_by_its_column(tmp_path: Path) -> N
 def test_an_empty_group_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 'id,heartbeat_signals,label,g\n0,"1",0,a\n1,"2",1,\n')
     with pytest.raises(InputError, match=r"row 2 \(id 1\): the group is empty"):
-        read_dataset(path, DataConfig(group_column="g"), labelled=True)
+        read_dataset(path, CONFIG.model_copy(update={"group": "g"}), labelled=True)
 
 
 def make_missing(folder: Path) -> Path:
@@ -476,7 +495,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut gzip": (make_cut_gzip, "damaged gzip file"),
     "damaged gzip": (make_damaged_gzip, "damaged gzip file"),
     "unknown name": (lambda f: write(f, GOOD, "a.txt"), "must end in one of .csv, .csv.gz, .pa"),
-    "csv called gz": (lambda f: write(f, GOOD, "a.csv.gz"), "content is neither gzip nor parquet"),
+    "csv called gz": (lambda f: write(f, GOOD, "a.csv.gz"), "the content is neither gzip, zip"),
     "csv called parquet": (lambda f: write(f, GOOD, "a.parquet"), "the name says .parquet, but"),
     "damaged parquet": (lambda f: write(f, b"PAR1 1234567 PAR1", "a.parquet"), "parquet file"),
 }

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hbcomp.competitions.load import load_data
+from hbcomp.competitions.load import load_data, load_sample
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.duplicates import find_duplicates
-from hbcomp.data.sample import BUNDLED, load_sample
+from hbcomp.data.sample import BUNDLED
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.data.tables import read_truth
 from hbcomp.system.errors import InputError
@@ -133,9 +133,9 @@ def test_numbered_columns_are_time_steps_and_ignored_ones_are_none(tmp_path, nam
     for name, label in (("train.csv", ",label"), ("test.csv", "")):
         rows = [f"{name}{row},33,{cells}{f',{row}' if label else ''}" for row in range(2)]
         (tmp_path / name).write_text("\n".join([f"id,age,{names}{label}", *rows, ""]))
-    config = DataConfig(
-        train=tmp_path / "train.csv", test=tmp_path / "test.csv", ignored_columns=("age",)
-    )
+    text = 'title = "x"\n[data]\ntrain = "train.csv"\ntest = "test.csv"\nignore = ["age"]\n'
+    (tmp_path / "competition.toml").write_text(text)
+    config = DataConfig(competition=str(tmp_path))
     train, test = load_data(config)
     assert train.n_timepoints == test.n_timepoints == len(names.split(","))
     assert set(train.flat.ravel().tolist()) == {5.0}
@@ -160,9 +160,3 @@ def test_an_index_written_by_pandas_is_not_taken_for_a_sample(tmp_path):
     (tmp_path / "train.csv").write_text(",id,a,label\n0,1,0.5,0\n1,2,0.5,1\n")
     with pytest.raises(InputError, match="a column without a name would be read as a time step"):
         load_data(DataConfig(train=tmp_path / "train.csv"))
-
-
-@pytest.mark.parametrize("key", ["id_column", "signal_column", "label_column", "group_column"])
-def test_the_sample_refuses_column_names_it_would_ignore(key):
-    with pytest.raises(InputError, match=f"the bundled sample would ignore data.{key}"):
-        load_data(DataConfig(**{key: "other"}))

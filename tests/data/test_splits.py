@@ -279,9 +279,15 @@ def test_a_wrong_folds_section_is_refused(values: dict[str, Any], message: str) 
     assert message in str(caught.value)
 
 
-def test_a_file_of_folds_beside_groups_is_refused(tmp_path):
+def test_a_file_of_folds_must_keep_the_groups_of_the_competition_whole(tmp_path):
     beats = make_rows(n=20, k=2)
-    grouped = replace(beats, groups=np.array(["a", "b"] * 10))
-    (tmp_path / "folds.csv").write_text("id,fold\n")
-    with pytest.raises(InputError, match=r"data\.group_column would be ignored"):
-        make_folds(FoldsConfig(file=tmp_path / "folds.csv"), grouped, 0)
+    groups = np.array([f"g{row // 4}" for row in range(20)])
+    config = FoldsConfig(file=tmp_path / "folds.csv")
+    for n_in_fold, is_whole in ((10, False), (8, True)):
+        rows = [f"{row_id},{int(at < n_in_fold)}" for at, row_id in enumerate(beats.ids)]
+        (tmp_path / "folds.csv").write_text("\n".join(["id,fold", *rows]))
+        if is_whole:
+            assert make_folds(config, replace(beats, groups=groups), 0).n_folds == 2
+        else:
+            with pytest.raises(InputError, match=r"whole groups must be in one fold, but not .*g2"):
+                make_folds(config, replace(beats, groups=groups), 0)

@@ -7,7 +7,7 @@ import pytest
 from commands import run_hbcomp
 from finished_experiments import K, M, write_experiment, write_files
 
-from hbcomp.data.sample import load_sample
+from hbcomp.competitions.load import load_sample
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
 from hbcomp.submissions.ledger import read_ledger

@@ -9,8 +9,16 @@ from hbcomp.analysis.ranking_page import read_rows
 from hbcomp.blending.import_probs import _check_target
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.experiment.report import Refit, read_part, read_report, write_part
+from hbcomp.experiment.report import (
+    Refit,
+    Report,
+    expectation,
+    read_part,
+    read_report,
+    write_part,
+)
 from hbcomp.system.command import console
+from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.verification.checks import verify_run
 
@@ -150,3 +158,21 @@ def test_base_models_that_lead_outside_of_the_experiments_are_refused(run, name)
     write(run, put({name: 1.0}, "base_models"))
     with pytest.raises(InputError, match=r"report\.json: base_models: an experiment"):
         read_report(run.report_file)
+
+
+@pytest.mark.parametrize(
+    ("metric", "n_rows", "is_noted"),
+    [
+        ("macro-f1", 19, True),
+        ("macro-f1", 20, False),
+        ("macro-roc-auc", 19, True),
+        ("accuracy", 19, False),
+        ("abs-sum", 19, False),
+    ],
+)
+def test_a_standard_error_that_a_rare_class_decides_is_called_rough(metric, n_rows, is_noted):
+    report = json.loads(SHOWN.read_text())
+    report["metric"] = {"config": {"name": metric}, "classes": ["a", "b", "c", "d"]}
+    report["by_class"][2]["n_rows"] = n_rows
+    said = expectation(validate(Report, report, "report.json"))
+    assert ("fewer than 20 rows of class c (19)" in said) == is_noted

@@ -87,6 +87,22 @@ def test_a_mistake_is_said_of_the_file_or_of_the_words_that_hold_it():
     assert prepare("base", ["train.lr=0.5"], None).config.train.lr == 0.5
 
 
+@pytest.mark.parametrize(
+    ("assignments", "n_epochs", "min_steps"),
+    [
+        ([], 7, 500),
+        (["train.lr=0.5"], 7, 500),
+        (["train.n_epochs=3"], 3, 0),
+        (["train.min_steps=90"], 7, 90),
+        (["train.min_steps=90", "train.n_epochs=3"], 3, 90),
+    ],
+)
+def test_who_sets_the_epochs_gets_them_and_no_steps_of_the_preset(assignments, n_epochs, min_steps):
+    write_config("base", "[train]\nn_epochs = 7\nmin_steps = 500\n")
+    train = prepare("base", assignments, None).config.train
+    assert (train.n_epochs, train.min_steps) == (n_epochs, min_steps)
+
+
 def named(base, assignments, name, *, force=False):
     request = prepare(base, assignments, name)
     write_own_config(request, force=force)
@@ -125,12 +141,12 @@ def test_a_name_that_states_another_configuration_is_refused():
 
 def test_a_run_keeps_the_files_that_it_began_with_until_others_are_named(capsys):
     write_config("mine", "")
-    run, data = find_run("mine"), {"train": "a.csv", "test": "b.csv", "id_column": "key"}
+    run, data = find_run("mine"), {"train": "a.csv", "test": "b.csv", "competition": "mine"}
     write_run(run, RunRecord(identity={"train.lr": 0.1}, data=data))
     for name in (None, "other"):
         kept = prepare("mine", [], name).config.data.model_dump(mode="json")
         assert {key: kept[key] for key in data} == data
-        assert "mine: on a.csv and b.csv, as this run began" in capsys.readouterr().err
+        assert "mine: on mine, a.csv, b.csv, as this run began" in capsys.readouterr().err
     assert prepare("mine", ["data.train=c.csv"], None).config.data.test is None
     assert str(prepare("mine", ["data.test=d.csv"], None).config.data.train) == "a.csv"
     # Files that moved are known where they are now.

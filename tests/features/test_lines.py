@@ -18,6 +18,7 @@ from hbcomp.features.lines import (
     nearest,
     principal_axes,
 )
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.training.features import fit_features
 from hbcomp.training.loader import put_on_device
 from hbcomp.training.state import Replica
@@ -179,9 +180,9 @@ def test_labels_of_rows_that_are_not_trained_on_change_nothing():
     beats = device_data()
     other = device_data(np.r_[np.arange(16) % 3, np.zeros(8, dtype=np.int64)])
     seen = [
-        fit_features(LinesConfig(), each, Replica(train_idx, (0, 0))).in_place_of_signals(
-            train_idx, held_out
-        )
+        fit_features(
+            LinesConfig(), SignalsConfig(), each, Replica(train_idx, (0, 0))
+        ).in_place_of_signals(train_idx, held_out)
         for each in (beats, other)
     ]
     assert torch.equal(seen[0].signals, seen[1].signals)
@@ -192,7 +193,8 @@ def test_a_pseudo_labelled_test_row_does_not_see_itself():
     beats = device_data()
     train_idx = torch.cat([torch.arange(16), torch.tensor([24, 26])])  # two of the five test rows
     taught = torch.cat([torch.arange(16) % 3, torch.tensor([0, 1])])
-    inputs = fit_features(LinesConfig(views=WHOLE), beats, Replica(train_idx, (0, 0), taught))
+    replica = Replica(train_idx, (0, 0), taught)
+    inputs = fit_features(LinesConfig(views=WHOLE), SignalsConfig(), beats, replica)
     features = inputs.of_test(beats.signals[24:])
     assert features.min() > np.log(0.05) + 0.1  # a row that saw itself would be at distance 0
     seeing = inputs.of_signals(beats.signals[24:])

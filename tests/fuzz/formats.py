@@ -19,7 +19,8 @@ import tomli_w
 
 from hbcomp.blending.probs_files import read_probs
 from hbcomp.blending.recipe import read_recipe
-from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.competitions.competition import load_competition
+from hbcomp.data.dataset import Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import read_folds
 from hbcomp.data.tables import read_values
@@ -42,6 +43,8 @@ LABELS = np.arange(N) % K
 PROBS = np.full((N, K), 0.1) + 0.7 * np.eye(K)[LABELS]
 SIGNALS = np.random.default_rng(0).uniform(0, 1, (N, 4)).astype(np.float32)
 BEATS = Dataset(np.array(IDS), SIGNALS, LABELS, source="beats")
+
+HEARTBEAT = load_competition().file.data
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _csv(header, rows):
 
 
 def _beats(path, *, labelled):
-    data = read_dataset(path, DataConfig(), labelled=labelled)
+    data = read_dataset(path, HEARTBEAT, labelled=labelled)
     labels = data.labels.tolist() if labelled else [None] * data.n_rows
     return list(zip(data.ids.tolist(), labels, data.flat.tolist(), strict=True))
 
@@ -93,7 +96,11 @@ def _submission(path):
 
 
 def _imported(path):
-    return dict(zip(IDS, read_probs(path, BEATS, K, normalise=False).probs.tolist(), strict=True))
+    return dict(
+        zip(
+            IDS, read_probs(path, BEATS, BEATS.classes, normalise=False).probs.tolist(), strict=True
+        )
+    )
 
 
 def _predictions(path):

@@ -1,18 +1,20 @@
 """What every net promises that is fitted instead of trained in steps."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
+from hbcomp.nets.base import without_gaps
 from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.registry import NETS, build_net
 from hbcomp.nets.rocket import RocketConfig
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
-from hbcomp.training.device import Compute
 from hbcomp.training.fitting import fit_nets
 from hbcomp.training.loader import put_on_device
 from hbcomp.training.optim import TrainConfig
@@ -63,7 +65,7 @@ def test_classes_that_differ_in_their_frequency_are_learnt(config):
 def test_weights_fit_a_net_that_knows_only_the_shape(config):
     net, signals, _ = fitted(config, c=2)
     weights = load(save({name: each.contiguous() for name, each in net.state_dict().items()}))
-    again = build_net(config, (2, 32), 3, seed=5).eval()
+    again = build_net(config, (2, 32), 3, 5, SignalsConfig()).net.eval()
     again.load_state_dict(weights, strict=True)
     with torch.inference_mode():
         assert torch.equal(net(signals), again(signals))
@@ -82,7 +84,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(config):
 @every_net
 def test_rows_that_are_held_out_have_no_influence(config):
     dataset = make_rows(n=24, t=32, k=3)
-    compute = Compute("cpu", "fp32", 1, "tests")
     recipe = Recipe(config, TrainConfig(n_epochs=1), AugmentConfig())
     nets = []
     for value in (0.0, 9.0):
@@ -90,7 +91,7 @@ def test_rows_that_are_held_out_have_no_influence(config):
         signals[16:] = value
         labels[16:] = 1
         data = put_on_device(signals, labels, "cpu")
-        (epochs,) = fit_nets(recipe, data, [Replica(torch.arange(16), (0, 0))], compute)
+        (epochs,) = fit_nets(recipe, data, [Replica(torch.arange(16), (0, 0))])
         nets.append(epochs[0].net.state_dict())
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
 
@@ -104,14 +105,29 @@ def test_autocast_changes_no_bit(config):
 
 
 @every_net
-def test_a_missing_value_counts_as_zero(config):
-    net, signals, _ = fitted(config)
+def test_a_missing_end_counts_as_zeros(config):
+    net, signals, labels = fitted(config)
     with_zeros, with_nans = signals.clone(), signals.clone()
     with_zeros[:, :, 25:], with_nans[:, :, 25:] = 0.0, torch.nan
     assert torch.equal(net(with_nans), net(with_zeros))
-    labels = torch.arange(40) % 3
     nets = [config.fit(each, labels, 3, 0) for each in (with_zeros, with_nans)]
     assert torch.equal(nets[0](signals), nets[1](signals))
+
+
+def test_gaps_are_bridged_as_numpy_interpolates_and_ends_are_zero():
+    generator = torch.Generator().manual_seed(0)
+    signals = torch.randn(8, 2, 20, generator=generator)
+    signals[torch.rand(8, 2, 20, generator=generator) < 0.6] = torch.nan
+    for found, signal in zip(
+        without_gaps(signals).flatten(0, 1), signals.flatten(0, 1).numpy(), strict=True
+    ):
+        steps = np.flatnonzero(~np.isnan(signal))
+        expected = np.interp(np.arange(20), steps, signal[steps], left=0, right=0)
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_a_channel_without_any_value_is_zero():
+    assert not without_gaps(torch.full((1, 1, 5), torch.nan)).any()
 
 
 @pytest.mark.parametrize("t", [1, 2, 3, 8, 9, 10, 17])

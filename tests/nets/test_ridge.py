@@ -125,6 +125,20 @@ def test_fewer_rows_than_classes_give_finite_probabilities(n):
     assert head(features).softmax(1).isfinite().all()
 
 
+@pytest.mark.parametrize("k", [2, 3, 8])
+def test_classes_of_one_row_each_are_recognised(k):
+    features = torch.randn(k, 20, generator=torch.Generator().manual_seed(0))
+    head = RidgeHead(20, k)
+    head.fit(lambda: [features], torch.arange(k))
+    assert torch.equal(head(features).argmax(1), torch.arange(k))
+
+
+def test_a_class_of_one_row_does_not_judge_the_others():
+    features, labels = rows(30, 6)
+    alone = torch.cat([features, features[:1] + 5]), torch.cat([labels, torch.tensor([3])])
+    assert ridge.judged_rows(alone[1]).tolist() == list(range(30))
+
+
 def test_equal_features_of_all_rows_give_the_shares_of_the_classes():
     labels = torch.tensor([0] * 60 + [1] * 30)
     head = RidgeHead(3, 2)

@@ -226,12 +226,12 @@ def test_the_bounds_of_a_score_are_those_of_every_possible_truth(cwd):
     low, high = 20_000 * np.min(costs, axis=0).mean(), 20_000 * np.max(costs, axis=0).mean()
     provenance = Provenance("soft", *["x"] * 3, "lower", *[None] * 3)
     write_submission(FOLDER / "soft.csv", IDS, answers, provenance)
-    named = resolve_file("submissions/soft.csv", FOLDER, is_by_hand=False)
+    named = resolve_file("submissions/soft.csv", FOLDER, lambda _: None, is_by_hand=False)
     for score in (low, high, low - ROUNDING + 1e-9, high + ROUNDING - 1e-9):
-        check_score(score, METRIC, named)
+        check_score(score, METRIC, named, None)
     for score in (low - ROUNDING - 0.01, high + ROUNDING + 0.01):
         with pytest.raises(InputError, match="must be in"):
-            check_score(score, METRIC, named)
+            check_score(score, METRIC, named, None)
 
 
 def test_the_ledgers_table_shows_the_metric_and_its_direction(cwd):
@@ -270,7 +270,7 @@ def write_test(cwd, ids):
 
 def test_submit_checks_marks_and_compares_with_what_was_sent(cwd):
     write_test(cwd, IDS)
-    words = ["--test", "test.csv"]
+    words = ["--test", "test.csv", "--per-day", "3"]
     first = last_json(run_hbcomp(["submit", "submissions/one.csv", *words], cwd))
     assert (first["n_sent_today"], first["against"]) == (1, {})
     last_json(run_hbcomp(["lb", "submissions/one.csv", "1.0"], cwd))
@@ -284,6 +284,16 @@ def test_submit_checks_marks_and_compares_with_what_was_sent(cwd):
     assert (against["best"]["file"], against["best"]["n_changed"]) == ("submissions/one.csv", 1)
     assert "upload submissions/three.csv now" in done.stderr
     assert [len(entry.sent) for entry in read_ledger(FOLDER)] == [1, 1, 1]
+
+
+def test_the_competition_says_how_many_are_sent_a_day(cwd):
+    write_test(cwd, IDS)
+    for name in ("one", "two"):
+        words = ["submit", f"submissions/{name}.csv", "--test", "test.csv"]
+        assert last_json(run_hbcomp(words, cwd))["per_day"] == 2
+    words = ["submit", "submissions/three.csv", "--test", "test.csv"]
+    assert "2 of 2 submissions of " in refusal(run_hbcomp(words, cwd))
+    assert last_json(run_hbcomp([*words, "--per-day", "3"], cwd))["n_sent_today"] == 3
 
 
 def test_submit_refuses_ids_that_are_not_the_test_files(cwd):

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from hbcomp.competitions.competition import load_competition
 from hbcomp.data.columns import find_columns
-from hbcomp.data.dataset import DataConfig
 from hbcomp.data.reader import read_dataset
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import read_report
@@ -40,7 +40,7 @@ def test_a_missing_file_or_folder_is_compared_with_those_beside_it(tmp_path: Pat
     assert similar_names(tmp_path / "experiments" / "resent") == ["resnet"]
     assert similar_names(tmp_path / "experiments" / "resnet") == []
     with pytest.raises(InputError, match=r"No such file or directory, did you mean train\.csv\?"):
-        read_dataset(tmp_path / "tran.csv", DataConfig(), labelled=True)
+        read_dataset(tmp_path / "tran.csv", load_competition().file.data, labelled=True)
     folder = tmp_path / "experiments" / "resent"
     with pytest.raises(InputError, match=r"no such file, did you mean resnet\?; has the exp"):
         read_report(folder / "report.json")
@@ -51,7 +51,7 @@ def test_a_missing_file_or_folder_is_compared_with_those_beside_it(tmp_path: Pat
 def test_a_column_is_compared_with_those_of_the_file() -> None:
     names = ["id", "heartbeat_signals", "Label "]
     with pytest.raises(InputError, match="no column 'label', did you mean 'Label '"):
-        find_columns(Path("a.csv"), names, DataConfig(), labelled=True)
+        find_columns(Path("a.csv"), names, load_competition().file.data, labelled=True)
 
 
 def test_a_rule_is_said_once_with_its_values_by_how_many_rows_hold_them() -> None:

@@ -11,7 +11,7 @@ def shown(monkeypatch, capsys, times, n_folds=2, n_epochs=4):
     """Return the lines of events (fold, epoch) by the time at which each came."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with show_folds(console, n_folds, n_epochs) as emit:
+    with show_folds(console, n_folds * n_epochs) as emit:
         for time, fold, epoch in times:
             now[0] = time
             emit(FoldProgress(0, fold, epoch, n_epochs, 0.5, 100.0))

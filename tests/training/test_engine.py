@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.inference import predict_probs
@@ -98,8 +101,9 @@ def test_the_loss_falls_and_the_epochs_are_counted(beats):
 
 def test_a_diverging_loss_names_the_epoch_and_the_remedy(beats):
     beats.signals[:] = float("inf")
+    as_they_are = replace(recipe(), signals=SignalsConfig(scale="none"))
     with pytest.raises(DivergedError, match=r"epoch 1: the loss must be finite, but is nan; try"):
-        last_net(recipe(), beats)
+        last_net(as_they_are, beats)
 
 
 def test_the_reference_net_trains(beats):

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from hbcomp.training.loader import n_batches
 from hbcomp.training.optim import (
+    MIN_BATCH,
     Average,
     Linear,
     OneCycle,
@@ -108,3 +111,64 @@ def test_an_average_is_torchs_own_at_a_constant_decay():
         ours.update(torch.tensor(1.0 if step == 0 else 0.1))
     for own, expected in zip(ours.targets, theirs.module.parameters(), strict=True):
         torch.testing.assert_close(own, expected.detach())
+
+
+@pytest.mark.parametrize("min_steps", [0, 1, 500, 1500])
+@pytest.mark.parametrize("batch_size", [2, 16, 64, 256, 1024])
+def test_a_schedule_fits_any_number_of_rows(batch_size, min_steps):
+    config = TrainConfig(n_epochs=26, batch_size=batch_size, min_steps=min_steps)
+    for n_rows in [*range(2, 700), 3_071, 3_072, 3_200, 80_000, 10**6]:
+        schedule = config.for_rows(n_rows)
+        order = torch.arange(n_rows)[: n_batches(n_rows, schedule.batch_size) * schedule.batch_size]
+        n_steps = len(order) // schedule.batch_size
+        assert len(order) == n_steps * schedule.batch_size  # every row of the allocation is used
+        assert n_steps >= 1
+        assert 2 <= schedule.batch_size <= min(batch_size, n_rows)
+        is_least = schedule.batch_size <= MIN_BATCH
+        assert n_steps >= config.min_steps_per_epoch or is_least
+        assert config.n_steps(n_rows) == n_steps * schedule.n_epochs >= min_steps
+        # Never an epoch too many.
+        assert schedule.n_epochs == 26 or (schedule.n_epochs - 1) * n_steps < min_steps
+        assert schedule.for_rows(n_rows) == schedule
+        is_told = bool(config.deviations(n_rows))
+        assert is_told == (schedule.n_epochs > 26 or schedule.batch_size < batch_size)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "n_epochs"),
+    [(24, 16, 1500), (160, 16, 150), (1600, 133, 125), (3200, 256, 125), (80_000, 256, 26)],
+)
+def test_few_rows_make_a_small_batch_and_more_epochs(n_rows, batch_size, n_epochs):
+    schedule = TrainConfig(n_epochs=26, min_steps=1500).for_rows(n_rows)
+    assert (schedule.batch_size, schedule.n_epochs) == (batch_size, n_epochs)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    [
+        (
+            304,
+            [
+                "batches of 25 rows instead of 256, because a net has 304 training rows",
+                "125 epochs of 12 steps instead of 26, because train.min_steps asks for 1,500 "
+                "steps",
+            ],
+        ),
+        (
+            16,
+            [
+                ANY,
+                "1,500 epochs of 1 step instead of 26, because train.min_steps asks for 1,500 "
+                "steps",
+            ],
+        ),
+        (80_000, []),
+    ],
+)
+def test_what_few_rows_change_is_said_in_words(n_rows, expected):
+    assert TrainConfig(n_epochs=26, min_steps=1500).deviations(n_rows) == expected
+
+
+def test_a_schedule_that_names_its_epochs_and_steps_has_them():
+    config = TrainConfig(n_epochs=3, batch_size=50, min_steps_per_epoch=1)
+    assert config.for_rows(60) == config

@@ -50,3 +50,19 @@ def test_nets_trained_at_once_may_differ_in_steps(beats):
     for member, ours in zip(members, beside, strict=True):
         *_, (alone,) = train_epochs(recipe(), beats, [member], CPU)
         assert ours.loss == alone.loss
+
+
+def test_nets_trained_at_once_may_differ_in_epochs(beats):
+    rows = [torch.arange(16), torch.arange(40)]
+    members = [Replica(train_idx, (0, fold)) for fold, train_idx in enumerate(rows)]
+    a_recipe = recipe(min_steps=15)
+    last = {
+        epoch.position: epoch
+        for epochs in train_epochs(a_recipe, beats, members, CPU)
+        for epoch in epochs
+    }
+    assert [last[position].epoch for position in (0, 1)] == [8, 3]  # of 2 and of 5 steps
+    for member, ours in zip(members, last.values(), strict=True):
+        *_, (alone,) = train_epochs(a_recipe, beats, [member], CPU)
+        assert ours.loss == alone.loss
+        assert ours.lr == alone.lr

@@ -338,6 +338,15 @@ def test_everything_wrong_in_a_file_is_said_at_once(space_of):
         ),
         ('"report.n_scored_epochs" = { low = 1, high = 2 }', "report.* has no influence"),
         (
+            '"train.early_stopping.watch" = { choices = ["inner", "scored-fold"] }',
+            "train.early_stopping.watch cannot be tuned: trials are compared by the folds",
+        ),
+        (
+            '"train.early_stopping" = { choices = [{ patience = 1, watch = "scored-fold" }, '
+            "{ patience = 2 }] }",
+            "train.early_stopping cannot be tuned: trials are compared by the folds",
+        ),
+        (
             '"decision.rule" = { choices = ["half", "raw"] }',
             "decision.rule cannot .* fixes one rule",
         ),

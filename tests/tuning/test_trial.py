@@ -6,17 +6,19 @@ import torch
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
 from hbcomp.crossval import fold
+from hbcomp.crossval.training_data import rows_of_net
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.splits import make_folds
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
+from hbcomp.scoring.calibration import log_loss
 from hbcomp.scoring.decision import ArgMax, Half, Raw
 from hbcomp.scoring.metrics import ABS_SUM, NAMES, MetricConfig, MetricSpec, make_metric
 from hbcomp.scoring.paired import RowScores, measure
 from hbcomp.scoring.pruning import PruningRule
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
-from hbcomp.training.device import Compute
+from hbcomp.training.device import Compute, ComputeConfig
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import put_on_device
 from hbcomp.training.state import Replica
@@ -418,10 +420,34 @@ def test_the_beats_of_a_study_are_read_once_and_refused_when_the_file_changed(tm
     write_competition_csv(path, make_rows(n=N_ROWS, t=16, k=3))
     data = DataConfig(train=path)
     fingerprint = load_data(data)[0].fingerprint
-    assert study_data(data, fingerprint, "cpu") is study_data(data, fingerprint, "cpu")
+    arguments = (data, ComputeConfig(), fingerprint, "cpu")
+    assert study_data(*arguments) is study_data(*arguments)
     study_data.cache_clear()
     write_competition_csv(path, make_rows(n=N_ROWS, t=16, k=3, seed=1))
     with pytest.raises(InputError) as error:
-        study_data(data, fingerprint, "cpu")
+        study_data(*arguments)
     assert str(error.value) == f"{path}: the file changed while the study was running"
     study_data.cache_clear()
+
+
+def test_a_trial_that_stops_early_has_all_of_its_checks_and_those_of_its_best_net(here, context_of):
+    config = config_of(n_epochs=8, lr=0.05, early_stopping={"patience": 1})
+    folds = make_folds(config.folds, here[0], 0)
+    seen = list(fold_scores(context_of(), config, here[1], folds, 1, CPU, 4))
+    assert len(seen) == 4
+    rows = rows_of_net(config.train.early_stopping, folds, here[0].known_labels, 0, 1)
+    best, worse = None, 0
+    replica = Replica(torch.tensor(rows.train_idx), (0, 1))
+    for (epoch,) in train_epochs(config.recipe, here[1], [replica], CPU):
+        probs = predict_probs(epoch.net, here[1].signals[rows.watched_idx], CPU)
+        loss = log_loss(probs.astype(np.float64), here[0].known_labels[rows.watched_idx])
+        held_out = predict_probs(epoch.net, here[1].signals[folds.valid_idx(1)], CPU)
+        if best is None or loss < best[0]:
+            best, worse = (loss, held_out), 0
+        else:
+            worse += 1
+        if worse == 1:
+            break
+    labels = here[0].known_labels[folds.valid_idx(1)]
+    last = measure(metric_of(COST), Half().apply(best[1]), labels)
+    assert np.array_equal(seen[-1].values, last.values)

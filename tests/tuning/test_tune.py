@@ -19,6 +19,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from hbcomp.competitions.load import load_data
+from hbcomp.crossval import training_data
 from hbcomp.crossval.resources import Slot
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
@@ -34,7 +35,7 @@ from hbcomp.tuning.search import StudyStorage, TrialJob, retry, search
 from hbcomp.tuning.search_space import Space, read_space
 from hbcomp.tuning.storage import WARM_START, open_storage, open_study
 from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, StudyContext, rows_key, unpack
-from hbcomp.tuning.tune_experiment import _free_folder
+from hbcomp.tuning.tune_experiment import _free_folder, _warn_of_min_steps
 
 ABS_SUM = MetricSpec(config=MetricConfig(scale_rows=20_000), classes=("0", "1", "2"))
 TINY = [
@@ -50,6 +51,27 @@ TINY = [
 ]
 SPACE = '"train.lr" = { low = 5e-3, high = 1e-1, log = true }\n"net.hidden" = { choices = [4, 8] }'
 N_ROWS, N_TRIALS = 60, 5
+
+
+@pytest.mark.parametrize(
+    ("text", "min_steps", "is_warned"),
+    [
+        ('"train.n_epochs" = { low = 2, high = 40 }', 30, True),
+        ('"train.n_epochs" = { low = 10, high = 40 }', 30, False),
+        ('"train.n_epochs" = { low = 2, high = 40 }', 0, False),
+        ('"train.lr" = { low = 1e-3, high = 1e-2 }', 30, False),
+    ],
+)
+def test_epochs_that_the_steps_of_few_rows_exceed_are_warned_of(
+    tmp_path, monkeypatch, capsys, text, min_steps, is_warned
+):
+    monkeypatch.setattr(training_data, "load_data", lambda _: (make_rows(n=96, k=3), None))
+    base = Config(folds={"n_folds": 2}, train={"min_steps": min_steps, "batch_size": 16})
+    (tmp_path / "space.toml").write_text(text)
+    context = StudyContext(base, "", read_space(tmp_path / "space.toml"), ABS_SUM, "half", 0)
+    _warn_of_min_steps(context, training_data.load_training_data(base))
+    said = "train.n_epochs below 10 makes no difference" in capsys.readouterr().err
+    assert said == is_warned
 
 
 def write_data(folder):

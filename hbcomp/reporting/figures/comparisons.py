@@ -7,11 +7,16 @@ from jaxtyping import Float, Float64, Int, Shaped
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures import style
-from hbcomp.reporting.figures.style import INK, QUIET, class_colour, printable, styled
+from hbcomp.reporting.figures.style import (
+    INK,
+    QUIET,
+    class_colour,
+    class_text,
+    printable,
+    styled,
+)
 from hbcomp.scoring.paired import NOISE
-from hbcomp.scoring.row_metrics import class_name
 
 
 @styled
@@ -21,22 +26,23 @@ def changed_signals(
     ids: Shaped[np.ndarray, " n"],
     predicted: Int[np.ndarray, "n 2"],
     truth_probs: Float[np.ndarray, "n 2"],
+    classes: Sequence[str] = (),
 ) -> Figure:
     """Return every signal with the classes that runs A and B predict, and their p of the truth.
 
     A predicted class of -1 is none: an answer of zeros.
     """
     figure, panels = style.panel_grid(len(ids), 3, 1.95)
-    lengths = padded_lengths(signals)
     for row, axes in enumerate(panels):
         label = int(labels[row])
-        style.draw_signal(axes, signals[row], int(lengths[row]), class_colour(label))
+        truth = class_text(label, classes)
+        style.draw_signal(axes, signals[row], class_colour(label))
         predictions = [
-            f"{run} predicts {class_name(int(predicted[row, at]))}, "
-            f"p{label} {truth_probs[row, at]:.2f}"
+            f"{run} predicts {class_text(int(predicted[row, at]), classes)}, "
+            f"p{truth} {truth_probs[row, at]:.2f}"
             for at, run in enumerate("AB")
         ]
-        title = "\n".join([f"id {printable(ids[row])}, true {label}", *predictions])
+        title = "\n".join([f"id {printable(ids[row])}, true {truth}", *predictions])
         axes.set_title(title, fontsize=9, pad=3)
     return figure
 

@@ -5,7 +5,7 @@ it at 360 pixels; panels are therefore stacked, never put side by side.
 """
 
 import math
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,6 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from hbcomp.data.dataset import padded_lengths
 from hbcomp.reporting.figures.style import (
     ACCENT,
     CLASS_COLOURS,
@@ -27,6 +26,7 @@ from hbcomp.reporting.figures.style import (
     QUIET,
     SECOND,
     class_colour,
+    class_text,
     draw_signal,
     new_figure,
     percent,
@@ -70,7 +70,7 @@ def training_curves(histories: Histories, metric: str) -> Figure:
 
 
 @styled
-def confusion(counts: Int[np.ndarray, "k k+1"]) -> Figure:
+def confusion(counts: Int[np.ndarray, "k k+1"], classes: Sequence[str] = ()) -> Figure:
     """Return the confusion matrix (rows are the truth) with counts and per cents of the row.
 
     The last column, of rows that are answered none, is drawn only where there are such rows. Colour
@@ -98,9 +98,12 @@ def confusion(counts: Int[np.ndarray, "k k+1"]) -> Figure:
             color="white" if norm(max(share, 0.01)) > 0.55 else INK,
         )
     ticks = range(0, n_classes, math.ceil(n_classes / MAX_CLASSES))
-    axes.set(xlabel="answered class", ylabel="true class", yticks=ticks)
-    names = [*map(str, ticks), *["none"] * has_none]
-    axes.set_xticks([*ticks, *[n_classes] * has_none], names)
+    axes.set(xlabel="answered class", ylabel="true class")
+    names = [class_text(label, classes) for label in ticks]
+    axes.set_yticks(ticks, names)
+    axes.set_xticks([*ticks, *[n_classes] * has_none], [*names, *["none"] * has_none])
+    if max(map(len, names)) > 4:  # side by side they would overlap
+        axes.tick_params(axis="x", rotation=30)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, label="share of the true class (%)", pad=0.02)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -152,6 +155,7 @@ def costliest_rows(
     losses: Float[np.ndarray, " n"],
     ids: Shaped[np.ndarray, " n"],
     n: int = 12,
+    classes: Sequence[str] = (),
 ) -> Figure:
     """Return the rows that lose most, the least probable truth first among equals.
 
@@ -160,13 +164,11 @@ def costliest_rows(
     truth_probs = probs[np.arange(len(labels)), labels]
     chosen = np.lexsort((truth_probs, -losses))[:n]
     figure, panels = signal_grid(len(chosen))
-    lengths = padded_lengths(signals)
     for axes, row in zip(panels, chosen, strict=True):
-        draw_signal(axes, signals[row], int(lengths[row]), class_colour(int(labels[row])))
-        title = (
-            f"id {printable(ids[row])}\ntrue {labels[row]}, loses {losses[row] / len(losses):.3g}"
-        )
-        axes.set_title(f"{title}\n{_top_probs(probs[row])}", fontsize=9, pad=3)
+        draw_signal(axes, signals[row], class_colour(int(labels[row])))
+        truth = class_text(int(labels[row]), classes)
+        title = f"id {printable(ids[row])}\ntrue {truth}, loses {losses[row] / len(losses):.3g}"
+        axes.set_title(f"{title}\n{_top_probs(probs[row], classes)}", fontsize=9, pad=3)
     return figure
 
 
@@ -321,6 +323,6 @@ def _draw_confidence(axes: Axes, groups: Mapping[str, Float[np.ndarray, "n k"]])
     axes.legend(loc="upper left")
 
 
-def _top_probs(probs: Float[np.ndarray, " k"]) -> str:
+def _top_probs(probs: Float[np.ndarray, " k"], classes: Sequence[str]) -> str:
     best = np.argsort(-probs, kind="stable")[:2]
-    return "  ".join(f"p{label} {probs[label]:.2f}" for label in best)
+    return "  ".join(f"p{class_text(label, classes)} {probs[label]:.2f}" for label in best.tolist())

@@ -3,7 +3,7 @@
 import functools
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, ParamSpec
 
@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
+from hbcomp.scoring.row_metrics import class_name
 
 WIDTH: Final = 6.4  # inches
 DPI: Final = 160  # 1024 pixels: sharp at half a 1400-pixel page and at three times a phone's 340
@@ -99,6 +100,11 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def class_text(label: int, classes: Sequence[str]) -> str:
+    """Return a class in words for a figure: its name, if it has one, short and without markup."""
+    return printable(class_name(label, classes), 20)
+
+
 def class_colour(label: int) -> str:
     """Return the fixed colour of a class; from the ninth on colours repeat."""
     return CLASS_COLOURS[label % len(CLASS_COLOURS)]
@@ -137,16 +143,15 @@ def signal_grid(n_signals: int, top: float = 0.5) -> tuple[Figure, list[Axes]]:
     return panel_grid(n_signals, n_columns=3, line_height=1.95, top=top)
 
 
-def draw_signal(axes: Axes, signal: Float[np.ndarray, "c t"], length: int, colour: str) -> None:
-    """Draw a signal of this length in its class's colour, and the padding after it in grey.
+def draw_signal(axes: Axes, signal: Float[np.ndarray, "c t"], colour: str) -> None:
+    """Draw a signal in its class's colour; where it has no value there is no line.
 
     Channels lie over each other, the first one boldly.
     """
     time_steps = np.arange(signal.shape[1])
     for place, channel in enumerate(signal[::-1], start=1 - len(signal)):
         alpha = None if place == 0 else 0.35
-        axes.plot(time_steps[length:], channel[length:], color=QUIET, linewidth=1)
-        axes.plot(time_steps[:length], channel[:length], color=colour, linewidth=1.3, alpha=alpha)
+        axes.plot(time_steps, channel, color=colour, linewidth=1.3, alpha=alpha)
     axes.tick_params(labelsize=9)
 
 

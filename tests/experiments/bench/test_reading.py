@@ -3,7 +3,7 @@ from bench import reading
 from bench.beats import tiled_beats, write_parquet
 from bench.reading import CACHED, NAIVE, OURS, READERS, read_in_child
 
-from hbcomp.data.dataset import DataConfig
+from hbcomp.competitions.competition import load_competition
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 
@@ -46,5 +46,5 @@ def test_every_round_reads_afresh_and_then_from_the_cache(monkeypatch, tmp_path)
 def test_tiled_beats_survive_parquet(tmp_path):
     dataset = tiled_beats(50)
     write_parquet(tmp_path / "beats.parquet", dataset)
-    again = read_dataset(tmp_path / "beats.parquet", DataConfig(), labelled=True)
+    again = read_dataset(tmp_path / "beats.parquet", load_competition().file.data, labelled=True)
     assert again.fingerprint == dataset.fingerprint

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from hbcomp.data.dataset import padded_lengths
+from hbcomp.data.dataset import lengths_of, without_padding
 from hbcomp.data.synthetic import make_rows
 from hbcomp.reporting.figures import data as data_figures
 from hbcomp.reporting.figures import runs as pictures
@@ -241,12 +241,12 @@ def test_confusion_cells_name_counts_and_shares_of_their_row() -> None:
 # --- data -------------------------------------------------------------------------------------
 
 
-def test_padded_lengths_equal_trimming_each_row() -> None:
+def test_lengths_up_to_padding_equal_trimming_each_row() -> None:
     rng = np.random.default_rng(0)
     signals = rng.integers(0, 3, (50, 6)).astype(np.float32)  # zeros inside and at the ends
     signals[0] = 0
     expected = [len(np.trim_zeros(row, "b")) for row in signals]
-    assert padded_lengths(signals[:, None]).tolist() == expected
+    assert lengths_of(without_padding(signals[:, None], 0.0)).tolist() == expected
 
 
 def test_bars_name_count_and_per_cent() -> None:

@@ -1,0 +1,116 @@
+"""What a training needs is known before anything is trained."""
+
+import numpy as np
+import pytest
+import torch
+
+from hbcomp.crossval import size as sizes
+from hbcomp.crossval.size import size_of_net, size_warnings
+from hbcomp.data.dataset import Dataset
+from hbcomp.experiment.config import Config
+from hbcomp.nets.registry import NETS, build_net, count_parameters
+from hbcomp.nets.signals import SignalsConfig
+from hbcomp.system.config import validate
+from hbcomp.system.errors import InputError
+from hbcomp.training.device import Compute
+
+CPU = Compute("cpu", "fp32", 1, "tests")
+SHAPE = (2, 60)
+
+
+def rows(n=20, shape=SHAPE):
+    return Dataset(
+        ids=np.arange(n).astype(str),
+        signals=np.zeros((n, *shape), np.float32),
+        labels=np.arange(n) % 4,
+        source="x.csv",
+    )
+
+
+def config_of(**values):
+    return validate(Config, {"net": {"name": "resnet"}, **values}, "")
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Return a function that sets how many bytes are free."""
+    return lambda n_bytes: monkeypatch.setattr(sizes, "free_bytes", lambda _: n_bytes)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in NETS.items() if not kind.is_fitted])
+def test_the_size_of_a_net_is_the_same_without_its_memory(name, monkeypatch):
+    config = NETS[name](name=name)
+    real = size_of_net(config, SHAPE, 4, SignalsConfig())
+    monkeypatch.setattr(sizes, "MANY_TO_BUILD", 0)
+    assert size_of_net(config, SHAPE, 4, SignalsConfig()) == real
+    net = build_net(config, SHAPE, 4, 0, SignalsConfig())
+    assert real.n_parameters == count_parameters(net)
+    assert real.n_largest >= max(each.numel() for each in net.parameters())
+
+
+def test_asking_for_a_size_draws_no_random_number():
+    before = torch.random.get_rng_state()
+    size_of_net(NETS["reference"](name="reference"), SHAPE, 4, SignalsConfig())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_net_of_usual_size_gets_no_warning():
+    assert not [*size_warnings(config_of(), CPU, rows(), None, is_streamed=False)]
+
+
+def test_a_huge_dense_layer_is_named_with_its_share(free):
+    free(10**12)
+    data = rows(4, (1, 100_000))
+    (warning,) = size_warnings(config_of(), CPU, data, None, is_streamed=False)
+    assert "resnet on 100000 time steps has 154 M parameters, 154 M of them in its layer" in warning
+    large = config_of(net={"name": "reference"})
+    (warning,) = size_warnings(large, CPU, data, None, is_streamed=False)
+    assert 'net.name = "resnet" has 154 M' in warning
+
+
+def test_a_step_that_nearly_fills_the_memory_gets_a_batch_size_that_fits(free):
+    config = config_of(train={"batch_size": 256})
+    size = size_of_net(config.net, SHAPE, 4, SignalsConfig())
+    data = rows(1000)
+    needed = 4 * 5 * size.n_parameters + 256 * size.bytes_per_row
+    for_rows = data.signals.nbytes
+    free(int(needed / 0.9) + for_rows)
+    (warning,) = size_warnings(config, CPU, data, None, is_streamed=False)
+    assert "a step of 256 rows of net resnet needs about" in warning
+    assert "train.batch_size 128 would fit" in warning
+    free(int(needed * 0.9) + for_rows)
+    with pytest.raises(InputError, match=r"needs about .* free; train\.batch_size 128 would fit"):
+        [*size_warnings(config, CPU, data, None, is_streamed=False)]
+    free(1000 + for_rows)
+    with pytest.raises(InputError, match="make the net smaller"):
+        [*size_warnings(config, CPU, data, None, is_streamed=False)]
+
+
+def test_a_net_that_no_machine_holds_is_refused_in_one_line():
+    config = config_of(net={"name": "reference"})
+    with pytest.raises(InputError, match=r"needs about .* GB for 13108 M parameters"):
+        [*size_warnings(config, CPU, rows(4, (1, 100_000)), None, is_streamed=False)]
+
+
+def test_streamed_rows_are_announced_with_their_size_and_place(free):
+    free(10**12)
+    (line,) = size_warnings(config_of(), CPU, rows(), rows(), is_streamed=True)
+    assert line == (
+        "20 rows of 2 x 60 values and 20 test rows are 19 kB, and 1000 GB are free on cpu: they "
+        "are streamed from the host's memory, batch by batch (compute.rows)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"features": {"name": "lines"}, "net": {"name": "linear"}},
+            "features lines need all rows",
+        ),
+        ({"compute": {"engine": "graph"}}, "engine graph needs rows on the device"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        [*size_warnings(config_of(**values), CPU, rows(), None, is_streamed=True)]
