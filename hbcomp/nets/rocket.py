@@ -31,13 +31,14 @@ class RocketConfig(FittedNetConfig):
     name: Literal["rocket"] = "rocket"
     transforms: Annotated[tuple[Name, ...], Field(min_length=1), unique("transforms")] = (
         "minirocket",
+        "hydra",
     )
     # Of minirocket, rounded down to a multiple of 84, and of multirocket, of 672; hydra has 1,024
     # for each power of 2 at which a kernel of length 9 fits the signal.
     n_features: int = Field(default=9_996, ge=84)
 
     def build(self, shape: Shape, n_classes: int) -> nn.Module:
-        """Return the net; 39,988 parameters for 205 timepoints and 4 classes."""
+        """Return the net; 60,468 parameters for 205 timepoints and 4 classes."""
         return Rocket(self, shape, n_classes)
 
     def fit(
