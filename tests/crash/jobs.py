@@ -33,7 +33,7 @@ def undrawn() -> None:
     for module in (import_probs, blend_runs):
         module.probs_pictures = lambda *_: []
     cross_validate.draw = lambda outcome, run: []
-    pictures.costliest_rows = lambda *arguments: empty_figure()
+    pictures.costliest_rows = lambda *_, **__: empty_figure()
     workflow.write_page = lambda summary, folder: folder / "tune.html"
     hbcomp.blending.methods.N_TRIALS = 5
 

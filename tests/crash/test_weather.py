@@ -171,9 +171,9 @@ def fail_at_fold(fold: int, error: Exception | None) -> None:
     """Raise the error where that fold's training begins; without one the process is killed."""
     train = fold_module.train_epochs
 
-    def failing(recipe, beats, members, compute):
-        if members[0].seed[1] != fold:
-            return train(recipe, beats, members, compute)
+    def failing(recipe, data, replicas, *others):
+        if replicas[0].seed[1] != fold:
+            return train(recipe, data, replicas, *others)
         if error is None:
             os.kill(os.getpid(), signal.SIGKILL)
         raise error

@@ -12,6 +12,7 @@ from hbcomp.training.device import Compute
 class TwoLayers(NetConfig):
     """8 timepoints to 4 features to k classes, nothing else."""
 
+    sees_mask = False
     name: str = "two-layers"
 
     def build(self, shape, n_classes):
@@ -52,6 +53,7 @@ def test_bf16_halves_activations_and_weights_but_not_the_optimiser():
 
 def test_the_plain_resnet_counts_the_same_work():
     class Plain(NetConfig):
+        sees_mask = False  # it makes its own
         name: str = "plain"
 
         def build(self, shape, n_classes):
