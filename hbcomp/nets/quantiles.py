@@ -2,10 +2,11 @@
 
 Dempster, Schmidt and Webb, "QUANT: A Minimalist Interval Method for Time Series Classification",
 DMKD 2024 (arXiv:2308.00928), written from the paper. Halving a signal again and again gives dyadic
-intervals; from the first halving on, the same intervals shifted by half their length are added. An
-interval of m values has 1 + (m - 1) // 4 quantiles, evenly spaced from minimum to maximum, and from
-every second one the interval's mean is subtracted. All of this is done for the signal, its
-smoothed first difference, its second difference, and the magnitudes of its Fourier transform.
+intervals; from the first halving on, the same ones shifted by half their length (rounded up) are
+added. An interval of m values has 1 + (m - 1) // 4 quantiles, evenly spaced from minimum to
+maximum, and from every second one the interval's mean is subtracted. All of this is done for the
+signal, its smoothed first difference, its second difference, and the magnitudes of its Fourier
+transform.
 """
 
 from itertools import pairwise
@@ -53,7 +54,8 @@ def intervals(n_steps: int) -> list[tuple[int, int]]:
         n_parts = 2**depth
         edges = [n_steps * place // n_parts for place in range(n_parts + 1)]
         found += pairwise(edges)
-        if n_parts > 1 and (half := n_steps // n_parts // 2):
+        if n_parts > 1 and n_steps // n_parts > 1:
+            half = -(-n_steps // (2 * n_parts))
             found += [(start + half, end + half) for start, end in found[-n_parts:-1]]
     return found
 

@@ -31,6 +31,7 @@ def test_intervals_are_halvings_and_the_same_shifted_by_half_their_length():
         *[(0, 2), (2, 4), (4, 6), (6, 8), (1, 3), (3, 5), (5, 7)],
         *[(place, place + 1) for place in range(8)],
     ]
+    assert intervals(6)[:4] == [(0, 6), (0, 3), (3, 6), (2, 5)]  # one and a half is rounded up
 
 
 @pytest.mark.parametrize("t", [1, 2, 3, 5, 7, 31, 100, 205])
