@@ -234,9 +234,16 @@ def test_the_ledger_tells_what_a_run_and_a_prediction_expect_of_their_files(fini
     of_run, of_predict = read_ledger(folder / "submissions")
     for entry in (of_run, of_predict):
         assert (entry.source, entry.rule) == ("quickstart", report["chosen"]["name"])
-        assert entry.expected == report["score"]
+        assert entry.out_of_fold == report["score"]
         assert entry.standard_error == report["standard_error"]
         assert entry.n_scored == report["data"]["n_train"] == 60
+    page = (folder / "experiments/quickstart/report.html").read_text()
+    assert "the submission is expected to score" in page
+    assert (of_run.expected, of_run.low, of_run.high) == tuple(
+        report["expected"][name] for name in ("value", "low", "high")
+    )
+    assert of_run.expected == of_predict.expected, "the nets gain as much by their mean"
+    assert of_predict.low <= of_run.low <= of_run.high <= of_predict.high, "of fewer rows"
     assert (of_run.file, of_run.n_rows) == ("quickstart.csv", 20)
     assert of_run.recipe == f"cv of {N_FOLDS} nets, on test.csv"
     assert (of_predict.file, of_predict.n_rows) == ("quickstart-more.csv", 6)

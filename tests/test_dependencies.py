@@ -14,6 +14,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Modules that are not named as their package is. pydantic pins pydantic-core to one version.
 PACKAGE_OF = {
     "sklearn": "scikit-learn",
+    "imblearn": "imbalanced-learn",
     "tomli_w": "tomli-w",
     "pydantic_core": "pydantic",
     "optuna_dashboard": "optuna-dashboard",
@@ -79,8 +80,9 @@ def files():
 
 def own_modules():
     """Return what lies beside a file: hbcomp, the tests' helpers, the experiments' scripts."""
-    beside = [path.stem for path in files() if not path.is_relative_to(ROOT / "hbcomp")]
-    return {"hbcomp", "bench", *beside}
+    beside = [path for path in files() if not path.is_relative_to(ROOT / "hbcomp")]
+    folders = {path.parent.name for path in beside if path.is_relative_to(ROOT / "experiments")}
+    return {"hbcomp", *folders, *(path.stem for path in beside)}
 
 
 def undeclared(path, source):

@@ -182,7 +182,8 @@ def test_a_submission_with_a_nul_is_refused_and_a_carriage_return_kept(tmp_path)
 )
 def test_a_ledger_with_numbers_beyond_arithmetic_is_refused(tmp_path, name, cell):
     cells = {"sha256": "a" * 64, "file": "a", "written": "2026-01-01T00:00:00Z", "source": "a"}
-    row = {**cells, "standard_error": "1", "n_scored": "9", "expected": "1", name: cell}
+    scores = {"standard_error": "1", "n_scored": "9", "out_of_fold": "1"}
+    row = cells | scores | {"expected": "1", "low": "0", "high": "2", name: cell}
     lines = [",".join(COLUMNS), ",".join(row.get(column, "") for column in COLUMNS)]
     (tmp_path / "ledger.csv").write_text("\n".join(lines))
     with pytest.raises(InputError, match=name):

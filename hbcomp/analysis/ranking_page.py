@@ -17,7 +17,13 @@ from hbcomp.reporting import pages
 from hbcomp.reporting.figures import comparisons as pictures
 from hbcomp.reporting.links import PAGES, comparisons
 from hbcomp.reporting.pages import Link, Picture, Section, Table, Text
-from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
+from hbcomp.scoring.paired import (
+    Difference,
+    RowScores,
+    as_text,
+    paired_difference,
+    with_interval,
+)
 from hbcomp.submissions import ledger
 from hbcomp.submissions import ledger_tables as tables
 from hbcomp.submissions.ledger import Entry
@@ -341,8 +347,8 @@ COLUMNS: Final[Mapping[str, Callable[[Row], object]]] = {
     "kind": lambda row: row.report.kind,
     "net or method": lambda row: _method(row.report),
     "rule": lambda row: row.report.chosen.name,
+    "expected": lambda row: _expected(row.report),
     "leaderboard": lambda row: _number(row.submitted.leaderboard if row.submitted else None),
-    "gap": lambda row: _number(row.submitted.gap if row.submitted else None, "+"),
     FIXED: lambda row: _number(_under_fixed_rule(row)),
     "seeds x folds": lambda row: _seeds_and_folds(row.report),
     "seconds": lambda row: _seconds(row.report),
@@ -357,12 +363,18 @@ EXPLANATION: Final = (
     "Against best: paired on the same rows, ± one standard error, for those of the first "
     f"{N_PAIRED} whose predictions are here; the best of them has 0. A blend's method, weights, "
     "calibration and rule were chosen on the very rows it is scored on, which makes its score too "
-    "good (selection bias); so is a score marked optimistic, whose nets stopped by the rows of it, "
-    "or a base model's. Leaderboard: the best of its submissions; gap: that minus the score "
-    "expected of it. Fixed rule: the score under the metric's first rule, which nothing is fitted "
-    "for; left out where every score is that. Seconds: training, summed over the nets, or the "
-    "command's own where it trained none. Written: the date of report.json, UTC."
+    "good (selection bias); so is a score marked optimistic, whose nets stopped by the rows of "
+    "it, or a base model's. Expected: what its submission is expected to score, with the 95 % "
+    "interval. Leaderboard: the best of its submissions. Fixed rule: the score under the metric's "
+    "first rule, which nothing is fitted for; left out where every score is that. Seconds: "
+    "training, summed over the nets, or the command's own where it trained none. Written: the "
+    "date of report.json, UTC."
 )
+
+
+def _expected(report: Report) -> str:
+    expected = report.expected
+    return with_interval(expected.value, expected.low, expected.high) if expected else "-"
 
 
 def _columns(group: Group) -> Mapping[str, Callable[[Row], object]]:

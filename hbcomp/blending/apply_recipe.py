@@ -14,10 +14,11 @@ from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.competitions.load import read_rows
 from hbcomp.crossval.predict import probs_of_folds
 from hbcomp.data.dataset import DataConfig, Dataset
+from hbcomp.experiment.finish import provenance_of
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.report import read_report
 from hbcomp.submissions import FOLDER
-from hbcomp.submissions.files import Provenance, write_submission
+from hbcomp.submissions.files import write_submission
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import stem
@@ -57,15 +58,12 @@ def apply_blend(
         ids, stack = _new_rows(base_models, predicted, data, files, console)
     path = out or FOLDER / f"{folder.name}{f'-{stem(data)}' if data else ''}.csv"
     names = ", ".join(recipe.base_models)
-    provenance = Provenance(
-        source=folder.name,
-        recipe=f"predict by {recipe.method} of {names} on {data or 'its test'}",
-        rule=recipe.rule_name,
-        metric=recipe.metric.config.name,
-        better=report.better,
-        expected=report.score,
-        standard_error=report.standard_error,
-        n_scored=report.data.n_train,
+    origin = f"predict by {recipe.method} of {names} on {data or 'its test'}"
+    provenance = provenance_of(
+        report.of_other_rows(len(ids)) if data else report,
+        folder.name,
+        origin,
+        report.data.n_train,
         is_optimistic=report.is_optimistic,
     )
     form = report.form.of_other_rows(ids.tolist()) if data else report.form

@@ -9,7 +9,12 @@ from jaxtyping import Float64, Int64
 
 from hbcomp.competitions.competition import metric_of
 from hbcomp.experiment.folder import find_run
-from hbcomp.experiment.predictions import Predictions, check_aligned, have_same_folds
+from hbcomp.experiment.predictions import (
+    Predictions,
+    check_aligned,
+    have_same_folds,
+    sampled_rows,
+)
 from hbcomp.experiment.report import Report, read_report
 from hbcomp.scoring.metrics import Metric, MetricSpec
 from hbcomp.system.errors import InputError
@@ -67,6 +72,25 @@ class BaseModels:
     def test(self) -> Float64[np.ndarray, "m n k"]:
         """The test probabilities of all base models; no rows where there is no test file."""
         return np.stack([each.test_probs for each in self.predictions.values()])
+
+    @property
+    def test_of_folds(self) -> list[Float64[np.ndarray, "m s k"]]:
+        """The sampled test probabilities of all base models without each fold; none of imports.
+
+        A base model over fewer folds begins again with its first; an import answers always alike.
+        """
+        of_folds = [each.test_probs_of_fold for each in self.predictions.values()]
+        n_folds = max(0 if each is None else len(each) for each in of_folds)
+        sample = self.test[:, sampled_rows(self.test.shape[1])]
+        return [
+            np.stack(
+                [
+                    mean if each is None else each[fold % len(each)].astype(np.float64)
+                    for each, mean in zip(of_folds, sample, strict=True)
+                ]
+            )
+            for fold in range(n_folds)
+        ]
 
 
 def load_base_models(names: Sequence[str], *, is_trusted: bool = False) -> BaseModels:

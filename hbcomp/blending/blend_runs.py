@@ -17,9 +17,9 @@ from hbcomp.experiment.report import (
     MethodScore,
     Report,
     Rows,
-    expectation,
     read_report,
     scorecard,
+    scores_in_words,
 )
 from hbcomp.experiment.report_tables import class_table, probs_pictures, selection_bias
 from hbcomp.reporting.pages import Section, print_table, write_pictures
@@ -58,9 +58,9 @@ def run(
         origin = f"blend by {blended.method.name} of {', '.join(base_models.names)}"
         submission = write_answers(
             folder,
-            base_models.metric,
             predictions,
             blended.rule,
+            report,
             origin,
             report.form,
             is_optimistic=report.is_optimistic,
@@ -76,7 +76,7 @@ def run(
     for table in tables:
         print_table(table, console)
     console.print(_verdict(blended, report))
-    console.print(expectation(report))
+    console.print(scores_in_words(report))
     return {
         "experiment": folder.name,
         "base_models": report.base_models,
@@ -93,6 +93,7 @@ def run(
             for each in blended.methods
         },
         "score": round(report.score, 6),
+        "expected": report.expected_numbers,
         "accuracy": report.accuracy,
         "against_best_base_model": {
             "base_model": blended.best_base_model.name,

@@ -20,10 +20,10 @@ from hbcomp.experiment.report import (
     FileNames,
     Report,
     data_numbers,
-    expectation,
     read_report,
     scorecard,
     scores_by_rule,
+    scores_in_words,
 )
 from hbcomp.experiment.report_tables import (
     class_table,
@@ -151,7 +151,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
     with locked(run):
         _check_target(run, report.identity, force=force)
         recipe = f"import of {report.files and report.files.test}, on {report.data.test}"
-        submission = write_answers(run, metric, predictions, chosen, recipe, report.form)
+        submission = write_answers(run, predictions, chosen, report, recipe, report.form)
         drawn = [
             *probs_pictures(metric, predictions, rules, chosen, train.classes),
             costliest_picture(predictions, chosen, train),
@@ -170,6 +170,7 @@ def run(options: ImportOptions, run: RunFolder, *, force: bool) -> dict[str, Any
         "rule": chosen.name,
         "metric": metric.name,
         "oof_scores": scores_by_rule(rules),
+        "expected": report.expected_numbers,
         "accuracy": report.accuracy,
         "submission": submission,
         "report": page,
@@ -260,4 +261,4 @@ def _print_notes(options: ImportOptions, imported: Imported, report: Report) -> 
         console.print(
             "without --test there is no submission, and no blend with models that have one"
         )
-    console.print(expectation(report))
+    console.print(scores_in_words(report))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from hbcomp.blending.base_models import BaseModels
 from hbcomp.blending.methods import METHODS, CrossFitted, MethodResult, evaluate_methods
@@ -59,6 +59,7 @@ class Blended:
     rules: list[RuleResult]
     rule: RuleResult
     test_probs: Probs  # by what was fitted on all rows
+    test_probs_of_fold: Float32[np.ndarray, "f s k"] | None
     alone: list[BaseModelResult]  # each base model, in their order
     without: list[Difference]  # how much higher the blend scores without each of them
     selected: tuple[str, ...]  # what was fitted or chosen by these rows
@@ -67,7 +68,12 @@ class Blended:
     def predictions(self) -> Predictions:
         """The blend's probabilities: cross-fitted ones of train rows, of the final fit on test."""
         first = self.base_models.first
-        return replace(first, oof_probs=self.calibration.probs, test_probs=self.test_probs)
+        return replace(
+            first,
+            oof_probs=self.calibration.probs,
+            test_probs=self.test_probs,
+            test_probs_of_fold=self.test_probs_of_fold,
+        )
 
     @property
     def best_base_model(self) -> BaseModelResult:
@@ -98,7 +104,11 @@ def blend(base_models: BaseModels, options: BlendOptions) -> Blended:
     method = choose(methods, options.method)
     calibrations = _calibrations(method.probs, base_models)
     calibration = choose(calibrations, options.calibration)
-    test = calibration.calibration.apply(method.combination.apply(base_models.test))
+
+    def combined(stack: Float64[np.ndarray, "m n k"]) -> Probs:
+        return calibration.calibration.apply(method.combination.apply(stack))
+
+    test, of_folds = combined(base_models.test), base_models.test_of_folds
     rules = evaluate_rules(metric, calibration.probs, labels, fold_of_row)
     fit = METHODS[method.name].fit_to(metric, options.seed)
     return Blended(
@@ -110,6 +120,11 @@ def blend(base_models: BaseModels, options: BlendOptions) -> Blended:
         rules=rules,
         rule=choose_accepted_rule(metric, rules, calibration.probs, test, options.rule),
         test_probs=test,
+        test_probs_of_fold=(
+            np.stack([combined(stack) for stack in of_folds]).astype(np.float32)
+            if of_folds
+            else None
+        ),
         alone=[_alone(name, metric, each) for name, each in base_models.predictions.items()],
         without=leave_one_out(metric, fit, oof, labels, fold_of_row),
         selected=_selected(options, method, methods, rules),

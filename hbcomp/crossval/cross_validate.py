@@ -9,6 +9,7 @@ from hbcomp.crossval.run_page import (
     make_report,
     print_tables,
     profile_table,
+    scorecard_of,
     sections,
     subtitle,
 )
@@ -34,20 +35,20 @@ def run(
     config, run = request.config, request.run
     with watch.phase("read"):
         training_data = load_training_data(config)
-        metric = training_data.metric  # a function of one's own is read now, not after training
+        _ = training_data.metric  # a function of one's own is read now, not after training
     with locked(run):
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         write_config(request, force=force)
         outcome = cross_validate(config, training_data, run, watch, n_jobs=n_jobs, force=force)
         with watch.phase("write"):
-            test = training_data.test
+            test, card = training_data.test, scorecard_of(outcome)
             recipe = f"cv of {len(outcome.results)} nets, on {test.source if test else None}"
             submission = write_answers(
                 run,
-                metric,
                 outcome.predictions,
                 outcome.chosen,
+                card,
                 recipe,
                 training_data.form,
                 is_optimistic=training_data.early_stopping.is_on_scored_fold,
@@ -63,7 +64,7 @@ def run(
             drawn = draw(outcome, run)
             write_pictures(run.pictures_folder, drawn)
         seconds = watch.total()
-        report = make_report(outcome, config, run, seconds, watch.seconds)
+        report = make_report(outcome, card, config, run, seconds, watch.seconds)
         page = write_report(run, report, subtitle(report), sections(report, drawn))
     print_tables(report, console)
     if has_profile:
@@ -76,6 +77,7 @@ def run(
         "metric": report.metric.config.name,
         "oof_scores": scores_by_rule(outcome.rules),
         **({"selected": list(report.selected)} if report.is_optimistic else {}),
+        "expected": report.expected_numbers,
         "accuracy": report.accuracy,
         "seconds": round(seconds, 1),
         "seconds_by_phase": {name: round(each, 2) for name, each in watch.seconds.items()},

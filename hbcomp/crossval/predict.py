@@ -16,6 +16,7 @@ from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.data.scale import Range, scale_warnings, unit_warnings
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
+from hbcomp.experiment.finish import provenance_of
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import ALL, Fold, mean_probs
 from hbcomp.experiment.report import Computed, Refit, Report, read_part, read_report
@@ -68,18 +69,14 @@ def apply_run(
     name = f"{run.name}-{ALL}" if is_refit else run.name
     path = out or FOLDER / f"{name}{f'-{stem(data)}' if data else ''}.csv"
     recipe = f"predict of {len(nets)} nets{' on everything' * is_refit}, on {rows.source}"
-    provenance = Provenance(
-        source=run.name,
-        recipe=recipe,
-        rule=chosen.name,
-        # No row is left to score nets on that were trained on everything.
-        metric=report.metric.config.name,
-        better=report.better,
-        expected=None if is_refit else report.score,
-        standard_error=None if is_refit else report.standard_error,
-        n_scored=None if is_refit else report.data.n_train,
-        is_optimistic=report.is_optimistic and not is_refit,
-    )
+    if is_refit:  # no row is left to score nets on that were trained on everything
+        metric = report.metric.config.name
+        provenance = Provenance(run.name, recipe, chosen.name, metric, report.better)
+    else:
+        card, n_scored = report.of_other_rows(len(probs)) if data else report, report.data.n_train
+        provenance = provenance_of(
+            card, run.name, recipe, n_scored, is_optimistic=report.is_optimistic
+        )
     form = report.form.of_other_rows(rows.ids.tolist()) if data else report.form
     write_submission(path, rows.ids, chosen.rule.apply(probs), provenance, form)
     return {

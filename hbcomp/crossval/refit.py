@@ -164,9 +164,7 @@ def _submit(outcome: Outcome, results: list[FoldResult], run: RunFolder) -> str 
         rule=outcome.chosen.name,
         metric=outcome.training_data.metric.name,
         better="higher" if outcome.training_data.metric.greater_is_better else "lower",
-        expected=None,  # no labelled row is left to score these nets on
-        standard_error=None,
-        n_scored=None,
+        # No labelled row is left to score these nets on.
     )
     answers = outcome.chosen.rule.apply(mean_probs(probs))
     ids = outcome.predictions.test_ids

@@ -22,9 +22,10 @@ from hbcomp.experiment.report import (
     FoldScore,
     PseudoRowNumbersOfNet,
     Report,
+    Scorecard,
     data_numbers,
-    expectation,
     scorecard,
+    scores_in_words,
 )
 from hbcomp.experiment.report_tables import (
     class_table,
@@ -44,8 +45,21 @@ from hbcomp.submissions.ledger import OPTIMISTIC
 from hbcomp.system.environment import machine, peak_memory_mib
 
 
+def scorecard_of(outcome: Outcome) -> Scorecard:
+    """Return the scores of a cross-validation."""
+    training_data = outcome.training_data
+    return scorecard(
+        training_data.metric_spec,
+        training_data.metric,
+        outcome.predictions,
+        outcome.rules,
+        outcome.chosen,
+    )
+
+
 def make_report(
     outcome: Outcome,
+    card: Scorecard,
     config: Config,
     run: RunFolder,
     seconds: float,
@@ -53,15 +67,7 @@ def make_report(
 ) -> Report:
     """Return everything that was measured."""
     report = Report(
-        **dict(
-            scorecard(
-                outcome.training_data.metric_spec,
-                outcome.training_data.metric,
-                outcome.predictions,
-                outcome.rules,
-                outcome.chosen,
-            )
-        ),
+        **dict(card),
         experiment=run.name,
         kind="run",
         own_form=outcome.training_data.form,
@@ -147,7 +153,7 @@ def print_tables(report: Report, console: Console) -> None:
     """Print the rules side by side and the folds below each other."""
     for table in (rule_table(report), _fold_table(report)):
         pages.print_table(table, console)
-    console.print(expectation(report))
+    console.print(scores_in_words(report))
 
 
 def _fold_table(report: Report) -> pages.Table:

@@ -13,12 +13,11 @@ from jaxtyping import Float64, Shaped
 from hbcomp.competitions.submission_form import SubmissionForm
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions, write_predictions
-from hbcomp.experiment.report import Refit, Report, write_part
+from hbcomp.experiment.report import Refit, Report, Scorecard, write_part
 from hbcomp.reporting import pages
 from hbcomp.reporting.links import links_from
 from hbcomp.reporting.pages import Section
 from hbcomp.scoring.choice import RuleResult
-from hbcomp.scoring.metrics import Metric
 from hbcomp.scoring.paired import as_text
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import Provenance, write_submission
@@ -26,9 +25,9 @@ from hbcomp.submissions.files import Provenance, write_submission
 
 def write_answers(
     run: RunFolder,
-    metric: Metric,
     predictions: Predictions,
     chosen: RuleResult,
+    card: Scorecard,
     recipe: str,
     form: SubmissionForm,
     *,
@@ -42,19 +41,31 @@ def write_answers(
     """
     run.discard_outputs()
     write_predictions(run.path, predictions, form.classes)
-    provenance = Provenance(
-        source=run.name,
-        recipe=recipe,
-        rule=chosen.name,
-        metric=metric.name,
-        better="higher" if metric.greater_is_better else "lower",
-        expected=chosen.rows.score,
-        standard_error=chosen.rows.standard_error,
-        n_scored=len(chosen.rows.values),
-        is_optimistic=is_optimistic,
-    )
+    n_scored = len(predictions.labels)
+    provenance = provenance_of(card, run.name, recipe, n_scored, is_optimistic=is_optimistic)
     answers = chosen.rule.apply(predictions.test_probs)
     return submit(run.name, predictions.test_ids, answers, provenance, form)
+
+
+def provenance_of(
+    card: Scorecard, source: str, recipe: str, n_scored: int, *, is_optimistic: bool
+) -> Provenance:
+    """Return what the ledger says of the answers of a scored experiment to its own test rows."""
+    expected = card.expected
+    return Provenance(
+        source=source,
+        recipe=recipe,
+        rule=card.chosen.name,
+        metric=card.metric.config.name,
+        better=card.better,
+        out_of_fold=card.score,
+        standard_error=card.standard_error,
+        n_scored=n_scored,
+        expected=expected.value if expected else None,
+        low=expected.low if expected else None,
+        high=expected.high if expected else None,
+        is_optimistic=is_optimistic,
+    )
 
 
 def submit(
@@ -78,10 +89,21 @@ def write_report(run: RunFolder, report: Report, subtitle: str, sections: Sequen
     mark = " (optimistic)" if report.is_optimistic else ""
     title = f"{run.name}: {as_text(report.score)} {report.metric.config.name}{mark}"
     links = links_from(page, [run.name, *report.base_models], run.path.parent)
-    pages.write_page(page, title, subtitle, sections, links)
+    pages.write_page(page, title, f"{subtitle}{_promise(report)}", sections, links)
     write_part(run.report_file, report)
     run.write_manifest()
     return str(page)
+
+
+def _promise(report: Report) -> str:
+    """Return in words what the submission is expected to score."""
+    expected = report.expected
+    if expected is None:
+        return ""
+    return (
+        f"; the submission is expected to score {as_text(expected.value)}, with 95 % between "
+        f"{as_text(expected.low)} and {as_text(expected.high)}"
+    )
 
 
 def write_refit(run: RunFolder, refit: Refit) -> None:

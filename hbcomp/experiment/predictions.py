@@ -1,5 +1,6 @@
 """Out-of-fold and test probabilities, which always travel with their ids."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,7 +27,10 @@ LAYOUT: Final[Layout] = {
     "test_probs": ("float64", "mk"),
     "train_fingerprint": ("U", ""),
     "test_fingerprint": ("U", ""),
+    "test_probs_of_fold": ("float32", "fsk"),
 }
+OPTIONAL: Final = ("test_probs_of_fold",)
+N_SAMPLED: Final = 20_000  # test rows kept for each fold: 3 MB of ten folds and four classes
 ALL: Final = "all"  # in place of a fold's number: the net holds nothing out
 Fold = int | Literal["all"]
 
@@ -50,6 +54,10 @@ class Predictions:
     by which rules are cross-fitted. Without a test file the test arrays and its fingerprint are
     empty. The fingerprints are those of the rows, ids and labels included: equal ones mean the
     same rows in the same order.
+
+    `test_probs_of_fold` has, for each fold, the mean over the seeds of the nets without it: what an
+    out-of-fold row has, for the test rows at `sampled_rows`. It is None for imports and without
+    test rows.
     """
 
     train_ids: Shaped[np.ndarray, " n"]
@@ -60,6 +68,7 @@ class Predictions:
     test_probs: Float64[np.ndarray, "m k"]
     train_fingerprint: str
     test_fingerprint: str
+    test_probs_of_fold: Float32[np.ndarray, "f s k"] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -70,7 +79,8 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write all arrays to one npz file, atomically."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: value for name, value in values.items() if value is not None}
         with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # numpy 2.0 knows no allow_pickle here; none is an object
 
@@ -78,7 +88,7 @@ class Predictions:
     def load(cls, path: Path) -> "Predictions":
         """Return the predictions of a finished run."""
         try:
-            arrays = read_arrays(path, LAYOUT)
+            arrays = read_arrays(path, LAYOUT, OPTIONAL)
         except FileNotFoundError:
             similar = did_you_mean(similar_names(path.parent))
             raise InputError(f"{path}: no such file{similar}; has the run finished?") from None
@@ -188,6 +198,7 @@ def assemble(
         oof_probs=mean_oof(ordered, (train.n_rows, train.n_classes)),
         test_ids=test.ids if test else train.ids[:0],
         test_probs=mean_probs(of_test) if test else np.zeros((0, train.n_classes)),
+        test_probs_of_fold=_test_probs_of_fold(ordered),
         train_fingerprint=train.fingerprint,
         test_fingerprint=test.fingerprint if test else "",
     )
@@ -210,6 +221,21 @@ def mean_probs(parts: Sequence[Float32[np.ndarray, "m k"]]) -> Float64[np.ndarra
     for part in parts:
         total += part
     return total / len(parts)
+
+
+def sampled_rows(n_rows: int) -> Int64[np.ndarray, " s"]:
+    """Return the test rows that are kept for each fold: evenly spaced, and all where few."""
+    return np.linspace(0, n_rows - 1, min(n_rows, N_SAMPLED)).astype(np.int64)
+
+
+def _test_probs_of_fold(ordered: Sequence[FoldResult]) -> Float32[np.ndarray, "f s k"] | None:
+    of_fold: dict[Fold, list[np.ndarray]] = defaultdict(list)
+    for result in ordered:
+        if result.test_probs is not None:
+            of_fold[result.fold].append(result.test_probs[sampled_rows(len(result.test_probs))])
+    if not of_fold:
+        return None
+    return np.stack([mean_probs(parts) for parts in of_fold.values()]).astype(np.float32)
 
 
 def _check_complete(folds_of_seed: Mapping[int, Folds], results: Sequence[FoldResult]) -> None:

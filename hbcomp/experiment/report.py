@@ -5,6 +5,7 @@ Runs, blends and imported experiments share one model.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -19,12 +20,13 @@ from hbcomp.data.duplicates import Duplicates
 from hbcomp.data.row_checks import MAX_LABEL
 from hbcomp.data.splits import Seed, Seeds
 from hbcomp.experiment import check_name
-from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.predictions import Predictions, sampled_rows
 from hbcomp.scoring.by_class import ClassScore, accuracy, confusion, score_by_class
 from hbcomp.scoring.calibration import Calibration
 from hbcomp.scoring.choice import RuleResult, cross_fitted_answers
 from hbcomp.scoring.decision import DecisionRule
-from hbcomp.scoring.metrics import Metric, MetricSpec, describe_metric
+from hbcomp.scoring.expected import ExpectedScore, expected_score
+from hbcomp.scoring.metrics import BRIER, Metric, MetricSpec, describe_metric
 from hbcomp.scoring.own_metric import OwnMetric
 from hbcomp.scoring.paired import as_text, paired_difference
 from hbcomp.scoring.row_metrics import RowMetric
@@ -103,6 +105,42 @@ class Transferability(Part):
     disagreement: Comparison
 
 
+class Expectation(Part):
+    """The score that is expected of the submission, with a 95 % interval, and how it comes about.
+
+    `gain` is the difference from the out-of-fold score; the standard errors are those of the
+    out-of-fold rows, of the test rows and of the gain, which is 0 where it is not known.
+    """
+
+    value: Expected
+    low: Expected
+    high: Expected
+    gain: float
+    of_oof_rows: float
+    of_test_rows: float
+    of_gain: float
+
+    @classmethod
+    def of(cls, found: ExpectedScore, metric: Metric) -> "Expectation":
+        """Return an expected score and its interval as far as the metric has such scores."""
+        value, low, high = np.clip((found.value, *found.interval), *metric.bounds).tolist()
+        return cls(
+            value=value,
+            low=low,
+            high=high,
+            gain=found.gain,
+            of_oof_rows=found.of_oof_rows,
+            of_test_rows=found.of_test_rows,
+            of_gain=found.of_gain,
+        )
+
+    def found(self, out_of_fold: float) -> ExpectedScore:
+        """Return it as it was computed from that out-of-fold score."""
+        return ExpectedScore(
+            out_of_fold, self.gain, self.of_oof_rows, self.of_test_rows, self.of_gain
+        )
+
+
 class Scorecard(Part):
     """The scores of out-of-fold probabilities under every rule, and more under the chosen one."""
 
@@ -116,6 +154,17 @@ class Scorecard(Part):
     confusion: tuple[tuple[int, ...], ...]
     shift: Shift | None
     transferability: tuple[Transferability, ...]
+    expected: Expectation | None = None
+
+    @property
+    def better(self) -> Literal["lower", "higher"]:
+        """Which scores are better."""
+        return "higher" if _without_code(self.metric).greater_is_better else "lower"
+
+    @property
+    def metric_in_words(self) -> str:
+        """The metric's name and direction."""
+        return describe_metric(_without_code(self.metric))
 
 
 class Rows(Part):
@@ -243,14 +292,25 @@ class Report(Scorecard):
         return str(self.config.get("net", {}).get("name", ""))
 
     @property
-    def better(self) -> Literal["lower", "higher"]:
-        """Which scores are better."""
-        return "higher" if _without_code(self.metric).greater_is_better else "lower"
+    def expected_numbers(self) -> dict[str, float] | None:
+        """The expected score and its interval as plain values, None where it is not known."""
+        if self.expected is None:
+            return None
+        return {name: round(getattr(self.expected, name), 6) for name in ("value", "low", "high")}
 
-    @property
-    def metric_in_words(self) -> str:
-        """The metric's name and direction."""
-        return describe_metric(_without_code(self.metric))
+    def of_other_rows(self, n_rows: int) -> "Report":
+        """Return the report for answers to other test rows, as many and of the same kind.
+
+        Its expected score has their noise, and the gain that was computed on the report's own.
+        """
+        if self.expected is None:
+            return self
+        found = replace(
+            self.expected.found(self.score),
+            of_test_rows=self.expected.of_test_rows * (self.data.n_test / n_rows) ** 0.5,
+        )
+        expected = Expectation.of(found, _without_code(self.metric))
+        return self.model_copy(update={"expected": expected})
 
     @property
     def data_config(self) -> Values:
@@ -375,7 +435,27 @@ def scorecard(
             Transferability.model_validate(each)
             for each in (measure_transfers(metric, rules, oof, test) if has_test else [])
         ),
+        expected=_expected(metric, predictions, chosen) if has_test else None,
     )
+
+
+def _expected(metric: Metric, predictions: Predictions, chosen: RuleResult) -> Expectation | None:
+    """Return what the chosen rule's answers to the test rows can be expected to score."""
+    labels, oof, test = predictions.labels, predictions.oof_probs, predictions.test_probs
+    of_folds = predictions.test_probs_of_fold
+    try:
+        found = expected_score(
+            metric,
+            chosen.rows,
+            float(BRIER.score(oof, labels)),
+            [] if of_folds is None else list(of_folds.astype(np.float64)),
+            test[sampled_rows(len(test))],
+            chosen.rule.apply,
+            len(test),
+        )
+    except InputError:  # few test rows may hold no row of a class that the metric needs
+        return None
+    return Expectation.of(found, metric)
 
 
 def _rule_score(rule: RuleResult, chosen: RuleResult) -> RuleScore:
@@ -424,16 +504,34 @@ def data_numbers(train: Dataset, test: Dataset | None) -> Rows:
     )
 
 
-def expectation(report: Report) -> str:
-    """Return in a sentence what the leaderboard is expected to say."""
+def scores_in_words(report: Report) -> str:
+    """Return in sentences what was scored, and what the leaderboard is expected to say."""
     n_none = sum(row.n_none for row in report.by_class)
     return (
-        f"answers by rule {report.chosen.name!r}: expected {as_text(report.score)} ± "
-        f"{as_text(report.standard_error)} by {report.metric_in_words} (out-of-fold, cross-fitted, "
-        f"± one standard error of the row sample); accuracy of the answers {report.accuracy:.4f}"
+        f"out of fold: {as_text(report.score)} ± {as_text(report.standard_error)} by "
+        f"{report.metric_in_words} (rule {report.chosen.name!r}, cross-fitted, ± one standard "
+        f"error of the row sample); accuracy of the answers {report.accuracy:.4f}"
         + (f", with {n_none:,} rows answered none, which is never right" if n_none else "")
         + (f"; too good: {OPTIMISTIC}" if report.is_optimistic else "")
         + _note_on_rare_classes(report)
+        + _of_the_submission(report)
+    )
+
+
+def _of_the_submission(report: Report) -> str:
+    """Return in a sentence what the submission is expected to score."""
+    expected = report.expected
+    if expected is None:
+        return ""
+    why = (
+        f"{as_text(expected.gain, '+')} because the nets of all folds answer together"
+        if expected.gain
+        else "no gain of averaging is known"
+    )
+    return (
+        f"\nexpected on the leaderboard: {as_text(expected.value)}, with 95 % between "
+        f"{as_text(expected.low)} and {as_text(expected.high)} ({why}; the interval covers the "
+        f"noise of {report.data.n_train:,} labelled and {report.data.n_test:,} test rows)"
     )
 
 

@@ -66,6 +66,11 @@ def as_text(score: float, sign: str = "") -> str:
     return text if float(text) else f"{0:{sign}}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return a score with its interval in words."""
+    return f"{as_text(value)} ({as_text(low)} to {as_text(high)})"
+
+
 def measure(
     metric: Metric, answers: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> RowScores:

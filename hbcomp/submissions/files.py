@@ -42,9 +42,11 @@ def submission_bytes(
 class Provenance:
     """The origin of answers: an experiment, how they were made from it, and their expected score.
 
-    The expected score by `metric` and its standard error are cross-fitted on `n_scored` rows; all
-    three are None where nothing was scored. `is_optimistic` is a score of rows that early stopping
-    watched, which the recipe in the ledger then says.
+    The out-of-fold score by `metric` and its standard error are cross-fitted on `n_scored` rows;
+    all three are None where nothing was scored. `expected` is what the answers are expected to
+    score, in the 95 % interval from `low` to `high`, or None where that is not known.
+    `is_optimistic` is a score of rows that early stopping watched, which the recipe in the ledger
+    then says.
     """
 
     source: str
@@ -52,9 +54,12 @@ class Provenance:
     rule: str
     metric: str
     better: Literal["lower", "higher"]
-    expected: float | None
-    standard_error: float | None
-    n_scored: int | None
+    out_of_fold: float | None = None
+    standard_error: float | None = None
+    n_scored: int | None = None
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
     is_optimistic: bool = False
 
     def columns(self) -> dict[str, Any]:

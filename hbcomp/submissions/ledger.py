@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from hbcomp.scoring.paired import is_better, is_beyond_noise
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, is_better, is_beyond_noise
 from hbcomp.system.config import Section
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
@@ -59,9 +59,10 @@ def _split(value: object) -> object:
 class Entry(Section):
     """The record of one content of a submission file.
 
-    `file` is its name in the ledger's folder. The expected score by `metric` and its standard error
-    were estimated on `n_scored` rows; `leaderboard` is the leaderboard's score and `received` its
-    time. `sent` holds every time at which the content was sent.
+    `file` is its name in the ledger's folder. `out_of_fold` is the cross-fitted score by `metric`
+    of `n_scored` labelled rows; `expected` is what these answers can be expected to score, and
+    `low` and `high` are its 95 % interval. `leaderboard` is the leaderboard's score and `received`
+    its time. `sent` holds every time at which the content was sent.
     """
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -73,9 +74,12 @@ class Entry(Section):
     n_rows: Count | None = None
     metric: str = ""
     better: Direction = "lower"
-    expected: Score | None = None
+    out_of_fold: Score | None = None
     standard_error: Annotated[float, Field(ge=0, le=1e12)] | None = None
     n_scored: Count | None = None
+    expected: Score | None = None
+    low: Score | None = None
+    high: Score | None = None
     sent: Annotated[tuple[Time, ...], BeforeValidator(_split)] = ()
     leaderboard: Score | None = None
     received: Time | None = None
@@ -83,7 +87,8 @@ class Entry(Section):
     @model_validator(mode="after")
     def _check(self) -> "Entry":
         for names in (
-            ("expected", "standard_error", "n_scored"),
+            ("out_of_fold", "standard_error", "n_scored"),
+            ("expected", "low", "high"),
             ("leaderboard", "received"),
         ):
             if len({getattr(self, name) is None for name in names}) > 1:
@@ -114,15 +119,17 @@ class Entry(Section):
 
     @property
     def gap_error(self) -> float | None:
-        """The standard error of the gap, from which rows were drawn.
-
-        The expected score s is a mean over m rows with standard error e, so one row deviates by
-        e sqrt(m), and the leaderboard's mean over n other rows by e sqrt(m / n). Both add up as
-        squares: e sqrt(1 + m / n).
-        """
-        if self.standard_error is None or self.n_scored is None or self.n_rows is None:
+        """The standard error of the gap, which the width of the interval says."""
+        if self.low is None or self.high is None:
             return None
-        return self.standard_error * float((1 + self.n_scored / self.n_rows) ** 0.5)
+        return (self.high - self.low) / (2 * N_ERRORS_OF_NOISE)
+
+    @property
+    def is_inside(self) -> bool | None:
+        """Whether the leaderboard's score lies in the interval, or None where one is not known."""
+        if self.leaderboard is None or self.low is None or self.high is None:
+            return None
+        return self.low <= self.leaderboard <= self.high
 
 
 Entries = tuple[Entry, ...]
@@ -130,7 +137,8 @@ COLUMNS: Final = tuple(Entry.model_fields)
 # The columns that are not known of a content that was made by hand.
 ORIGIN: Final = (
     *("source", "recipe", "rule", "n_rows"),
-    *("metric", "better", "expected", "standard_error", "n_scored"),
+    *("metric", "better", "out_of_fold", "standard_error", "n_scored"),
+    *("expected", "low", "high"),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from hbcomp.reporting.pages import Table, print_table
-from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.paired import as_text, with_interval
 from hbcomp.submissions.ledger import (
     OPTIMISTIC,
     Entry,
@@ -37,6 +37,7 @@ def show(folder: Path, console: Console) -> dict[str, Any]:
         "n_sent": sum(bool(entry.times_sent) for entry in entries),
         "n_scored": len(gaps),
         "mean_gap": sum(gaps) / len(gaps) if gaps else None,
+        "n_inside": sum(bool(entry.is_inside) for entry in entries),
         "n_inversions": len(found),
         "n_inversions_beyond_noise": sum(each.is_beyond_noise for each in found),
         "states": dict(Counter(state_of)),
@@ -48,7 +49,7 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
     """Return a row for every content, oldest first."""
     header = (
         *("file", "source", "rule", "rows", "metric"),
-        *("expected", "sent", "leaderboard", "gap", "state"),
+        *("out of fold", "expected", "sent", "leaderboard", "gap", "state"),
     )
     rows = [
         [
@@ -57,17 +58,20 @@ def entry_table(entries: Sequence[Entry], state_of: Sequence[State]) -> Table:
             entry.rule or "-",
             f"{entry.n_rows:,}" if entry.n_rows else "-",
             f"{entry.metric} ({entry.better})" if entry.metric else "-",
-            _with_error(entry.expected, entry.standard_error)
+            _with_error(entry.out_of_fold, entry.standard_error)
             + (" (optimistic)" if entry.is_optimistic else ""),
+            _with_interval(entry),
             f"{entry.times_sent[-1]:%Y-%m-%d %H:%M}" if entry.times_sent else "-",
             "-" if entry.leaderboard is None else as_text(entry.leaderboard),
-            _with_error(entry.gap, entry.gap_error, "+"),
+            _gap(entry),
             state,
         ]
         for entry, state in zip(entries, state_of, strict=True)
     ]
     title = "Submissions: expected, leaderboard and gap; in brackets which scores are better; UTC"
-    note = f"Optimistic: {OPTIMISTIC}." if any(each.is_optimistic for each in entries) else ""
+    note = "Out of fold: ± one standard error. Expected: with its 95 % interval."
+    if any(each.is_optimistic for each in entries):
+        note += f" Optimistic: {OPTIMISTIC}."
     return Table(title, header, rows, note)
 
 
@@ -93,8 +97,10 @@ def calibration(entries: Sequence[Entry]) -> str:
     if not gaps:
         return "no submission has both an expected and a leaderboard score yet"
     mean = sum(gaps) / len(gaps)
+    n_inside = sum(bool(entry.is_inside) for entry in entries)
     return (
-        f"leaderboard minus expected: {as_text(mean, '+')} on average over {len(gaps)} submissions"
+        f"leaderboard minus expected: {as_text(mean, '+')} on average over {len(gaps)} "
+        f"submissions; {n_inside} of them lie in their 95 % intervals"
     )
 
 
@@ -102,7 +108,19 @@ def _gaps(entries: Sequence[Entry]) -> list[float]:
     return [entry.gap for entry in entries if entry.gap is not None]
 
 
-def _with_error(value: float | None, error: float | None, sign: str = "") -> str:
+def _with_interval(entry: Entry) -> str:
+    if entry.expected is None or entry.low is None or entry.high is None:
+        return "-"
+    return with_interval(entry.expected, entry.low, entry.high)
+
+
+def _gap(entry: Entry) -> str:
+    if entry.gap is None:
+        return "-"
+    return f"{as_text(entry.gap, '+')} ({'inside' if entry.is_inside else 'outside'})"
+
+
+def _with_error(value: float | None, error: float | None) -> str:
     if value is None:
         return "-"
-    return as_text(value, sign) + ("" if error is None else f" ± {as_text(error)}")
+    return as_text(value) + ("" if error is None else f" ± {as_text(error)}")

@@ -204,31 +204,39 @@ def with_score(entry: Entry, score: float, received: datetime, *, is_correction:
 
 def score_numbers(entry: Entry) -> Numbers:
     """Return the two scores and their gap as plain JSON values; an unknown value is null."""
-    gap, error = entry.gap, entry.gap_error
     return {
         "file": entry.file,
         "sha256": entry.sha256,
         "leaderboard": entry.leaderboard,
         "metric": entry.metric,
         "expected": entry.expected,
-        "standard_error": entry.standard_error,
-        "gap": gap,
-        "gap_standard_error": error,
-        "gap_in_standard_errors": gap / error if gap is not None and error else None,
+        "low": entry.low,
+        "high": entry.high,
+        "out_of_fold": entry.out_of_fold,
+        "gap": entry.gap,
+        "is_inside": entry.is_inside,
     }
 
 
 def score_in_words(entry: Entry) -> str:
     """Return the two scores and their gap as a sentence."""
     scored = f"{entry.file}: the leaderboard's score is {entry.leaderboard}"
-    gap, error = entry.gap, entry.gap_error
-    if gap is None or entry.expected is None or entry.standard_error is None:
+    if entry.gap is None or entry.expected is None:
         return f"{scored}; its expected score is not known ({entry.source})"
-    of_gap = "" if error is None else f" ± {as_text(error)} by the noise of both samples of rows"
-    in_errors = f", which is {gap / error:+.1f} standard errors" if error else ""
     return (
-        f"{scored}; expected {as_text(entry.expected)} ± {as_text(entry.standard_error)} "
-        f"({entry.metric}, {entry.better} is better); gap {as_text(gap, '+')}{of_gap}{in_errors}"
+        f"{scored}; {expected_in_words(entry)}; the gap is {as_text(entry.gap, '+')}, "
+        f"{'inside' if entry.is_inside else 'outside'} the interval"
+    )
+
+
+def expected_in_words(entry: Entry) -> str:
+    """Return the expected score with its interval, where it is known."""
+    assert entry.expected is not None
+    assert entry.low is not None
+    assert entry.high is not None
+    return (
+        f"expected {as_text(entry.expected)}, with 95 % between {as_text(entry.low)} and "
+        f"{as_text(entry.high)}, by {entry.metric} ({entry.better} is better)"
     )
 
 
@@ -316,11 +324,12 @@ def _announce(
     )
     console.print(f"{resolved.path}: {n_rows:,} rows, {n_classes} classes, {ids}")
     console.print(f"written as {entry.file} by {entry.source}: {entry.recipe}")
-    if entry.expected is not None and entry.standard_error is not None:
+    if entry.expected is not None:
+        console.print(f"{expected_in_words(entry)}, rule {entry.rule}")
+    if entry.out_of_fold is not None and entry.standard_error is not None:
         console.print(
-            f"expected {as_text(entry.expected)} ± {as_text(entry.standard_error)} by "
-            f"{entry.metric}, {entry.better} is better (out-of-fold, cross-fitted on "
-            f"{entry.n_scored:,} rows, rule {entry.rule})"
+            f"out of fold {as_text(entry.out_of_fold)} ± {as_text(entry.standard_error)} "
+            f"(cross-fitted, {entry.n_scored:,} rows)"
         )
     console.print(f"marked as sent: upload {resolved.path} now")
 

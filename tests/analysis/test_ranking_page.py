@@ -124,8 +124,8 @@ def an_entry(
         metric=metric,
         better=better,
         expected=expected,
-        standard_error=5.0,
-        n_scored=20_000,
+        low=expected - 14.0,
+        high=expected + 14.0,
         leaderboard=leaderboard,
         received=None if leaderboard is None else NOW,
     )
@@ -202,7 +202,7 @@ def test_a_row_says_what_the_report_says(here):
     assert "fixed rule" not in line  # it is the chosen one
     assert (line["kind"], line["net or method"], line["rule"]) == ("run", "resnet", "half")
     assert (line["seeds x folds"], line["seconds"]) == ("2 x 5", "20")
-    assert (line["device"], line["leaderboard"], line["gap"]) == ("cpu fp32", "-", "-")
+    assert (line["device"], line["leaderboard"]) == ("cpu fp32", "-")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", line["written"])
     assert '<a href="a/report.html">a</a>' in page_of(here)
 
@@ -320,7 +320,7 @@ def test_the_best_submission_of_an_experiment_is_beside_it(here):
     )
     write_ledger(folder, entries)
     write(here)
-    assert (line_of(here, "a")["leaderboard"], line_of(here, "a")["gap"]) == ("305.5", "+15.5")
+    assert line_of(here, "a")["leaderboard"] == "305.5"
 
 
 def test_the_best_submission_is_the_highest_where_higher_is_better(here):
@@ -335,7 +335,7 @@ def test_the_best_submission_is_the_highest_where_higher_is_better(here):
     write_ledger(folder, entries)
     write(here)
     line = line_of(here, "a")
-    assert (line["leaderboard"], line["gap"]) == ("0.9100", "+0.0100")
+    assert line["leaderboard"] == "0.9100"
     assert page_of(here).count('id="expected-against-real-') == 2
 
 
@@ -472,7 +472,7 @@ def test_the_ranking_fits_the_screen_and_a_phone_shows_its_first_columns(
         write_experiment(here, name, n_wrong=n_wrong, rule="raw")
     write(here)
     browser.open((here / ROOT / "report.html").as_uri(), width=width)
-    assert browser.value("document.documentElement.scrollWidth") == width
+    assert browser.value("document.documentElement.scrollWidth") <= width  # without a scrollbar
     assert not browser.value(
         "[...document.querySelectorAll('.scroll')].some(e => e.scrollWidth > e.clientWidth)"
     )

@@ -27,7 +27,7 @@ def made(tmp_path, monkeypatch):
     return SimpleNamespace(
         run=run,
         report=report,
-        arguments=(run, metric, predictions, choose(rules, "half"), "a recipe", report.form),
+        arguments=(run, predictions, choose(rules, "half"), report, "a recipe", report.form),
     )
 
 

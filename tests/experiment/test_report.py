@@ -10,11 +10,12 @@ from hbcomp.blending.import_probs import _check_target
 from hbcomp.crossval.predict import apply_run, read_trained
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.report import (
+    Expectation,
     Refit,
     Report,
-    expectation,
     read_part,
     read_report,
+    scores_in_words,
     write_part,
 )
 from hbcomp.system.command import console
@@ -174,5 +175,26 @@ def test_a_standard_error_that_a_rare_class_decides_is_called_rough(metric, n_ro
     report = json.loads(SHOWN.read_text())
     report["metric"] = {"config": {"name": metric}, "classes": ["a", "b", "c", "d"]}
     report["by_class"][2]["n_rows"] = n_rows
-    said = expectation(validate(Report, report, "report.json"))
+    said = scores_in_words(validate(Report, report, "report.json"))
     assert ("fewer than 20 rows of class c (19)" in said) == is_noted
+
+
+def test_for_other_rows_the_interval_has_their_noise_and_ends_at_the_bounds_of_the_metric():
+    parts = {"gain": -20.0, "of_oof_rows": 6.0, "of_test_rows": 8.0, "of_gain": 0.0}
+    report = read_report(SHOWN)
+    expected = Expectation(value=212.0, low=192.0, high=232.0, **parts)
+    report = report.model_copy(update={"expected": expected})
+    n_test = report.data.n_test
+    as_many, few, one = (report.of_other_rows(n).expected for n in (n_test, n_test // 4, 1))
+    assert (as_many.value, as_many.low, as_many.high) == pytest.approx(
+        (212.0, 192.0, 232.0), abs=0.1
+    )
+    assert few.of_test_rows == pytest.approx(16.0)
+    assert few.high - few.low == pytest.approx(4 * (6.0**2 + 16.0**2) ** 0.5)
+    assert (one.low, one.value) == (0.0, few.value)
+
+
+def test_without_an_expected_score_none_is_made_up_for_other_rows():
+    report = read_report(SHOWN)
+    assert report.expected is None
+    assert report.of_other_rows(7).expected is None

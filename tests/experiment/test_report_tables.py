@@ -7,7 +7,7 @@ from hbcomp.analysis.compare_runs import compare
 from hbcomp.analysis.scored_rows import ScoredRows
 from hbcomp.competitions.competition import load_competition, metric_of
 from hbcomp.experiment.predictions import Predictions
-from hbcomp.experiment.report import Report, Rows, expectation, scorecard
+from hbcomp.experiment.report import Report, Rows, scorecard, scores_in_words
 from hbcomp.experiment.report_tables import class_table
 from hbcomp.reporting.figures import runs as pictures
 from hbcomp.scoring.choice import choose, evaluate_rules
@@ -47,7 +47,7 @@ def report_under(rule):
 def test_the_accuracy_is_that_of_the_answers_under_the_chosen_rule(rule, accuracy):
     _, report = report_under(rule)
     assert report.accuracy == pytest.approx(accuracy)
-    assert f"accuracy of the answers {accuracy:.4f}" in expectation(report)
+    assert f"accuracy of the answers {accuracy:.4f}" in scores_in_words(report)
 
 
 @pytest.mark.parametrize("rule", ["half", "argmax", "raw", "clip 0.1/0.9", "tuned"])
@@ -70,7 +70,7 @@ def test_none_is_a_column_where_an_answer_names_no_class():
     _, report = report_under("half")
     assert report.confusion == ((4, 2, 0, 4), (0, 4, 2, 4), (2, 0, 4, 4))
     assert [row[-1] for row in class_table(report).rows] == ["4", "4", "4"]
-    assert "12 rows answered none" in expectation(report)
+    assert "12 rows answered none" in scores_in_words(report)
     axes = pictures.confusion(np.array(report.confusion)).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2", "none"]
     assert len(axes.texts) == 12
@@ -78,6 +78,6 @@ def test_none_is_a_column_where_an_answer_names_no_class():
 
 def test_none_is_no_column_of_the_picture_where_every_answer_names_a_class():
     _, report = report_under("argmax")
-    assert "none" not in expectation(report)
+    assert "none" not in scores_in_words(report)
     axes = pictures.confusion(np.array(report.confusion)).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2"]

@@ -2,7 +2,6 @@ import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import combinations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,13 +40,14 @@ def make_entry(content="a", **values):
     return changed(entry, **values)
 
 
-def scored(content, expected, leaderboard, error=1.0, n_scored=1000):
+def scored(content, expected, leaderboard, error=1.0):
+    """Return an entry whose score is expected with this standard error."""
     return make_entry(
         content,
         metric="abs-sum",
         expected=float(expected),
-        standard_error=error,
-        n_scored=n_scored,
+        low=expected - 2 * error,
+        high=expected + 2 * error,
         leaderboard=float(leaderboard),
         received=NOON,
     )
@@ -70,7 +70,9 @@ def entries_of_anything(draw):
         "sent": tuple(draw(st.lists(times, max_size=3))),
     }
     if draw(st.booleans()):
-        values |= {"expected": draw(scores), "standard_error": draw(scores), "n_scored": 9}
+        values |= {"out_of_fold": draw(scores), "standard_error": draw(scores), "n_scored": 9}
+    if draw(st.booleans()):
+        values |= {"expected": draw(scores), "low": draw(scores), "high": draw(scores)}
     if draw(st.booleans()):
         values |= {"leaderboard": draw(scores), "received": draw(times)}
     return make_entry(str(draw(st.integers())), **values)
@@ -102,13 +104,13 @@ def test_times_of_other_zones_are_the_same_moments_in_utc(tmp_path):
 
 
 HASH = "a" * 64
-GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,,,"
+GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,,,,,,"
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["a,b"], "line 2: 2 cells, but the header has 15"),
+        (["a,b"], "line 2: 2 cells, but the header has 18"),
         ([GOOD, GOOD], f"line 3: sha256 {HASH} is there twice"),
         ([GOOD.replace(HASH, "A" * 64)], "line 2: sha256: String should match pattern"),
         ([GOOD.replace(HASH, "")], "line 2: sha256: Field required"),
@@ -119,9 +121,10 @@ GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,,,"
         ([GOOD.replace("run,,,", "run,,,0")], "n_rows: Input should be greater than or equal to 1"),
         ([GOOD[:-1] + "nan,"], "line 2: leaderboard: Input should be a finite number, but got 'n"),
         ([GOOD[:-1] + "1.5,"], "line 2: leaderboard, received must be given together"),
-        ([GOOD.replace("run,,,,,,", "run,,,,,,5")], "expected, standard_error, n_scored must"),
+        ([GOOD.replace("run,,,,,,", "run,,,,,,5")], "out_of_fold, standard_error, n_scored must"),
+        ([GOOD.replace("run,,,,,,,,,", "run,,,,,,,,,5")], "expected, low, high must be given"),
         ([GOOD[:-2] + "yesterday,,"], "line 2: sent: Invalid isoformat string: 'yesterday'"),
-        (['"a\nb",c', "d"], "line 2: 2 cells, but the header has 15; line 4: 1 cells"),
+        (['"a\nb",c', "d"], "line 2: 2 cells, but the header has 18; line 4: 1 cells"),
         (['"a'], "line 2: not valid CSV"),
     ],
 )
@@ -184,7 +187,7 @@ def test_an_inversion_needs_the_same_metric_and_knows_its_direction():
     assert inversions((first, higher[1])) == ()
 
 
-NO_EXPECTATION = {"expected": None, "standard_error": None, "n_scored": None}
+NO_EXPECTATION = {"expected": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize("missing", [NO_EXPECTATION, {"leaderboard": None, "received": None}])
@@ -194,13 +197,12 @@ def test_where_a_number_is_missing_there_is_no_gap(missing):
     assert inversions((entry, scored("b", 0, 9))) == ()
 
 
-def test_the_error_of_a_gap_is_its_deviation_over_many_draws_of_rows():
-    rng = np.random.default_rng(0)
-    costs = 2.0 * (rng.random((4000, 400 + 100)) < 0.1)
-    means = 20_000 * costs[:, :400].mean(axis=1), 20_000 * costs[:, 400:].mean(axis=1)
-    error = 20_000 * 2 * (0.1 * 0.9 / 400) ** 0.5
-    entry = changed(scored("a", 1, 1, error=error, n_scored=400), n_rows=100)
-    assert entry.gap_error == pytest.approx(np.std(means[1] - means[0]), rel=0.05)
+@pytest.mark.parametrize(("leaderboard", "is_inside"), [(80, True), (79.9, False), (121, False)])
+def test_a_score_is_inside_the_interval_or_outside(leaderboard, is_inside):
+    entry = changed(scored("a", 100, leaderboard), low=80.0, high=120.0)
+    assert entry.is_inside is is_inside
+    assert entry.gap_error == pytest.approx(20 / 2)
+    assert changed(entry, leaderboard=None, received=None).is_inside is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6))
@@ -215,10 +217,13 @@ def test_inversions_are_the_discordant_pairs(pairs):
         assert min(each.expected_difference, each.leaderboard_difference) > 0
 
 
-@pytest.mark.parametrize(("error", "is_beyond"), [(9.9, True), (10.1, False)])
+PAIR = [("a", 0), ("b", 20)]
+
+
+@pytest.mark.parametrize(("error", "is_beyond"), [(14.1, True), (14.2, False)])
 def test_an_inversion_is_beyond_noise_from_two_errors_of_the_gaps_on(error, is_beyond):
-    # As many rows on both sides: a gap's error is error * sqrt(2), that of two gaps error * 2.
-    first, second = (changed(scored(c, e, 0, error), n_rows=1000) for c, e in [("a", 0), ("b", 20)])
+    # Of two gaps the error is error * sqrt(2), and they must part by twice that.
+    first, second = (scored(content, expected, 0, error) for content, expected in PAIR)
     (found,) = inversions((changed(first, leaderboard=20.0), second))
     assert (found.expected_difference, found.leaderboard_difference) == (20.0, 20.0)
     assert found.is_beyond_noise is is_beyond

@@ -28,10 +28,11 @@ METRIC = replace(ABS_SUM, scale=20_000.0)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def write(name, labels, expected=None):
-    scores = (expected, 50.0, 400) if expected else (None, None, None)
+def write(name, labels, expected=0.0):
+    scores = (expected + 100, 50.0, 400, expected, expected - 98, expected + 98)
     metric = ("abs-sum", "lower")
-    provenance = Provenance(name, f"cv of 2 nets for {name}", "half", *metric, *scores)
+    recipe = f"cv of 2 nets for {name}"
+    provenance = Provenance(name, recipe, "half", *metric, *(scores if expected else ()))
     write_submission(FOLDER / f"{name}.csv", IDS, np.eye(2)[labels], provenance)
 
 
@@ -120,8 +121,8 @@ def test_lb_shows_the_score_beside_the_expected_one(cwd):
     words = ["lb", "submissions/one.csv", "5000", "--date", "2026-11-20"]
     numbers = last_json(run_hbcomp(words, cwd))
     assert (numbers["leaderboard"], numbers["gap"]) == (5000.0, 1000.0)
-    assert numbers["gap_standard_error"] == pytest.approx(50 * 101**0.5)
-    assert numbers["gap_in_standard_errors"] == pytest.approx(1000 / (50 * 101**0.5))
+    assert (numbers["low"], numbers["high"], numbers["is_inside"]) == (3902.0, 4098.0, False)
+    assert numbers["out_of_fold"] == 4100.0
     entry = entry_of("one")
     assert (entry.leaderboard, entry.received) == (5000.0, datetime(2026, 11, 20, tzinfo=UTC))
 
@@ -241,8 +242,9 @@ def test_the_ledgers_table_shows_the_metric_and_its_direction(cwd):
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert (row["rows"], row["leaderboard"]) == ("4", "10000.0")
     assert row["metric"] == "abs-sum (lower)"
-    assert row["expected"].startswith("4000.0 ")
-    assert row["gap"].startswith("+6000.0 ")
+    assert row["out of fold"] == "4100.0 ± 50.0"
+    assert row["expected"] == "4000.0 (3902.0 to 4098.0)"
+    assert row["gap"] == "+6000.0 (outside)"
 
 
 def test_the_beginning_of_two_hashes_is_refused_with_both(cwd):
@@ -402,12 +404,13 @@ def test_the_ledger_shows_gaps_inversions_states_and_strangers(cwd):
         "n_sent": 2,
         "n_scored": 2,
         "mean_gap": 9000.0,
+        "n_inside": 0,
         "n_inversions": 1,
         "n_inversions_beyond_noise": 1,
         "states": {"edited by hand": 1, "ok": 1, "missing": 1},
         "unknown_files": ["one.csv"],
     }
-    assert "+16000.0 ± 502.5" in done.stderr
+    assert "+16000.0 (outside)" in done.stderr
     assert "submissions/one.csv is not in the ledger; was it made or edited by hand?" in done.stderr
 
 

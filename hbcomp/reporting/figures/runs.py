@@ -159,16 +159,18 @@ def costliest_rows(
 ) -> Figure:
     """Return the rows that lose most, the least probable truth first among equals.
 
-    Each says what it alone takes from the score, which is the mean of `losses`.
+    Each says what it alone takes from the score, which is the mean of `losses`. Of the rows that
+    lose least there is one where all rows do.
     """
     truth_probs = probs[np.arange(len(labels)), labels]
-    chosen = np.lexsort((truth_probs, -losses))[:n]
+    n_costly = max(1, int((losses > losses.min()).sum()))
+    chosen = np.lexsort((truth_probs, -losses))[: min(n, n_costly)]
     figure, panels = signal_grid(len(chosen))
     for axes, row in zip(panels, chosen, strict=True):
         draw_signal(axes, signals[row], class_colour(int(labels[row])))
         truth = class_text(int(labels[row]), classes)
         title = f"id {printable(ids[row])}\ntrue {truth}, loses {losses[row] / len(losses):.3g}"
-        axes.set_title(f"{title}\n{_top_probs(probs[row], classes)}", fontsize=9, pad=3)
+        axes.set_title(f"{title}\n{_top_probs(probs[row], classes)}", fontsize=8, pad=3)
     return figure
 
 
@@ -325,4 +327,5 @@ def _draw_confidence(axes: Axes, groups: Mapping[str, Float[np.ndarray, "n k"]])
 
 def _top_probs(probs: Float[np.ndarray, " k"], classes: Sequence[str]) -> str:
     best = np.argsort(-probs, kind="stable")[:2]
-    return "  ".join(f"p{class_text(label, classes)} {probs[label]:.2f}" for label in best.tolist())
+    names = [printable(class_text(label, classes), 10) for label in best.tolist()]
+    return ", ".join(f"{name}: {probs[label]:.2f}" for name, label in zip(names, best, strict=True))

@@ -195,8 +195,17 @@ def test_costliest_rows_come_first_and_among_equals_the_least_probable_truth() -
     first_lines = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
     assert first_lines == ["id $d$\\n", "id a", "id b"]
     assert "true 1, loses 0.5\n" in figure.axes[0].get_title(loc="left")
-    assert "p0 0.99  p1 0.01" in figure.axes[0].get_title(loc="left")
+    assert "0: 0.99, 1: 0.01" in figure.axes[0].get_title(loc="left")
     style.to_png(figure)
+
+
+@pytest.mark.parametrize(("losses", "n_shown"), [([0, 1, 0, 1], 2), ([0, 0, 0, 0], 1)])
+def test_rows_that_lose_nothing_are_not_among_the_costliest(losses, n_shown) -> None:
+    probs = np.full((4, 2), 0.5)
+    figure = pictures.costliest_rows(
+        SIGNALS[:4], np.zeros(4, dtype=int), probs, np.array(losses, float), np.arange(4)
+    )
+    assert sum(bool(axes.lines) for axes in figure.axes) == n_shown
 
 
 # --- runs -------------------------------------------------------------------------------------
