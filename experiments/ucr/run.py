@@ -41,7 +41,6 @@ SETTINGS = (
     "compute.device=cpu",
     "compute.n_threads=1",
 )
-QUANTILE = 1.96  # of 95 %
 
 
 def measure(each: UcrSet, folder: Path) -> list[Row]:
@@ -66,29 +65,18 @@ def row_of(name: str, model: str, labels: np.ndarray, seconds: float) -> Row:
     run = find_run(model)
     report, found = read_report(run.report_file), Predictions.load(run.predictions_file)
     truth = np.searchsorted(np.array(report.metric.classes, dtype=float), labels)
+    assert report.expected  # of accuracy there always is one
     probs = found.test_probs[np.argsort(found.test_ids.astype(int))]
-    low, high = interval(report.score, report.data.n_train, len(truth))
     return Row(
         data_set=name,
         accuracy=float((probs.argmax(1) == truth).mean()),
         log_loss=log_loss(probs, truth),
         oof_accuracy=report.score,
-        low=low,
-        high=high,
+        low=report.expected.low,
+        high=report.expected.high,
         seconds=seconds,
         model=model,
     )
-
-
-def interval(share: float, n_rows: int, n_new: int) -> tuple[float, float]:
-    """Return where 95 % of the shares of new rows should lie, after a share of so many rows.
-
-    Agresti and Coull 1998 add two right and two wrong rows, so that a share of 1 has an error, too;
-    to the error of the rows that of the new ones is added.
-    """
-    share = (share * n_rows + 2) / (n_rows + 4)
-    width = QUANTILE * np.sqrt(share * (1 - share) * (1 / (n_rows + 4) + 1 / n_new))
-    return max(0.0, share - width), min(1.0, share + width)
 
 
 def main(source: Path, out: Path, names: list[str]) -> None:

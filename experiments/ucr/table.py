@@ -22,7 +22,7 @@ METHODS = (
 class Row:
     """A model on a set: scores of the test split beside what was promised out of fold.
 
-    `low` and `high` are the interval that 95 % of test accuracies should lie in. The seconds are of
+    `low` and `high` are the interval in which the report expects 95 % of scores. The seconds are of
     CPU time, start of the program included; of a blend, those of its base models too.
     """
 
