@@ -68,6 +68,7 @@ def write_competition(each: UcrSet, folder: Path) -> None:
                 'label = "first"',
                 "test_has_label = true",
                 'missing = "mask"',
+                'pad = "end"',
                 "[metric]",
                 'name = "accuracy"',
                 "[submission]",
