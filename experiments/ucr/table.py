@@ -9,8 +9,7 @@ import numpy as np
 
 from hbcomp.reporting.pages import Table
 
-# Accuracies on the default split, one column for each method, as the authors of the bake-off of
-# 2024 and of later methods published them (timeseriesclassification.com, aeon's results).
+# The shapes of 78 sets, and the published accuracies of twelve methods on their default split.
 PUBLISHED = Path(__file__).with_name("published.csv")
 METHODS = (
     "HC2", "MR-Hydra", "H-InceptionTime", "InceptionTime", "MR", "LITETime", "MiniROCKET", "Hydra",
