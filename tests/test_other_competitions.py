@@ -1,6 +1,7 @@
 """Made-up competitions, from their files to the leaderboard's score, without a change of code."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,10 @@ def falls(tmp_path_factory):
     return folder
 
 
+def columns_of(path):
+    return path.read_text().splitlines()[0].split(",")
+
+
 def header_and_ids(path):
     header, *rows = path.read_text().splitlines()
     return header, [row.rpartition(",")[0] for row in rows]
@@ -142,11 +147,39 @@ def test_pages_and_tables_name_the_classes(falls):
     assert "higher is better" in (falls / "experiments/one/report.html").read_text()
 
 
-def test_hyperparameters_are_searched(falls):
-    (falls / "space.toml").write_text('"train.lr" = { low = 5e-3, high = 1e-1, log = true }\n')
+def tuned(folder):
+    """Return the numbers of a short search."""
+    (folder / "space.toml").write_text('"train.lr" = { low = 5e-3, high = 1e-1, log = true }\n')
     of = ["--competition", ".", "--space", "space.toml", "--trials", 2, "--best", 1]
-    numbers = numbers_of(falls, "tune", "quickstart", *of, *TINY)
-    assert numbers["metric"] == "roc-auc (higher is better)"
+    return numbers_of(folder, "tune", "quickstart", *of, *TINY)
+
+
+def test_hyperparameters_are_searched(falls):
+    assert tuned(falls)["metric"] == "roc-auc (higher is better)"
+
+
+def slow_machine():
+    """Let everything take days; give it to a command as `prepare`."""
+    few_trials()
+    sizes = import_module("hbcomp.crossval.size")
+    sizes.MANY_OPERATIONS, sizes.best_rate = 0, lambda _: 1.0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cv", "one", "--fold", "all"],
+        ["cv", "one", "--name", "slow"],
+        ["tune", "one", "--name", "slow", "--space", "slow.toml", "--trials", "1", "--best", "0"],
+    ],
+)
+def test_what_takes_days_is_told_before_anything_is_trained(falls, words):
+    (falls / "slow.toml").write_text('"train.lr" = { low = 5e-3, high = 1e-1, log = true }\n')
+    done = run_hbcomp(words, falls, prepare=slow_machine)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert said.count(" days at best on cpu: 2 times 3 epochs of 24 rows of net resnet") == 1
+    assert said.index("days at best") < said.index("on cpu in fp32")
 
 
 def test_a_file_is_sent_scored_and_kept_in_the_ledger(falls):
@@ -216,6 +249,11 @@ def test_truth_is_read_under_the_names_of_the_data_or_of_the_submission(falls, i
             'name = "metric.py:scor"\ngreater_is_better = true\nanswers = "probabilities"',
             "metric.py: there is no function 'scor'",
         ),
+        (
+            'name = "roc-auc"\npositive = "fall"',
+            'name = "metric.py:fails"\ngreater_is_better = true\nanswers = "probabilities"',
+            "metric.py: fails failed on 48 rows: KeyError: 'walks'",
+        ),
     ],
 )
 def test_a_wrong_competition_is_one_line_before_anything_is_trained(
@@ -225,7 +263,10 @@ def test_a_wrong_competition_is_one_line_before_anything_is_trained(
         (tmp_path / name).symlink_to(falls / name)
     other = (falls / "sample_submission.csv").read_text().replace("test 0,", "test 99,")
     (tmp_path / "other.csv").write_text(other)
-    (tmp_path / "metric.py").write_text("def score(): ...")
+    (tmp_path / "metric.py").write_text(
+        "def score(): ...\ndef fails(solution, submission, row_id_column_name):\n"
+        "    return solution['walks'].mean()\n"
+    )
     text = (falls / "competition.toml").read_text()
     assert old in text
     (tmp_path / "competition.toml").write_text(text.replace(old, new))
@@ -300,6 +341,19 @@ def letters(tmp_path_factory):
     return folder
 
 
+def test_init_finds_the_columns_of_a_wide_table(letters):
+    text = (letters / "competition.toml").read_text()
+    for line in (
+        'layout = "wide"',
+        'id = "Id"',
+        'label = "target"',
+        'kind = "label"',
+        'name = "accuracy"',
+    ):
+        assert line in text
+    assert "age" in text
+
+
 def test_labels_are_submitted_as_they_came(letters):
     for name in ("one", "blend"):
         path = letters / f"submissions/{name}.csv"
@@ -347,3 +401,60 @@ def test_the_whole_way_of_labels(letters):
     of = ["--truth", "truth-later.csv", "--competition", "."]
     assert 0 <= numbers_of(letters, "score", written, *of)["score"] <= 1
     call(letters, "verify", "one", "two", "blend")
+
+
+def test_hyperparameters_of_labels_are_searched(letters):
+    assert tuned(letters)["metric"] == "accuracy (higher is better)"
+
+
+# --- macro ROC AUC, a probability for each class, arrays of three channels -----------------------
+
+GAITS = ["walk", "run", "stand still"]
+COLUMNS = ["P(stand still)", "P(walk)", "P(run)"]  # of the sample: in another order
+
+
+def write_gaits(folder):
+    """Write archives of arrays with 3 channels, and a sample with a column for each class."""
+    for name, n_rows, seed in (("train", 48, 0), ("test", 12, 1)):
+        labels = np.arange(n_rows) % 3
+        of_train = {"y": np.array(GAITS)[labels]} if name == "train" else {}
+        ids = np.array([f"{name}-{row}" for row in range(n_rows)])
+        np.savez(folder / f"{name}.npz", X=signals_of(labels, 3, seed), ids=ids, **of_train)
+        pd.DataFrame({"key": ids, "label": np.array(GAITS)[labels]}).to_csv(
+            folder / f"truth-{name}.csv", index=False
+        )
+    ids = [f"test-{row}" for row in np.random.default_rng(3).permutation(12)]
+    sample = pd.DataFrame({"key": ids} | dict.fromkeys(COLUMNS, 0.33))
+    sample.to_csv(folder / "sample.csv", index=False)
+
+
+def test_probabilities_of_every_class_go_the_whole_way(tmp_path):
+    write_gaits(tmp_path)
+    files = ["--train", "train.npz", "--test", "test.npz", "--sample", "sample.csv"]
+    call(tmp_path, "init", *files, "--metric", "macro-roc-auc")
+    of = ["--competition", "."]
+    call(tmp_path, "eda", *of)
+    for name, more in (("one", []), ("two", ["--set", "net.hidden=4"])):
+        call(tmp_path, "cv", "quickstart", *of, "--name", name, *TINY, *more)
+    assert tuned(tmp_path)["metric"] == "macro-roc-auc (higher is better)"
+    call(tmp_path, "blend", "one", "two")
+    for words in (["mistakes", "blend"], ["compare", "one", "two"], ["report"]):
+        call(tmp_path, *words)
+    assert columns_of(tmp_path / "submissions/blend.csv") == ["key", *COLUMNS]
+    blend = pd.read_csv(tmp_path / "submissions/blend.csv")
+    assert [*blend["key"]] == [*pd.read_csv(tmp_path / "sample.csv")["key"]]
+    score = numbers_of(
+        tmp_path, "score", "submissions/blend.csv", "--truth", "truth-test.csv", *of
+    )["score"]
+    truth = pd.read_csv(tmp_path / "truth-test.csv").set_index("key")["label"][blend["key"]]
+    aucs = [roc_auc_score(truth == name, blend[f"P({name})"]) for name in GAITS]
+    assert score == pytest.approx(np.mean(aucs))
+    assert score > 0.7
+    call(tmp_path, "submit", "submissions/blend.csv")
+    assert "is at most 1" in refusal(tmp_path, "lb", "submissions/blend.csv", 91.5)
+    call(tmp_path, "lb", "submissions/blend.csv", 0.915)
+    assert "macro-roc-auc (higher)" in call(tmp_path, "ledger").stderr
+    again = tmp_path / "again.csv"
+    call(tmp_path, "predict", "blend", "--out", again)
+    assert again.read_bytes() == (tmp_path / "submissions/blend.csv").read_bytes()
+    call(tmp_path, "verify", "one", "two", "blend")

@@ -142,7 +142,8 @@ def _of_tables(
     if found.data["layout"] == "long":
         n_steps = Counter(_column(train, found.data["id"]))
         _say_repairs(found, len({*n_steps.values()}) > 1, False)
-    return _say_classes(found, [str(value) for value in _column(train, label)])
+    noun = "lines" if found.data["layout"] == "long" else "rows"
+    return _say_classes(found, [str(value) for value in _column(train, label)], noun)
 
 
 def _say_columns(found: Inferred, said: Mapping[str, str | None]) -> None:
@@ -186,7 +187,7 @@ def _column(path: Path, name: str) -> Sequence[Any]:
     if path.suffix == ".parquet":
         values = pd.read_parquet(path, columns=[name])[name]
     else:
-        values = read_table(path, usecols=[name], dtype=str)[name]
+        values = read_table(path, [name], dtype=str)[name]
     return list(values)
 
 
@@ -360,10 +361,10 @@ def _say_repairs(found: Inferred, is_uneven: bool, is_missing: bool) -> None:
         found.say(found.data, "missing", "hold", "values are missing")
 
 
-def _say_classes(found: Inferred, labels: Sequence[str]) -> list[str]:
+def _say_classes(found: Inferred, labels: Sequence[str], noun: str = "rows") -> list[str]:
     names = [str(row) for row in range(len(labels))]
     _, classes = number_classes(labels, (), names, "train")
-    found.say(found.data, "classes", list(classes), f"the labels of {len(labels):,} rows")
+    found.say(found.data, "classes", list(classes), f"the labels of {len(labels):,} {noun}")
     return list(classes)
 
 
@@ -387,10 +388,11 @@ def _of_submission(
     else:
         cells = set(head[columns[0]].astype(str))
         is_label = cells <= set(classes)
-        if not is_label and len(classes) != 2:
+        if not is_label and (len(classes) != 2 or not all(map(_is_number, cells))):
             raise InputError(
-                f"{sample}: {columns[0]} holds neither classes nor, with {len(classes)} classes, a "
-                "probability; say what it is with --kind"
+                f"{sample}: {columns[0]} holds neither classes of train "
+                f"({', '.join(classes)[:100]}) nor, with {len(classes)} classes, probabilities; "
+                "say what it is with --kind"
             )
         shown = "holds classes" if is_label else "holds numbers between two classes"
         found.say(form, "kind", "label" if is_label else "probability", f"{columns[0]} {shown}")

@@ -181,14 +181,15 @@ def _class_of_column(
             return ()
         positive = competition.file.metric.positive
         return (classes.index(positive) if positive in classes else len(classes) - 1,)
-    for name in classes:  # which the first column may end in, after what all begin with
-        prefix = columns[0].removesuffix(name)
-        names = [column.removeprefix(prefix) for column in columns]
-        if sorted(names) == sorted(classes):
-            return tuple(classes.index(name) for name in names)
+    for name in classes:  # which the first column may hold, between what all begin and end with
+        for place in re.finditer(re.escape(name), columns[0]):
+            prefix, suffix = columns[0][: place.start()], columns[0][place.end() :]
+            class_of = {f"{prefix}{name}{suffix}": at for at, name in enumerate(classes)}
+            if sorted(class_of) == sorted(columns):
+                return tuple(class_of[column] for column in columns)
     raise InputError(
         f"the columns of the sample submission, {', '.join(columns)}, must be the classes "
-        f"{', '.join(classes)}, or these after a common beginning"
+        f"{', '.join(classes)}, or these between a common beginning and a common end"
     )
 
 

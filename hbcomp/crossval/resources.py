@@ -29,6 +29,7 @@ from hbcomp.training.step import N_EAGER_STEPS, EagerSteps, GraphSteps, make_ste
 
 MIN_SECONDS = 0.3  # of measured steps; assumed: enough to rank ways to train that differ by 10 %
 MIN_TIMINGS = 3
+LONG_STEP = 2.0  # seconds; assumed: long against what the first step of a process prepares
 N_STEPS_PER_TIMING = 20
 # Measured on 2 cores: each of two processes of one thread had 0.86 to 1.0 of the speed of one.
 PARALLEL_EFFICIENCY = 0.9
@@ -46,11 +47,16 @@ def seconds_per_step(
     compute: Compute,
     min_seconds: float | None = None,
 ) -> float:
-    """Return the median time of a step of all replicas at once, after warm-up, synchronised."""
+    """Return the median time of a step of all replicas at once, after warm-up, synchronised.
+
+    A step that takes long on a CPU is timed once: there is little in it to warm up.
+    """
     compute.enter()
     steps_of_replica = make_steps(recipe, data, replicas, compute)
     is_cpu = data.device.type == "cpu"
-    _timed(steps_of_replica, 1 if is_cpu else N_EAGER_STEPS + 1, data.device)
+    first = _timed(steps_of_replica, 1 if is_cpu else N_EAGER_STEPS + 1, data.device)
+    if is_cpu and first > LONG_STEP:
+        return first
     # As in an epoch, the host sends a GPU many steps before it waits for them.
     n_per_timing = 1 if is_cpu else N_STEPS_PER_TIMING
     seconds: list[float] = []

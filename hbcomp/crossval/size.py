@@ -1,12 +1,15 @@
-"""What a training needs of memory, and what to do about it, said before anything is trained."""
+"""What a training needs of memory and time, and what helps, said before anything is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from hbcomp.crossval.speed import duration
 from hbcomp.data.dataset import Dataset, in_words
+from hbcomp.data.splits import Folds
 from hbcomp.experiment.config import Config
 from hbcomp.nets.base import NetConfig
 from hbcomp.nets.registry import NETS, build_net, count_parameters
@@ -14,22 +17,29 @@ from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.memory import SHARE, mapped
 from hbcomp.system.memory import in_words as bytes_in_words
-from hbcomp.training.device import Compute, free_bytes
+from hbcomp.training.device import Compute, best_rate, free_bytes
 
 MANY_PARAMETERS = 50_000_000  # of one layer; assumed: `reference` has 26 M at 205 time steps
 MANY_TO_BUILD = 10_000_000  # 40 MB
 N_COPIES = 4  # of each parameter: itself, its gradient and two moments of Adam
 FLOAT_BYTES = 4
+MANY_OPERATIONS = 10**14  # fewer take no machine long: 20 minutes of two cores
+LONG_SECONDS = 3 * 3600.0  # assumed; nets take several times as long as the least that is told
 
 
 @dataclass(frozen=True)
 class NetSize:
-    """How large a net is: its parameters, and what one row keeps for the backward pass."""
+    """How large a net is: its parameters, and what one row takes.
+
+    Bytes are those kept for the backward pass, operations the additions and multiplications of the
+    products and convolutions of the forward pass.
+    """
 
     n_parameters: int
     largest: str  # the layer with the most parameters
     n_largest: int
     bytes_per_row: int
+    operations_per_row: int
 
 
 def size_of_net(
@@ -57,14 +67,21 @@ def size_of_net(
         return tensor
 
     keeping = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with keeping, torch.random.fork_rng(devices=[]):
+    counting = FlopCounterMode(display=False)
+    with keeping, counting, torch.random.fork_rng(devices=[]):
         # What is kept lives as long as the output, so no two storages have one address.
         output = net.train()(rows)
     del output
     layers = {name: _own_parameters(layer) for name, layer in net.named_modules()}
     largest = max(layers, key=lambda name: layers[name])
     name = largest.removeprefix("net.")
-    return NetSize(count_parameters(net), name, layers[largest], sum(kept.values()) // len(rows))
+    return NetSize(
+        count_parameters(net),
+        name,
+        layers[largest],
+        sum(kept.values()) // len(rows),
+        counting.get_total_flops() // len(rows),
+    )
 
 
 def _own_parameters(layer: nn.Module) -> int:
@@ -72,9 +89,15 @@ def _own_parameters(layer: nn.Module) -> int:
 
 
 def size_warnings(
-    config: Config, compute: Compute, train: Dataset, test: Dataset | None, *, is_streamed: bool
+    config: Config,
+    compute: Compute,
+    train: Dataset,
+    test: Dataset | None,
+    folds_of_seed: Mapping[int, Folds],
+    *,
+    is_streamed: bool,
 ) -> Iterator[str]:
-    """Yield what the rows and the net take of the device's memory, where that is much.
+    """Yield what the rows and the nets take of the device's memory and of time, where it is much.
 
     What cannot be had on it is an InputError with numbers and a remedy.
     """
@@ -94,7 +117,11 @@ def size_warnings(
             f"parameters, {_millions(size.n_largest)} of them in its layer {size.largest}: shorter "
             f"signals make it smaller{_smaller(config, shape, train.n_classes, size)}"
         )
-    yield from _of_step(config, compute, size, train.n_rows, free)
+    n_rows_of_net = max(len(each.train_idx(0)) for each in folds_of_seed.values())
+    yield from _of_step(config, compute, size, n_rows_of_net, free)
+    n_nets = sum(each.n_folds for each in folds_of_seed.values())
+    n_rows = train.n_rows + (test.n_rows if test else 0)
+    yield from _of_time(config, compute, size, n_nets, n_rows_of_net, n_rows)
 
 
 def _of_rows(
@@ -130,7 +157,7 @@ def _of_step(
     copies = N_COPIES + (config.train.ema_decay > 0)
     of_weights = copies * FLOAT_BYTES * size.n_parameters
     of_row = size.bytes_per_row // (2 if compute.precision == "bf16" else 1)
-    batch = min(config.train.batch_size, n_rows)
+    batch = config.train.for_rows(n_rows).batch_size
     needed = of_weights + batch * of_row
     if needed <= SHARE * free:
         return
@@ -148,6 +175,34 @@ def _of_step(
     if needed > free:
         raise InputError(text)
     yield text
+
+
+def _of_time(
+    config: Config, compute: Compute, size: NetSize, n_nets: int, n_rows_of_net: int, n_rows: int
+) -> Iterator[str]:
+    """Yield the least time of a cross-validation, where even that is long."""
+    schedule = config.train.for_rows(n_rows_of_net)
+    n_seen = config.train.n_steps(n_rows_of_net) * schedule.batch_size
+    of_net = 3 * size.operations_per_row * n_seen  # a backward pass is two of forward ones
+    of_features = config.features.operations_per_row(n_rows_of_net) * n_rows
+    n_operations = n_nets * (of_net + of_features)
+    if n_operations < MANY_OPERATIONS:
+        return
+    rate = best_rate(compute)
+    if (seconds := n_operations / rate) < LONG_SECONDS:
+        return
+    if of_features > of_net:
+        what = f"features {config.features.name} of {n_rows:,} rows from {n_rows_of_net:,}"
+        less = "shorter signals or fewer rows"
+    else:
+        what = f"{schedule.n_epochs:,} epochs of {n_rows_of_net:,} rows of net {config.net.name}"
+        less = "shorter signals, fewer rows or epochs, or a smaller net (net.*)"
+    stops = ", unless early stopping ends it," * config.train.early_stopping.is_on
+    yield (
+        f"a cross-validation takes {duration(seconds)} at best{stops} on {compute.device}: "
+        f"{n_nets} times {what} are {n_operations:.1e} additions and multiplications, and a matrix "
+        f"product does {rate:.1e} a second; {less} take less"
+    )
 
 
 def _smaller(config: Config, shape: tuple[int, int], n_classes: int, size: NetSize) -> str:

@@ -164,7 +164,10 @@ def speed_table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> Tabl
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: 0.4 s, 17 s, 12 min or 3.1 h."""
+    """Return a time as people say it: 0.4 s, 17 s, 12 min, 3.1 h or 5.2 days."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"

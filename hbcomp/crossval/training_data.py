@@ -199,7 +199,8 @@ def load_training_data(config: Config) -> TrainingData:
     compute = choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
     signals = [train.signals, test.signals if test else None]
     is_streamed = streams_rows(config.compute, compute.device, *signals)
-    for warning in size_warnings(config, compute, train, test, is_streamed=is_streamed):
+    sizes = size_warnings(config, compute, train, test, folds_of_seed, is_streamed=is_streamed)
+    for warning in sizes:
         console.print(f"warning: {warning}")
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
@@ -220,6 +221,9 @@ def load_training_data(config: Config) -> TrainingData:
     )
     for key in training_data.fold_keys:
         training_data.rows_of_net(*key)  # rows that cannot be watched are an error now
+    if metric_spec.file is not None:  # a function of one's own that fails, fails now
+        right_answers = np.eye(train.n_classes)[train.known_labels]
+        training_data.metric.score(right_answers, train.known_labels)
     return training_data
 
 

@@ -6,6 +6,7 @@ Any other file is left to the slow reader (`Unusual`).
 """
 
 import csv
+import errno
 import gzip
 import io
 import re
@@ -74,7 +75,11 @@ def open_binary(path: Path, report: Report = lambda _: None) -> Iterator[io.Buff
         try:
             with _unpacked(path, packed) as unpacked:
                 yield unpacked
-        except (gzip.BadGzipFile, BadZipFile, EOFError, zlib.error) as error:
+        except (OSError, BadZipFile, EOFError, zlib.error) as error:
+            # zipfile looks for its parts at places that a damaged file gives.
+            is_damage = not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
+            if not is_damage:
+                raise
             kind = "gzip" if path.suffix == ".gz" else "zip"
             raise InputError(f"{path}: damaged {kind} file: {error}") from error
 
@@ -85,7 +90,10 @@ def _unpacked(path: Path, packed: Any) -> io.BufferedIOBase:
         return gzip.GzipFile(fileobj=packed, mode="rb")
     from zipfile import ZipFile
 
-    archive = ZipFile(packed)
+    try:
+        archive = ZipFile(packed)
+    except NotImplementedError as error:  # of a version that there is not
+        raise InputError(f"{path}: damaged zip file: {error}") from error
     names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
     names = [name for name in names if not name.endswith("/")]
     if len(names) != 1:
@@ -322,13 +330,18 @@ def text_lines(path: Path, file: io.BufferedIOBase) -> Generator[str, None, None
                 )
             yield line
     except UnicodeDecodeError as error:
-        # The decoder works ahead of the lines, so the line must be looked for.
-        raise InputError(
-            f"{path}: a CSV file must be UTF-8 text, but there is a byte "
-            f"{error.object[error.start]:#04x} in line {_first_foreign_line(path)}"
-        ) from error
+        raise not_utf8(path, error) from error
     finally:
         lines.detach()  # otherwise it would close the file
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> InputError:
+    """Return the error of a text file with a byte that is not UTF-8, naming its line."""
+    # The decoder works ahead of the lines, so the line must be looked for.
+    return InputError(
+        f"{path}: the file must be UTF-8 text, but there is a byte "
+        f"{error.object[error.start]:#04x} in line {_first_foreign_line(path)}"
+    )
 
 
 def _first_foreign_line(path: Path) -> int:

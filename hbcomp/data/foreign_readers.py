@@ -4,19 +4,26 @@ Each returns the rows as they stand in the file.
 """
 
 import io
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 
-from hbcomp.data.csv_reader import open_binary
+from hbcomp.data import parquet_reader as parquet
+from hbcomp.data.csv_reader import not_utf8, open_binary
 from hbcomp.data.layout import DataLayout
 from hbcomp.data.recordings import Recordings, split_rows
-from hbcomp.system.errors import InputError, unreadable
+from hbcomp.system.errors import (
+    InputError,
+    Problems,
+    closest,
+    did_you_mean,
+    listed,
+    unreadable,
+)
 
 MISSING: Final = {"", "?", "nan", "NaN", "NA", "null"}
 # What an archive of arrays calls its parts; the first that is there is taken.
@@ -40,6 +47,8 @@ def read_plain(path: Path, *, labelled: bool, is_label_first: bool, separator: s
     width = read_table(path, nrows=1, dtype=str, **options).shape[1]
     place = 0 if is_label_first else width - 1
     numbers = [column for column in range(width) if not labelled or column != place]
+    if not numbers:
+        raise InputError(f"{path}: only one column, with {separator!r} between columns")
     table = read_table(
         path,
         dtype={place: str} if labelled else None,
@@ -47,8 +56,7 @@ def read_plain(path: Path, *, labelled: bool, is_label_first: bool, separator: s
         **options,
     )
     labels = table.pop(place).fillna("").tolist() if labelled else None
-    if wrong := [name for name, kind in table.dtypes.items() if kind.kind not in "fiu"]:
-        raise InputError(f"{path}: column {wrong[0] + 1} must hold numbers; is there a header?")
+    _make_numeric(path, table, {column: f"column {column + 1}" for column in numbers})
     values = table.to_numpy(dtype=np.float64)
     is_value = ~np.isnan(values)
     lengths = values.shape[1] - is_value[:, ::-1].argmax(axis=1)
@@ -58,20 +66,59 @@ def read_plain(path: Path, *, labelled: bool, is_label_first: bool, separator: s
     )
 
 
-def read_table(path: Path, **options: Any) -> Any:
-    """Return what pandas reads of a text file, also of one in .gz or .zip.
+def read_table(path: Path, columns: Sequence[str] | None = None, **options: Any) -> Any:
+    """Return what pandas reads of a text file, also of one in .gz or .zip; of `columns` only.
 
-    No text stands for a missing value unless `na_values` says so: a class may be called NA.
+    No text stands for a missing value unless `na_values` says so: a class may be called NA. Lines
+    with more cells than the header are refused.
     """
     import pandas as pd
 
-    try:
-        with open_binary(path) as file:
-            return pd.read_csv(file, keep_default_na=False, **options)
-    except FileNotFoundError as error:
-        raise unreadable(path, error) from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+    with _lines(path) as lines, warnings.catch_warnings():
+        # Not `usecols`, with which pandas shifts or cuts such lines without a word.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)  # of columns of mixed kinds
+        try:
+            table = pd.read_csv(lines, keep_default_na=False, index_col=False, **options)
+        except (InputError, UnicodeDecodeError):
+            raise
+        except pd.errors.ParserWarning as error:
+            raise InputError(f"{path}: lines have more cells than the header") from error
+        except ValueError as error:
+            text = str(error).splitlines()[0].removeprefix("Error tokenizing data. C error: ")
+            raise InputError(f"{path}: {text}") from error
+    return table if columns is None else table[_present(path, columns, list(table.columns))]
+
+
+def _present(path: Path, columns: Sequence[str], present: Sequence[str]) -> list[str]:
+    """Return the columns if all are there."""
+    problems = [
+        f"no column {name!r}{did_you_mean(list(map(repr, closest(name, present))))}"
+        for name in columns
+        if name not in present
+    ]
+    if problems:
+        raise InputError.of(path, problems)
+    return list(columns)
+
+
+def _make_numeric(path: Path, table: Any, names: Mapping[Any, str]) -> None:
+    """Make numbers of the columns that pandas read as text, naming the cells that are none.
+
+    It also reads whole numbers beyond 64 bits as text.
+    """
+    problems = Problems()
+    for column, name in names.items():
+        if table[column].dtype.kind in "fiu":
+            continue
+        cells = ["" if cell != cell else str(cell) for cell in table[column]]
+        wrong = [row for row, cell in enumerate(cells) if not _is_number(cell)]
+        for row in wrong:
+            problems.add(f"row {row + 1}", f"{name} must hold numbers, but is {cells[row]!r:.40}")
+        if not wrong:
+            table[column] = [_number(cell) for cell in cells]
+    if lines := problems.lines():
+        raise InputError.of(path, lines, n_more=problems.n_hidden)
 
 
 def unpacked_name(path: Path) -> str:
@@ -80,8 +127,11 @@ def unpacked_name(path: Path) -> str:
 
 
 @contextmanager
-def _lines(path: Path) -> Iterator[Iterable[str]]:
-    """Open a text file, also one in .gz or .zip; anything but UTF-8 in it is an InputError."""
+def _lines(path: Path) -> Iterator[io.TextIOWrapper]:
+    """Open a text file, also one in .gz or .zip; anything but UTF-8 in it is an InputError.
+
+    Its lines end in LF, however they end in the file.
+    """
     try:
         with open_binary(path) as file:
             lines = io.TextIOWrapper(cast(BinaryIO, file), encoding="utf-8-sig")
@@ -90,7 +140,7 @@ def _lines(path: Path) -> Iterator[Iterable[str]]:
     except OSError as error:
         raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot be read as text: {error}") from error
+        raise not_utf8(path, error) from error
 
 
 def read_ts(path: Path) -> Recordings:
@@ -144,7 +194,11 @@ def _numbers(cells: Sequence[str], path: Path, number: int) -> np.ndarray:
         return values
     if wrong := next((cell for cell in cells if not _is_number(cell)), None):
         raise InputError(f"{path}: line {number}: {wrong!r:.40} is not a number")
-    return np.array([float("nan" if cell.strip() in MISSING else cell) for cell in cells])
+    return np.array([*map(_number, cells)])
+
+
+def _number(cell: str) -> float:
+    return float("nan" if cell.strip() in MISSING else cell)
 
 
 def _is_number(cell: str) -> bool:
@@ -166,26 +220,22 @@ def read_arrays(
     `ids` and `groups`, or groups under the name `group`. The labels of an .npy lie in a file of
     their own.
     """
-    loaded = _load(path)
-    if isinstance(loaded, np.ndarray):
+    found = _load(path)
+    if isinstance(found, np.ndarray):
         if group is not None:
             raise InputError(f"{path}: there is no array {group!r} of groups")
         labels = None if labels_path is None else _load(labels_path)
-        return _recordings(path, loaded, {"labels": labels})
-    try:
-        with loaded:
-            signals, labels, ids, groups = (
-                next((loaded[key] for key in keys if key in loaded), None)
-                for keys in (SIGNAL_KEYS, LABEL_KEYS, ID_KEYS, (group,) if group else GROUP_KEYS)
-            )
-            names = ", ".join(loaded)
-            if group is not None and groups is None:
-                raise InputError(f"{path}: there is no array {group!r} of groups")
-    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: no array that can be read: {error}") from error
+        return _recordings(path, found, {"labels": labels})
+    signals, labels, ids, groups = (
+        next((found[key] for key in keys if key in found), None)
+        for keys in (SIGNAL_KEYS, LABEL_KEYS, ID_KEYS, (group,) if group else GROUP_KEYS)
+    )
+    if group is not None and groups is None:
+        raise InputError(f"{path}: there is no array {group!r} of groups")
     if signals is None:
         raise InputError(
-            f"{path}: needs the signals under one of {', '.join(SIGNAL_KEYS)}, but has {names}"
+            f"{path}: needs the signals under one of {', '.join(SIGNAL_KEYS)}, but has "
+            f"{', '.join(found)}"
         )
     return _recordings(path, signals, {"labels": labels, "ids": ids, "groups": groups})
 
@@ -193,20 +243,33 @@ def read_arrays(
 def _load(path: Path) -> Any:
     """Return the array of an .npy, mapped, or the arrays of an .npz; no pickled objects."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: no array that can be read: {error}") from error
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return dict(stored)
     except OSError as error:
+        if error.filename is None:  # damage, which sends zipfile to a place before the file
+            raise InputError(f"{path}: no array that can be read: {error}") from error
         raise unreadable(path, error) from error
+    except Exception as error:  # zipfile and numpy raise a dozen kinds for a damaged file
+        text = str(error).splitlines()[0]
+        raise InputError(f"{path}: no array that can be read: {text}") from error
 
 
-def _recordings(path: Path, signals: np.ndarray, parts: dict[str, np.ndarray | None]) -> Recordings:
+def _recordings(path: Path, signals: Any, parts: dict[str, Any]) -> Recordings:
+    given = {"signals": signals, **parts}
+    # numpy gives the bytes of what has no header
+    if wrong := [name for name, part in given.items() if isinstance(part, bytes)]:
+        raise InputError(f"{path}: no array that can be read: {', '.join(wrong)}")
     if signals.dtype.kind not in "fiu" or signals.ndim not in (2, 3):
         raise InputError(
             f"{path}: signals must be numbers of shape (n, t) or (n, c, t), but are "
             f"{signals.dtype} of shape {signals.shape}"
         )
-    rows = list(signals if signals.ndim == 3 else signals[:, None])
+    array = np.asarray(signals)  # a row of a mapped array takes three times as long to make
+    rows = list(array if array.ndim == 3 else array[:, None])
     texts = {}
     for name, part in parts.items():
         if part is not None and part.shape != (len(rows),):
@@ -219,12 +282,11 @@ def _recordings(path: Path, signals: np.ndarray, parts: dict[str, np.ndarray | N
 
 def _texts(path: Path, name: str, part: np.ndarray) -> list[str]:
     """Return values as text, bytes as what they spell, and NaN as none."""
-    if part.dtype.kind == "S":
-        try:
-            part = np.char.decode(part, "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: {name} must be UTF-8 text: {error}") from error
-    return ["" if value != value else str(value) for value in part.tolist()]
+    try:
+        part = np.char.decode(part, "utf-8") if part.dtype.kind == "S" else part
+        return ["" if value != value else str(value) for value in part.tolist()]
+    except (UnicodeDecodeError, SystemError) as error:  # the latter of letters that no script has
+        raise InputError(f"{path}: {name} must be UTF-8 text: {error}") from error
 
 
 def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
@@ -232,37 +294,43 @@ def read_long(path: Path, layout: DataLayout, *, labelled: bool) -> Recordings:
 
     Signals keep the order in which their ids first occur, their steps are sorted by `layout.order`.
     """
-    import pandas as pd
-
     assert layout.order is not None  # the layout was checked
     text = [layout.id_name, *([layout.label] if labelled else [])]
     text += [layout.group] if labelled and layout.group else []
     columns = [*text, layout.order, *layout.channels]
+    numbers = (layout.order, *layout.channels)
     if path.suffix == ".parquet":
-        try:
-            table = pd.read_parquet(path, columns=columns)
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+        table = _read_parquet(path, columns)
     else:
-        table = read_table(
-            path,
-            usecols=columns,
-            dtype=dict.fromkeys(text, str),
-            na_values=dict.fromkeys((layout.order, *layout.channels), MISSING),
-        )
+        na_values = dict.fromkeys(numbers, MISSING)
+        table = read_table(path, columns, dtype=dict.fromkeys(text, str), na_values=na_values)
+    _make_numeric(path, table, {name: f"column {name!r}" for name in numbers})
     problems = [
-        f"column {name!r} must hold numbers"
-        for name in (layout.order, *layout.channels)
-        if table[name].dtype.kind not in "fiu"
-    ]
-    problems += [
-        f"column {name!r} has empty cells"
+        f"column {name!r} is empty in {listed((np.flatnonzero(is_empty) + 1).tolist(), 'row')}"
         for name in (*text, layout.order)
-        if table[name].isna().any() or (table[name] == "").any()
+        if (is_empty := (table[name].isna() | (table[name] == "")).to_numpy()).any()
     ]
     if problems:
         raise InputError.of(path, problems)
     return _from_long(path, table, layout, layout.order, text)
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> Any:
+    """Return what pandas makes of columns of single values."""
+    import pyarrow.types as pt
+
+    try:
+        table = parquet.read_columns(path, _present(path, columns, parquet.read_names(path)))
+        nested = [each for each in table.schema if pt.is_nested(each.type)]
+        if nested:
+            raise InputError.of(
+                path, [f"column {each.name!r} must hold one value, not a list" for each in nested]
+            )
+        return table.to_pandas()
+    except FileNotFoundError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: damaged parquet file: text that is not UTF-8") from error
 
 
 def _from_long(

@@ -1,6 +1,6 @@
 """Parquet files, with the signals in a column of lists or a column for each time step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,23 @@ def read_names(path: Path) -> list[str]:
 
     try:
         return list(pq.ParquetFile(path).schema_arrow.names)
-    except pa.ArrowException as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged or no parquet file: {_first_line(error)}") from error
 
 
 def read_table(path: Path, columns: Columns) -> Any:
     """Return the used columns, each in one piece; one of the wrong type is an InputError."""
+    table = read_columns(path, [columns.names[i] for i in columns.used])
+    problems = list(_type_problems(table, columns))
+    if problems:
+        raise InputError.of(path, problems)
+    return table.combine_chunks()
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Any:
+    """Return columns in the plain types of what they hold."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -35,17 +46,13 @@ def read_table(path: Path, columns: Columns) -> Any:
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         # Without the file's path, or a folder called `label=1` would become a column.
-        table = pq.ParquetFile(path).read([columns.names[i] for i in columns.used])
+        table = pq.ParquetFile(path).read(list(names))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged parquet file: {_first_line(error)}") from error
     try:
-        table = pa.table({name: _plain(table[name]) for name in table.column_names})
+        return pa.table({name: _plain(table[name]) for name in table.column_names})
     except pa.ArrowException as error:
         raise InputError(f"{path}: a column cannot be read: {_first_line(error)}") from error
-    problems = list(_type_problems(table, columns))
-    if problems:
-        raise InputError.of(path, problems)
-    return table.combine_chunks()
 
 
 def _plain(column: Any) -> Any:

@@ -80,7 +80,8 @@ def number_classes(
     Without `classes` they are those of the labels, numbers in their order and then texts in theirs.
     `1` and `1.0` are one class, named 1.
     """
-    keys = [_key(text) for text in texts]
+    key_of = {text: _key(text) for text in {*texts}}
+    keys = [key_of[text] for text in texts]
     if empty := [name for name, text in zip(names, texts, strict=True) if not text.strip()]:
         raise InputError(f"{source}: the label is empty for {listed(empty, 'id')}")
     if not classes:

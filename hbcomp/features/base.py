@@ -31,6 +31,10 @@ class FeatureConfig(Section):
     def shape(self, of_signals: tuple[int, int], n_classes: int) -> tuple[int, int]:
         """Return the shape of what a net sees of a row, as channels and time steps."""
 
+    def operations_per_row(self, n_references: int) -> int:  # noqa: ARG002
+        """Return how many additions and multiplications it takes at least to describe a row."""
+        return 0
+
     @abstractmethod
     def fit(
         self, references: Float32[Tensor, "r c t"], labels: Int64[Tensor, " r"], n_classes: int

@@ -75,6 +75,10 @@ class LinesConfig(FeatureConfig):
         """Return one feature per view and class."""
         return 1, len(self.views) * n_classes
 
+    def operations_per_row(self, n_references: int) -> int:
+        """Return those of its distances to all references, in every view."""
+        return 2 * self.n_components * len(self.views) * n_references
+
     def fit(
         self, references: Float32[Tensor, "r c t"], labels: Int64[Tensor, " r"], n_classes: int
     ) -> MakeFeatures:

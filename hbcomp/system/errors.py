@@ -1,6 +1,7 @@
 """Errors in the input, each a message of one line; a command prints it and exits with code 2."""
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -118,7 +119,8 @@ def check_name(what: str, name: str, known: Collection[str]) -> str:
 def unreadable(path: Path, error: OSError) -> InputError:
     """Return the error of a file that cannot be read, with a similar name that exists."""
     hint = did_you_mean(similar_names(path)) if isinstance(error, FileNotFoundError) else ""
-    return InputError(f"{path}: {error.strerror or error}{hint}")
+    reason = os.strerror(error.errno) if error.errno else error  # Arrow's strerror is a sentence
+    return InputError(f"{path}: {reason}{hint}")
 
 
 def similar_names(path: Path) -> list[str]:

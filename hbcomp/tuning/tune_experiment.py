@@ -310,7 +310,10 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     if len(values) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    try:
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except RuntimeError:  # "zero total variance": the scores are equal but for rounding
+        return {}
     return {path: share for path, share in found.items() if math.isfinite(share)}
 
 

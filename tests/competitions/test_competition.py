@@ -135,8 +135,11 @@ def test_a_sample_submission_gives_header_and_order(tmp_path):
         form.order(["3", "7", "8"])
 
 
-def test_the_columns_of_a_sample_may_be_in_another_order_than_the_classes(tmp_path):
-    config = sampled(tmp_path, "probabilities", "id,p_walk,p_run\n1,.5,.5\n", "log-loss")
+@pytest.mark.parametrize(
+    "columns", ["walk,run", "p_walk,p_run", "walk_prob,run_prob", "P(walk),P(run)", "rwalkr,rrunr"]
+)
+def test_the_columns_of_a_sample_may_be_in_another_order_than_the_classes(tmp_path, columns):
+    config = sampled(tmp_path, "probabilities", f"id,{columns}\n1,.5,.5\n", "log-loss")
     form = form_of(config, ["run", "walk"])
     answers = np.array([[0.2, 0.8]])
     cells = list(form.cells(answers))
@@ -144,9 +147,13 @@ def test_the_columns_of_a_sample_may_be_in_another_order_than_the_classes(tmp_pa
     assert np.array_equal(form.answers(cells), answers)
 
 
-def test_columns_that_are_no_classes_are_refused(tmp_path):
-    config = sampled(tmp_path, "probabilities", "id,p_walk,p_sit\n1,.5,.5\n", "log-loss")
-    with pytest.raises(InputError, match="p_walk, p_sit, must be the classes run, walk"):
+@pytest.mark.parametrize("columns", ["p_walk,p_sit", "p_walk,run", "p_walk,p_run,p_sit"])
+def test_columns_that_are_no_classes_are_refused(tmp_path, columns):
+    names = columns.split(",")
+    sample = f"id,{columns}\n1{',.5' * len(names)}\n"
+    config = sampled(tmp_path, "probabilities", sample, "log-loss")
+    message = f"{', '.join(names)}, must be the classes run, walk"
+    with pytest.raises(InputError, match=message):
         form_of(config, ["run", "walk"])
 
 

@@ -7,6 +7,9 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from hbcomp.competitions.competition import load_competition
@@ -295,3 +298,82 @@ def test_an_array_without_the_named_groups_is_refused(tmp_path):
 def test_a_numbered_id_in_train_and_test_is_no_warning(tmp_path):
     config, _ = competition_of(tmp_path, "UCR's .tsv")
     assert not find_duplicates(*load_data(config)).warnings()
+
+
+# --- unequal lengths and missing values, from the file to the data set ---------------------------
+
+CELLS = st.one_of(st.floats(-9, 9, width=32), st.just(np.nan))
+
+
+@st.composite
+def uneven_rows(draw):
+    """Return rows of two channels, of unequal lengths and with gaps, none without any value."""
+    rows = []
+    for _ in range(draw(st.integers(2, 5))):
+        n_steps = draw(st.integers(1, 5))
+        row = np.array(draw(st.lists(CELLS, min_size=2 * n_steps, max_size=2 * n_steps)))
+        rows.append(row.reshape(2, n_steps))
+    return rows
+
+
+def filled(channel, missing):
+    """Return a channel by a loop, as `data.missing` says."""
+    if missing == "mask":
+        return list(channel)
+    held = next((value for value in channel if not np.isnan(value)), 0.0)
+    found = []
+    for value in channel:
+        held = held if np.isnan(value) else value
+        found.append(held if missing == "hold" else 0.0 if np.isnan(value) else value)
+    return found
+
+
+def uneven_long(path, rows, labels):
+    cells = [
+        (f"r{number}", step, *row[:, step], label)
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True))
+        for step in range(row.shape[1])
+    ]
+    columns = ["id", "t", "x", "y", "what"]
+    pd.DataFrame(cells, columns=columns).sample(frac=1, random_state=0).to_csv(path, index=False)
+    order = [f"r{number}" for number in range(len(rows))]
+    return {"id": "id", "order": "t", "channels": ["x", "y"], "label": "what"}, order
+
+
+def uneven_ts(path, rows, labels):
+    lines = [
+        ":".join([*(",".join("?" if x != x else repr(float(x)) for x in c) for c in row), label])
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    path.write_text("\n".join(["@classLabel true a b", "@data", *lines]))
+    return {}, [str(number) for number in range(len(rows))]
+
+
+@pytest.mark.parametrize(("layout", "write"), [("long", uneven_long), ("ts", uneven_ts)])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=uneven_rows(),
+    pad=st.sampled_from(["end", "start"]),
+    missing=st.sampled_from(["zero", "hold", "mask"]),
+)
+def test_unequal_rows_with_gaps_are_read_as_a_loop_pads_and_fills_them(
+    tmp_path, layout, write, rows, pad, missing
+):
+    labels = ["ab"[number % 2] for number in range(len(rows))]
+    data, ids = write(tmp_path / "train", rows, labels)
+    data |= {"train": "train", "layout": layout, "pad": pad, "missing": missing}
+    (tmp_path / "competition.toml").write_text(tomli_w.dumps({"title": "x", "data": data}))
+    train, _ = load_data(DataConfig(competition=str(tmp_path)))
+    longest = max(row.shape[1] for row in rows)
+    place = {row_id: number for number, row_id in enumerate(train.ids.tolist())}
+    assert {*place} == {*ids}
+    for row_id, row, label in zip(ids, rows, labels, strict=True):
+        padding = [np.nan] * (longest - row.shape[1])
+        wanted = [
+            padding + filled(channel, missing)
+            if pad == "start"
+            else filled(channel, missing) + padding
+            for channel in row
+        ]
+        assert np.array_equal(train.signals[place[row_id]], wanted, equal_nan=True)
+        assert train.classes[train.labels[place[row_id]]] == label

@@ -264,3 +264,12 @@ def test_rows_that_end_in_zeros_are_said_to_be_padded(tmp_path, form, n_padded, 
     assert found.data.get("padding_value") == (0.0 if is_said else None)
     said = [reason for reason in found.reasons if "end in 3 zeros or more" in reason]
     assert len(said) == is_said
+
+
+def test_a_sample_whose_cells_are_neither_classes_nor_numbers_is_a_question(tmp_path):
+    (tmp_path / "train.csv").write_text("id,t0,t1,kind\na,1,2,run\nb,3,4,walk\n")
+    (tmp_path / "test.csv").write_text("id,t0,t1\nc,1,2\n")
+    (tmp_path / "sample.csv").write_text("id,kind\nc,runn\n")
+    files = [tmp_path / f"{name}.csv" for name in ("train", "test", "sample")]
+    with pytest.raises(InputError, match=r"kind holds neither classes of train \(run, walk\) nor"):
+        infer(*files, Wanted())

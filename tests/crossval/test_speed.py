@@ -130,7 +130,14 @@ def test_a_gpu_is_named_above_the_table(quick, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.42, "0.4 s"), (9.96, "10.0 s"), (17.2, "17 s"), (720.0, "12 min"), (11e3, "3.1 h")],
+    [
+        (0.42, "0.4 s"),
+        (9.96, "10.0 s"),
+        (17.2, "17 s"),
+        (720.0, "12 min"),
+        (11e3, "3.1 h"),
+        (1e9, "11,574.1 days"),
+    ],
 )
 def test_a_time_is_said_as_people_say_it(seconds, words):
     assert duration(seconds) == words

@@ -4,6 +4,8 @@ import gzip
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +55,9 @@ def test_what_is_missing_at_the_end_of_a_row_makes_it_shorter(tmp_path):
     ("text", "message"),
     [
         ("1,2,3\n1,2,3,4\n", "Expected 3 fields in line 2, saw 4"),
-        ("a,b,c\n1,2,3\n", "column 1 must hold numbers; is there a header"),
+        ("a,b,c\n1,2,3\n", "row 1: column 1 must hold numbers, but is 'a'"),
+        ("1,x,3\ny,2,3\n", "row 2: column 1 must .* is 'y'; row 1: column 2 must .* is 'x'"),
+        ("7\n8\n", "only one column, with ',' between columns"),
         ("", "No columns to parse"),
     ],
 )
@@ -153,8 +157,8 @@ def test_a_long_table_keeps_the_order_of_ids_and_sorts_steps(tmp_path):
     [
         (["a,0,1,2,run", "a,0,1,2,run"], "id a has t 0 more than once"),
         (["a,0,1,2,run", "a,1,1,2,walk"], "id a has several values of 'what'"),
-        (["a,0,x,2,run"], "column 'x' must hold numbers"),
-        ([",0,1,2,run"], "column 'rec' has empty cells"),
+        (["a,0,x,2,run"], "row 1: column 'x' must hold numbers, but is 'x'"),
+        ([",0,1,2,run"], "column 'rec' is empty in row 1"),
     ],
 )
 def test_a_long_table_with_contradictions_is_refused(tmp_path, lines, message):
@@ -163,12 +167,33 @@ def test_a_long_table_with_contradictions_is_refused(tmp_path, lines, message):
 
 
 def test_a_long_table_without_a_column_is_refused(tmp_path):
-    with pytest.raises(InputError, match="z"):
+    with pytest.raises(InputError, match=r"long\.csv: no column 'z'"):
         read_long(
             write_long(tmp_path, ["a,0,1,2,run"]),
             LONG.model_copy(update={"channels": ("x", "z")}),
             labelled=True,
         )
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # 1.5 with a decimal comma: pandas alone would take the cells that remain, or shift them
+        (["a,0,1,5,2,run", "a,1,1,5,2,run"], "lines have more cells than the header"),
+        (["a,0,1,2,run", "a,1,1,5,2,run"], "Expected 5 fields in line 3, saw 6"),
+    ],
+)
+def test_a_long_table_whose_lines_are_longer_than_its_header_is_refused(
+    tmp_path, lines, message, labelled
+):
+    with pytest.raises(InputError, match=message):
+        read_long(write_long(tmp_path, lines), LONG, labelled=labelled)
+
+
+def test_whole_numbers_beyond_64_bits_are_numbers(tmp_path):
+    path = write_long(tmp_path, [f"a,0,{'9' * 30},-{'9' * 30},run"])
+    assert values(read_long(path, LONG, labelled=True)) == [[[float("9" * 30)], [-float("9" * 30)]]]
 
 
 @pytest.mark.parametrize(
@@ -255,3 +280,25 @@ def test_the_order_of_the_classes_is_the_competitions():
         number_classes(["a", " "], (), ["0", "1"], "x")
     with pytest.raises(InputError, match="2 to 10,000 classes, but there are 1"):
         number_classes(["a", "a"], (), ["0", "1"], "x")
+
+
+@pytest.mark.parametrize("name", ["lost.csv", "lost.parquet"])
+def test_a_long_table_that_is_not_there_is_named(tmp_path, name):
+    with pytest.raises(InputError, match=rf"{name}: No such file or directory"):
+        read_long(tmp_path / name, LONG, labelled=True)
+
+
+def test_a_long_table_of_lists_is_refused(tmp_path):
+    columns = {"rec": ["a"], "t": [0], "x": [[1.0, 2.0]], "y": [1.0], "what": ["run"]}
+    pq.write_table(pa.table(columns), tmp_path / "long.parquet")
+    with pytest.raises(InputError, match="column 'x' must hold one value, not a list"):
+        read_long(tmp_path / "long.parquet", LONG, labelled=True)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy"])
+def test_an_array_file_that_is_cut_is_one_line(tmp_path, name):
+    path = tmp_path / name
+    (np.savez if name == "x.npz" else np.save)(path, np.zeros((40, 3)))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=rf"{name}: no array that can be read: [^\n]+$"):
+        read_arrays(path)

@@ -358,7 +358,7 @@ WRONG_CSV: dict[str, tuple[str | bytes, str]] = {
     "NUL in the header": ("id\0" + GOOD[2:], "line 1 has a NUL byte"),
     "Latin-1 in the header": (b"\xe9," + GOOD.encode(), "there is a byte 0xe9 in line 1"),
     "Latin-1": (GOOD.encode() + b'\xe9,"1,2",0\n', "there is a byte 0xe9 in line 4"),
-    "binary": (bytes(range(128, 256)) * 8, "a CSV file must be UTF-8 text, but"),
+    "binary": (bytes(range(128, 256)) * 8, "the file must be UTF-8 text, but"),
     "a cut quote in the header": ('id,"label\n', "the header cannot be read"),
     "parquet called csv": (b"PAR1....PAR1", "the name says .csv, but the content is parquet"),
     "gzip called csv": (gzip.compress(b"id"), "the name says .csv, but the content is gzip"),

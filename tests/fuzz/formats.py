@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -20,7 +21,8 @@ import tomli_w
 from hbcomp.blending.probs_files import read_probs
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.competitions.competition import load_competition
-from hbcomp.data.dataset import Dataset
+from hbcomp.competitions.load import read_rows
+from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.data.reader import read_dataset
 from hbcomp.data.splits import read_folds
 from hbcomp.data.tables import read_values
@@ -86,6 +88,25 @@ def _beats(path, *, labelled):
     return list(zip(data.ids.tolist(), labels, data.flat.tolist(), strict=True))
 
 
+def _foreign(path, *, layout):
+    """Return each row's id, label and values of a file in a layout, None where there is no value.
+
+    Unequal lengths and gaps are taken, so that damage must be told from them.
+    """
+    toml = {"title": "x", "data": {"pad": "end", "missing": "mask", **layout}}
+    (path.parent / "competition.toml").write_text(tomli_w.dumps(toml))
+    if path.suffix == ".npy":
+        np.save(path.parent / "y.npy", LABELS)
+    rows = read_rows(path, DataConfig(competition=str(path.parent)), labelled=True)
+    labels = [rows.classes[label] for label in rows.labels]
+    return list(zip(rows.ids.tolist(), labels, map(oracles.values, rows.signals), strict=True))
+
+
+def _of(name, good, damage, layout, slow):
+    """Return the format of a file in a foreign layout."""
+    return Format(name, good, damage, partial(_foreign, layout=layout), slow)
+
+
 def _dump(model):
     return dict(oracles._leaves(model.model_dump(mode="json", exclude_none=True)))
 
@@ -133,6 +154,19 @@ def _npz(**arrays):
     return file.getvalue()
 
 
+def _npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _zip(name, content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return file.getvalue()
+
+
 def _parquet():
     file = io.BytesIO()
     lists = pa.array(SIGNALS.tolist(), pa.list_(pa.float32()))
@@ -158,6 +192,41 @@ WIDE = _csv(
 TEST = _csv(
     ["id", "heartbeat_signals"],
     [[i, ",".join(map(str, s))] for i, s in zip(IDS, SIGNALS.tolist(), strict=True)],
+)
+PLAIN = _csv([*map(str, SIGNALS[0].tolist()), "walk"], []) + b"".join(
+    _csv([*map(str, row), name], [])
+    for row, name in zip(SIGNALS[1:].tolist(), [*"bc", "walk"] * 4, strict=False)
+)
+TSV = b"".join(
+    "\t".join([str(label), *map(str, row[: 4 - label])] + ["NaN"] * label).encode() + b"\n"
+    for label, row in zip(LABELS.tolist(), SIGNALS.tolist(), strict=True)
+)
+TS = b"@problemName x\n@classLabel true 0 1 2\n@data\n" + b"\n".join(
+    f"{','.join(map(str, row[:3]))}:{','.join(map(str, row[: 4 - label]))},?:{label}".encode()
+    for label, row in zip(LABELS.tolist(), SIGNALS.tolist(), strict=True)
+)
+LONG = _csv(
+    ["who", "t", "x", "y", "what"],
+    [
+        [f"r{row}", step, SIGNALS[row, step], -SIGNALS[row, step], "abc"[LABELS[row]]]
+        for row in range(N)
+        for step in range(4 - LABELS[row])
+    ],
+)
+
+
+def _long_parquet():
+    file = io.BytesIO()
+    header, rows = oracles.table(LONG)
+    who, t, x, y, what = map(list, zip(*rows, strict=True))
+    columns = [who, [*map(int, t)], [*map(float, x)], [*map(float, y)], what]
+    pq.write_table(pa.table(dict(zip(header, columns, strict=True))), file)
+    return file.getvalue()
+
+
+CHANNELS = _csv(
+    ["id", "x_0", "y_0", "x_1", "y_1", "label"],
+    [[i, *s, "abc"[y]] for i, s, y in zip(IDS, SIGNALS.tolist(), LABELS.tolist(), strict=True)],
 )
 ENTRY = {
     **dict.fromkeys(Entry.model_fields, ""),
@@ -199,6 +268,73 @@ FORMATS = {
     ),
     "train.parquet": Format(
         "a.parquet", _parquet(), mutations.damaged_parquet, train, oracles.parquet_beats
+    ),
+    "plain.csv": _of(
+        "a.csv", PLAIN, mutations.damaged_cells, {"layout": "plain", "label": "last"}, oracles.plain
+    ),
+    "plain.tsv": _of(
+        "a.tsv",
+        TSV,
+        partial(mutations.damaged_cells, separator="\t"),
+        {"layout": "plain", "label": "first"},
+        partial(oracles.plain, separator="\t"),
+    ),
+    "plain.csv.gz": _of(
+        "a.csv.gz",
+        gzip.compress(PLAIN, mtime=0),
+        mutations.damaged_gzip,
+        {"layout": "plain", "label": "last"},
+        lambda content: oracles.plain(gzip.decompress(content)),
+    ),
+    "x.ts": _of("a.ts", TS, mutations.damaged_cells, {"layout": "ts"}, oracles.ts),
+    "x.ts.zip": _of(
+        "a.ts.zip",
+        _zip("a.ts", TS),
+        mutations.damaged_zip,
+        {"layout": "ts"},
+        lambda content: oracles.ts(oracles.only_member(content)),
+    ),
+    "long.csv": _of(
+        "a.csv",
+        LONG,
+        mutations.damaged_cells,
+        {"layout": "long", "id": "who", "label": "what", "order": "t", "channels": ["x", "y"]},
+        oracles.long,
+    ),
+    "long.parquet": _of(
+        "a.parquet",
+        _long_parquet(),
+        mutations.damaged_parquet,
+        {"layout": "long", "id": "who", "label": "what", "order": "t", "channels": ["x", "y"]},
+        oracles.long_parquet,
+    ),
+    "channels.csv": _of(
+        "a.csv",
+        CHANNELS,
+        mutations.damaged_cells,
+        {"layout": "wide", "channels": ["x_{step}", "y_{step}"]},
+        oracles.channels,
+    ),
+    "channels.csv.zip": _of(
+        "a.csv.zip",
+        _zip("a.csv", CHANNELS),
+        mutations.damaged_zip,
+        {"layout": "wide", "channels": ["x_{step}", "y_{step}"]},
+        lambda content: oracles.channels(oracles.only_member(content)),
+    ),
+    "x.npz": _of(
+        "a.npz",
+        _npz(X=SIGNALS.reshape(N, 2, 2), y=np.array([*"abc"])[LABELS], ids=np.array(IDS)),
+        mutations.damaged_npz,
+        {"layout": "array"},
+        oracles.named_arrays,
+    ),
+    "x.npy": _of(
+        "a.npy",
+        _npy(SIGNALS.reshape(N, 2, 2)),
+        mutations.damaged,
+        {"layout": "array", "train_labels": "y.npy"},
+        partial(oracles.bare_array, labels=LABELS),
     ),
     "config.toml": Format(
         "a.toml",

@@ -92,16 +92,27 @@ def _other_line_ends(content, rng):
 BYTE_CHANGES = [_flip, _flip, _cut, _drop, _double, _insert, _insert, _other_line_ends]
 
 
-def damaged_cells(content, rng):
+def damaged_cells(content, rng, separator=","):
     """Return a CSV file with one cell replaced, or damaged as bytes."""
     if rng.random() < 0.5:
         return damaged(content, rng)
     lines = content.decode().split("\n")
     at = rng.randrange(len(lines))
-    cells = lines[at].split(",")
+    cells = lines[at].split(separator)
     cells[rng.randrange(len(cells))] = rng.choice(TEXTS)
-    lines[at] = ",".join(cells)
+    lines[at] = separator.join(cells)
     return "\n".join(lines).encode()
+
+
+def damaged_zip(content, rng):
+    """Return a zip file whose inside or outside is damaged."""
+    if rng.random() < 0.4:
+        return damaged(content, rng)
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            new.writestr(zipfile.ZipInfo(name), damaged_cells(old.read(name), rng))
+    return file.getvalue()
 
 
 def damaged_gzip(content, rng):

@@ -72,6 +72,123 @@ def _others(row):
     return [value for name, value in row.items() if name not in ("id", "label")]
 
 
+def values(signal):
+    """Return the channels of a row without what pads it, None where a value is missing."""
+    rows = [[None if x is None or x != x else float32(x) for x in channel] for channel in signal]
+    longest = max((at + 1 for row in rows for at, x in enumerate(row) if x is not None), default=0)
+    return [row[:longest] for row in rows]
+
+
+def _known(cell):
+    return None if cell.strip() in ("", "?", "nan", "NaN", "NA", "null") else float(cell)
+
+
+def _class(text):
+    """Return a label as the name of its class: 1.0 is 1."""
+    try:
+        number = float(text) if text.isascii() else None
+    except ValueError:
+        number = None
+    is_whole = number is not None and number.is_integer()
+    return str(int(number)) if is_whole else text.strip()
+
+
+def _lines(content, separator):
+    lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator)
+    return [row for row in lines if row]
+
+
+def plain(content, separator=","):
+    """Return each row's number, label and values of a file without a header."""
+    rows = _lines(content, separator)
+    at = 0 if separator == "\t" else len(rows[0]) - 1
+    return [
+        (str(row), _class(cells[at]), values([[*map(_known, cells[:at] + cells[at + 1 :])]]))
+        for row, cells in enumerate(rows)
+    ]
+
+
+def ts(content):
+    """Return each row's number, label and values of a .ts file."""
+    lines = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    texts = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    start = next(at for at, text in enumerate(texts) if text.lower().startswith("@data"))
+    found = []
+    for row, text in enumerate(texts[start + 1 :]):
+        *channels, label = text.split(":")
+        signal = [[*map(_known, channel.split(","))] for channel in channels]
+        longest = max(map(len, signal))
+        signal = [channel + [None] * (longest - len(channel)) for channel in signal]
+        found.append((str(row), _class(label), values(signal)))
+    return found
+
+
+def long(content):
+    """Return each row's id, label and values of a table with a line for every time step."""
+    header, rows = table(content)
+    return _long(dict(zip(header, row, strict=True)) for row in rows)
+
+
+def long_parquet(content):
+    """Return each row's id, label and values of a parquet file with a line for every time step."""
+    rows = pq.read_table(io.BytesIO(content)).to_pylist()
+    return _long({key: "" if x is None else str(x) for key, x in row.items()} for row in rows)
+
+
+def _long(cells):
+    by_id = {}
+    for cell in cells:
+        label, steps = by_id.setdefault(cell["who"], (cell["what"], []))
+        assert cell["what"] == label
+        steps.append((float(cell["t"]), _known(cell["x"]), _known(cell["y"])))
+    return [
+        (name, _class(label), values([*zip(*sorted(steps, key=lambda s: s[0]), strict=True)][1:]))
+        for name, (label, steps) in by_id.items()
+    ]
+
+
+def channels(content):
+    """Return each row's id, label and values of a wide file with two channels."""
+    header, rows = table(content)
+    found = []
+    for number, row in enumerate(rows):
+        cell = dict(zip(header, row, strict=True))
+        signal = [
+            [float(cell[name]) for name in header if name[:2] == prefix] for prefix in ("x_", "y_")
+        ]
+        found.append((cell.get("id", str(number)), _class(cell["label"]), values(signal)))
+    return found
+
+
+def only_member(content):
+    """Return the only file in a zip."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        (name,) = archive.namelist()
+        return archive.read(name)
+
+
+def named_arrays(content):
+    """Return each row's id, label and values of an npz."""
+    found = arrays(content)
+    first = {key: found.get(key) for key in ("ids", "y")}
+    n_rows = len(found["X"])
+    ids = first["ids"] or range(n_rows)
+    return _rows_of(found["X"], ids, first["y"])
+
+
+def bare_array(content, labels):
+    """Return each row's number, label and values of an npy."""
+    signals = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False).tolist()
+    return _rows_of(signals, range(len(signals)), labels.tolist())
+
+
+def _rows_of(signals, ids, labels):
+    return [
+        (str(row_id), _class(str(label)), values(row if isinstance(row[0], list) else [row]))
+        for row, row_id, label in zip(signals, ids, labels, strict=True)
+    ]
+
+
 def values_by_id(content, column):
     """Return the text of a column by id."""
     header, rows = table(content)

@@ -42,7 +42,9 @@ def outcome(kind, content, path):
     try:
         ours = kind.read(path)
     except InputError as error:
-        return "refused" if str(error).strip() else "refused without a reason"
+        text = str(error)
+        is_named = path.name in text or path.parent.name in text  # a folder's file by its folder
+        return "refused" if is_named and "\n" not in text else f"refused as {text!r}"[:300]
     except Exception as error:  # anything else is what is looked for
         return f"{type(error).__name__}: {error}"[:300]
     try:

@@ -35,7 +35,7 @@ from hbcomp.tuning.search import StudyStorage, TrialJob, retry, search
 from hbcomp.tuning.search_space import Space, read_space
 from hbcomp.tuning.storage import WARM_START, open_storage, open_study
 from hbcomp.tuning.trial import STOPPED, UNSCORED, WORKER, StudyContext, rows_key, unpack
-from hbcomp.tuning.tune_experiment import _free_folder, _warn_of_min_steps
+from hbcomp.tuning.tune_experiment import _free_folder, _importances, _warn_of_min_steps
 
 ABS_SUM = MetricSpec(config=MetricConfig(scale_rows=20_000), classes=("0", "1", "2"))
 TINY = [
@@ -619,6 +619,18 @@ def test_all_that_runs_in_a_study_of_this_machine_is_queued_again(study):
     begin(study, "b")
     retry(study)
     assert states_of(study) == ["FAIL", "FAIL", "WAITING", "WAITING"]
+
+
+@pytest.mark.parametrize(("values", "is_known"), [((0.5, 0.9), True), ((0.9, 0.9 - 2e-16), False)])
+def test_scores_that_differ_by_rounding_say_nothing_of_a_parameter(study, values, is_known):
+    lr = optuna.distributions.FloatDistribution(0.01, 0.1)
+    for value, rate in zip(values, (0.02, 0.08), strict=True):
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=value, params={"train.lr": rate}, distributions={"train.lr": lr}
+            )
+        )
+    assert _importances(study) == ({"train.lr": 1.0} if is_known else {})
 
 
 @pytest.mark.parametrize(
