@@ -172,6 +172,10 @@ def test_streamed_rows_are_announced_with_their_size_and_place(free):
             "features lines need all rows",
         ),
         ({"compute": {"engine": "graph"}}, "engine graph needs rows on the device"),
+        (
+            {"net": {"name": "quant"}, "train": {"n_epochs": 1}},
+            "net quant is fitted on all rows in memory",
+        ),
     ],
 )
 def test_what_cannot_be_streamed_is_refused(values, message):
