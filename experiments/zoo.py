@@ -1,4 +1,4 @@
-"""What does each net of the registry cost? Parameters and training rows per second.
+"""What does each net that is trained in steps cost? Parameters and training rows per second.
 
     python experiments/zoo.py            # or with the names of some nets
 
@@ -25,6 +25,7 @@ from hbcomp.training.loader import put_on_device
 N_STEPS = 4  # of a round on a CPU: seconds for the largest net
 N_STEPS_ON_A_GPU = 100
 BASE = "resnet"
+TRAINED = [name for name, kind in NETS.items() if not kind.is_fitted]
 
 
 def measure(names: list[str]) -> dict[str, dict[str, object]]:
@@ -56,7 +57,7 @@ def measure(names: list[str]) -> dict[str, dict[str, object]]:
 
 
 def main(names: list[str]) -> None:
-    found = measure(list(dict.fromkeys([BASE, *(names or NETS)])))
+    found = measure(list(dict.fromkeys([BASE, *(names or TRAINED)])))
     rows = [
         [
             name,

@@ -27,6 +27,7 @@ from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
 from hbcomp.training.early_stopping import BestEpoch, EarlyStopping
 from hbcomp.training.features import fit_features
+from hbcomp.training.fitting import fit_nets
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import DeviceData
 from hbcomp.training.state import Recipe, Replica
@@ -120,7 +121,12 @@ def train_group(
     replicas = [task.replica(data.device) for task in group]
     nets = [_Predicted(task, data, watch) for task in group]
     stopped: set[int] = set()
-    for epochs in train_epochs(group[0].recipe, data, replicas, compute, stopped):
+    recipe = group[0].recipe
+    if recipe.net.is_fitted:
+        every_epoch = fit_nets(recipe, data, replicas)
+    else:
+        every_epoch = train_epochs(recipe, data, replicas, compute, stopped)
+    for epochs in every_epoch:
         watch.add({"train": sum(each.seconds for each in epochs)})
         watch.add({"compile": sum(each.seconds_preparing for each in epochs)})
         done = [nets[epoch.position].after(epoch) for epoch in epochs]

@@ -225,8 +225,11 @@ def announce(
 def announce_schedule(
     config: Config, training_data: TrainingData, pending: Sequence[tuple[int, Fold]]
 ) -> None:
-    """Print how few rows and early stopping change the schedule, as the first net has it."""
-    if not pending:
+    """Print how few rows and early stopping change the schedule, as the first net has it.
+
+    A net that is fitted has none.
+    """
+    if not pending or config.net.is_fitted:
         return
     rows = training_data.rows_of_net(*pending[0])
     if said := config.train.deviations(len(rows.train_idx)):

@@ -172,10 +172,9 @@ def choose_resources(
 
 
 def _may_measure_group_size(config: Config, compute: Compute, n_nets: int, n_jobs: int) -> bool:
-    # Several processes on one GPU were the user's choice. Where every net has features of its own,
-    # these take the time, not the steps.
+    # Several processes on one GPU were the user's choice.
     n_gpus = {"cuda": torch.cuda.device_count(), "cpu": 0, "mps": 0}.get(compute.device, 1)
-    is_open = config.compute.models_per_process is None and not config.features.is_of_fold
+    is_open = config.compute.models_per_process is None and config.steps_take_the_time
     return is_open and n_jobs <= n_gpus < n_nets
 
 
@@ -196,7 +195,7 @@ def _with_jobs(
     else:
         room = 1  # who names threads may want the other cores for something else
     n_jobs = max(1, min(room, len(replicas), largest_n_jobs(data)))
-    if n_jobs == 1 or compute.device != "cpu" or config.features.is_of_fold:
+    if n_jobs == 1 or compute.device != "cpu" or not config.steps_take_the_time:
         return Resources(compute, n_jobs)
     n_steps = config.train.n_steps(len(replicas[0].train_idx))
     seconds_of_one = n_steps * seconds_per_step(config.recipe, data, replicas[:1], compute)

@@ -105,6 +105,8 @@ def size_warnings(
     n_bytes = sum(each.signals.nbytes for each in (train, test) if each)
     if is_streamed:
         yield _of_rows(config, compute, train, test, n_bytes, free)
+    if config.net.is_fitted:
+        return  # it takes no steps
     free -= 0 if is_streamed else n_bytes
     shape = config.features.shape(train.shape, train.n_classes)
     with within_memory("a net of this size cannot be built; make it smaller (net.*)"):
@@ -131,6 +133,11 @@ def _of_rows(
         f"{train.n_rows:,} rows of {n_channels} x {n_steps:,} values{and_test} are "
         f"{bytes_in_words(n_bytes)}, and {bytes_in_words(free)} are free on {compute.device}"
     )
+    if config.net.is_fitted:
+        raise InputError(
+            f"net {config.net.name} is fitted on all rows in memory, but {what}; take fewer rows, "
+            "or a net that is trained in steps"
+        )
     if config.features.is_of_fold:
         raise InputError(
             f"features {config.features.name} need all rows in memory, but {what}; take "
@@ -203,7 +210,7 @@ def _smaller(config: Config, shape: tuple[int, int], n_classes: int, size: NetSi
     found = {
         name: size_of_net(each(name=name), shape, n_classes, config.recipe.signals).n_parameters
         for name, each in NETS.items()
-        if name not in ("linear", config.net.name)
+        if name not in ("linear", config.net.name) and not each.is_fitted
     }
     best = min(found, key=lambda name: found[name])
     if found[best] * 4 > size.n_parameters:

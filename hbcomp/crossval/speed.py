@@ -17,7 +17,7 @@ from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
-from hbcomp.system.errors import within_memory
+from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 from hbcomp.training.loader import DeviceData
@@ -82,6 +82,11 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     The shape of a signal, the classes and the folds come from the data. Scoring is not timed, and
     neither are features that are fitted in each fold.
     """
+    if config.net.is_fitted:
+        raise InputError(
+            f"{run.name}: net {config.net.name!r} is fitted, not trained in steps that could be "
+            f"timed; `hbcomp cv {run.name}` prints how long it takes"
+        )
     train, _ = load_data(config.data)
     n_folds = make_folds(config.folds, train, config.folds.seeds[0]).n_folds
     n_nets = n_folds * len(config.folds.seeds)

@@ -22,6 +22,8 @@ from hbcomp.training.optim import TrainConfig
 from hbcomp.training.pseudo import PseudoConfig
 from hbcomp.training.state import Recipe
 
+ONE_EPOCH = TrainConfig(n_epochs=1)  # and nothing else that a fitted net could heed
+
 
 class DecisionConfig(Section):
     """How probabilities become answers; `auto` chooses the simplest rule that no other beats."""
@@ -93,6 +95,29 @@ class Config(Section):
         if problems:
             raise ValueError(f"with features.name {self.features.name!r} {'; '.join(problems)}")
         return self
+
+    @model_validator(mode="after")
+    def _fitted_nets_are_not_trained(self) -> "Config":
+        if not self.net.is_fitted:
+            return self
+        problems = [
+            f"{section}.{key} must be {value}"
+            for section, wanted in (("train", ONE_EPOCH), ("augment", AugmentConfig()))
+            for key, value in wanted
+            if getattr(getattr(self, section), key) != value
+        ]
+        if self.refit.n_epochs not in (None, 1):
+            problems.append("refit.n_epochs must be 1")
+        if problems:
+            raise ValueError(
+                f"net {self.net.name!r} is fitted, not trained in steps, so {'; '.join(problems)}"
+            )
+        return self
+
+    @property
+    def steps_take_the_time(self) -> bool:
+        """Whether training steps take it, not features of a fold or the fit of a net."""
+        return not (self.features.is_of_fold or self.net.is_fitted)
 
     @property
     def recipe(self) -> Recipe:

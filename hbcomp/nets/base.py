@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from hbcomp.system.config import Section
@@ -23,6 +23,8 @@ class NetConfig(Section):
     is_compute_bound: ClassVar[bool] = False
     # False for a net that takes the channels of the signals and nothing else.
     sees_mask: ClassVar[bool] = True
+    # True if `fit` finds the weights, instead of an optimiser that takes steps.
+    is_fitted: ClassVar[bool] = False
 
     name: str
 
@@ -32,6 +34,49 @@ class NetConfig(Section):
 
         It draws from torch's global generator.
         """
+
+
+class FittedNetConfig(NetConfig):
+    """The configuration of a net that is not trained in steps, but fitted in one go.
+
+    It gets scaled signals without a mask, with NaN where a row has no value. `build` returns what
+    weights can be loaded into: nothing is known of a net but the shape of its signals, its classes
+    and its weights. Such a net computes in its own precision, whatever autocast says.
+    """
+
+    sees_mask: ClassVar[bool] = False
+    is_fitted: ClassVar[bool] = True
+
+    @abstractmethod
+    def fit(
+        self,
+        signals: Float32[Tensor, "n c t"],
+        labels: Int64[Tensor, " n"],
+        n_classes: int,
+        seed: int,
+    ) -> nn.Module:
+        """Return the net fitted on these rows, on their device; it depends on nothing else."""
+
+
+def without_gaps(signals: Float32[Tensor, "n c t"]) -> Float32[Tensor, "n c t"]:
+    """Return the signals with numbers where they have no value (NaN).
+
+    A gap between two values is bridged by a straight line. Before the first value of a channel and
+    after its last one there are zeros: measured on 10 UCR sets of unequal lengths, rocket has more
+    right answers with them on 8 than with the last value held, and fewer on 2.
+    """
+    is_gap = signals.isnan()
+    if not is_gap.any():
+        return signals
+    n_steps = signals.shape[2]
+    steps = torch.arange(n_steps, device=signals.device)
+    before = torch.where(is_gap, -1, steps).cummax(2).values  # the step of the value before it
+    after = torch.where(is_gap, n_steps, steps).flip(2).cummin(2).values.flip(2)
+    first = signals.gather(2, before.clamp(min=0))
+    last = signals.gather(2, after.clamp(max=n_steps - 1))
+    share = (steps - before) / (after - before).clamp(min=1)
+    is_inside = (before >= 0) & (after < n_steps)
+    return torch.where(is_inside, first + share * (last - first), 0.0)
 
 
 def convolution(

@@ -12,8 +12,10 @@ from hbcomp.nets.base import NetConfig, Shape
 from hbcomp.nets.dilated import DilatedConfig
 from hbcomp.nets.inception import InceptionConfig
 from hbcomp.nets.linear import LinearConfig
+from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.rocket import RocketConfig
 from hbcomp.nets.signal_input import NetInput, Scale
 from hbcomp.nets.signals import SignalsConfig
 from hbcomp.nets.wide import WideConfig
@@ -27,6 +29,8 @@ NETS: Mapping[str, type[NetConfig]] = {
     "inception": InceptionConfig,
     "dilated": DilatedConfig,
     "attention": AttentionConfig,
+    "rocket": RocketConfig,
+    "quant": QuantConfig,
 }
 
 
@@ -74,8 +78,9 @@ def build_net(
             return ScaledNet(nn.Identity(), config.build(shape, n_classes))
         n_channels, n_timepoints = shape
         net = config.build((n_channels + config.sees_mask, n_timepoints), n_classes)
-    net_input = NetInput(signals, has_mask=config.sees_mask)
-    return ScaledNet(Scale(signals, n_channels), nn.Sequential(net_input, net))
+    if not config.is_fitted:
+        net = nn.Sequential(NetInput(signals, has_mask=config.sees_mask), net)
+    return ScaledNet(Scale(signals, n_channels), net)
 
 
 def count_parameters(net: nn.Module) -> int:

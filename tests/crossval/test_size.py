@@ -43,7 +43,7 @@ def free(monkeypatch):
     return lambda n_bytes: monkeypatch.setattr(sizes, "free_bytes", lambda _: n_bytes)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [name for name, kind in NETS.items() if not kind.is_fitted])
 def test_the_size_of_a_net_is_the_same_without_its_memory(name, monkeypatch):
     config = NETS[name](name=name)
     real = size_of_net(config, SHAPE, 4, SignalsConfig())
@@ -172,6 +172,10 @@ def test_streamed_rows_are_announced_with_their_size_and_place(free):
             "features lines need all rows",
         ),
         ({"compute": {"engine": "graph"}}, "engine graph needs rows on the device"),
+        (
+            {"net": {"name": "quant"}, "train": {"n_epochs": 1}},
+            "net quant is fitted on all rows in memory",
+        ),
     ],
 )
 def test_what_cannot_be_streamed_is_refused(values, message):

@@ -13,9 +13,11 @@ from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.features.lines import LinesConfig
+from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.registry import build_net, count_parameters
 from hbcomp.nets.resnet import ResNetConfig
 from hbcomp.system.environment import machine
+from hbcomp.system.errors import InputError
 from hbcomp.training.augment import AugmentConfig
 from hbcomp.training.device import Compute
 from hbcomp.training.optim import TrainConfig
@@ -76,6 +78,12 @@ def test_a_net_on_features_is_measured_at_their_width(quick, monkeypatch, tmp_pa
     shape = config.features.shape((1, 205), 4)
     found = measure_speed(config, RunFolder(tmp_path))
     assert found["n_parameters"] == count_parameters(build_net(TINY, shape, 4, 0, None))
+
+
+def test_a_net_that_is_fitted_has_no_steps_to_time(tmp_path):
+    config = Config(net=QuantConfig(), train=TrainConfig(n_epochs=1))
+    with pytest.raises(InputError, match="net 'quant' is fitted, not trained in steps"):
+        measure_speed(config, RunFolder(tmp_path))
 
 
 def test_bench_measures_an_experiment_of_ones_own_and_writes_nothing(tmp_path):
