@@ -1,12 +1,12 @@
 """Adversarial validation: can a classifier tell train from test rows, and what gives them away?
 
 The classifier is gradient boosting on simple statistics of each segment of time and each channel.
-Its area under the ROC curve (AUC) is cross-validated in two halves. The AUC of a half has DeLong's
-standard error, because its rows are independent of the classifier, trained on the other half. The
-areas of the two are not independent: where one row helps to answer another, that one helps to
-answer the first. So the standard error of their mean is taken as if they were fully correlated, the
-most that it can be, which is the square root of 2 times that of independent rows. Of five folds the
-most would be the square root of 5, and that of 2 was too small (91 % of 200 intervals held 0.5).
+Its area under the ROC curve (AUC) is cross-validated in two halves, several times. AUC and each
+row's contribution to it, which gives DeLong's standard error, are the means over these splits. The
+error would be too small, because halves are not independent: where one row helps to answer another,
+that one helps to answer the first. Fully correlated halves, the most that there can be, have the
+square root of 2 times the error of independent rows, and so much is taken. Measured on files of one
+distribution, 95.0 % of 320 intervals held 0.5, and 88.1 % of 260 without the factor.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from hbcomp.scoring.row_metrics import RowScores
 N_ROWS: Final = 4_000  # of each file at most
 MIN_ROWS: Final = 20  # of each file; with fewer nothing is said
 N_FOLDS: Final = 2
+N_SPLITS: Final = 5  # one alone moves the AUC by as much as the rows do
 ALPHA: Final = 0.05
 QUANTILE: Final = 1.96
 
@@ -71,11 +72,12 @@ def tell_apart(train: Dataset, test: Dataset, seed: int = 0) -> Adversarial | No
     )
     parts = parts_of(train.shape)
     is_test = np.repeat([False, True], [len(of_train), len(of_test)])
-    fitted = _Classifiers.fit(_filled(np.concatenate([of_train, of_test])), is_test, rng)
-    placements = fitted.placements(fitted.statistics)
+    statistics = _filled(np.concatenate([of_train, of_test]))
+    fitted = [_Classifiers.fit(statistics, is_test, rng) for _ in range(N_SPLITS)]
+    placements = np.mean([each.placements(statistics) for each in fitted], axis=0)
     auc, error = float(placements.mean()), float(placements.std(ddof=1) / np.sqrt(len(is_test)))
     reach = QUANTILE * N_FOLDS**0.5 * error
-    importance = fitted.importance(auc, rng) if auc - reach > 0.5 else []
+    importance = fitted[0].importance(rng) if auc - reach > 0.5 else []
     n_tests, drifts = find_drifts(of_train, of_test, parts)
     return Adversarial(
         auc=auc,
@@ -143,8 +145,9 @@ class _Classifiers:
             found[idx] = scaled_placements(scores, self.is_test[idx])
         return found
 
-    def importance(self, auc: float, rng: np.random.Generator) -> list[float]:
+    def importance(self, rng: np.random.Generator) -> list[float]:
         """Return the AUC that is lost where a part comes from another held-out row."""
+        auc = float(self.placements(self.statistics).mean())
         order = np.arange(len(self.statistics))
         for idx in self.valid_idx:
             order[idx] = rng.permutation(idx)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hbcomp.analysis.adversarial import ALPHA, Adversarial
+from hbcomp.analysis.adversarial import ALPHA, N_SPLITS, Adversarial
 from hbcomp.data.segments import Part
 from hbcomp.reporting.figures.data import drift_map
 from hbcomp.reporting.pages import Picture, Table
@@ -39,8 +39,8 @@ def sentences(found: Adversarial, n_train: int, n_test: int) -> list[str]:
         )
     elif found.high < 0.5:
         said = (
-            f"A classifier takes test rows for train rows more often than chance ({interval}), as "
-            "it does where rows of one file have near-copies in the other"
+            f"Train and test rows are more alike than two random draws ({interval}, chance is "
+            "0.5): rows of one file have near-copies in the other, or the files were cut by strata"
         )
     else:
         said = f"A classifier cannot tell train from test rows ({interval}, chance is 0.5)"
@@ -50,9 +50,9 @@ def sentences(found: Adversarial, n_train: int, n_test: int) -> list[str]:
     )
     return [
         said,
-        f"Adversarial validation used {of_train} training rows and {of_test} test rows, in two "
-        "halves, each answered by gradient boosting on the other; the interval is DeLong's, as if "
-        "the halves were fully correlated",
+        f"Adversarial validation used {of_train} training rows and {of_test} test rows, "
+        f"{N_SPLITS} times in two halves, each answered by gradient boosting on the other; the "
+        "interval is DeLong's, times the square root of 2, because halves are not independent",
         f"{len(found.drifts)} of {found.n_tests} statistics of segments differ between train and "
         f"test (Kolmogorov-Smirnov, corrected p below {ALPHA:g})",
     ]

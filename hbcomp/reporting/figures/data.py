@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from hbcomp.data.dataset import lengths_of
 from hbcomp.reporting.figures.style import (
@@ -140,7 +139,7 @@ def drift_map(maps: Mapping[str, Float[np.ndarray, "c s"]], edges: Sequence[int]
         )
         figure.colorbar(mesh, ax=axes, pad=0.02)
         axes.set(title=name, ylabel="channel")
-        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_yticks(np.unique(np.linspace(1, n_channels, 6).astype(int)))
         axes.invert_yaxis()
     panels[-1].set_xlabel("time step")
     return figure
