@@ -12,8 +12,7 @@ from rich.console import Console
 
 from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig, as_options
-from hbcomp.data.overlap_sample import overlap_line
-from hbcomp.data.overlaps import find_overlaps
+from hbcomp.data.overlap_sample import overlap_line, search_overlaps
 from hbcomp.data.related_rows import add_pairs, find_links, spread, unite
 from hbcomp.data.tables import write_values
 from hbcomp.reporting.pages import Table, print_table
@@ -54,7 +53,7 @@ def write_groups(
     max_distance = limits.distance * spread(rows.flat)
     links = find_links(rows.flat, limits.neighbours, max_distance, limits.sine)
     if with_overlaps:
-        overlaps = find_overlaps([rows.signals], np.arange(rows.n_rows))
+        overlaps = search_overlaps([rows.signals], np.arange(rows.n_rows))
         console.print(f"{overlap_line(overlaps)}.", markup=False)
         if overlaps.is_believed:
             links = add_pairs(links, np.stack([overlaps.pairs.first, overlaps.pairs.second], 1))

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig, Dataset, as_options
-from hbcomp.data.overlap_sample import overlap_line
-from hbcomp.data.overlaps import Overlaps, find_overlaps
+from hbcomp.data.overlap_sample import overlap_line, search_overlaps
+from hbcomp.data.overlaps import Overlaps
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import csv_bytes, write_bytes
@@ -53,7 +53,7 @@ def list_overlaps(
     rows = np.arange(n_all)
     if n_rows is not None and n_rows < n_all:
         rows = np.sort(np.random.default_rng(0).choice(n_all, n_rows, replace=False))
-    found = find_overlaps(files.parts, rows)
+    found = search_overlaps(files.parts, rows)
     if found.n_inserted:
         console.print(
             f"{found.n_inserted} of {files.train.n_timepoints} time steps are left out, because "

@@ -89,10 +89,15 @@ class Overlaps:
     """Time steps that were left out, because they are means of their neighbours."""
 
     @property
+    def n_false(self) -> int:
+        """How many pairs are chance or ambiguous, by the control that says more."""
+        return max(self.n_reversed, self.pairs.n_ambiguous)
+
+    @property
     def is_believed(self) -> bool:
-        """Whether there are enough of them, and few that are chance or ambiguous."""
-        n_false = max(self.n_reversed, self.pairs.n_ambiguous)
-        return len(self.pairs) >= MIN_FOUND and n_false <= MAX_FALSE * len(self.pairs)
+        """Whether there are enough pairs, and few of them are chance or ambiguous."""
+        n_pairs = len(self.pairs)
+        return n_pairs >= MIN_FOUND and self.n_false <= MAX_FALSE * n_pairs
 
     @property
     def share(self) -> float:

@@ -5,7 +5,12 @@ import pytest
 
 from hbcomp.data import overlap_sample
 from hbcomp.data.dataset import Dataset
-from hbcomp.data.overlap_sample import overlap_line, overlap_warnings, sample_overlaps
+from hbcomp.data.overlap_sample import (
+    overlap_line,
+    overlap_warnings,
+    sample_overlaps,
+    search_overlaps,
+)
 from hbcomp.data.overlaps import HEAD, MIN_FOUND, find_overlaps
 from hbcomp.data.recovered import recover
 
@@ -161,6 +166,7 @@ def test_few_pairs_are_not_believed():
     found = found_in(signals)
     assert 0 < len(found.pairs) < MIN_FOUND
     assert not found.is_believed
+    assert "too few to be told from chance" in overlap_line(found)
 
 
 def test_a_sample_says_the_share_of_all_rows_within_its_error(monkeypatch):
@@ -173,6 +179,18 @@ def test_a_sample_says_the_share_of_all_rows_within_its_error(monkeypatch):
     assert 0 < found.standard_error < 0.04
     assert abs(found.share - share) < 3 * found.standard_error + 0.02
     assert "of a sample of 150 rows go on in another row" in overlap_line(found)
+
+
+def test_a_sample_that_is_clearly_refused_ends_the_search():
+    lines = CONTROLS["straight lines"](np.random.default_rng(0))[:, None].astype(np.float32)
+    found = search_overlaps(
+        [np.tile(lines, (20, 1, 1)) * np.arange(1, 21).repeat(N)[:, None, None].astype(np.float32)],
+        np.arange(20 * N),
+    )
+    assert len(found.looked_up) < found.n_rows
+    assert not found.is_believed
+    signals, _ = windows(0)
+    assert len(search_overlaps([signals.astype(np.float32)], np.arange(N)).looked_up) == N
 
 
 def test_rows_that_are_long_are_not_sampled(monkeypatch):
