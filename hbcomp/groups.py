@@ -36,13 +36,17 @@ def groups(
             help="The largest group's share of the rows, 2 at least; links beyond are cut."
         ),
     ] = 0.01,
+    overlaps: Annotated[
+        bool,
+        typer.Option("--overlaps", help="Link rows that are overlapping windows of one recording."),
+    ] = False,
     competition: options.Competition = "heartbeat",
 ) -> dict[str, Any]:
     """Write id,group of every row: near-duplicates, and interpolated rows with their parents.
 
-    Groups are found from the signals alone. `hbcomp cv NAME --set folds.groups=FILE` then keeps
-    every group in one fold, for a score nearer to that of unrelated rows. An existing file is never
-    overwritten.
+    With --overlaps, rows that `hbcomp overlaps` lists are in one group, too. Groups are found from
+    the signals alone. `hbcomp cv NAME --set folds.groups=FILE` then keeps every group in one fold,
+    for a score nearer to that of unrelated rows. An existing file is never overwritten.
 
     Example: hbcomp groups --train train.csv --out groups.csv
     """
@@ -50,7 +54,8 @@ def groups(
     from hbcomp.data.dataset import data_config
 
     config = data_config(competition=competition, train=train)
-    return write_groups(config, Limits(neighbours, distance, sine, max_share), out, cli.console)
+    limits = Limits(neighbours, distance, sine, max_share)
+    return write_groups(config, limits, out, cli.console, with_overlaps=overlaps)
 
 
 if __name__ == "__main__":

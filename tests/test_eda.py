@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hbcomp import eda, init
+from hbcomp.analysis import describe_data
 from hbcomp.analysis.describe_data import row_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_rows, write_competition_csv
@@ -46,6 +47,12 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "to_png", lambda figure: bytes(24))
 
 
+@pytest.fixture
+def no_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave adversarial validation out, which takes a second and has its own tests."""
+    monkeypatch.setattr(describe_data, "tell_apart", lambda train, test: None)
+
+
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["eda", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
@@ -68,11 +75,13 @@ def test_the_last_line_is_the_numbers_and_the_page_is_where_they_say(
     drawn = {"label-counts", "signal-lengths", "example-signals", "class-mean-spread"}
     assert written == {"index.html", *(f"{name}.png" for name in drawn)}
     html = page.read_text(encoding="utf-8")
-    for shown in ("Data: train.csv", "Train against test", "0 missing values", "50.00 %"):
+    cannot = "A classifier cannot tell train from test rows (AUC 0."
+    for shown in ("Data: train.csv", "Train against test", "0 missing values", "50.00 %", cannot):
         assert shown in html
+    assert numbers["adversarial"]["low"] <= 0.5 <= numbers["adversarial"]["high"]
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_the_next_command_reads_the_same_files_and_columns(
     train: Path, test_file: Path, tmp_path: Path
 ) -> None:
@@ -88,7 +97,7 @@ def test_the_next_command_reads_the_same_files_and_columns(
     assert "next" not in eda.eda(out=out)
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_path: Path) -> None:
     numbers = eda.eda(train, test_file, tmp_path / "out")
     beats = padded_beats()
@@ -120,7 +129,7 @@ def test_statistics_leave_the_padding_out_and_allow_a_row_without_any() -> None:
     assert found == {"length": [2, 0, 3], "mean": [2, 0, 2], "standard deviation": [1, 0, 1]}
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_the_shift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path) -> None:
     beats = padded_beats(60)
     others = np.char.add("t", beats.ids)
@@ -138,7 +147,7 @@ def test_the_shift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path)
     assert by_name["mean"]["standard_errors"] > 3
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_planted_duplicates_are_counted_and_named_on_the_page(tmp_path: Path) -> None:
     beats = padded_beats()
     signals = beats.signals.copy()
@@ -153,7 +162,7 @@ def test_planted_duplicates_are_counted_and_named_on_the_page(tmp_path: Path) ->
     assert "2 training rows share a signal but not the label." in html
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_without_a_test_file_nothing_is_said_about_one(train: Path, tmp_path: Path) -> None:
     numbers = eda.eda(train, out=tmp_path / "out")
     assert numbers["test"] is None
@@ -161,7 +170,7 @@ def test_without_a_test_file_nothing_is_said_about_one(train: Path, tmp_path: Pa
     assert "Train against test" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_the_same_data_gives_the_same_files_from_any_folder(train: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "train.csv"
     moved.parent.mkdir()
@@ -172,7 +181,7 @@ def test_the_same_data_gives_the_same_files_from_any_folder(train: Path, tmp_pat
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_file_names_with_markup_are_shown_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,7 +191,7 @@ def test_file_names_with_markup_are_shown_as_they_are(
     assert "Data: [red]&lt;b&gt;.csv" in Path(numbers["page"]).read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_drawing")
+@pytest.mark.usefixtures("no_drawing", "no_classifier")
 def test_the_default_folder_is_named_after_the_file(
     train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

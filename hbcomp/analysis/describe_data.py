@@ -9,8 +9,11 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from rich.console import Console
 
+from hbcomp.analysis import adversarial_page
+from hbcomp.analysis.adversarial import MIN_ROWS, Adversarial, tell_apart
 from hbcomp.data.dataset import Dataset, filled, lengths_of
 from hbcomp.data.duplicates import Duplicates, find_duplicates
+from hbcomp.data.overlap_sample import overlap_line, sample_overlaps
 from hbcomp.data.scale import scale_warnings
 from hbcomp.nets.signals import SignalsConfig
 from hbcomp.reporting import pages
@@ -26,9 +29,16 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
     """Print the tables, write index.html and its pictures to `out`, and return the numbers."""
     found = find_duplicates(train, test)
     numbers = describe(train, test, found)
+    apart = tell_apart(train, test) if test else None
+    parts = [each.signals for each in (train, test) if each]
+    overlaps = sample_overlaps(parts)
+    numbers["overlaps"] = overlaps.numbers if overlaps else None
+    numbers["adversarial"] = adversarial_page.numbers(apart) if apart else None
     tables = [_file_table(numbers), _class_table(numbers)]
     if test:
         tables.append(_shift_table(numbers["shift"]))
+    if apart and apart.drifts:
+        tables.append(adversarial_page.table(apart, train.shape[0]))
     for table in tables:
         pages.print_table(table, console)
     warnings = list(scale_warnings(train, test, SignalsConfig().scale))
@@ -36,10 +46,14 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
         *(f"Warning: {each}." for each in warnings),
         f"{numbers['missing_cells']:,} missing values, padding apart.",
         *(f"{line}." for line in found.lines()),
+        f"{overlap_line(overlaps)}.",
+        *(f"{line}." for line in _told_apart(apart, train, test)),
     ]
     for line in checks:
         console.print(line, markup=False)
     drawn = draw(train)
+    if apart:
+        drawn.extend(adversarial_page.pictures(apart, train.shape))
     pages.write_pictures(out, drawn)
     page = out / "index.html"
     sections: list[pages.Section] = [pages.Text("\n\n".join(checks), "Checks"), *tables, *drawn]
@@ -47,6 +61,14 @@ def look_at(train: Dataset, test: Dataset | None, out: Path, console: Console) -
     title = f"Data: {Path(train.source).name}"
     pages.write_page(page, title, _subtitle(numbers), sections)
     return {**numbers, "warnings": warnings, "page": str(page)}
+
+
+def _told_apart(apart: Adversarial | None, train: Dataset, test: Dataset | None) -> list[str]:
+    if test is None:
+        return []
+    if apart is None:
+        return [f"Fewer than {MIN_ROWS} rows in a file: too few to tell train from test rows"]
+    return adversarial_page.sentences(apart, train.n_rows, test.n_rows)
 
 
 def describe(train: Dataset, test: Dataset | None, found: Duplicates) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from pathlib import Path
 from shlex import join
 from typing import Any, Final
 
+import numpy as np
 from rich.console import Console
 
 from hbcomp.competitions.load import load_data
 from hbcomp.data.dataset import DataConfig, as_options
-from hbcomp.data.related_rows import find_links, spread, unite
+from hbcomp.data.overlap_sample import overlap_line
+from hbcomp.data.overlaps import find_overlaps
+from hbcomp.data.related_rows import add_pairs, find_links, spread, unite
 from hbcomp.data.tables import write_values
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.errors import InputError
@@ -43,11 +46,18 @@ class Limits:
             raise InputError.of("", problems)
 
 
-def write_groups(config: DataConfig, limits: Limits, out: Path, console: Console) -> dict[str, Any]:
+def write_groups(
+    config: DataConfig, limits: Limits, out: Path, console: Console, *, with_overlaps: bool = False
+) -> dict[str, Any]:
     """Find the groups of the training rows, write and print them, and return the numbers."""
     rows, _ = load_data(config)
     max_distance = limits.distance * spread(rows.flat)
     links = find_links(rows.flat, limits.neighbours, max_distance, limits.sine)
+    if with_overlaps:
+        overlaps = find_overlaps([rows.signals], np.arange(rows.n_rows))
+        console.print(f"{overlap_line(overlaps)}.", markup=False)
+        if overlaps.is_believed:
+            links = add_pairs(links, np.stack([overlaps.pairs.first, overlaps.pairs.second], 1))
     max_size = max(2, int(limits.max_share * rows.n_rows))
     found = unite(links, rows.n_rows, max_size)
     write_values(out, "group", found.group_of_row, rows.ids)
@@ -58,6 +68,7 @@ def write_groups(config: DataConfig, limits: Limits, out: Path, console: Console
         "n_neighbours": limits.neighbours,
         "n_near_pairs": links.n_near,
         "n_interpolated": links.n_interpolated,
+        **({"n_overlapping": links.n_overlapping} if with_overlaps else {}),
         "n_links": len(links.pairs),
         "n_cut": len(found.cut),
         "n_split": found.n_split,
@@ -74,12 +85,15 @@ def write_groups(config: DataConfig, limits: Limits, out: Path, console: Console
 
 
 def _print(numbers: dict[str, Any], console: Console) -> None:
+    overlapping = ""
+    if "n_overlapping" in numbers:
+        overlapping = f"; {numbers['n_overlapping']:,} pairs are overlapping windows"
     n_links, n_cut = numbers["n_links"], numbers["n_cut"]
     console.print(
         f"Among the {numbers['n_neighbours']:,} nearest rows of each row, "
         f"{numbers['n_near_pairs']:,} pairs are near-duplicates (at most "
         f"{numbers['max_distance']:.3g} apart) and {numbers['n_interpolated']:,} rows are "
-        f"interpolated between two others: {n_links:,} links."
+        f"interpolated between two others{overlapping}: {n_links:,} links."
     )
     if n_cut:
         console.print(

@@ -14,6 +14,7 @@ from hbcomp.crossval.run_page import (
     subtitle,
 )
 from hbcomp.crossval.training_data import load_training_data
+from hbcomp.data.overlap_sample import overlap_warnings
 from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import locked
 from hbcomp.experiment.report import scores_by_rule
@@ -35,6 +36,8 @@ def run(
     config, run = request.config, request.run
     with watch.phase("read"):
         training_data = load_training_data(config)
+        for warning in overlap_warnings(training_data.train, training_data.first_split):
+            console.print(f"warning: {warning}")
         _ = training_data.metric  # a function of one's own is read now, not after training
     with locked(run):
         if training_data.test:

@@ -82,6 +82,11 @@ class TrainingData:
         return next(iter(self.folds_of_seed.values())).n_folds
 
     @property
+    def first_split(self) -> np.ndarray:
+        """The fold of each row under the first seed."""
+        return next(iter(self.folds_of_seed.values())).fold_of_row
+
+    @property
     def fingerprints(self) -> dict[str, str]:
         """Hashes of the rows, the folds and the pseudo-labels; stored folds are bound to them."""
         prints = self.data_fingerprints

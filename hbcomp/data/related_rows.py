@@ -13,7 +13,7 @@ A held-out row tests little when related rows were trained on. Groups of related
 in one fold (`folds.groups`) bring the score nearer to that of unrelated rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -33,6 +33,8 @@ class Links:
     """Pairs that are near-duplicates."""
     n_interpolated: int
     """Rows on the segment between two others."""
+    n_overlapping: int = 0
+    """Pairs that were added, as overlapping windows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,19 @@ def _compare(
     # 1 - cos^2 <= max_sine^2, without dividing by the zero length of an exact duplicate's gap.
     is_straight = products - gram * gram <= max_sine**2 * products
     return np.sqrt(squares), np.asarray((is_straight & (gram < 0)).any(axis=2))
+
+
+def add_pairs(links: Links, pairs: Int64[np.ndarray, "q 2"]) -> Links:
+    """Return the links with overlapping windows among them, which come first, as of length 0."""
+    added = np.unique(np.sort(pairs, axis=1), axis=0)
+    known = {*map(tuple, added.tolist())}
+    is_other = np.array([tuple(pair) not in known for pair in links.pairs.tolist()], dtype=bool)
+    return replace(
+        links,
+        pairs=np.concatenate([added, links.pairs[is_other]]),
+        lengths=np.concatenate([np.zeros(len(added)), links.lengths[is_other]]),
+        n_overlapping=len(added),
+    )
 
 
 def unite(links: Links, n_rows: int, max_size: int) -> Groups:

@@ -94,6 +94,12 @@ class Predictions:
             raise InputError(f"{path}: no such file{similar}; has the run finished?") from None
         except ValueError as error:
             raise InputError(f"{path}: not the predictions of a run: {error}") from error
+        of_fold, n_test = arrays.get("test_probs_of_fold"), len(arrays["test_ids"])
+        if of_fold is not None and of_fold.shape[1] != len(sampled_rows(n_test)):
+            raise InputError(
+                f"{path}: test_probs_of_fold has {of_fold.shape[1]:,} rows, but of {n_test:,} test "
+                f"rows {len(sampled_rows(n_test)):,} are kept"
+            )
         return cls(**{name: _text(array) for name, array in arrays.items()})
 
 

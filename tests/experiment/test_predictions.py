@@ -17,6 +17,7 @@ from hbcomp.experiment.predictions import (
     check_aligned,
     have_same_folds,
     mean_probs,
+    sampled_rows,
     write_probs_csv,
 )
 from hbcomp.submissions.files import check_submission, submission_bytes
@@ -130,6 +131,33 @@ def test_predictions_survive_the_disk(tmp_path, train, test, folds_of_seed):
     for name, array in vars(predictions).items():
         assert np.array_equal(array, getattr(again, name)), name
     assert again.fingerprint == predictions.fingerprint
+
+
+def test_test_rows_are_kept_by_fold_as_means_over_the_seeds(train, test, folds_of_seed):
+    results = random_results(folds_of_seed)
+    of_fold = assemble(train, test, folds_of_seed, results).test_probs_of_fold
+    for fold, kept in enumerate(of_fold):
+        alone = [each.test_probs for each in results if each.fold == fold]
+        assert kept == pytest.approx(np.mean(alone, axis=0), abs=1e-6)
+    assert assemble(train, test, folds_of_seed, results).test_probs == pytest.approx(
+        of_fold.mean(axis=0), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(("n_rows", "n_kept"), [(1, 1), (7, 7), (20_000, 20_000), (50_001, 20_000)])
+def test_at_most_20_000_test_rows_are_kept_evenly_spaced_and_each_once(n_rows, n_kept):
+    rows = sampled_rows(n_rows)
+    assert (len(rows), len(set(rows)), rows[0]) == (n_kept, n_kept, 0)
+    assert rows[-1] == n_rows - 1
+    assert set(np.diff(rows)) <= {n_rows // n_kept, -(-n_rows // n_kept)}
+
+
+def test_rows_by_fold_of_other_test_rows_are_refused(tmp_path, train, test, folds_of_seed):
+    predictions = assemble(train, test, folds_of_seed, random_results(folds_of_seed))
+    fewer = predictions.test_probs_of_fold[:, 1:]
+    replace(predictions, test_probs_of_fold=fewer).save(tmp_path / "p.npz")
+    with pytest.raises(InputError, match="test_probs_of_fold has"):
+        Predictions.load(tmp_path / "p.npz")
 
 
 def test_experiments_on_other_rows_are_refused_with_who_differs_where(train, test, folds_of_seed):

@@ -1,10 +1,11 @@
 """Figures of the data: labels, lengths and waveforms; arrays in, a matplotlib Figure out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hbcomp.data.dataset import lengths_of
 from hbcomp.reporting.figures.style import (
@@ -120,6 +121,28 @@ def class_mean_spread(
         axes.set_title(f"class {class_text(label, classes)}  (n = {len(rows):,})")
         axes.grid()
     figure.supylabel("amplitude (scaled)", fontsize=11)
+    return figure
+
+
+@styled
+def drift_map(maps: Mapping[str, Float[np.ndarray, "c s"]], edges: Sequence[int]) -> Figure:
+    """Return maps of the channels over time, one below another, each under its name.
+
+    A column of a map is a segment of time, from one of the edges to the next. White is 0 or less.
+    """
+    n_channels = len(next(iter(maps.values())))
+    figure = new_figure(len(maps) * (1.3 + 0.28 * min(n_channels, MAX_CLASSES)))
+    panels = figure.subplots(len(maps), 1, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(panels, maps.items(), strict=True):
+        borders = np.arange(n_channels + 1) + 0.5
+        mesh = axes.pcolormesh(
+            edges, borders, values, cmap="Blues", vmin=0, vmax=max(float(values.max()), 1e-3)
+        )
+        figure.colorbar(mesh, ax=axes, pad=0.02)
+        axes.set(title=name, ylabel="channel")
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.invert_yaxis()
+    panels[-1].set_xlabel("time step")
     return figure
 
 
