@@ -85,23 +85,32 @@ def expected_score(
     truth = matched(mean, of_folds or [mean], oof_brier)
     rng = np.random.default_rng(seed)
     answers, alone = answer(mean), [answer(part) for part in of_folds]
-    labels = draw_labels(truth, rng)
-    error = metric.contributions(answers, labels).std(ddof=1) / n_test**0.5
-    gains = [0.0]
-    if alone:
-        drawn = [labels, *(draw_labels(truth, rng) for _ in range(N_DRAWS - 1))]
-        gains = [
-            metric.score(answers, each) - float(np.mean([metric.score(a, each) for a in alone]))
-            for each in drawn
-        ]
-    gain = float(np.mean(gains))
+    drawn = [draw_labels(truth, rng) for _ in range(N_DRAWS)]
+    of_test_rows = [row_noise(metric.contributions(answers, labels), metric) for labels in drawn]
+    gains = [
+        metric.score(answers, labels) - np.mean([metric.score(each, labels) for each in alone])
+        for labels in drawn
+        if alone
+    ]
+    gain = float(np.mean(gains)) if alone else 0.0
     return ExpectedScore(
         out_of_fold=rows.score,
         gain=gain,
-        of_oof_rows=OOF_INFLATION * rows.standard_error,
-        of_test_rows=float(error),
+        of_oof_rows=OOF_INFLATION * row_noise(rows.values, metric) / len(rows.values) ** 0.5,
+        of_test_rows=float(np.mean(of_test_rows)) / n_test**0.5,
         of_gain=SHARE_OF_GAIN * abs(gain),
     )
+
+
+def row_noise(values: Float64[np.ndarray, " n"], metric: Metric) -> float:
+    """Return the standard deviation of contributions, with two more rows at each bound, if finite.
+
+    Without them rows that are all right would have no noise; of an accuracy this is the interval of
+    Agresti & Coull 1998, Am. Stat. 52:119.
+    """
+    if np.isfinite(metric.bounds).all():
+        values = np.concatenate([values, metric.bounds, metric.bounds])
+    return float(values.std(ddof=1))
 
 
 def matched(mean: Probs, of_folds: Sequence[Probs], oof_brier: float) -> Float64[np.ndarray, "m k"]:

@@ -54,7 +54,7 @@ def test_an_unknown_experiment_lists_the_known_ones():
     write_config("mine", "")
     with pytest.raises(
         InputError,
-        match=r"nosuch/config.toml: no such experiment \(there are: .*mine, quickstart, ref",
+        match=r"nosuch/config.toml: no such experiment \(there are: .*mine, .*quickstart, ref",
     ):
         prepare("nosuch", [], None)
 

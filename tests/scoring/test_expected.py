@@ -90,6 +90,17 @@ def test_drawn_labels_have_the_frequencies_of_their_probabilities():
     assert abs(counts[1] - 10_000) < 5 * (40_000 * 0.25 * 0.75) ** 0.5
 
 
+def test_where_every_labelled_row_is_right_the_interval_is_no_point():
+    metric = make_metric(MetricConfig(name="accuracy"), CLASSES)
+    probs = np.tile([0.9, 0.06, 0.04], (40, 1))
+    rows = measure(metric, argmax(probs), np.zeros(40, dtype=int))
+    brier = float(BRIER.score(probs, np.zeros(40, dtype=int)))
+    found = expected_score(metric, rows, brier, [], probs, argmax, 40)
+    assert (rows.score, rows.standard_error) == (1.0, 0.0)
+    assert found.of_oof_rows == pytest.approx(1.25 * (42 * 2 / 44 / 43) ** 0.5 / 40**0.5)
+    assert 0 < found.of_test_rows < found.of_oof_rows
+
+
 @pytest.mark.parametrize(
     ("name", "answer"), [("abs-sum", argmax), ("accuracy", argmax), ("log-loss", as_they_are)]
 )
