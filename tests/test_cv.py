@@ -298,7 +298,10 @@ def test_an_error_leaves_no_files(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"train.csv", "test.csv"}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    "jobs",
+    [1, pytest.param(2, marks=pytest.mark.long("fresh workers import for seconds"))],
+)
 def test_rows_that_are_streamed_give_the_bits_of_rows_in_memory(finished, tmp_path, jobs):
     write_data(tmp_path)
     call("--set", "compute.rows=streamed", "--jobs", str(jobs), cwd=tmp_path)

@@ -67,6 +67,7 @@ def test_the_time_of_an_epoch_and_of_a_run_follow_from_the_rates(quick, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long("fresh workers import for seconds")
 def test_the_rate_at_once_is_that_of_all_processes_together():
     probe = Probe(Recipe(TINY, TrainConfig(batch_size=8), AugmentConfig()), (1, 16), 3, 64)
     assert speed._rate_at_once(probe, CPU, 2) > 0
