@@ -57,6 +57,7 @@ def beats_of(
     """
     is_beat = [symbol in BEATS for symbol in symbols]
     positions, names = positions[is_beat], [name for name in symbols if name in BEATS]
+    # The last two beats have no two others after them.
     for start, second, third, name in zip(
         positions, positions[1:], positions[2:], names, strict=False
     ):

@@ -88,7 +88,7 @@ def tell_apart(train: Dataset, test: Dataset, seed: int = 0) -> Adversarial | No
         parts=parts,
         n_tests=n_tests,
         drifts=drifts,
-        importance=list(zip(parts, importance, strict=False)),
+        importance=list(zip(parts, importance, strict=False)),  # empty if not told apart
     )
 
 

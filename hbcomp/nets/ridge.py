@@ -18,6 +18,7 @@ V sqrt(S) = X'U.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -68,7 +69,7 @@ class RidgeHead(nn.Module):
         """
         if len(labels) <= len(self.mean):
             features = torch.cat(list(blocks()))
-            blocks = lambda: [features]  # noqa: E731
+            blocks = partial(iter, [features])
         mean, factor = standardisation(blocks)
         self.mean.copy_(mean)
         self.factor.copy_(factor)
