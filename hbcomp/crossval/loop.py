@@ -1,6 +1,6 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +33,14 @@ from hbcomp.training.device import Compute, choose_compute
 
 MANY_SECONDS = 600  # assumed: nobody plans around less
 
+# Called with how many folds were trained so far, and of how many. What it raises stops the
+# training; the finished folds are stored.
+AfterFold = Callable[[int, int], None]
+
+
+def go_on(n_trained: int, n_pending: int) -> None:
+    """Train all folds: what happens after a fold where nothing else is wanted."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -55,6 +63,7 @@ def cross_validate(
     *,
     n_jobs: int | None = None,
     force: bool = False,
+    after_fold: AfterFold = go_on,
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
@@ -91,7 +100,7 @@ def cross_validate(
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features are fitted in every fold, which takes most of its time")
-    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
+    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch, after_fold)
     with watch.phase("decide"):
         return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
 
@@ -151,12 +160,13 @@ def train_nets(
     identity_of_seed: Mapping[int, str],
     resources: Resources,
     watch: Stopwatch,
+    after_fold: AfterFold = go_on,
 ) -> None:
     """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
     if not pending:
         return
     tasks = [
-        _task(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
+        task_of(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
         for seed, fold in pending
     ]
     groups = in_groups(tasks)
@@ -164,15 +174,18 @@ def train_nets(
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
-            _train_in_workers(groups, training_data, run, resources, emit, watch)
+            _train_in_workers(groups, training_data, run, resources, emit, watch, after_fold)
             return
         with errors_as_input_error(tasks), watch.phase("transfer"):
             data = training_data.on_device(resources.compute.device)
+        n_trained = 0
         for group in groups:
             train_folds(group, data, run, emit, watch)
+            n_trained += len(group)
+            after_fold(n_trained, len(tasks))
 
 
-def _task(
+def task_of(
     config: Config,
     training_data: TrainingData,
     seed: int,
@@ -180,6 +193,7 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
+    """Return the net of a fold as it will be trained; its stored fold is bound to `identity`."""
     rows = training_data.rows_of_net(seed, fold)
     valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
@@ -265,8 +279,10 @@ def _train_in_workers(
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
+    after_fold: AfterFold,
 ) -> None:
     slots = slots_for(resources.compute, resources.n_jobs)
+    n_trained, n_pending = 0, sum(map(len, groups))
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
         jobs = (_Job(group, training_data, run, relay) for group in groups)
         for done in workers.done(jobs):
@@ -276,6 +292,8 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
+            n_trained += len(done.job.group)
+            after_fold(n_trained, n_pending)
 
 
 @dataclass(frozen=True)
