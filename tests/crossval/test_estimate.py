@@ -52,7 +52,7 @@ def test_a_part_has_every_class_in_the_training_rows_of_every_fold(sample):
     assert set(part.train.ids) <= set(whole.train.ids)
 
 
-@pytest.mark.parametrize("preset", ["quickstart", "quant"])
+@pytest.mark.parametrize("preset", ["quickstart", "quant", "lines"])
 def test_nets_of_steps_and_fitted_nets_are_timed_without_a_trace_on_the_disk(
     preset, sample, tmp_path
 ):
