@@ -56,6 +56,22 @@ class Outcome:
     n_trained: int
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to train: the folds that are missing, with what hardware, and identities.
+
+    A stored fold is bound to the identity of its seed, a hash of what it was trained with.
+    """
+
+    pending: list[tuple[int, Fold]]
+    resources: Resources
+    identity_of_seed: Mapping[int, str]
+
+    def only(self, pending: list[tuple[int, Fold]]) -> "Begun":
+        """Return the same with fewer folds to train."""
+        return replace(self, pending=pending)
+
+
 def cross_validate(
     config: Config,
     training_data: TrainingData,
@@ -71,6 +87,28 @@ def cross_validate(
     The caller holds the run's lock. After a stop at any moment the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
     """
+    keys = training_data.fold_keys
+    begun = begin(config, training_data, run, keys, watch, n_jobs=n_jobs, force=force)
+    train_begun(config, training_data, run, begun, watch, after_fold)
+    with watch.phase("decide"):
+        return _outcome(config, training_data, run, begun)
+
+
+def begin(
+    config: Config,
+    training_data: TrainingData,
+    run: RunFolder,
+    keys: Sequence[tuple[int, int]],
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool = False,
+) -> Begun:
+    """Write what the folds of these (seed, fold) will be trained with, and say which are missing.
+
+    Stored folds of something else are an InputError, unless `force` deletes them. The caller holds
+    the run's lock.
+    """
     if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
     record = RunRecord(
@@ -81,44 +119,48 @@ def cross_validate(
         described=training_data.described,
     )
     check_resumable(run, record, force=force)
-    pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
+    pending: list[tuple[int, Fold]] = [key for key in keys if not run.is_done(*key)]
     with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
     if pending and (others := other_versions(run, record)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     write_run(run, record.model_copy(update={"compute": resources.compute}))
     identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
-    for seed, fold in training_data.fold_keys:
+    for seed, fold in keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
-    announce(
-        run,
-        resources,
-        f"{len(training_data.fold_keys)} folds",
-        len(training_data.fold_keys) - len(pending),
-        len(pending),
-    )
+    announce(run, resources, f"{len(keys)} folds", len(keys) - len(pending), len(pending))
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features of all folds are made first, which takes most of the time")
-    keys = training_data.fold_keys
-    train_nets(
-        config, training_data, run, keys, pending, identity_of_seed, resources, watch, after_fold
-    )
-    with watch.phase("decide"):
-        return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
+    return Begun(pending, resources, identity_of_seed)
 
 
-def _outcome(
+def train_begun(
     config: Config,
     training_data: TrainingData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
-    resources: Resources,
-    n_trained: int,
-) -> Outcome:
+    begun: Begun,
+    watch: Stopwatch,
+    after_fold: AfterFold = go_on,
+) -> None:
+    """Train and store the folds that are missing."""
+    train_nets(
+        config,
+        training_data,
+        run,
+        training_data.fold_keys,
+        begun.pending,
+        begun.identity_of_seed,
+        begun.resources,
+        watch,
+        after_fold,
+    )
+
+
+def _outcome(config: Config, training_data: TrainingData, run: RunFolder, begun: Begun) -> Outcome:
     results = [
-        stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
+        stored_folds.load_fold(run, begun.identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
     predictions = assemble(
@@ -131,7 +173,15 @@ def _outcome(
     chosen = choose_accepted_rule(
         metric, rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
+    return Outcome(
+        training_data,
+        results,
+        predictions,
+        rules,
+        chosen,
+        begun.resources,
+        len(begun.pending),
+    )
 
 
 def resources_for(
