@@ -21,7 +21,13 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
-from hbcomp.experiment.resume import RunRecord, check_resumable, other_versions, write_run
+from hbcomp.experiment.resume import (
+    RunRecord,
+    check_resumable,
+    other_versions,
+    read_run,
+    write_run,
+)
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
@@ -192,6 +198,15 @@ def resources_for(
     n_jobs: int | None,
 ) -> Resources:
     """Return on which device, with how many threads and processes the nets will be trained."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import compute_of_worker
+
+        bound = config.net.is_compute_bound
+        stored = read_run(run)
+        compute, n_workers = compute_of_worker(
+            config.compute, stored.compute if stored else None, is_compute_bound=bound
+        )
+        return Resources(compute, n_workers)
     if training_data.is_streamed and config.compute.engine == "auto":
         eager = config.compute.model_copy(update={"engine": "eager"})  # a graph cannot stream
         config = config.model_copy(update={"compute": eager})
@@ -230,11 +245,23 @@ def train_nets(
     groups = in_groups(tasks)
     run.discard_manifest()
     compute = resources.compute
+    if config.compute.cluster:  # features are made here, where there may be no GPU
+        compute = replace(compute, device="cpu")
     compute.enter()
     with errors_as_input_error(tasks), watch.phase("features"):
         n_threads = compute.n_threads * resources.n_jobs
         seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
+        if config.compute.cluster:
+            from hbcomp.crossval.cluster import train_on_cluster  # Dask is an extra
+
+            n_trained = 0
+            for group in train_on_cluster(
+                config.compute.cluster, groups, seen_by, run, emit, watch
+            ):
+                n_trained += len(group)
+                after_fold(n_trained, len(tasks))
+            return
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
             _train_in_workers(groups, seen_by, run, resources, emit, watch, after_fold)
