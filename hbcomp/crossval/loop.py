@@ -1,7 +1,9 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
 from hbcomp.experiment.resume import RunRecord, check_resumable, other_versions, write_run
-from hbcomp.scoring.choice import RuleResult, evaluate_rules
+from hbcomp.scoring.choice import RuleResult, evaluate_rules, fixed_rule_scores
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
@@ -32,6 +34,7 @@ from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 
 MANY_SECONDS = 600  # assumed: nobody plans around less
+OnStored = Callable[[int, Fold], None]  # what is called with each net once it is stored
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,24 @@ class Outcome:
     n_trained: int
 
 
+@dataclass(frozen=True)
+class FoldDone:
+    """A stored fold: its score on its held-out rows, under the metric's fixed rule.
+
+    It is the `n_done`-th of `n_folds` nets, over all seeds.
+    """
+
+    seed: int
+    fold: int
+    n_rows: int
+    score: float
+    n_done: int
+    n_folds: int
+
+
+OnFold = Callable[[FoldDone], None]
+
+
 def cross_validate(
     config: Config,
     training_data: TrainingData,
@@ -55,11 +76,13 @@ def cross_validate(
     *,
     n_jobs: int | None = None,
     force: bool = False,
+    on_fold: OnFold | None = None,
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
     The caller holds the run's lock. After a stop at any moment the same call continues with the
-    folds that are not stored, and on a CPU the outcome has the same bits.
+    folds that are not stored, and on a CPU the outcome has the same bits. `on_fold` is called with
+    every fold: first with those that are stored, then with each as soon as it is.
     """
     if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
@@ -78,9 +101,11 @@ def cross_validate(
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     write_run(run, record.model_copy(update={"compute": resources.compute}))
     identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
+    is_stored = _teller(on_fold, training_data, run, identity_of_seed)
     for seed, fold in training_data.fold_keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
+            is_stored(seed, fold)
     announce(
         run,
         resources,
@@ -91,9 +116,30 @@ def cross_validate(
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features are fitted in every fold, which takes most of its time")
-    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
+    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch, is_stored)
     with watch.phase("decide"):
         return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
+
+
+def _teller(
+    on_fold: OnFold | None,
+    training_data: TrainingData,
+    run: RunFolder,
+    identity_of_seed: Mapping[int, str],
+) -> OnStored:
+    """Return what scores a stored fold and calls `on_fold` with it, if there is one."""
+    number = count(1)
+
+    def tell(seed: int, fold: Fold) -> None:
+        if on_fold is None:
+            return
+        result = stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
+        truth = training_data.train.known_labels[result.valid_idx]
+        score = fixed_rule_scores(training_data.metric, result.valid_probs, truth).score
+        n_folds = len(training_data.fold_keys)
+        on_fold(FoldDone(seed, cast(int, fold), len(truth), score, next(number), n_folds))
+
+    return tell
 
 
 def _outcome(
@@ -151,6 +197,7 @@ def train_nets(
     identity_of_seed: Mapping[int, str],
     resources: Resources,
     watch: Stopwatch,
+    is_stored: OnStored = lambda seed, fold: None,
 ) -> None:
     """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
     if not pending:
@@ -164,12 +211,14 @@ def train_nets(
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
-            _train_in_workers(groups, training_data, run, resources, emit, watch)
+            _train_in_workers(groups, training_data, run, resources, emit, watch, is_stored)
             return
         with errors_as_input_error(tasks), watch.phase("transfer"):
             data = training_data.on_device(resources.compute.device)
         for group in groups:
             train_folds(group, data, run, emit, watch)
+            for task in group:
+                is_stored(task.seed, task.fold)
 
 
 def _task(
@@ -265,6 +314,7 @@ def _train_in_workers(
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
+    is_stored: OnStored,
 ) -> None:
     slots = slots_for(resources.compute, resources.n_jobs)
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
@@ -276,6 +326,8 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
+            for task in done.job.group:
+                is_stored(task.seed, task.fold)
 
 
 @dataclass(frozen=True)
