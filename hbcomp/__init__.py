@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hbcomp.api.blend import blend
+    from hbcomp.api.classifier import SignalClassifier
     from hbcomp.api.cross_validate import cross_validate
     from hbcomp.api.result import Result
     from hbcomp.crossval.loop import FoldDone
     from hbcomp.system.errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["FoldDone", "InputError", "Result", "__version__", "blend", "cross_validate"]
+__all__ = [
+    "FoldDone",
+    "InputError",
+    "Result",
+    "SignalClassifier",
+    "__version__",
+    "blend",
+    "cross_validate",
+]
 
 _MODULE_OF = {
     "FoldDone": "hbcomp.crossval.loop",
     "InputError": "hbcomp.system.errors",
     "Result": "hbcomp.api.result",
+    "SignalClassifier": "hbcomp.api.classifier",
     "blend": "hbcomp.api.blend",
     "cross_validate": "hbcomp.api.cross_validate",
 }
