@@ -14,26 +14,31 @@ if TYPE_CHECKING:
     from hbcomp.api.cross_validate import cross_validate
     from hbcomp.api.result import Result
     from hbcomp.crossval.loop import FoldDone
+    from hbcomp.serving.model import Model, load
     from hbcomp.system.errors import InputError
 
 __version__ = "0.1.0"
 __all__ = [
     "FoldDone",
     "InputError",
+    "Model",
     "Result",
     "SignalClassifier",
     "__version__",
     "blend",
     "cross_validate",
+    "load",
 ]
 
 _MODULE_OF = {
     "FoldDone": "hbcomp.crossval.loop",
     "InputError": "hbcomp.system.errors",
+    "Model": "hbcomp.serving.model",
     "Result": "hbcomp.api.result",
     "SignalClassifier": "hbcomp.api.classifier",
     "blend": "hbcomp.api.blend",
     "cross_validate": "hbcomp.api.cross_validate",
+    "load": "hbcomp.serving.model",
 }
 
 

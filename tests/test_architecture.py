@@ -18,7 +18,7 @@ FLOORS = (
     {"api"},
     {"analysis", "verification"},
     {"blending", "tuning"},
-    {"crossval"},
+    {"crossval", "serving"},
     {"experiment"},
     {"submissions"},
     {"competitions", "training", "reporting"},

@@ -1,6 +1,5 @@
 """The result of a finished experiment, read from its folder."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hbcomp.experiment.finish import provenance_of
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import Report, read_report, scores_in_words
+from hbcomp.scoring.decision import most_likely
 from hbcomp.submissions.files import write_submission
 from hbcomp.system.command import as_library
 from hbcomp.system.errors import InputError
@@ -67,17 +67,6 @@ class Result:
 
     def __repr__(self) -> str:
         return f"Result({self.run!r}: {scores_in_words(self.report)})"
-
-
-def most_likely(
-    classes: Sequence[str] | Shaped[np.ndarray, " k"],
-    answers: Float64[np.ndarray, "m k"],
-    probs: Float64[np.ndarray, "m k"],
-) -> Shaped[np.ndarray, " m"]:
-    """Return the class with the largest answer of each row, the more probable one of equals."""
-    is_largest = answers == answers.max(axis=1, keepdims=True, initial=0.0)
-    found: np.ndarray = np.asarray(classes)[np.where(is_largest, probs, -1.0).argmax(axis=1)]
-    return found
 
 
 def read_result(run: RunFolder, classes: Shaped[np.ndarray, " k"] | None = None) -> Result:

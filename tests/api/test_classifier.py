@@ -81,6 +81,7 @@ def test_the_net_is_that_of_training_on_everything(here):
     assert done.returncode == 0, done.stderr
     stored = read_arrays(here / "experiments/mine/folds/5-all/result.npz", LAYOUT)["test_probs"]
     assert np.array_equal(tiny(random_state=5).fit(X, Y).predict_proba(T), stored)
+    assert np.array_equal(hbcomp.load("mine", fold="all").predict_proba(T), stored)
 
 
 def test_it_learns_and_works_in_the_tools_of_scikit_learn(here):
