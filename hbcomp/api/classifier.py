@@ -1,6 +1,7 @@
 """`hbcomp.SignalClassifier`: a preset as a classifier of scikit-learn."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -78,8 +79,8 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         compute.enter()
         replica = replica_of(self._seed(), ALL, np.arange(len(labels)), None, data.device)
         if is_kept:
-            self._features = _features(config, data)
-            data = self._features.in_place_of_signals(replica.train_idx)
+            self._features = _features(config, data, compute)
+            data = replace(data, signals=self._features.of_rows[0])
         self._train(config, data, replica, compute)
         return self
 
@@ -115,7 +116,7 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         inputs = put_signals([signals], compute.device, False)
         assert isinstance(inputs, Tensor)
         if self.references_ is not None:
-            inputs = self._fitted_features(compute.device).of_signals(inputs)
+            inputs = self._fitted_features(compute).of_signals(inputs)[0]
         return predict_probs(self.net_.to(compute.device), inputs, compute)
 
     def predict(self, X: Any) -> Shaped[np.ndarray, " n"]:  # noqa: N803
@@ -140,11 +141,12 @@ class SignalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31))
 
-    def _fitted_features(self, device: str) -> FittedFeatures:
+    def _fitted_features(self, compute: Compute) -> FittedFeatures:
         if CACHED not in self.__dict__:  # it was unpickled
             assert self.references_ is not None
             signals, labels = self.references_
-            self._features = _features(self.config_, put_on_device(signals, labels, device))
+            data = put_on_device(signals, labels, compute.device)
+            self._features = _features(self.config_, data, compute)
         return self._features
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,6 +174,7 @@ def _compute(config: Config) -> Compute:
     return choose_compute(config.compute, is_compute_bound=config.net.is_compute_bound)
 
 
-def _features(config: Config, data: DeviceData) -> FittedFeatures:
+def _features(config: Config, data: DeviceData, compute: Compute) -> FittedFeatures:
     replica = replica_of(0, ALL, np.arange(len(data.labels)), None, data.device)
-    return fit_features(config.features, config.signals, data, replica)
+    n_threads = compute.n_threads
+    return fit_features(config.features, config.signals, data, [replica], n_threads)

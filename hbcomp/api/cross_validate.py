@@ -12,7 +12,7 @@ import xxhash
 from hbcomp.api.arrays import Labels, Rows, check_labels, check_rows, folder_of, keep_arrays
 from hbcomp.api.result import Result, read_result
 from hbcomp.crossval import cross_validate as crossval
-from hbcomp.crossval.loop import OnFold
+from hbcomp.crossval.loop import AfterFold, go_on
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.setup import prepare
 from hbcomp.system.command import as_library
@@ -54,7 +54,7 @@ def cross_validate(
     run: str | None = None,
     overrides: Mapping[str, object] | None = None,
     jobs: int | None = None,
-    callback: OnFold | None = None,
+    callback: AfterFold = go_on,
     force: bool = False,
     verbose: bool = True,
 ) -> Result:
@@ -68,8 +68,8 @@ def cross_validate(
 
     The call continues where one with the same arguments was stopped. Without `run` the name is made
     of the preset and a hash of data and arguments, so that others get another run. `callback` is
-    called with a `FoldDone` for every fold as soon as it is stored, earlier ones first; if it
-    raises, the folds are kept.
+    called with a `FoldDone` for every fold as soon as it is stored; if it raises, the training
+    stops, and the folds are kept.
 
     Messages are logged as `hbcomp`. A terminal or a notebook shows bars if `verbose`. Wrong input
     is an InputError, a ValueError.
@@ -90,7 +90,12 @@ def cross_validate(
         request = prepare(preset, as_assignments(options), name)
         with _kept(folder, arrays, force=force):
             crossval.run(
-                request, Stopwatch(), n_jobs=jobs, force=force, has_profile=False, on_fold=callback
+                request,
+                Stopwatch(),
+                n_jobs=jobs,
+                force=force,
+                has_profile=False,
+                after_fold=callback,
             )
     return read_result(folder, arrays.labels.values if arrays else None)
 

@@ -1,9 +1,8 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
-from typing import cast
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from hbcomp.crossval.fold import (
 )
 from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
 from hbcomp.crossval.speed import duration
-from hbcomp.crossval.training_data import TrainingData
+from hbcomp.crossval.training_data import TrainingData, seen_by_nets
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
@@ -34,7 +33,29 @@ from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 
 MANY_SECONDS = 600  # assumed: nobody plans around less
-OnStored = Callable[[int, Fold], None]  # what is called with each net once it is stored
+
+
+@dataclass(frozen=True)
+class FoldDone:
+    """A fold that was trained and stored: its score on its held-out rows, under the fixed rule.
+
+    So far the call has trained `n_trained` of the `n_pending` nets that were missing.
+    """
+
+    seed: int
+    fold: int
+    n_rows: int
+    score: float
+    n_trained: int
+    n_pending: int
+
+
+# Called with every fold once it is stored. What it raises stops the training; the folds are kept.
+AfterFold = Callable[[FoldDone], None]
+
+
+def go_on(done: FoldDone) -> None:
+    """Train all folds: what happens after a fold where nothing else is wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +72,19 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class FoldDone:
-    """A stored fold: its score on its held-out rows, under the metric's fixed rule.
+class Begun:
+    """A run that is ready to train: the folds that are missing, with what hardware, and identities.
 
-    It is the `n_done`-th of `n_folds` nets, over all seeds.
+    A stored fold is bound to the identity of its seed, a hash of what it was trained with.
     """
 
-    seed: int
-    fold: int
-    n_rows: int
-    score: float
-    n_done: int
-    n_folds: int
+    pending: list[tuple[int, Fold]]
+    resources: Resources
+    identity_of_seed: Mapping[int, str]
 
-
-OnFold = Callable[[FoldDone], None]
+    def only(self, pending: list[tuple[int, Fold]]) -> "Begun":
+        """Return the same with fewer folds to train."""
+        return replace(self, pending=pending)
 
 
 def cross_validate(
@@ -76,13 +95,34 @@ def cross_validate(
     *,
     n_jobs: int | None = None,
     force: bool = False,
-    on_fold: OnFold | None = None,
+    after_fold: AfterFold = go_on,
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
     The caller holds the run's lock. After a stop at any moment the same call continues with the
-    folds that are not stored, and on a CPU the outcome has the same bits. `on_fold` is called with
-    every fold: first with those that are stored, then with each as soon as it is.
+    folds that are not stored, and on a CPU the outcome has the same bits.
+    """
+    keys = training_data.fold_keys
+    begun = begin(config, training_data, run, keys, watch, n_jobs=n_jobs, force=force)
+    train_begun(config, training_data, run, begun, watch, after_fold)
+    with watch.phase("decide"):
+        return _outcome(config, training_data, run, begun)
+
+
+def begin(
+    config: Config,
+    training_data: TrainingData,
+    run: RunFolder,
+    keys: Sequence[tuple[int, int]],
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool = False,
+) -> Begun:
+    """Write what the folds of these (seed, fold) will be trained with, and say which are missing.
+
+    Stored folds of something else are an InputError, unless `force` deletes them. The caller holds
+    the run's lock.
     """
     if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
@@ -94,64 +134,48 @@ def cross_validate(
         described=training_data.described,
     )
     check_resumable(run, record, force=force)
-    pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
+    pending: list[tuple[int, Fold]] = [key for key in keys if not run.is_done(*key)]
     with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
     if pending and (others := other_versions(run, record)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     write_run(run, record.model_copy(update={"compute": resources.compute}))
     identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
-    is_stored = _teller(on_fold, training_data, run, identity_of_seed)
-    for seed, fold in training_data.fold_keys:
+    for seed, fold in keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
-            is_stored(seed, fold)
-    announce(
-        run,
-        resources,
-        f"{len(training_data.fold_keys)} folds",
-        len(training_data.fold_keys) - len(pending),
-        len(pending),
-    )
+    announce(run, resources, f"{len(keys)} folds", len(keys) - len(pending), len(pending))
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
-        console.print("features are fitted in every fold, which takes most of its time")
-    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch, is_stored)
-    with watch.phase("decide"):
-        return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
+        console.print("features of all folds are made first, which takes most of the time")
+    return Begun(pending, resources, identity_of_seed)
 
 
-def _teller(
-    on_fold: OnFold | None,
-    training_data: TrainingData,
-    run: RunFolder,
-    identity_of_seed: Mapping[int, str],
-) -> OnStored:
-    """Return what scores a stored fold and calls `on_fold` with it, if there is one."""
-    number = count(1)
-
-    def tell(seed: int, fold: Fold) -> None:
-        if on_fold is None:
-            return
-        result = stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
-        truth = training_data.train.known_labels[result.valid_idx]
-        score = fixed_rule_scores(training_data.metric, result.valid_probs, truth).score
-        n_folds = len(training_data.fold_keys)
-        on_fold(FoldDone(seed, cast(int, fold), len(truth), score, next(number), n_folds))
-
-    return tell
-
-
-def _outcome(
+def train_begun(
     config: Config,
     training_data: TrainingData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
-    resources: Resources,
-    n_trained: int,
-) -> Outcome:
+    begun: Begun,
+    watch: Stopwatch,
+    after_fold: AfterFold = go_on,
+) -> None:
+    """Train and store the folds that are missing."""
+    train_nets(
+        config,
+        training_data,
+        run,
+        training_data.fold_keys,
+        begun.pending,
+        begun.identity_of_seed,
+        begun.resources,
+        watch,
+        after_fold,
+    )
+
+
+def _outcome(config: Config, training_data: TrainingData, run: RunFolder, begun: Begun) -> Outcome:
     results = [
-        stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
+        stored_folds.load_fold(run, begun.identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
     predictions = assemble(
@@ -164,7 +188,15 @@ def _outcome(
     chosen = choose_accepted_rule(
         metric, rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
+    return Outcome(
+        training_data,
+        results,
+        predictions,
+        rules,
+        chosen,
+        begun.resources,
+        len(begun.pending),
+    )
 
 
 def resources_for(
@@ -193,35 +225,65 @@ def train_nets(
     config: Config,
     training_data: TrainingData,
     run: RunFolder,
+    nets: Sequence[tuple[int, Fold]],
     pending: Sequence[tuple[int, Fold]],
     identity_of_seed: Mapping[int, str],
     resources: Resources,
     watch: Stopwatch,
-    is_stored: OnStored = lambda seed, fold: None,
+    after_fold: AfterFold = go_on,
 ) -> None:
-    """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
+    """Train and store those of the nets, (seed, fold), that are pending.
+
+    The fold `ALL` holds nothing out. Features are made for all nets, whatever is pending.
+    """
     if not pending:
         return
     tasks = [
-        _task(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
+        task_of(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
         for seed, fold in pending
     ]
     groups = in_groups(tasks)
     run.discard_manifest()
+    compute = resources.compute
+    compute.enter()
+    with errors_as_input_error(tasks), watch.phase("features"):
+        n_threads = compute.n_threads * resources.n_jobs
+        seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
-            _train_in_workers(groups, training_data, run, resources, emit, watch, is_stored)
+            for group, n_trained in _train_in_workers(groups, seen_by, run, resources, emit, watch):
+                _tell(after_fold, group, training_data, run, n_trained, len(tasks))
             return
-        with errors_as_input_error(tasks), watch.phase("transfer"):
-            data = training_data.on_device(resources.compute.device)
+        on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(compute.device))
+        n_trained = 0
         for group in groups:
+            with errors_as_input_error(group), watch.phase("transfer"):
+                data = on_device(seen_by(group[0].seed, group[0].fold))
             train_folds(group, data, run, emit, watch)
-            for task in group:
-                is_stored(task.seed, task.fold)
+            n_trained += len(group)
+            _tell(after_fold, group, training_data, run, n_trained, len(tasks))
 
 
-def _task(
+def _tell(
+    after_fold: AfterFold,
+    group: Sequence[FoldTask],
+    training_data: TrainingData,
+    run: RunFolder,
+    n_trained: int,
+    n_pending: int,
+) -> None:
+    """Score the stored folds of a group, and call `after_fold` with each."""
+    for task in group:
+        if after_fold is go_on or not isinstance(task.fold, int):
+            return  # nobody asks, or no row was held out
+        probs = stored_folds.load_fold(run, task.identity, task.seed, task.fold).valid_probs
+        labels = training_data.train.known_labels[task.valid_idx]
+        score = fixed_rule_scores(training_data.metric, probs, labels).score
+        after_fold(FoldDone(task.seed, task.fold, len(labels), score, n_trained, n_pending))
+
+
+def task_of(
     config: Config,
     training_data: TrainingData,
     seed: int,
@@ -229,6 +291,7 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
+    """Return the net of a fold as it will be trained; its stored fold is bound to `identity`."""
     rows = training_data.rows_of_net(seed, fold)
     valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
@@ -240,8 +303,6 @@ def _task(
         train_idx=rows.train_idx,
         valid_idx=valid_idx,
         recipe=config.recipe,
-        features=config.features,
-        signals=config.signals,
         metric=training_data.metric_spec,
         compute=compute,
         n_scored=n_scored,
@@ -309,16 +370,17 @@ def _warn_of_shared_cores(resources: Resources) -> None:
 
 def _train_in_workers(
     groups: list[list[FoldTask]],
-    training_data: TrainingData,
+    seen_by: Callable[[int, Fold], TrainingData],
     run: RunFolder,
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
-    is_stored: OnStored,
-) -> None:
+) -> Iterator[tuple[list[FoldTask], int]]:
+    """Yield each group of folds once it is stored, with how many are."""
     slots = slots_for(resources.compute, resources.n_jobs)
+    n_trained = 0
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
-        jobs = (_Job(group, training_data, run, relay) for group in groups)
+        jobs = (_Job(group, seen_by(group[0].seed, group[0].fold), run, relay) for group in groups)
         for done in workers.done(jobs):
             if done.exit is not None:
                 raise InputError(
@@ -326,8 +388,8 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
-            for task in done.job.group:
-                is_stored(task.seed, task.fold)
+            n_trained += len(done.job.group)
+            yield done.job.group, n_trained
 
 
 @dataclass(frozen=True)

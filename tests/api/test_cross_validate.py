@@ -120,13 +120,11 @@ def test_the_callback_gets_every_fold_as_soon_as_it_is_stored(here):
         hbcomp.cross_validate(X, Y, T, run="mine", callback=stop, **SMALL)
     assert len(fold_times(here)) == 1
     result = hbcomp.cross_validate(X, Y, T, run="mine", callback=seen.append, **SMALL)
-    first, *both = seen
-    assert first == both[0]
-    assert [(each.seed, each.fold, each.n_done, each.n_folds) for each in both] == [
+    assert [(each.seed, each.fold, each.n_trained, each.n_pending) for each in seen] == [
         (0, 0, 1, 2),
-        (0, 1, 2, 2),
+        (0, 1, 1, 1),
     ]
-    for each in both:
+    for each in seen:
         held_out = result.fold_of_row == each.fold
         hits = result.oof_probs[held_out].argmax(axis=1) == result.labels[held_out]
         assert (each.n_rows, each.score) == (held_out.sum(), hits.mean())
@@ -136,7 +134,7 @@ def test_the_callback_gets_every_fold_as_soon_as_it_is_stored(here):
 def test_the_callback_hears_of_folds_that_workers_train(here):
     seen = []
     hbcomp.cross_validate(X, Y, T, callback=seen.append, jobs=2, **SMALL)
-    assert [each.n_done for each in seen] == [1, 2]
+    assert [each.n_trained for each in seen] == [1, 2]
     assert {each.fold for each in seen} == {0, 1}
 
 
