@@ -23,6 +23,7 @@ def cv(
         str | None, typer.Option(help="Run as a new experiment of this name, keeping the old one.")
     ] = None,
     jobs: options.Jobs = None,
+    cluster: options.Cluster = None,
     fold: Annotated[
         Literal["all"] | None,
         typer.Option(metavar="all", help="Train on everything, after the cross-validation."),
@@ -72,7 +73,9 @@ def cv(
         from hbcomp.crossval.cross_validate import run
         from hbcomp.experiment.setup import prepare
 
-    request = prepare(experiment, options.assigned(assignments, train, test, competition), name)
+    request = prepare(
+        experiment, options.assigned(assignments, train, test, competition, cluster), name
+    )
     try:
         if fold:
             return refit.run(request, watch, n_jobs=jobs)

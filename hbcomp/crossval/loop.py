@@ -1,6 +1,7 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -21,7 +22,13 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
-from hbcomp.experiment.resume import RunRecord, check_resumable, other_versions, write_run
+from hbcomp.experiment.resume import (
+    RunRecord,
+    check_resumable,
+    other_versions,
+    read_run,
+    write_run,
+)
 from hbcomp.scoring.choice import RuleResult, evaluate_rules, fixed_rule_scores
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
@@ -207,6 +214,15 @@ def resources_for(
     n_jobs: int | None,
 ) -> Resources:
     """Return on which device, with how many threads and processes the nets will be trained."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import compute_of_worker
+
+        bound = config.net.is_compute_bound
+        stored = read_run(run)
+        compute, n_workers = compute_of_worker(
+            config.compute, stored.compute if stored else None, is_compute_bound=bound
+        )
+        return Resources(compute, n_workers)
     if training_data.is_streamed and config.compute.engine == "auto":
         eager = config.compute.model_copy(update={"engine": "eager"})  # a graph cannot stream
         config = config.model_copy(update={"compute": eager})
@@ -242,27 +258,50 @@ def train_nets(
         task_of(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
         for seed, fold in pending
     ]
-    groups = in_groups(tasks)
     run.discard_manifest()
     compute = resources.compute
+    if config.compute.cluster:  # features are made here, where there may be no GPU
+        compute = replace(compute, device="cpu")
     compute.enter()
     with errors_as_input_error(tasks), watch.phase("features"):
         n_threads = compute.n_threads * resources.n_jobs
         seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
-        if resources.n_jobs > 1:
-            _warn_of_shared_cores(resources)
-            for group, n_trained in _train_in_workers(groups, seen_by, run, resources, emit, watch):
-                _tell(after_fold, group, training_data, run, n_trained, len(tasks))
-            return
-        on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(compute.device))
+        groups = in_groups(tasks)
+        every_group = _trained(config, groups, seen_by, run, resources, emit, watch)
         n_trained = 0
-        for group in groups:
-            with errors_as_input_error(group), watch.phase("transfer"):
-                data = on_device(seen_by(group[0].seed, group[0].fold))
-            train_folds(group, data, run, emit, watch)
-            n_trained += len(group)
-            _tell(after_fold, group, training_data, run, n_trained, len(tasks))
+        with closing(every_group):  # ends the workers, whatever `after_fold` raises
+            for group in every_group:
+                n_trained += len(group)
+                _tell(after_fold, group, training_data, run, n_trained, len(tasks))
+
+
+def _trained(
+    config: Config,
+    groups: list[list[FoldTask]],
+    seen_by: Callable[[int, Fold], TrainingData],
+    run: RunFolder,
+    resources: Resources,
+    emit: Emit,
+    watch: Stopwatch,
+) -> Generator[list[FoldTask], None, None]:
+    """Yield each group of nets once it is trained and stored: on a cluster, in workers, or here."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import train_on_cluster  # Dask is an extra
+
+        yield from train_on_cluster(config.compute.cluster, groups, seen_by, run, emit, watch)
+        return
+    if resources.n_jobs > 1:
+        _warn_of_shared_cores(resources)
+        yield from _train_in_workers(groups, seen_by, run, resources, emit, watch)
+        return
+    device = resources.compute.device
+    on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(device))
+    for group in groups:
+        with errors_as_input_error(group), watch.phase("transfer"):
+            data = on_device(seen_by(group[0].seed, group[0].fold))
+        train_folds(group, data, run, emit, watch)
+        yield group
 
 
 def _tell(
@@ -375,10 +414,8 @@ def _train_in_workers(
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
-) -> Iterator[tuple[list[FoldTask], int]]:
-    """Yield each group of folds once it is stored, with how many are."""
+) -> Iterator[list[FoldTask]]:
     slots = slots_for(resources.compute, resources.n_jobs)
-    n_trained = 0
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
         jobs = (_Job(group, seen_by(group[0].seed, group[0].fold), run, relay) for group in groups)
         for done in workers.done(jobs):
@@ -388,8 +425,7 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
-            n_trained += len(done.job.group)
-            yield done.job.group, n_trained
+            yield done.job.group
 
 
 @dataclass(frozen=True)
