@@ -26,6 +26,8 @@ USED_BY_NAME = {
     "ruff": (".ci/run", "bin/ruff"),
     "pandas-stubs": ("pyproject.toml", "[tool.mypy]"),  # mypy finds them by itself
     "pytest-xdist": ("pyproject.toml", "--numprocesses"),
+    "onnx": ("hbcomp/serving/onnx_graph.py", '("onnx", "onnxscript")'),  # by torch
+    "onnxscript": ("hbcomp/serving/onnx_graph.py", '("onnx", "onnxscript")'),
     "optuna-dashboard": ("docs/guide.md", "optuna-dashboard sqlite"),
     "psycopg": ("docs/tuning.md", "postgresql+psycopg://"),  # SQLAlchemy imports it by the address
 }

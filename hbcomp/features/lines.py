@@ -211,7 +211,8 @@ def _of_chunk(
     is_other = (near != own[:, None]) & is_known[:, near]  # (f, q, k)
     is_near = is_other & (is_other.cumsum(2) <= n_neighbours)
     size = LINES_CHUNK if queries.device.type == "cpu" else GPU_CHUNK
-    parts = zip(queries.split(size), near.split(size), is_near.split(size, dim=1), strict=True)
+    chunks = (torch.split(each, size) for each in (queries, near))
+    parts = zip(*chunks, torch.split(is_near, size, dim=1), strict=True)
     found = torch.cat(
         [_to_lines(some, references.rows[at], is_at) for some, at, is_at in parts], dim=1
     )
