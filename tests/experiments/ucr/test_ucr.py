@@ -86,7 +86,7 @@ def test_a_set_is_run_once_and_scored_on_its_own_labels(tmp_path):
 def test_a_model_is_added_to_a_set_without_running_the_others_again(tmp_path, monkeypatch):
     write_set(tmp_path, "Tiny")
     scored = []
-    monkeypatch.setattr(run, "_train", lambda model, _: scored.append(model) or 2.0)
+    monkeypatch.setattr(run, "_train", lambda model, *_: scored.append(model) or 2.0)
     monkeypatch.setattr(run.blend_runs, "run", lambda models, name, *_, **__: scored.append(name))
     monkeypatch.setattr(run, "row_of", lambda name, model, _, s: row(name, 0.5, model, seconds=s))
     for models in (["rocket"], ["rocket", "quant"], ["rocket", "quant"], ["rocket", "resnet"]):
