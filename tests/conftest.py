@@ -7,16 +7,17 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from checked_calls import check_anew
 from jaxtyping import install_import_hook
 
 # One thread a process, before torch is imported: tests run beside each other, and two threads of
 # a tiny net wait for a core ten times longer than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Before the first import of hbcomp: from here on each call checks its annotations. A second run of
-# the same tests can do without, in two thirds of the time.
+# Before the first import of hbcomp: from here on calls check their annotations. A second run of the
+# same tests can do without.
 if not os.environ.get("HBCOMP_TEST_UNTYPED"):
-    install_import_hook(["hbcomp", "bench"], "beartype.beartype")
+    install_import_hook(["hbcomp", "bench"], "checked_calls.checked")
 
 
 # A test beside others may take long for reasons of its own; none is gated on seconds. The same
@@ -38,6 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if marker := item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason=f"only with --long: {marker.args[0]}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Check the first calls of every test."""
+    check_anew()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ PACKAGE_OF = {
 }
 # Packages that are used without an import: where, and by which words.
 USED_BY_NAME = {
-    "beartype": ("tests/conftest.py", '"beartype.beartype"'),
+    "beartype": ("tests/checked_calls.py", "from beartype import beartype"),
     "mypy": (".ci/run", "bin/mypy"),
     "ruff": (".ci/run", "bin/ruff"),
     "pandas-stubs": ("pyproject.toml", "[tool.mypy]"),  # mypy finds them by itself

@@ -16,8 +16,6 @@ from hbcomp.crossval.training_data import replica_of
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult
-from hbcomp.features.base import FeatureConfig
-from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.calibration import log_loss
 from hbcomp.scoring.choice import fixed_rule_scores
 from hbcomp.scoring.metrics import MetricSpec
@@ -26,7 +24,6 @@ from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute
 from hbcomp.training.early_stopping import BestEpoch, EarlyStopping
-from hbcomp.training.features import fit_features
 from hbcomp.training.fitting import fit_nets
 from hbcomp.training.inference import predict_probs
 from hbcomp.training.loader import DeviceData
@@ -52,8 +49,6 @@ class FoldTask:
     train_idx: np.ndarray
     valid_idx: np.ndarray
     recipe: Recipe
-    features: FeatureConfig
-    signals: SignalsConfig
     metric: MetricSpec
     compute: Compute
     n_scored: int
@@ -115,9 +110,6 @@ def train_group(
     """
     compute = group[0].compute
     compute.enter()
-    if group[0].features.is_of_fold:
-        with watch.phase("features"):
-            data = _with_features(group[0], data)
     replicas = [task.replica(data.device) for task in group]
     nets = [_Predicted(task, data, watch) for task in group]
     stopped: set[int] = set()
@@ -132,15 +124,6 @@ def train_group(
         done = [nets[epoch.position].after(epoch) for epoch in epochs]
         stopped.update(each.epoch.position for each in done if each.trained)
         yield done
-
-
-def _with_features(task: FoldTask, data: DeviceData) -> DeviceData:
-    """Return the data with the features of one fold's net in place of signals."""
-    features = fit_features(task.features, task.signals, data, task.replica(data.device))
-    parts = [task.train_idx, task.valid_idx]
-    if task.watched_idx is not None and not task.early_stopping.is_on_scored_fold:
-        parts.append(task.watched_idx)
-    return features.in_place_of_signals(*(torch.tensor(rows, device=data.device) for rows in parts))
 
 
 class _Predicted:

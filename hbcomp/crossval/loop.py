@@ -1,7 +1,8 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from hbcomp.crossval.fold import (
 )
 from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
 from hbcomp.crossval.speed import duration
-from hbcomp.crossval.training_data import TrainingData
+from hbcomp.crossval.training_data import TrainingData, seen_by_nets
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
@@ -32,6 +33,14 @@ from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 
 MANY_SECONDS = 600  # assumed: nobody plans around less
+
+# Called with how many folds were trained so far, and of how many. What it raises stops the
+# training; the finished folds are stored.
+AfterFold = Callable[[int, int], None]
+
+
+def go_on(n_trained: int, n_pending: int) -> None:
+    """Train all folds: what happens after a fold where nothing else is wanted."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ def cross_validate(
     *,
     n_jobs: int | None = None,
     force: bool = False,
+    after_fold: AfterFold = go_on,
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
@@ -90,8 +100,11 @@ def cross_validate(
     )
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
-        console.print("features are fitted in every fold, which takes most of its time")
-    train_nets(config, training_data, run, pending, identity_of_seed, resources, watch)
+        console.print("features of all folds are made first, which takes most of the time")
+    keys = training_data.fold_keys
+    train_nets(
+        config, training_data, run, keys, pending, identity_of_seed, resources, watch, after_fold
+    )
     with watch.phase("decide"):
         return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
 
@@ -147,32 +160,46 @@ def train_nets(
     config: Config,
     training_data: TrainingData,
     run: RunFolder,
+    nets: Sequence[tuple[int, Fold]],
     pending: Sequence[tuple[int, Fold]],
     identity_of_seed: Mapping[int, str],
     resources: Resources,
     watch: Stopwatch,
+    after_fold: AfterFold = go_on,
 ) -> None:
-    """Train and store the nets of these (seed, fold); the fold `ALL` holds nothing out."""
+    """Train and store those of the nets, (seed, fold), that are pending.
+
+    The fold `ALL` holds nothing out. Features are made for all nets, whatever is pending.
+    """
     if not pending:
         return
     tasks = [
-        _task(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
+        task_of(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
         for seed, fold in pending
     ]
     groups = in_groups(tasks)
     run.discard_manifest()
+    compute = resources.compute
+    compute.enter()
+    with errors_as_input_error(tasks), watch.phase("features"):
+        n_threads = compute.n_threads * resources.n_jobs
+        seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
-            _train_in_workers(groups, training_data, run, resources, emit, watch)
+            _train_in_workers(groups, seen_by, run, resources, emit, watch, after_fold)
             return
-        with errors_as_input_error(tasks), watch.phase("transfer"):
-            data = training_data.on_device(resources.compute.device)
+        on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(compute.device))
+        n_trained = 0
         for group in groups:
+            with errors_as_input_error(group), watch.phase("transfer"):
+                data = on_device(seen_by(group[0].seed, group[0].fold))
             train_folds(group, data, run, emit, watch)
+            n_trained += len(group)
+            after_fold(n_trained, len(tasks))
 
 
-def _task(
+def task_of(
     config: Config,
     training_data: TrainingData,
     seed: int,
@@ -180,6 +207,7 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
+    """Return the net of a fold as it will be trained; its stored fold is bound to `identity`."""
     rows = training_data.rows_of_net(seed, fold)
     valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
@@ -191,8 +219,6 @@ def _task(
         train_idx=rows.train_idx,
         valid_idx=valid_idx,
         recipe=config.recipe,
-        features=config.features,
-        signals=config.signals,
         metric=training_data.metric_spec,
         compute=compute,
         n_scored=n_scored,
@@ -260,15 +286,17 @@ def _warn_of_shared_cores(resources: Resources) -> None:
 
 def _train_in_workers(
     groups: list[list[FoldTask]],
-    training_data: TrainingData,
+    seen_by: Callable[[int, Fold], TrainingData],
     run: RunFolder,
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
+    after_fold: AfterFold,
 ) -> None:
     slots = slots_for(resources.compute, resources.n_jobs)
+    n_trained, n_pending = 0, sum(map(len, groups))
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
-        jobs = (_Job(group, training_data, run, relay) for group in groups)
+        jobs = (_Job(group, seen_by(group[0].seed, group[0].fold), run, relay) for group in groups)
         for done in workers.done(jobs):
             if done.exit is not None:
                 raise InputError(
@@ -276,6 +304,8 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
+            n_trained += len(done.job.group)
+            after_fold(n_trained, n_pending)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,11 @@ from rich.console import Console
 from torch import Tensor
 
 from hbcomp.competitions.load import load_sample, padded_to, read_rows, with_files
-from hbcomp.crossval.training_data import features_of_net, load_training_data_again
+from hbcomp.crossval.training_data import (
+    features_of_nets,
+    load_training_data_again,
+    seed_of_net,
+)
 from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.data.scale import Range, scale_warnings, unit_warnings
 from hbcomp.experiment import stored_folds
@@ -114,7 +118,7 @@ def _probs(
         )
     console.print(f"{run.name}: on {compute.device} in {compute.precision} ({compute.reason})")
     compute.enter()
-    inputs = _inputs(config, run, rows, compute.device)
+    inputs = _inputs(config, run, rows, nets, compute)
     parts: list[np.ndarray] = []
     for seed, fold in nets:
         net = load_net(run, config, trained.shape, trained.n_classes, (seed, fold))
@@ -152,9 +156,14 @@ def _unit_warnings(net: ScaledNet, config: Config, run: RunFolder, rows: Dataset
 
 
 def _inputs(
-    config: Config, run: RunFolder, rows: Dataset, device: str
+    config: Config,
+    run: RunFolder,
+    rows: Dataset,
+    nets: Sequence[tuple[int, Fold]],
+    compute: Compute,
 ) -> Callable[[int, Fold], Tensor | StreamedSignals]:
     """Return a function that gives the inputs for the net of a seed and a fold."""
+    device = compute.device
     is_streamed = streams_rows(config.compute, device, rows.signals)
     signals = put_signals([rows.signals], device, is_streamed)
     if not config.features.is_of_fold:
@@ -167,12 +176,9 @@ def _inputs(
     training_data = load_training_data_again(config.model_copy(update=needed), run)
     test = training_data.test
     is_own_test = test is not None and test.fingerprint == rows.fingerprint
-
-    def inputs(seed: int, fold: Fold) -> Tensor:
-        features = features_of_net(config, training_data, seed, fold, device)
-        return features.of_test(signals) if is_own_test else features.of_signals(signals)
-
-    return inputs
+    features = features_of_nets(config, training_data, nets, device, compute.n_threads)
+    made = features.of_test(signals) if is_own_test else features.of_signals(signals)
+    return lambda seed, fold: made[features.position[seed_of_net(seed, fold)]]
 
 
 def read_trained(run: RunFolder) -> Trained:

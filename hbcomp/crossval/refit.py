@@ -127,9 +127,9 @@ def _train(
     resources = resources_for(config, training_data, run, pending, n_jobs)
     announce(run, resources, f"{len(seeds)} nets on everything", len(stored), len(pending))
     announce_schedule(config, training_data, pending)
-    train_nets(
-        config, training_data, run, pending, dict.fromkeys(seeds, identity), resources, watch
-    )
+    nets: list[tuple[int, Fold]] = [(seed, ALL) for seed in seeds]
+    identity_of_seed = dict.fromkeys(seeds, identity)
+    train_nets(config, training_data, run, nets, pending, identity_of_seed, resources, watch)
     return [stored_folds.load_fold(run, identity, seed, ALL) for seed in seeds]
 
 

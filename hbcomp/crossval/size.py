@@ -121,7 +121,7 @@ def size_warnings(
     yield from _of_step(config, compute, size, n_rows_of_net, free)
     n_nets = sum(each.n_folds for each in folds_of_seed.values())
     n_rows = train.n_rows + (test.n_rows if test else 0)
-    yield from _of_time(config, compute, size, n_nets, n_rows_of_net, n_rows)
+    yield from _of_time(config, compute, size, n_nets, n_rows_of_net, train.n_rows, n_rows)
 
 
 def _of_rows(
@@ -178,29 +178,36 @@ def _of_step(
 
 
 def _of_time(
-    config: Config, compute: Compute, size: NetSize, n_nets: int, n_rows_of_net: int, n_rows: int
+    config: Config,
+    compute: Compute,
+    size: NetSize,
+    n_nets: int,
+    n_rows_of_net: int,
+    n_references: int,
+    n_rows: int,
 ) -> Iterator[str]:
     """Yield the least time of a cross-validation, where even that is long."""
     schedule = config.train.for_rows(n_rows_of_net)
     n_seen = config.train.n_steps(n_rows_of_net) * schedule.batch_size
     of_net = 3 * size.operations_per_row * n_seen  # a backward pass is two of forward ones
-    of_features = config.features.operations_per_row(n_rows_of_net) * n_rows
-    n_operations = n_nets * (of_net + of_features)
+    of_features = config.features.operations_per_row(n_references) * n_rows  # for all nets at once
+    n_operations = n_nets * of_net + of_features
     if n_operations < MANY_OPERATIONS:
         return
     rate = best_rate(compute)
     if (seconds := n_operations / rate) < LONG_SECONDS:
         return
-    if of_features > of_net:
-        what = f"features {config.features.name} of {n_rows:,} rows from {n_rows_of_net:,}"
+    if of_features > n_nets * of_net:
+        what = f"features {config.features.name} of {n_rows:,} rows from {n_references:,}"
         less = "shorter signals or fewer rows"
     else:
-        what = f"{schedule.n_epochs:,} epochs of {n_rows_of_net:,} rows of net {config.net.name}"
+        epochs = f"{n_nets} times {schedule.n_epochs:,} epochs"
+        what = f"{epochs} of {n_rows_of_net:,} rows of net {config.net.name}"
         less = "shorter signals, fewer rows or epochs, or a smaller net (net.*)"
     stops = ", unless early stopping ends it," * config.train.early_stopping.is_on
     yield (
         f"a cross-validation takes {duration(seconds)} at best{stops} on {compute.device}: "
-        f"{n_nets} times {what} are {n_operations:.1e} additions and multiplications, and a matrix "
+        f"{what} are {n_operations:.1e} additions and multiplications, and a matrix "
         f"product does {rate:.1e} a second; {less} take less"
     )
 

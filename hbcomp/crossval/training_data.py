@@ -1,6 +1,6 @@
 """The data of a cross-validation: rows, splits and pseudo-labels, and which of them a net sees."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from hbcomp.system.errors import InputError, within_memory
 from hbcomp.training.device import choose_compute, streams_rows
 from hbcomp.training.early_stopping import EarlyStopping
 from hbcomp.training.features import FittedFeatures, fit_features
-from hbcomp.training.loader import DeviceData, put_on_device
+from hbcomp.training.loader import DeviceData, all_rows, put_on_device, put_signals
 from hbcomp.training.pseudo import PseudoLabels
 from hbcomp.training.state import Replica
 
@@ -248,13 +248,48 @@ def load_training_data_again(config: Config, run: RunFolder) -> TrainingData:
     return training_data
 
 
-def features_of_net(
-    config: Config, training_data: TrainingData, seed: int, fold: Fold, device: str
+def features_of_nets(
+    config: Config,
+    training_data: TrainingData,
+    nets: Sequence[tuple[int, Fold]],
+    device: str,
+    n_threads: int,
 ) -> FittedFeatures:
-    """Return the features that one net of a run was trained on."""
+    """Return the features of a run's nets, of which `nets` are all that hold folds out, or none."""
     data = training_data.on_device(device)
-    replica = training_data.replica(seed, fold, data.device)
-    return fit_features(config.features, config.signals, data, replica)
+    replicas = [training_data.replica(*net, data.device) for net in nets]
+    return fit_features(config.features, config.signals, data, replicas, n_threads)
+
+
+def seen_by_nets(
+    config: Config,
+    training_data: TrainingData,
+    nets: Sequence[tuple[int, Fold]],
+    device: str,
+    n_threads: int,
+) -> Callable[[int, Fold], TrainingData]:
+    """Return a function that gives the data as the net of a seed and a fold sees it.
+
+    Features stand in place of signals, and are made once, for all of `nets`.
+    """
+    if not config.features.is_of_fold:
+        return lambda seed, fold: training_data
+    features = features_of_nets(config, training_data, nets, device, n_threads)
+    train, test = training_data.train, training_data.test
+    of_train = features.of_rows[:, : train.n_rows].cpu().numpy()
+    if test is not None:
+        signals = all_rows(put_signals([test.signals], device, is_streamed=False))
+        of_test = features.of_test(signals).cpu().numpy()
+
+    def seen(seed: int, fold: Fold) -> TrainingData:
+        place = features.position[seed_of_net(seed, fold)]
+        return replace(
+            training_data,
+            train=replace(train, signals=of_train[place]),
+            test=None if test is None else replace(test, signals=of_test[place]),
+        )
+
+    return seen
 
 
 def replica_of(

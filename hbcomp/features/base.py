@@ -9,14 +9,15 @@ from torch import Tensor
 
 from hbcomp.system.config import Section
 
-# From signals (q, c, t), and the position of each among the references or -1, to what a net sees.
-MakeFeatures = Callable[[Float32[Tensor, "q c t"], Int64[Tensor, " q"]], Float[Tensor, "q d e"]]
+# From signals (q, c, t), and the row of each among the references or -1, to what every net sees.
+MakeFeatures = Callable[[Float32[Tensor, "q c t"], Int64[Tensor, " q"]], Float[Tensor, "f q d e"]]
 
 
 class FeatureConfig(Section):
-    """The configuration of features; `fit` learns from a net's own training rows and no others.
+    """The configuration of features, which are fitted for all nets of a run at once.
 
-    Signals come scaled, with 0 where a row has no value.
+    What needs labels is learned from a net's own training rows and no others. Signals come scaled,
+    with 0 where a row has no value.
 
     A row that is itself a reference is described as if it were not one, so that the features of
     training rows and of other rows are alike.
@@ -37,6 +38,15 @@ class FeatureConfig(Section):
 
     @abstractmethod
     def fit(
-        self, references: Float32[Tensor, "r c t"], labels: Int64[Tensor, " r"], n_classes: int
+        self,
+        references: Float32[Tensor, "r c t"],
+        labels: Int64[Tensor, "f r"],
+        rows: Int64[Tensor, " m"],
+        n_classes: int,
+        n_threads: int = 1,
     ) -> MakeFeatures:
-        """Return a function that makes features of signals, fitted on the rows of a net."""
+        """Return a function that makes features of signals for every net.
+
+        `labels` are those that each net learns, or -1 where it does not train on a row. What needs
+        no labels is learned from `rows`, for all nets alike.
+        """

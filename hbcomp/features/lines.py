@@ -11,12 +11,14 @@ lies on the lines through the rows that were made from it, so the score of a spl
 good. `floor` keeps the exact hits of such lines from standing out against merely near ones.
 """
 
+import math
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from pydantic import Field
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from hbcomp.system.config import Section
 
 GROUP = 16  # columns that the search for the nearest skips together
 CHUNK = 128  # queries at once on a CPU; measured: 512 take 15 % longer
+LINES_CHUNK = 64  # of them, as to lines; measured: 128 take twice as long, in new pages of memory
 GPU_CHUNK = 2048  # assumed: 0.4 GB of distances to 50,000 references
 LEAST_SPREAD = 1e-2  # of a flat signal that is to be normalised
 FAR = 1e3  # where a class has no other training row: no distance at all
@@ -80,27 +83,37 @@ class LinesConfig(FeatureConfig):
         return 2 * self.n_components * len(self.views) * n_references
 
     def fit(
-        self, references: Float32[Tensor, "r c t"], labels: Int64[Tensor, " r"], n_classes: int
+        self,
+        references: Float32[Tensor, "r c t"],
+        labels: Int64[Tensor, "f r"],
+        rows: Int64[Tensor, " m"],
+        n_classes: int,
+        n_threads: int = 1,
     ) -> MakeFeatures:
-        """Return a function that measures the distances of signals to lines of `references`."""
-        rows_of_class = [torch.nonzero(labels == each).flatten() for each in range(n_classes)]
-        axes = [principal_axes(view.of(references), self.n_components) for view in self.views]
-        of_views = [
-            [
-                _class_references(view.of(references[rows]) @ basis, rows, len(references))
-                for rows in rows_of_class
+        """Return a function that measures the distances of signals to lines of each net's rows.
+
+        A class is searched once for all nets. The bits do not depend on the number of threads.
+        """
+        of_views = []
+        for view in self.views:
+            seen = view.of(references)
+            mean, axes = seen[rows].mean(0), principal_axes(seen[rows], self.n_components)
+            projected = (seen - mean) @ axes
+            of_classes = [
+                _class_references(projected, labels == each, self.n_neighbours)
+                for each in range(n_classes)
             ]
-            for view, basis in zip(self.views, axes, strict=True)
-        ]
+            of_views.append((view, mean, axes, of_classes))
 
         def make(signals: Tensor, own: Tensor) -> Tensor:
-            distances = [
-                line_distance(seen, own, of_class, self.n_neighbours)
-                for view, basis, of_view in zip(self.views, axes, of_views, strict=True)
-                for seen in [view.of(signals) @ basis]
-                for of_class in of_view
-            ]
-            return (torch.stack(distances, dim=1) + self.floor).log()[:, None]
+            with ThreadPoolExecutor(n_threads) as pool:
+                distances = [
+                    line_distances(seen, own, of_class, self.n_neighbours, pool)
+                    for view, mean, axes, of_classes in of_views
+                    for seen in [(view.of(signals) - mean) @ axes]
+                    for of_class in of_classes
+                ]
+            return (torch.stack(distances, dim=2) + self.floor).log()[:, :, None]
 
         return make
 
@@ -131,7 +144,7 @@ def principal_axes(seen: Float[Tensor, "r v"], n_components: int) -> Float[Tenso
 
 @dataclass(frozen=True)
 class ClassReferences:
-    """One class's references in one view, prepared for searches.
+    """The rows that any net knows as one class, in one view, prepared for searches.
 
     `columns` is their transpose above their squared norms, so that one product gives distances. It
     is padded to whole groups with columns that are infinitely far.
@@ -139,76 +152,124 @@ class ClassReferences:
 
     rows: Float32[Tensor, "r v"]
     columns: Float32[Tensor, "w c"]
-    position: Int64[Tensor, " n"]  # of each reference of any class among these, or -1
+    position: Int64[Tensor, " n"]  # of each row of the data among these, or -1
+    is_known: Bool[Tensor, "f r"]  # to each net
+    n_candidates: int  # among which nearly always `n_neighbours` are known to each net
 
 
 def _class_references(
-    rows: Float32[Tensor, "r v"], rows_of_class: Int64[Tensor, " r"], n_all: int
+    rows: Float32[Tensor, "n v"], is_known: Bool[Tensor, "f n"], n_neighbours: int
 ) -> ClassReferences:
+    of_class = torch.nonzero(is_known.any(0)).flatten()
+    position = of_class.new_full((len(rows) + 1,), -1)  # the last one for own == -1
+    position[of_class] = torch.arange(len(of_class), device=rows.device)
+    rows, is_known = rows[of_class], is_known[:, of_class]
     n_missing = -len(rows) % GROUP
     squares = F.pad((rows * rows).sum(1), (0, n_missing), value=torch.inf)
-    position = torch.full((n_all + 1,), -1, device=rows.device)  # the last one for own == -1
-    position[rows_of_class] = torch.arange(len(rows), device=rows.device)
     columns = torch.cat([F.pad(rows, (0, 0, 0, n_missing)).T, squares[None]])
-    return ClassReferences(rows, columns, position)
+    # The mean and three standard deviations of how many it takes, where the rows that a net does
+    # not know lie anywhere. In whole fours, so that one row more or less changes nothing.
+    known = max(0.5, (is_known.sum(1).min() / max(1, len(rows))).item())
+    n_wanted = (n_neighbours + 3 * (n_neighbours * (1 - known)) ** 0.5) / known
+    return ClassReferences(rows, columns, position, is_known, 4 * math.ceil(n_wanted / 4))
 
 
-def line_distance(
+def line_distances(
     queries: Float32[Tensor, "q v"],
     own: Int64[Tensor, " q"],
     references: ClassReferences,
     n_neighbours: int,
-) -> Float[Tensor, " q"]:
-    """Return each query's distance to the nearest line through two of its nearest references.
+    pool: Executor,
+) -> Float[Tensor, "f q"]:
+    """Return each query's distance to the nearest line through two references, for every net.
 
-    A query that is a reference, at `own`, is no neighbour of itself. With a single neighbour the
-    distance is that to the neighbour, and without any it is `FAR`.
+    Those are two of the `n_neighbours` nearest among the references that the net knows. A query
+    that is a reference, the row `own` of the data, is no neighbour of itself. With a single
+    neighbour the distance is that to the neighbour, and without any it is `FAR`.
     """
-    k = min(n_neighbours, len(references.rows))
-    if k == 0:
-        return queries.new_full((len(queries),), FAR)
+    if not len(references.rows):
+        return queries.new_full((len(references.is_known), len(queries)), FAR)
     size = CHUNK if queries.device.type == "cpu" else GPU_CHUNK
-    parts = []
     chunks = torch.split(queries, size), torch.split(references.position[own], size)
-    for chunk, own_position in zip(*chunks, strict=True):
-        near = nearest(chunk, own_position, references, k)
-        # With fewer than k others, the rest are the query itself or padding.
-        is_other = (near != own_position[:, None]) & (near < len(references.rows))
-        neighbours = references.rows[near.clamp(max=len(references.rows) - 1)]
-        gaps = neighbours - chunk[:, None]  # (q, k, v)
-        parts.append(_to_lines(gaps, is_other))
-    return torch.cat(parts)
+    parts = pool.map(lambda some, at: _of_chunk(some, at, references, n_neighbours), *chunks)
+    return torch.cat(list(parts), dim=1)
+
+
+def _of_chunk(
+    queries: Float32[Tensor, "q v"],
+    own: Int64[Tensor, " q"],
+    references: ClassReferences,
+    n_neighbours: int,
+) -> Float[Tensor, "f q"]:
+    """Return the distances of a few queries: one search, and another where a net knows too few.
+
+    Which neighbours are found depends on no label that the net does not know.
+    """
+    is_known, n_all = references.is_known, len(references.rows)
+    k = min(references.n_candidates, n_all)
+    near = nearest(queries, own, references, k)
+    is_other = (near != own[:, None]) & is_known[:, near]  # (f, q, k)
+    is_near = is_other & (is_other.cumsum(2) <= n_neighbours)
+    size = LINES_CHUNK if queries.device.type == "cpu" else GPU_CHUNK
+    parts = zip(queries.split(size), near.split(size), is_near.split(size, dim=1), strict=True)
+    found = torch.cat(
+        [_to_lines(some, references.rows[at], is_at) for some, at, is_at in parts], dim=1
+    )
+    too_few = torch.nonzero(is_near.sum(2) < n_neighbours)
+    if k < n_all and len(too_few):
+        for pairs in torch.split(too_few, CHUNK):
+            nets, rows = pairs.T
+            near = nearest(queries[rows], own[rows], references, n_neighbours, is_known[nets])
+            is_near = (near != own[rows, None]) & is_known[nets[:, None], near]
+            found[nets, rows] = _to_lines(queries[rows], references.rows[near], is_near[None])[0]
+    return found
 
 
 def nearest(
-    queries: Float32[Tensor, "q v"], own: Int64[Tensor, " q"], references: ClassReferences, k: int
+    queries: Float32[Tensor, "q v"],
+    own: Int64[Tensor, " q"],
+    references: ClassReferences,
+    k: int,
+    is_known: Bool[Tensor, "q r"] | None = None,
 ) -> Int64[Tensor, "q k"]:
-    """Return the positions of the `k` nearest references of each query, in no order.
+    """Return the positions of the `k` nearest references of each query, the nearest first.
 
-    `own` are the positions of the queries among the references, or -1. The k smallest of many
-    numbers lie in the k groups with the smallest minima, so of most columns only the minimum of
-    their group is needed.
+    `own` are the positions of the queries among the references, or -1; these and references that
+    are not known come last. The k smallest of many numbers lie in the k groups with the smallest
+    minima, so of most columns only the minimum of their group is needed.
     """
+    n_all = len(references.rows)
     distances = F.pad(-2 * queries, (0, 1), value=1) @ references.columns  # squared, less |query|^2
     is_own = torch.nonzero(own >= 0).flatten()
     distances[is_own, own[is_own]] = torch.inf
-    if k * GROUP >= len(references.rows):
-        return distances.topk(k, dim=1, largest=False, sorted=False).indices
+    if is_known is not None:
+        distances[:, :n_all].masked_fill_(~is_known, torch.inf)
+    if k * GROUP >= n_all:
+        return distances[:, :n_all].topk(k, dim=1, largest=False).indices
     # A group is every (columns / GROUP)-th column, so that minima are taken of whole rows.
     grouped = distances.view(len(queries), GROUP, -1)
     groups = grouped.amin(1).topk(k, dim=1, largest=False, sorted=False).indices
     candidates = grouped.gather(2, groups[:, None].expand(-1, GROUP, -1)).flatten(1)
-    best = candidates.topk(k, dim=1, largest=False, sorted=False).indices
-    return best // k * grouped.shape[2] + groups.gather(1, best % k)
+    best = candidates.topk(k, dim=1, largest=False).indices
+    found = best // k * grouped.shape[2] + groups.gather(1, best % k)
+    return found.clamp(max=n_all - 1)
 
 
-def _to_lines(gaps: Float32[Tensor, "q k v"], is_other: Tensor) -> Float[Tensor, " q"]:
-    gram = gaps @ gaps.transpose(1, 2)
-    squares = gram.diagonal(dim1=1, dim2=2).masked_fill(~is_other, torch.inf)
-    first, second = squares[:, :, None], squares[:, None, :]
+def _to_lines(
+    queries: Float32[Tensor, "q v"],
+    neighbours: Float32[Tensor, "q k v"],
+    is_near: Bool[Tensor, "f q k"],
+) -> Float[Tensor, "f q"]:
+    """Return the distance to the nearest line through two of the neighbours near to each net."""
+    gaps = neighbours - queries[:, None]
+    # The queries last, so that minima are taken of whole rows: at an eighth of the time.
+    gram = (gaps @ gaps.transpose(1, 2)).permute(1, 2, 0).contiguous()  # (k, k, q)
+    squares = gram.diagonal().T.contiguous()
+    first, second = squares[:, None], squares[None]
     between = first + second - 2 * gram
-    # Equal references span no line, also after rounding.
-    is_line = (between > 1e-6 * first) & between.isfinite()
-    to_line = torch.where(is_line, (first * second - gram * gram) / between, torch.inf)
-    closest = torch.minimum(to_line.flatten(1).amin(1), squares.amin(1)).clamp(min=0).sqrt()
-    return closest.clamp(max=FAR)
+    # Equal references span no line, also after rounding; with itself each spans a point.
+    to_line = torch.where(between > 1e-6 * first, (first * second - gram * gram) / between, first)
+    far = torch.zeros_like(is_near, dtype=gram.dtype).masked_fill(~is_near, torch.inf)
+    of_nets = far.transpose(1, 2).contiguous()  # (f, k, q)
+    closest = [((to_line + each[:, None]).amin(0) + each).amin(0) for each in of_nets]
+    return torch.stack(closest).clamp(min=0).sqrt().clamp(max=FAR)

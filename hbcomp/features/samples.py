@@ -22,8 +22,10 @@ class SamplesConfig(FeatureConfig):
     def fit(
         self,
         references: Float32[Tensor, "r c t"],  # noqa: ARG002  # as all have it
-        labels: Int64[Tensor, " r"],  # noqa: ARG002  # as all have it
+        labels: Int64[Tensor, "f r"],
+        rows: Int64[Tensor, " m"],  # noqa: ARG002  # as all have it
         n_classes: int,  # noqa: ARG002  # as all have it
+        n_threads: int = 1,  # noqa: ARG002  # as all have it
     ) -> MakeFeatures:
         """Return a function that returns the signals."""
-        return lambda signals, _: signals
+        return lambda signals, _: signals.expand(len(labels), *signals.shape)

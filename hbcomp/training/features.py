@@ -1,74 +1,78 @@
-"""The features of one net, fitted on the rows that it trains on itself."""
+"""The features of all nets of a run, each fitted on the rows that it trains on itself."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from hbcomp.features.base import FeatureConfig, MakeFeatures
 from hbcomp.nets.signal_input import Scale
 from hbcomp.nets.signals import SignalsConfig
-from hbcomp.training.loader import DeviceData, all_rows
+from hbcomp.training.device import single_threaded
+from hbcomp.training.loader import NO_LABEL, DeviceData, all_rows
 from hbcomp.training.state import Replica
 
 
 @dataclass(frozen=True)
 class FittedFeatures:
-    """The features of one net, for the rows they were fitted on and for any others."""
+    """The features of every net, for the rows they were fitted on and for any others.
+
+    Rows are described in their order, all at once, because the other rows of a product may change
+    the last bits of one. No row is its own reference.
+    """
 
     data: DeviceData
     scale: Scale
     make: MakeFeatures
-    own: Int64[Tensor, " n"]  # the position of each row among the references, or -1
-    trains_on_test: bool  # whether the test rows follow the train rows, to be trained on
+    position: Mapping[tuple[int, ...], int]  # of each net, by its seed
 
-    def of_rows(self, rows: Int64[Tensor, " q"]) -> Float[Tensor, "q d e"]:
-        """Return the features of these rows of the data; no row is its own reference."""
-        return self.make(_numbers(self.scale, self.data.signals[rows]), self.own[rows])
+    @cached_property
+    def of_rows(self) -> Float[Tensor, "f n d e"]:
+        """The features of all rows of the data."""
+        rows = torch.arange(len(self.data.labels), device=self.data.device)
+        return self._made(all_rows(self.data.signals), rows)
 
-    def of_signals(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "q d e"]:
-        """Return the features of signals that are no references."""
-        return self.make(_numbers(self.scale, signals), self.own.new_full((len(signals),), -1))
-
-    def of_test(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "q d e"]:
+    def of_test(self, signals: Float32[Tensor, "m c t"]) -> Float[Tensor, "f m d e"]:
         """Return the features of the test signals, some of which may be references."""
-        if not self.trains_on_test:
-            return self.of_signals(signals)
-        n_all = len(self.own)
-        return self.of_rows(torch.arange(n_all - len(signals), n_all, device=self.own.device))
+        trains_on_test = bool((self.data.labels == NO_LABEL).any())
+        return self.of_rows[:, -len(signals) :] if trains_on_test else self.of_signals(signals)
 
-    def in_place_of_signals(self, *parts: Int64[Tensor, "_"]) -> DeviceData:
-        """Return the data with features in place of signals, for the rows in `parts` and the test.
+    def of_signals(self, signals: Float32[Tensor, "q c t"]) -> Float[Tensor, "f q d e"]:
+        """Return the features of signals that are no references."""
+        return self._made(signals, torch.full((len(signals),), -1, device=signals.device))
 
-        Rows in no part have zeros. Each part is computed by itself, as in prediction, because the
-        other rows of a product may change its last bits.
-        """
-        features = [self.of_rows(rows) for rows in parts]
-        empty = features[0].new_zeros(len(self.data.signals), *features[0].shape[1:])
-        test = self.data.test_signals
-        return replace(
-            self.data,
-            signals=empty.index_copy(0, torch.cat(parts), torch.cat(features)),
-            test_signals=None if test is None else self.of_test(all_rows(test)),
-        )
+    def _made(self, signals: Tensor, rows: Tensor) -> Tensor:
+        with single_threaded():
+            return self.make(_numbers(self.scale, signals), rows)
 
 
 def fit_features(
-    features: FeatureConfig, signals: SignalsConfig, data: DeviceData, replica: Replica
+    features: FeatureConfig,
+    signals: SignalsConfig,
+    data: DeviceData,
+    replicas: Sequence[Replica],
+    n_threads: int,
 ) -> FittedFeatures:
-    """Return the features of a net, fitted on its training rows and the labels that it learns.
+    """Return the features of nets, each fitted on its training rows and the labels that it learns.
 
-    They are measured on scaled signals, with 0 where a row has no value.
+    They are measured on scaled signals, with 0 where a row has no value. The scale, and all else
+    that needs no labels, is learned from all labelled rows, for all nets alike; test rows play no
+    part in it. The bits depend neither on `n_threads` nor on which of the nets are trained.
     """
-    rows = replica.train_idx
+    rows = torch.nonzero(data.labels != NO_LABEL).flatten()
     scale = Scale(signals, data.shape[0]).to(data.device)
     scale.fit(data.signals, rows)
-    labels = replica.labels(data)[rows]
-    own = torch.full((len(data.signals),), -1, device=data.device)
-    own[rows] = torch.arange(len(rows), device=data.device)
-    make = features.fit(_numbers(scale, data.signals[rows]), labels, data.n_classes)
-    return FittedFeatures(data, scale, make, own, trains_on_test=replica.train_labels is not None)
+    labels = torch.full((len(replicas), len(data.labels)), NO_LABEL, device=data.device)
+    for of_net, replica in zip(labels, replicas, strict=True):
+        of_net[replica.train_idx] = replica.labels(data)[replica.train_idx]
+    references = _numbers(scale, all_rows(data.signals))
+    with single_threaded():
+        make = features.fit(references, labels, rows, data.n_classes, n_threads)
+    position = {replica.seed: place for place, replica in enumerate(replicas)}
+    return FittedFeatures(data, scale, make, position)
 
 
 def _numbers(scale: Scale, signals: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.crossval.resources import Slot
-from hbcomp.data.splits import make_folds
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
 from hbcomp.system.command import console
@@ -25,6 +24,7 @@ from hbcomp.tuning.trial import (
     joined,
     pack,
     study_data,
+    study_folds,
     unpack,
     value_of,
 )
@@ -83,7 +83,7 @@ def work(job: FoldJob, slot: Slot) -> str:
     train, data = study_data(
         context.base.data, context.base.compute, context.fingerprint, slot.compute.device
     )
-    folds = make_folds(job.config.folds, train, job.seed)
+    folds = study_folds(job.config.folds, train, job.seed)
     *_, rows = fold_scores(context, job.config, data, folds, job.fold, slot.compute)
     return pack(rows)
 

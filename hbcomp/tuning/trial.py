@@ -8,7 +8,7 @@ weighted by their rows. For a mean over rows, such as abs-sum, that is the score
 import base64
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,10 +18,12 @@ from optuna.trial import FrozenTrial, TrialState
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
 from hbcomp.crossval.fold import FoldTask, train_group
-from hbcomp.crossval.training_data import rows_of_net
+from hbcomp.crossval.training_data import replica_of, rows_of_net
 from hbcomp.data.dataset import DataConfig, Dataset
-from hbcomp.data.splits import Folds, make_folds
+from hbcomp.data.splits import Folds, FoldsConfig, make_folds
 from hbcomp.experiment.config import Config
+from hbcomp.features.base import FeatureConfig
+from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.choice import fixed_rule
 from hbcomp.scoring.decision import ArgMax, DecisionRule, Half
 from hbcomp.scoring.metrics import Metric, MetricSpec
@@ -31,6 +33,8 @@ from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute, ComputeConfig, streams_rows
+from hbcomp.training.early_stopping import EarlyStopping
+from hbcomp.training.features import FittedFeatures, fit_features
 from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
@@ -77,6 +81,12 @@ def fixed_rules(metric: Metric) -> Mapping[str, DecisionRule]:
 
 
 @lru_cache(maxsize=1)
+def study_folds(config: FoldsConfig, train: Dataset, seed: int) -> Folds:
+    """Return the folds of a study's trials, the same object for all trials of a worker."""
+    return make_folds(config, train, seed)
+
+
+@lru_cache(maxsize=1)
 def study_data(
     data: DataConfig, compute: ComputeConfig, fingerprint: str, device: str
 ) -> tuple[Dataset, DeviceData]:
@@ -108,6 +118,12 @@ def fold_scores(
     rule = fixed_rules(metric)[context.rule]
     early_stopping, labels = config.train.early_stopping, data.labels.cpu().numpy()
     net_rows = rows_of_net(early_stopping, folds, labels, folds.seed, fold)
+    if config.features.is_of_fold:
+        compute.enter()
+        features = _features(
+            config.features, config.signals, early_stopping, folds, data, compute.n_threads
+        )
+        data = replace(data, signals=features.of_rows[fold])
     task = FoldTask(
         seed=folds.seed,
         fold=fold,
@@ -115,8 +131,6 @@ def fold_scores(
         watched_idx=net_rows.watched_idx,
         valid_idx=folds.valid_idx(fold),
         recipe=config.recipe,
-        features=config.features,
-        signals=config.signals,
         metric=context.metric_spec,
         compute=compute,
         n_scored=n_checks,
@@ -132,6 +146,24 @@ def fold_scores(
             n_ended = n_left if after.trained else task.scored_epochs.count(after.epoch.epoch)
             yield from [stored] * n_ended
             n_left -= n_ended
+
+
+@lru_cache(maxsize=1)  # trials of the same features share them
+def _features(
+    features: FeatureConfig,
+    signals: SignalsConfig,
+    early_stopping: EarlyStopping,
+    folds: Folds,
+    data: DeviceData,
+    n_threads: int,
+) -> FittedFeatures:
+    """Return the features of the nets of all folds."""
+    labels, device = data.labels.cpu().numpy(), data.device
+    replicas = []
+    for fold in range(folds.n_folds):
+        rows = rows_of_net(early_stopping, folds, labels, folds.seed, fold)
+        replicas.append(replica_of(folds.seed, fold, rows.train_idx, rows.train_labels, device))
+    return fit_features(features, signals, data, replicas, n_threads)
 
 
 def run_trial(
@@ -150,7 +182,7 @@ def run_trial(
     config = context.space.apply(context.base, context.space.suggest(trial))
     trial.set_user_attr(CONFIG, config.model_dump(mode="json", include=TRAINED_WITH))
     train, data = study_rows
-    folds = make_folds(context.base.folds, train, context.seed)
+    folds = study_folds(context.base.folds, train, context.seed)
     n_folds = context.n_folds or folds.n_folds
     pruning = _pruning_rule(context, folds, n_folds)
     incumbent = _incumbent(trial.study, context.metric.greater_is_better)

@@ -1,18 +1,19 @@
 """The check that nets, loaded from their weights, give the probabilities that are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hbcomp.crossval.predict import computed_as, load_net
-from hbcomp.crossval.training_data import features_of_net
+from hbcomp.crossval.training_data import TrainingData, seen_by_nets
+from hbcomp.data.dataset import Dataset
 from hbcomp.experiment.predictions import ALL, Fold
 from hbcomp.system.errors import InputError
 from hbcomp.training.device import Compute, streams_rows
 from hbcomp.training.inference import predict_probs
-from hbcomp.training.loader import StreamedSignals, all_rows, put_signals
+from hbcomp.training.loader import StreamedSignals, put_signals
 from hbcomp.verification.run_under_test import NotChecked, RunUnderTest, as_words
 
 Net = tuple[int, Fold]
@@ -36,7 +37,10 @@ def predict_again(tested: RunUnderTest, names: Sequence[str] | None) -> str:
     compute.enter()
     is_exact = compute.device == "cpu" and tested.is_same_machine
     tolerance = 0.0 if is_exact else TOLERANCE[compute.precision]
-    gap_of = {f"folds/{seed}-{fold}": _gap(tested, (seed, fold), compute) for seed, fold in nets}
+    seen_by = _seen_by(tested, compute)
+    gap_of = {
+        f"folds/{seed}-{fold}": _gap(tested, (seed, fold), seen_by, compute) for seed, fold in nets
+    }
     # The comparison is negated, so that weights that give NaN fail as well.
     problems = [
         f"{tested.run.path / name}/model.safetensors: its net gives other probabilities than those "
@@ -50,10 +54,7 @@ def predict_again(tested: RunUnderTest, names: Sequence[str] | None) -> str:
 
 
 def _nets(tested: RunUnderTest, names: Sequence[str] | None) -> list[Net]:
-    of_folds: list[Net] = [(each.seed, each.fold) for each in tested.report.folds]
-    of_refit: list[Net] = []
-    if tested.run.refit_file.exists() and "refit.json" not in tested.damaged:
-        of_refit = [(seed, ALL) for seed in tested.refit.seeds]
+    of_folds, of_refit = _nets_of_folds(tested), _nets_of_refit(tested)
     if names is None:
         return [*of_folds[:1], *of_refit[:1]]
     known = {f"{seed}-{fold}": (seed, fold) for seed, fold in (*of_folds, *of_refit)}
@@ -64,6 +65,36 @@ def _nets(tested: RunUnderTest, names: Sequence[str] | None) -> list[Net]:
     return [known[name] for name in names or known]
 
 
+def _nets_of_folds(tested: RunUnderTest) -> list[Net]:
+    return [(each.seed, each.fold) for each in tested.report.folds]
+
+
+def _nets_of_refit(tested: RunUnderTest) -> list[Net]:
+    if not tested.run.refit_file.exists() or "refit.json" in tested.damaged:
+        return []
+    return [(seed, ALL) for seed in tested.refit.seeds]
+
+
+def _seen_by(
+    tested: RunUnderTest, compute: Compute
+) -> Callable[[Net], tuple[Dataset, Dataset | None]]:
+    """Return a function that gives the train and the test rows as a net sees them."""
+    if not tested.config.features.is_of_fold:
+        return lambda net: tested.data
+
+    @cache  # features are made for all nets of a kind at once
+    def of_kind(is_refit: bool) -> Callable[[int, Fold], TrainingData]:
+        nets = _nets_of_refit(tested) if is_refit else _nets_of_folds(tested)
+        data, device = tested.training_data, compute.device
+        return seen_by_nets(tested.config, data, nets, device, compute.n_threads)
+
+    def rows(net: Net) -> tuple[Dataset, Dataset | None]:
+        seen = of_kind(net[1] == ALL)(*net)
+        return seen.train, seen.test
+
+    return rows
+
+
 def _compute(tested: RunUnderTest) -> Compute:
     try:
         return computed_as(tested.config, tested.report.environment.compute, None)
@@ -71,7 +102,12 @@ def _compute(tested: RunUnderTest) -> Compute:
         raise NotChecked(str(error)) from error
 
 
-def _gap(tested: RunUnderTest, net: Net, compute: Compute) -> float:
+def _gap(
+    tested: RunUnderTest,
+    net: Net,
+    seen_by: Callable[[Net], tuple[Dataset, Dataset | None]],
+    compute: Compute,
+) -> float:
     """Return the largest difference between stored and new probabilities of one net."""
     name = f"folds/{net[0]}-{net[1]}/model.safetensors"
     if name in tested.damaged:
@@ -80,7 +116,7 @@ def _gap(tested: RunUnderTest, net: Net, compute: Compute) -> float:
     net_again = load_net(tested.run, tested.config, train.shape, train.n_classes, net).to(
         compute.device
     )
-    held_out, test = _inputs(tested, net, stored.valid_idx, compute.device)
+    held_out, test = _inputs(tested, *seen_by(net), stored.valid_idx, compute.device)
     pairs = [(held_out, stored.valid_probs), (test, stored.test_probs)]
     gaps = [0.0]
     for signals, probs in pairs:
@@ -91,15 +127,14 @@ def _gap(tested: RunUnderTest, net: Net, compute: Compute) -> float:
 
 
 def _inputs(
-    tested: RunUnderTest, net: Net, valid_idx: np.ndarray, device: str
+    tested: RunUnderTest,
+    train: Dataset,
+    test: Dataset | None,
+    valid_idx: np.ndarray,
+    device: str,
 ) -> tuple[Tensor | StreamedSignals, Tensor | StreamedSignals | None]:
     """Return the held-out and the test rows in the form that the net predicts from."""
-    train_rows, test_rows = tested.data
-    rows = torch.tensor(valid_idx, device=device)
-    arrays = [train_rows.signals, test_rows.signals if test_rows else None]
+    arrays = [train.signals, test.signals if test else None]
     is_streamed = streams_rows(tested.config.compute, device, *arrays)
-    test = put_signals([test_rows.signals], device, is_streamed) if test_rows else None
-    if not tested.config.features.is_of_fold:
-        return put_signals([train_rows.signals[valid_idx]], device, is_streamed), test
-    features = features_of_net(tested.config, tested.training_data, *net, device)
-    return features.of_rows(rows), None if test is None else features.of_test(all_rows(test))
+    of_test = put_signals([test.signals], device, is_streamed) if test else None
+    return put_signals([train.signals[valid_idx]], device, is_streamed), of_test

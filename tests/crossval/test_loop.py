@@ -41,9 +41,7 @@ CPU = Compute("cpu", "fp32", 1, "tests")
 def task():
     rows = np.arange(40)
     config = Config()
-    return FoldTask(
-        0, 3, rows[8:], rows[:8], config.recipe, config.features, config.signals, SPEC, CPU, 1
-    )
+    return FoldTask(0, 3, rows[8:], rows[:8], config.recipe, SPEC, CPU, 1)
 
 
 @pytest.fixture
@@ -130,11 +128,12 @@ def test_a_killed_worker_ends_the_run_in_one_line_that_says_what_to_lower(
     with pytest.raises(InputError, match=words):
         _train_in_workers(
             [[task]],
-            Mock(spec=TrainingData),
+            lambda seed, fold: Mock(spec=TrainingData),
             RunFolder(tmp_path),
             Resources(CPU, 2),
             lambda _: None,
             Stopwatch(),
+            crossval.go_on,
         )
 
 

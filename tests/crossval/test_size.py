@@ -142,7 +142,7 @@ def test_distances_to_all_rows_are_what_takes_long_of_lines(slow):
     config = config_of(features={"name": "lines"}, net={"name": "linear"})
     data = rows(3200)
     (warning,) = size_warnings(config, CPU, data, rows(), folds(data), is_streamed=False)
-    assert "2 times features lines of 3,220 rows from 1,600 are" in warning
+    assert "features lines of 3,220 rows from 3,200 are" in warning
 
 
 def test_what_takes_no_three_hours_is_no_warning(monkeypatch):
