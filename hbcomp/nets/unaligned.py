@@ -109,6 +109,8 @@ class FixedFilters(nn.Module):
         found = F.conv2d(one_by_one, self.filters, stride=(1, self.stride), padding=padding)
         scaled = self.norm(found.reshape(len(signals), -1, *found.shape[2:]))
         both = torch.cat([F.relu(scaled), F.relu(-scaled)], dim=1)
+        if self.n_averaged == 1:  # pooling would copy them
+            return both
         return F.avg_pool2d(both, (1, self.n_averaged), ceil_mode=True)
 
 
