@@ -7,16 +7,17 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from checked_calls import check_anew
 from jaxtyping import install_import_hook
 
 # One thread a process, before torch is imported: tests run beside each other, and two threads of
 # a tiny net wait for a core ten times longer than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Before the first import of hbcomp: from here on each call checks its annotations. A second run of
-# the same tests can do without, in two thirds of the time.
+# Before the first import of hbcomp: from here on calls check their annotations. A second run of the
+# same tests can do without.
 if not os.environ.get("HBCOMP_TEST_UNTYPED"):
-    install_import_hook(["hbcomp", "bench"], "beartype.beartype")
+    install_import_hook(["hbcomp", "bench"], "checked_calls.checked")
 
 
 # A test beside others may take long for reasons of its own; none is gated on seconds. The same
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"only with --long: {marker.args[0]}"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Check the first calls of every test."""
+    check_anew()
+
+
 @pytest.fixture(scope="session")
 def is_long(pytestconfig: pytest.Config) -> bool:
     """Return whether `--long` was asked for."""
@@ -61,3 +68,18 @@ def _process_as_it_was() -> Iterator[None]:
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the working directory of a notebook: pictures are blank, blends are searched less."""
+    from commands import BLANK, few_trials
+
+    from hbcomp.blending import methods
+    from hbcomp.reporting.figures import style
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(style, "to_png", lambda _: BLANK)
+    monkeypatch.setattr(methods, "N_TRIALS", methods.N_TRIALS)  # so that it is put back
+    few_trials()
+    return tmp_path

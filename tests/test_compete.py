@@ -210,7 +210,7 @@ def test_an_unknown_plan_is_refused_with_the_name_that_it_is_like(tmp_path):
     assert "bst-cpu/plan.toml: no such plan, did you mean best-cpu?" in done.stderr
     write_experiment(tmp_path, "mine", "plan.toml", PLAN)
     done = call(["compete", "nothing-like-it"], tmp_path)
-    assert "no such plan (there are: best-cpu, best-gpu, mine, rocket-quant)" in done.stderr
+    assert "no such plan (there are: auto, best-cpu, best-gpu, mine, rocket-quant)" in done.stderr
 
 
 def test_runs_that_name_no_files_take_those_of_a_run_that_began(finished, tmp_path):

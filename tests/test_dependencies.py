@@ -21,11 +21,13 @@ PACKAGE_OF = {
 }
 # Packages that are used without an import: where, and by which words.
 USED_BY_NAME = {
-    "beartype": ("tests/conftest.py", '"beartype.beartype"'),
+    "beartype": ("tests/checked_calls.py", "from beartype import beartype"),
     "mypy": (".ci/run", "bin/mypy"),
     "ruff": (".ci/run", "bin/ruff"),
     "pandas-stubs": ("pyproject.toml", "[tool.mypy]"),  # mypy finds them by itself
     "pytest-xdist": ("pyproject.toml", "--numprocesses"),
+    "onnx": ("hbcomp/serving/onnx_graph.py", '("onnx", "onnxscript")'),  # by torch
+    "onnxscript": ("hbcomp/serving/onnx_graph.py", '("onnx", "onnxscript")'),
     "optuna-dashboard": ("docs/guide.md", "optuna-dashboard sqlite"),
     "psycopg": ("docs/tuning.md", "postgresql+psycopg://"),  # SQLAlchemy imports it by the address
 }
@@ -62,8 +64,6 @@ def allowed(path, source):
     A test may also use the extras that the tests are declared to need.
     """
     declared = packages(PROJECT["dependencies"])
-    if path.is_relative_to(ROOT / "hbcomp"):
-        return declared
     if path.is_relative_to(ROOT / "tests"):
         declared |= packages(EXTRAS["test"])
     for name, requirements in EXTRAS.items():

@@ -1,5 +1,6 @@
 """A plan: experiments to train one after the other, and the blend of what they found."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from hbcomp.blending import blend_runs
 from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.blending.selection import BlendOptions
 from hbcomp.crossval.cross_validate import run as cross_validate
+from hbcomp.crossval.loop import AfterFold, go_on
 from hbcomp.data.dataset import DataConfig
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import Predictions
@@ -119,30 +121,52 @@ def carry_out(
 
     Every finished fold is kept, so the same call continues after a stop of any kind.
     """
-    _check_folder(name, plan, requests, force=force)
+    check_folder(name, plan, requests, force=force)
     runs = {}
     for place, each in enumerate(requests, start=1):
         console.print(f"{name}: {each.run.name}, {place} of {len(requests)}")
-        numbers = cross_validate(each, Stopwatch(), n_jobs=n_jobs, force=force, has_profile=False)
-        runs[each.run.name] = {
-            "n_folds_trained": numbers["n_folds_trained"],
-            "rule": numbers["rule"],
-            "score": numbers["oof_scores"][numbers["rule"]]["cross_fitted"],
-            "seconds": numbers["seconds"],
-        }
+        runs[each.run.name] = train(each, n_jobs, force=force)
     blended = blend_runs.run(list(plan.blend.base_models), name, plan.blend.options, force=force)
+    return last_numbers(runs, blended, watch)
+
+
+def train(
+    request: Request, n_jobs: int | None, *, force: bool, after_fold: AfterFold = go_on
+) -> dict[str, Any]:
+    """Train the missing folds of an experiment, and return the numbers of its last line."""
+    return cross_validate(
+        request, Stopwatch(), n_jobs=n_jobs, force=force, has_profile=False, after_fold=after_fold
+    )
+
+
+def last_numbers(
+    runs: Mapping[str, Mapping[str, Any]], last: Mapping[str, Any], watch: Stopwatch
+) -> dict[str, Any]:
+    """Return the numbers of the last line of a plan, from those of its runs and of the blend.
+
+    Where a single run was finished, `last` are its own numbers.
+    """
     kept = (
-        "base_models", "method", "rule", "n_rows", "metric", "score", "submission", "report",
-    )  # fmt: skip
+        *("base_models", "method", "rule", "n_rows", "metric", "score", "expected"),
+        *("submission", "report"),
+    )
     return {
-        "experiment": name,
-        "runs": runs,
-        **{key: blended[key] for key in kept},
+        "experiment": last["experiment"],
+        "runs": {
+            name: {
+                "n_folds_trained": numbers["n_folds_trained"],
+                "rule": numbers["rule"],
+                "score": numbers["score"],
+                "seconds": numbers["seconds"],
+            }
+            for name, numbers in runs.items()
+        },
+        **{key: last[key] for key in kept if key in last},
         "seconds": round(watch.total(), 1),
     }
 
 
-def _check_folder(name: str, plan: Plan, requests: list[Request], *, force: bool) -> None:
+def check_folder(name: str, plan: Plan, requests: list[Request], *, force: bool) -> None:
     """Refuse now what the blend would refuse after hours of training."""
     folder = find_run(name)
     blend_runs.check_folder(folder)

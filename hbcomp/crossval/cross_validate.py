@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hbcomp.crossval.loop import cross_validate
+from hbcomp.crossval.loop import AfterFold, cross_validate, go_on
 from hbcomp.crossval.pseudo_labels import write_pseudo_rows
 from hbcomp.crossval.run_page import (
     draw,
@@ -27,11 +27,18 @@ from hbcomp.system.stopwatch import Stopwatch
 
 
 def run(
-    request: Request, watch: Stopwatch, *, n_jobs: int | None, force: bool, has_profile: bool
+    request: Request,
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool,
+    has_profile: bool,
+    after_fold: AfterFold = go_on,
 ) -> dict[str, Any]:
     """Cross-validate an experiment, write its outputs, and return the numbers of the last line.
 
-    Configuration, rows and folds are checked before anything is written.
+    Configuration, rows and folds are checked before anything is written. What `after_fold` raises
+    stops the training; the same call goes on from there.
     """
     config, run = request.config, request.run
     with watch.phase("read"):
@@ -43,7 +50,9 @@ def run(
         if training_data.test:
             read_ledger(FOLDER)  # a damaged one is refused now, not after hours of training
         write_config(request, force=force)
-        outcome = cross_validate(config, training_data, run, watch, n_jobs=n_jobs, force=force)
+        outcome = cross_validate(
+            config, training_data, run, watch, n_jobs=n_jobs, force=force, after_fold=after_fold
+        )
         with watch.phase("write"):
             test, card = training_data.test, scorecard_of(outcome)
             recipe = f"cv of {len(outcome.results)} nets, on {test.source if test else None}"
@@ -79,6 +88,7 @@ def run(
         "rule": outcome.chosen.name,
         "metric": report.metric.config.name,
         "oof_scores": scores_by_rule(outcome.rules),
+        "score": report.score,
         **({"selected": list(report.selected)} if report.is_optimistic else {}),
         "expected": report.expected_numbers,
         "accuracy": report.accuracy,

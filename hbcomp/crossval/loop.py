@@ -1,6 +1,7 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -21,8 +22,14 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
-from hbcomp.experiment.resume import RunRecord, check_resumable, other_versions, write_run
-from hbcomp.scoring.choice import RuleResult, evaluate_rules
+from hbcomp.experiment.resume import (
+    RunRecord,
+    check_resumable,
+    other_versions,
+    read_run,
+    write_run,
+)
+from hbcomp.scoring.choice import RuleResult, evaluate_rules, fixed_rule_scores
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
@@ -33,6 +40,29 @@ from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 
 MANY_SECONDS = 600  # assumed: nobody plans around less
+
+
+@dataclass(frozen=True)
+class FoldDone:
+    """A fold that was trained and stored: its score on its held-out rows, under the fixed rule.
+
+    So far the call has trained `n_trained` of the `n_pending` nets that were missing.
+    """
+
+    seed: int
+    fold: int
+    n_rows: int
+    score: float
+    n_trained: int
+    n_pending: int
+
+
+# Called with every fold once it is stored. What it raises stops the training; the folds are kept.
+AfterFold = Callable[[FoldDone], None]
+
+
+def go_on(done: FoldDone) -> None:
+    """Train all folds: what happens after a fold where nothing else is wanted."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,22 @@ class Outcome:
     n_trained: int
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to train: the folds that are missing, with what hardware, and identities.
+
+    A stored fold is bound to the identity of its seed, a hash of what it was trained with.
+    """
+
+    pending: list[tuple[int, Fold]]
+    resources: Resources
+    identity_of_seed: Mapping[int, str]
+
+    def only(self, pending: list[tuple[int, Fold]]) -> "Begun":
+        """Return the same with fewer folds to train."""
+        return replace(self, pending=pending)
+
+
 def cross_validate(
     config: Config,
     training_data: TrainingData,
@@ -56,11 +102,34 @@ def cross_validate(
     *,
     n_jobs: int | None = None,
     force: bool = False,
+    after_fold: AfterFold = go_on,
 ) -> Outcome:
     """Train every fold of every seed that is not stored yet, and return the results of all folds.
 
     The caller holds the run's lock. After a stop at any moment the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
+    """
+    keys = training_data.fold_keys
+    begun = begin(config, training_data, run, keys, watch, n_jobs=n_jobs, force=force)
+    train_begun(config, training_data, run, begun, watch, after_fold)
+    with watch.phase("decide"):
+        return _outcome(config, training_data, run, begun)
+
+
+def begin(
+    config: Config,
+    training_data: TrainingData,
+    run: RunFolder,
+    keys: Sequence[tuple[int, int]],
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool = False,
+) -> Begun:
+    """Write what the folds of these (seed, fold) will be trained with, and say which are missing.
+
+    Stored folds of something else are an InputError, unless `force` deletes them. The caller holds
+    the run's lock.
     """
     if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
@@ -72,42 +141,48 @@ def cross_validate(
         described=training_data.described,
     )
     check_resumable(run, record, force=force)
-    pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
+    pending: list[tuple[int, Fold]] = [key for key in keys if not run.is_done(*key)]
     with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
     if pending and (others := other_versions(run, record)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     write_run(run, record.model_copy(update={"compute": resources.compute}))
     identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
-    for seed, fold in training_data.fold_keys:
+    for seed, fold in keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
-    announce(
-        run,
-        resources,
-        f"{len(training_data.fold_keys)} folds",
-        len(training_data.fold_keys) - len(pending),
-        len(pending),
-    )
+    announce(run, resources, f"{len(keys)} folds", len(keys) - len(pending), len(pending))
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features of all folds are made first, which takes most of the time")
-    keys = training_data.fold_keys
-    train_nets(config, training_data, run, keys, pending, identity_of_seed, resources, watch)
-    with watch.phase("decide"):
-        return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
+    return Begun(pending, resources, identity_of_seed)
 
 
-def _outcome(
+def train_begun(
     config: Config,
     training_data: TrainingData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
-    resources: Resources,
-    n_trained: int,
-) -> Outcome:
+    begun: Begun,
+    watch: Stopwatch,
+    after_fold: AfterFold = go_on,
+) -> None:
+    """Train and store the folds that are missing."""
+    train_nets(
+        config,
+        training_data,
+        run,
+        training_data.fold_keys,
+        begun.pending,
+        begun.identity_of_seed,
+        begun.resources,
+        watch,
+        after_fold,
+    )
+
+
+def _outcome(config: Config, training_data: TrainingData, run: RunFolder, begun: Begun) -> Outcome:
     results = [
-        stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
+        stored_folds.load_fold(run, begun.identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
     predictions = assemble(
@@ -120,7 +195,15 @@ def _outcome(
     chosen = choose_accepted_rule(
         metric, rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
+    return Outcome(
+        training_data,
+        results,
+        predictions,
+        rules,
+        chosen,
+        begun.resources,
+        len(begun.pending),
+    )
 
 
 def resources_for(
@@ -131,6 +214,15 @@ def resources_for(
     n_jobs: int | None,
 ) -> Resources:
     """Return on which device, with how many threads and processes the nets will be trained."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import compute_of_worker
+
+        bound = config.net.is_compute_bound
+        stored = read_run(run)
+        compute, n_workers = compute_of_worker(
+            config.compute, stored.compute if stored else None, is_compute_bound=bound
+        )
+        return Resources(compute, n_workers)
     if training_data.is_streamed and config.compute.engine == "auto":
         eager = config.compute.model_copy(update={"engine": "eager"})  # a graph cannot stream
         config = config.model_copy(update={"compute": eager})
@@ -154,6 +246,7 @@ def train_nets(
     identity_of_seed: Mapping[int, str],
     resources: Resources,
     watch: Stopwatch,
+    after_fold: AfterFold = go_on,
 ) -> None:
     """Train and store those of the nets, (seed, fold), that are pending.
 
@@ -162,29 +255,74 @@ def train_nets(
     if not pending:
         return
     tasks = [
-        _task(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
+        task_of(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
         for seed, fold in pending
     ]
-    groups = in_groups(tasks)
     run.discard_manifest()
     compute = resources.compute
+    if config.compute.cluster:  # features are made here, where there may be no GPU
+        compute = replace(compute, device="cpu")
     compute.enter()
     with errors_as_input_error(tasks), watch.phase("features"):
         n_threads = compute.n_threads * resources.n_jobs
         seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
-        if resources.n_jobs > 1:
-            _warn_of_shared_cores(resources)
-            _train_in_workers(groups, seen_by, run, resources, emit, watch)
-            return
-        on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(compute.device))
-        for group in groups:
-            with errors_as_input_error(group), watch.phase("transfer"):
-                data = on_device(seen_by(group[0].seed, group[0].fold))
-            train_folds(group, data, run, emit, watch)
+        groups = in_groups(tasks)
+        every_group = _trained(config, groups, seen_by, run, resources, emit, watch)
+        n_trained = 0
+        with closing(every_group):  # ends the workers, whatever `after_fold` raises
+            for group in every_group:
+                n_trained += len(group)
+                _tell(after_fold, group, training_data, run, n_trained, len(tasks))
 
 
-def _task(
+def _trained(
+    config: Config,
+    groups: list[list[FoldTask]],
+    seen_by: Callable[[int, Fold], TrainingData],
+    run: RunFolder,
+    resources: Resources,
+    emit: Emit,
+    watch: Stopwatch,
+) -> Generator[list[FoldTask], None, None]:
+    """Yield each group of nets once it is trained and stored: on a cluster, in workers, or here."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import train_on_cluster  # Dask is an extra
+
+        yield from train_on_cluster(config.compute.cluster, groups, seen_by, run, emit, watch)
+        return
+    if resources.n_jobs > 1:
+        _warn_of_shared_cores(resources)
+        yield from _train_in_workers(groups, seen_by, run, resources, emit, watch)
+        return
+    device = resources.compute.device
+    on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(device))
+    for group in groups:
+        with errors_as_input_error(group), watch.phase("transfer"):
+            data = on_device(seen_by(group[0].seed, group[0].fold))
+        train_folds(group, data, run, emit, watch)
+        yield group
+
+
+def _tell(
+    after_fold: AfterFold,
+    group: Sequence[FoldTask],
+    training_data: TrainingData,
+    run: RunFolder,
+    n_trained: int,
+    n_pending: int,
+) -> None:
+    """Score the stored folds of a group, and call `after_fold` with each."""
+    for task in group:
+        if after_fold is go_on or not isinstance(task.fold, int):
+            return  # nobody asks, or no row was held out
+        probs = stored_folds.load_fold(run, task.identity, task.seed, task.fold).valid_probs
+        labels = training_data.train.known_labels[task.valid_idx]
+        score = fixed_rule_scores(training_data.metric, probs, labels).score
+        after_fold(FoldDone(task.seed, task.fold, len(labels), score, n_trained, n_pending))
+
+
+def task_of(
     config: Config,
     training_data: TrainingData,
     seed: int,
@@ -192,6 +330,7 @@ def _task(
     identity: str,
     compute: Compute,
 ) -> FoldTask:
+    """Return the net of a fold as it will be trained; its stored fold is bound to `identity`."""
     rows = training_data.rows_of_net(seed, fold)
     valid_idx, n_scored = np.empty(0, dtype=np.int64), 0
     if isinstance(fold, int):
@@ -275,7 +414,7 @@ def _train_in_workers(
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
-) -> None:
+) -> Iterator[list[FoldTask]]:
     slots = slots_for(resources.compute, resources.n_jobs)
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
         jobs = (_Job(group, seen_by(group[0].seed, group[0].fold), run, relay) for group in groups)
@@ -286,6 +425,7 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
+            yield done.job.group
 
 
 @dataclass(frozen=True)
