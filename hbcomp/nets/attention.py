@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from hbcomp.nets.base import (
 from hbcomp.nets.sizes import Dropout, Size, Sizes
 
 POSITION_STD = 0.02  # of the initial position vectors, as in BERT (arXiv:1810.04805)
+NEVER = -1e4  # a score whose share is 0; finite, so that a row without values has shares too
 
 
 class AttentionConfig(NetConfig):
@@ -94,16 +95,25 @@ class Layer(nn.Module):
         self.widen = nn.Linear(width, 2 * width)
         self.narrow = nn.Linear(2 * width, width)
 
-    def forward(self, features: Float[Tensor, "b s c"]) -> Float[Tensor, "b s c"]:
-        """Return the layer's features."""
-        features = features + self._attended(self.norm1(features))
+    def forward(
+        self, features: Float[Tensor, "b s c"], has_value: Bool[Tensor, "b s"] | None = None
+    ) -> Float[Tensor, "b s c"]:
+        """Return the layer's features; positions without a value are not attended to."""
+        features = features + self._attended(self.norm1(features), has_value)
         changed: Tensor = self.narrow(F.relu(self.widen(self.norm2(features)), inplace=True))
         return features + changed
 
-    def _attended(self, features: Float[Tensor, "b s c"]) -> Float[Tensor, "b s c"]:
+    def _attended(self, features: Tensor, has_value: Tensor | None) -> Float[Tensor, "b s c"]:
         by_head = self.project(features).unflatten(2, (3, self.n_heads, -1))  # (b, s, 3, h, d)
         queries, keys, values = by_head.permute(2, 0, 3, 1, 4)  # (b, h, s, d) each
         scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5  # (b, h, s, s)
-        shares = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+        if has_value is not None:
+            scores = scores.masked_fill(~has_value[:, None, None], NEVER)
+            values = values * has_value[:, None, :, None]
+        shares = self.shares(scores).to(values.dtype)
         merged: Tensor = self.merge((shares @ values).transpose(1, 2).flatten(2))
         return merged
+
+    def shares(self, scores: Float[Tensor, "b h s s"]) -> Float[Tensor, "b h s s"]:
+        """Return how much of each position's value goes to each other position."""
+        return scores.softmax(-1, dtype=torch.float32)

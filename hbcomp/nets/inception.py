@@ -12,12 +12,11 @@ shortcut passes over every third module. What differs, and why:
   is left to seeds.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
 from hbcomp.nets.base import (
@@ -29,7 +28,7 @@ from hbcomp.nets.base import (
     halved,
     with_positions,
 )
-from hbcomp.nets.sizes import Dropout, Kernel, Size
+from hbcomp.nets.sizes import Dropout, Kernels, Size
 
 
 class InceptionConfig(NetConfig):
@@ -38,7 +37,7 @@ class InceptionConfig(NetConfig):
     name: Literal["inception"] = "inception"
     n_groups: Size = 2
     width: Size = 16
-    kernels: Annotated[tuple[Kernel, ...], Field(min_length=1)] = (19, 9, 5)
+    kernels: Kernels = (19, 9, 5)
     hidden: Size = 256  # units of the head's hidden layer
     dropout: Dropout = 0.0  # before the last layer
 

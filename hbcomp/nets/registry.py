@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from hbcomp.nets.attention import AttentionConfig
 from hbcomp.nets.base import NetConfig, Shape
+from hbcomp.nets.convtran import ConvTranConfig
 from hbcomp.nets.dilated import DilatedConfig
 from hbcomp.nets.inception import InceptionConfig
+from hbcomp.nets.inception_time import InceptionTimeConfig
 from hbcomp.nets.linear import LinearConfig
 from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.reference import ReferenceConfig
@@ -29,6 +31,8 @@ NETS: Mapping[str, type[NetConfig]] = {
     "inception": InceptionConfig,
     "dilated": DilatedConfig,
     "attention": AttentionConfig,
+    "inception-time": InceptionTimeConfig,
+    "convtran": ConvTranConfig,
     "rocket": RocketConfig,
     "quant": QuantConfig,
 }

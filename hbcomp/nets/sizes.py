@@ -14,4 +14,5 @@ def _check_odd(kernel: int) -> int:
 Size = Annotated[int, Field(ge=1)]
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 Kernel = Annotated[Size, AfterValidator(_check_odd)]
+Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

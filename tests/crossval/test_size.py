@@ -71,7 +71,7 @@ def test_a_huge_dense_layer_is_named_with_its_share(free):
     assert "resnet on 100000 time steps has 154 M parameters, 154 M of them in its layer" in warning
     large = config_of(net={"name": "reference"})
     (warning,) = size_warnings(large, CPU, data, None, folds(data), is_streamed=False)
-    assert 'net.name = "resnet" has 154 M' in warning
+    assert 'net.name = "convtran" has 0.1 M' in warning
 
 
 def test_a_step_that_nearly_fills_the_memory_gets_a_batch_size_that_fits(free):

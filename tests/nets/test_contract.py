@@ -6,8 +6,10 @@ import torch.nn.functional as F
 
 from hbcomp.data.synthetic import make_rows
 from hbcomp.nets.attention import AttentionConfig
+from hbcomp.nets.convtran import ConvTranConfig
 from hbcomp.nets.dilated import DilatedConfig
 from hbcomp.nets.inception import InceptionConfig, _maxima
+from hbcomp.nets.inception_time import InceptionTimeConfig
 from hbcomp.nets.linear import LinearConfig
 from hbcomp.nets.reference import ReferenceConfig
 from hbcomp.nets.registry import NETS, build_net, config_class, count_parameters
@@ -33,6 +35,8 @@ SMALL = {
     "inception": InceptionConfig(width=8, kernels=(9, 5), hidden=32),
     "dilated": DilatedConfig(width=16, dilations=(1, 2, 4), hidden=32, dropout=0.0),
     "attention": AttentionConfig(widths=(8, 16), n_layers=1, n_heads=2, hidden=32),
+    "inception-time": InceptionTimeConfig(n_positions=16, width=8, kernels=(9, 5)),
+    "convtran": ConvTranConfig(n_positions=16, width=8, kernels=(9, 5), n_heads=2),
 }
 every_net = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL.keys())
 
@@ -239,6 +243,7 @@ def test_a_net_tells_a_signal_that_ends_in_zeros_from_a_shorter_one(name):
         (DilatedConfig, {"kernel": 4}, "kernel must be odd, to keep the length, but got 4"),
         (DilatedConfig, {"dilations": (1, 0)}, r"dilations.1\n.*greater than or equal to 1"),
         (AttentionConfig, {"widths": (0, 8)}, r"widths.0\n.*greater than or equal to 1"),
+        (ConvTranConfig, {"n_heads": 7}, "an even number of channels that n_heads, 7, divides"),
         (AttentionConfig, {"n_heads": 3}, "n_heads must divide the last width, 64, but got 3"),
     ],
 )

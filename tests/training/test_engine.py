@@ -131,6 +131,21 @@ def test_prediction_equals_one_softmax_over_all_rows(beats, monkeypatch):
     np.testing.assert_allclose(predict_probs(net, beats.signals, CPU), whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("t", "expected"), [(64, [48]), (65, [48]), (640, [12] * 4)])
+def test_fewer_long_signals_are_predicted_at_once(t, expected, monkeypatch):
+    monkeypatch.setattr("hbcomp.training.inference.BATCH_SIZE", 120)
+    monkeypatch.setattr("hbcomp.training.inference.WHOLE_VALUES", 64)
+    seen = []
+
+    class Counting(torch.nn.Module):
+        def forward(self, signals):
+            seen.append(len(signals))
+            return signals[:, 0, :3]
+
+    predict_probs(Counting(), torch.zeros(48, 1, t), CPU)
+    assert seen == expected
+
+
 def test_an_epoch_takes_every_row_at_most_once_in_whole_batches():
     rows = torch.arange(100, 130)
     taken = list(draw_order(rows, 8, torch.Generator().manual_seed(0)))

@@ -81,3 +81,17 @@ def test_a_set_is_run_once_and_scored_on_its_own_labels(tmp_path):
         assert each.accuracy == pytest.approx((answers == labels).mean(), abs=1e-6)
         assert 0 <= each.low <= each.high <= 1
     assert rows[2].seconds > rows[0].seconds + rows[1].seconds
+
+
+def test_a_model_is_added_to_a_set_without_running_the_others_again(tmp_path, monkeypatch):
+    write_set(tmp_path, "Tiny")
+    scored = []
+    monkeypatch.setattr(run, "_train", lambda model, *_: scored.append(model) or 2.0)
+    monkeypatch.setattr(run.blend_runs, "run", lambda models, name, *_, **__: scored.append(name))
+    monkeypatch.setattr(run, "row_of", lambda name, model, _, s: row(name, 0.5, model, seconds=s))
+    for models in (["rocket"], ["rocket", "quant"], ["rocket", "quant"], ["rocket", "resnet"]):
+        run.main(tmp_path, tmp_path / "out", ["Tiny"], models)
+    assert scored == ["rocket", "quant", "blend", "resnet", "blend-rocket-resnet"]
+    rows = table.read(tmp_path / "out/table.csv")
+    assert [each.model for each in rows] == scored
+    assert rows[-1].seconds == pytest.approx(4.0, abs=0.5)
