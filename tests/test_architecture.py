@@ -16,7 +16,7 @@ PACKAGE = Path(hbcomp.__file__).parent
 # is a command, which stands above all of them.
 FLOORS = (
     {"api"},
-    {"analysis", "verification"},
+    {"analysis", "tracking", "verification"},
     {"blending", "tuning"},
     {"crossval", "serving"},
     {"experiment"},
