@@ -21,6 +21,7 @@ def compete(
     competition: options.OfCompetition = None,
     assignments: options.Assignments = None,
     jobs: options.Jobs = None,
+    cluster: options.Cluster = None,
     force: options.Force = False,
 ) -> dict[str, Any]:
     """Train every experiment of a plan, blend them, and write one submission.
@@ -38,7 +39,7 @@ def compete(
     from hbcomp.experiment.folder import find_run
 
     steps, name = read_plan(plan), find_run(plan).name
-    requests = prepare_all(steps, options.assigned(assignments, train, test, competition))
+    requests = prepare_all(steps, options.assigned(assignments, train, test, competition, cluster))
     try:
         if hours is None:
             return carry_out(name, steps, requests, watch, n_jobs=jobs, force=force)

@@ -23,9 +23,18 @@ def cv(
         str | None, typer.Option(help="Run as a new experiment of this name, keeping the old one.")
     ] = None,
     jobs: options.Jobs = None,
+    cluster: options.Cluster = None,
     fold: Annotated[
         Literal["all"] | None,
         typer.Option(metavar="all", help="Train on everything, after the cross-validation."),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="SEED-FOLD,...", help="Train these folds and stop, as 0-3,0-4."),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Train the folds of the I-th of N machines and stop."),
     ] = None,
     force: options.Force = False,
     profile: Annotated[
@@ -36,7 +45,9 @@ def cv(
 
     Every finished fold is stored at once, and the same command continues after any stop. With
     --fold all, nets are trained on all rows of a finished experiment (refit.seeds, refit.n_epochs)
-    and predict the test file; their score is not measured.
+    and predict the test file; their score is not measured. With --only or --part some folds are
+    trained and stored, while other processes train others; without them the same command then
+    assembles all.
 
     Examples: hbcomp cv
 
@@ -45,19 +56,31 @@ def cv(
     hbcomp cv resnet --competition FOLDER --name mine
 
     hbcomp cv mine --fold all
+
+    hbcomp cv mine --part 2/5
     """
     if fold and force:
         raise InputError("--force replaces folds only; delete folds/SEED-all to train a net again")
+    if sum(each is not None for each in (fold, only, part)) > 1:
+        raise InputError("--fold all, --only and --part exclude each other; give one of them")
+    if force and (only or part):
+        raise InputError(
+            "--force would delete folds that others train; use it without --only, --part"
+        )
     watch = Stopwatch()
     with watch.phase("import"):  # torch comes with these: --help need not wait
-        from hbcomp.crossval import refit
+        from hbcomp.crossval import parts, refit
         from hbcomp.crossval.cross_validate import run
         from hbcomp.experiment.setup import prepare
 
-    request = prepare(experiment, options.assigned(assignments, train, test, competition), name)
+    request = prepare(
+        experiment, options.assigned(assignments, train, test, competition, cluster), name
+    )
     try:
         if fold:
             return refit.run(request, watch, n_jobs=jobs)
+        if only is not None or part is not None:
+            return parts.run(request, watch, only=only, part=part, n_jobs=jobs)
         return run(request, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
         raise cli.interrupted(len(request.run.stored_folds()), "cv") from None

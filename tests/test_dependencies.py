@@ -62,8 +62,6 @@ def allowed(path, source):
     A test may also use the extras that the tests are declared to need.
     """
     declared = packages(PROJECT["dependencies"])
-    if path.is_relative_to(ROOT / "hbcomp"):
-        return declared
     if path.is_relative_to(ROOT / "tests"):
         declared |= packages(EXTRAS["test"])
     for name, requirements in EXTRAS.items():

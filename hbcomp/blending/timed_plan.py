@@ -151,6 +151,10 @@ def carry_out_within(
     left out, and its finished folds are kept. The time that remains goes to further seeds. The
     hours are those of this call: a later one goes on from here, with hours of its own.
     """
+    if any(each.config.compute.cluster for each in requests):
+        raise InputError(
+            "--hours times the nets on this machine, so it cannot be used with a cluster"
+        )
     state = State(name, plan, Clock(hours), n_jobs, force)
     _check_folder(name, plan, force=force)
     candidates, left_out = _candidates(requests, n_jobs)

@@ -21,7 +21,13 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import Fold, FoldResult, Predictions, assemble
-from hbcomp.experiment.resume import RunRecord, check_resumable, other_versions, write_run
+from hbcomp.experiment.resume import (
+    RunRecord,
+    check_resumable,
+    other_versions,
+    read_run,
+    write_run,
+)
 from hbcomp.scoring.choice import RuleResult, evaluate_rules
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
@@ -56,6 +62,22 @@ class Outcome:
     n_trained: int
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to train: the folds that are missing, with what hardware, and identities.
+
+    A stored fold is bound to the identity of its seed, a hash of what it was trained with.
+    """
+
+    pending: list[tuple[int, Fold]]
+    resources: Resources
+    identity_of_seed: Mapping[int, str]
+
+    def only(self, pending: list[tuple[int, Fold]]) -> "Begun":
+        """Return the same with fewer folds to train."""
+        return replace(self, pending=pending)
+
+
 def cross_validate(
     config: Config,
     training_data: TrainingData,
@@ -71,6 +93,28 @@ def cross_validate(
     The caller holds the run's lock. After a stop at any moment the same call continues with the
     folds that are not stored, and on a CPU the outcome has the same bits.
     """
+    keys = training_data.fold_keys
+    begun = begin(config, training_data, run, keys, watch, n_jobs=n_jobs, force=force)
+    train_begun(config, training_data, run, begun, watch, after_fold)
+    with watch.phase("decide"):
+        return _outcome(config, training_data, run, begun)
+
+
+def begin(
+    config: Config,
+    training_data: TrainingData,
+    run: RunFolder,
+    keys: Sequence[tuple[int, int]],
+    watch: Stopwatch,
+    *,
+    n_jobs: int | None,
+    force: bool = False,
+) -> Begun:
+    """Write what the folds of these (seed, fold) will be trained with, and say which are missing.
+
+    Stored folds of something else are an InputError, unless `force` deletes them. The caller holds
+    the run's lock.
+    """
     if run in map(find_run, config.pseudo.runs):
         raise InputError(f"pseudo.runs: {run.name} cannot learn from itself; use --name NEW")
     record = RunRecord(
@@ -81,44 +125,48 @@ def cross_validate(
         described=training_data.described,
     )
     check_resumable(run, record, force=force)
-    pending = [key for key in training_data.fold_keys if not run.is_done(*key)]
+    pending: list[tuple[int, Fold]] = [key for key in keys if not run.is_done(*key)]
     with watch.phase("probe"):
         resources = resources_for(config, training_data, run, pending, n_jobs)
     if pending and (others := other_versions(run, record)):
         console.print(f"{run.name} began with {'; '.join(others)}: the bits may differ")
     write_run(run, record.model_copy(update={"compute": resources.compute}))
     identity_of_seed = {seed: record.fold_identity(seed) for seed in training_data.folds_of_seed}
-    for seed, fold in training_data.fold_keys:
+    for seed, fold in keys:
         if run.is_done(seed, fold):  # a damaged one is refused before another is trained
             stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
-    announce(
-        run,
-        resources,
-        f"{len(training_data.fold_keys)} folds",
-        len(training_data.fold_keys) - len(pending),
-        len(pending),
-    )
+    announce(run, resources, f"{len(keys)} folds", len(keys) - len(pending), len(pending))
     announce_schedule(config, training_data, pending)
     if pending and config.features.is_of_fold:
         console.print("features of all folds are made first, which takes most of the time")
-    keys = training_data.fold_keys
-    train_nets(
-        config, training_data, run, keys, pending, identity_of_seed, resources, watch, after_fold
-    )
-    with watch.phase("decide"):
-        return _outcome(config, training_data, run, identity_of_seed, resources, len(pending))
+    return Begun(pending, resources, identity_of_seed)
 
 
-def _outcome(
+def train_begun(
     config: Config,
     training_data: TrainingData,
     run: RunFolder,
-    identity_of_seed: Mapping[int, str],
-    resources: Resources,
-    n_trained: int,
-) -> Outcome:
+    begun: Begun,
+    watch: Stopwatch,
+    after_fold: AfterFold = go_on,
+) -> None:
+    """Train and store the folds that are missing."""
+    train_nets(
+        config,
+        training_data,
+        run,
+        training_data.fold_keys,
+        begun.pending,
+        begun.identity_of_seed,
+        begun.resources,
+        watch,
+        after_fold,
+    )
+
+
+def _outcome(config: Config, training_data: TrainingData, run: RunFolder, begun: Begun) -> Outcome:
     results = [
-        stored_folds.load_fold(run, identity_of_seed[seed], seed, fold)
+        stored_folds.load_fold(run, begun.identity_of_seed[seed], seed, fold)
         for seed, fold in training_data.fold_keys
     ]
     predictions = assemble(
@@ -131,7 +179,15 @@ def _outcome(
     chosen = choose_accepted_rule(
         metric, rules, predictions.oof_probs, predictions.test_probs, config.decision.rule
     )
-    return Outcome(training_data, results, predictions, rules, chosen, resources, n_trained)
+    return Outcome(
+        training_data,
+        results,
+        predictions,
+        rules,
+        chosen,
+        begun.resources,
+        len(begun.pending),
+    )
 
 
 def resources_for(
@@ -142,6 +198,15 @@ def resources_for(
     n_jobs: int | None,
 ) -> Resources:
     """Return on which device, with how many threads and processes the nets will be trained."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import compute_of_worker
+
+        bound = config.net.is_compute_bound
+        stored = read_run(run)
+        compute, n_workers = compute_of_worker(
+            config.compute, stored.compute if stored else None, is_compute_bound=bound
+        )
+        return Resources(compute, n_workers)
     if training_data.is_streamed and config.compute.engine == "auto":
         eager = config.compute.model_copy(update={"engine": "eager"})  # a graph cannot stream
         config = config.model_copy(update={"compute": eager})
@@ -180,11 +245,23 @@ def train_nets(
     groups = in_groups(tasks)
     run.discard_manifest()
     compute = resources.compute
+    if config.compute.cluster:  # features are made here, where there may be no GPU
+        compute = replace(compute, device="cpu")
     compute.enter()
     with errors_as_input_error(tasks), watch.phase("features"):
         n_threads = compute.n_threads * resources.n_jobs
         seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
+        if config.compute.cluster:
+            from hbcomp.crossval.cluster import train_on_cluster  # Dask is an extra
+
+            n_trained = 0
+            for group in train_on_cluster(
+                config.compute.cluster, groups, seen_by, run, emit, watch
+            ):
+                n_trained += len(group)
+                after_fold(n_trained, len(tasks))
+            return
         if resources.n_jobs > 1:
             _warn_of_shared_cores(resources)
             _train_in_workers(groups, seen_by, run, resources, emit, watch, after_fold)

@@ -14,10 +14,11 @@ A file or folder that exists under its own name is complete.
 
 import os
 import shlex
+import shutil
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from hbcomp.experiment import ROOT, check_name, manifest
 from hbcomp.experiment.predictions import Fold
+from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import sweep, take_lock, write_text
 
@@ -142,29 +144,81 @@ def finished_runs() -> list[str]:
 
 
 @contextmanager
-def locked(run: RunFolder) -> Iterator[None]:
+def locked(run: RunFolder, *, seconds: float = 0.0, is_shared: bool = False) -> Iterator[None]:
     """Hold the run for this process alone; one that another process holds is an InputError.
 
-    The error names the holder. Files that a killed process left half-written are swept away.
+    So is one of which other processes train folds (`locked_folds`), unless `is_shared` says that
+    this one leaves those alone. The error names the holder; one that holds the run is waited for
+    so many seconds. Files that a killed process left half-written are swept away.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     lock = take_lock(run.path / "run.lock", 0.0)
+    if lock is None and seconds:
+        console.print(f"{run.name}: waiting{_holder(run.path / 'run')}")
+        lock = take_lock(run.path / "run.lock", seconds)
     if lock is None:
-        raise InputError(f"{run.path}: another process is working on this run{_holder(run)}")
+        holder = _holder(run.path / "run")
+        raise InputError(f"{run.path}: another process is working on this run{holder}")
     try:
-        sweep(run.path)
-        write_text(_holder_file(run), _own_name())
-        yield
+        if trained := _folds_in_training(run):
+            if not is_shared:
+                raise InputError(f"{run.path}: folds are being trained: {'; '.join(trained)}")
+        else:
+            sweep(run.path)
+            for partial in run.folds_folder.glob(".*.partial"):
+                shutil.rmtree(partial)
+        with _named(run.path / "run"):
+            yield
     finally:
-        with suppress(OSError):
-            _holder_file(run).unlink()
         lock.release()
 
 
-def _holder_file(run: RunFolder) -> Path:
-    # Not in the lock's own file: whoever asks for the lock empties it, and on Windows nobody else
-    # could read it.
-    return run.path / "run.holder"
+@contextmanager
+def locked_folds(
+    run: RunFolder, keys: Sequence[tuple[int, Fold]]
+) -> Iterator[list[tuple[int, Fold]]]:
+    """Hold those of these folds that no other process trains, and yield which they are."""
+    run.folds_folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        held = []
+        for key in keys:
+            file = _fold_lock(run, *key)
+            if lock := take_lock(file, 0.0):
+                stack.callback(lock.release)
+                stack.enter_context(_named(file.with_suffix("")))
+                held.append(key)
+        yield held
+
+
+def _fold_lock(run: RunFolder, seed: int, fold: Fold) -> Path:
+    return run.folds_folder / f".{seed}-{fold}.lock"
+
+
+def _folds_in_training(run: RunFolder) -> list[str]:
+    """Return the folds that other processes train, and which processes those are."""
+    found = []
+    for path in sorted(run.folds_folder.glob(".*.lock")):
+        if lock := take_lock(path, 0.0):
+            lock.release()
+        else:
+            found.append(f"{path.stem[1:]}{_holder(path.with_suffix(''))}")
+    return found
+
+
+@contextmanager
+def _named(lock: Path) -> Iterator[None]:
+    """Say in a file beside a lock who holds it.
+
+    Not in the lock's own file: whoever asks for the lock empties it, and on Windows nobody else
+    could read it.
+    """
+    file = lock.with_suffix(".holder")
+    write_text(file, _own_name())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
 
 
 def _own_name() -> str:
@@ -175,7 +229,7 @@ def _own_name() -> str:
     return f"{command}, process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
-def _holder(run: RunFolder) -> str:
+def _holder(lock: Path) -> str:
     with suppress(OSError):  # it has the lock and not yet a name, or is just going
-        return f": {_holder_file(run).read_text(encoding='utf-8')}"
+        return f": {lock.with_suffix('.holder').read_text(encoding='utf-8')}"
     return ""

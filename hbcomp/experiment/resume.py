@@ -87,8 +87,7 @@ def write_run(run: RunFolder, record: RunRecord) -> None:
 def check_resumable(run: RunFolder, record: RunRecord, *, force: bool) -> None:
     """Raise an InputError that names every change if stored folds were trained with something else.
 
-    With `force` such folds are deleted instead. Files that a killed process left half-written are
-    deleted, too; the caller holds the lock.
+    With `force` such folds are deleted instead; the caller holds the lock.
     """
     stored = read_run(run)
     changes = _changes(stored, record) if stored else []
@@ -100,8 +99,6 @@ def check_resumable(run: RunFolder, record: RunRecord, *, force: bool) -> None:
     shutil.rmtree(_discarded_folds(run), ignore_errors=True)
     if changes:
         _discard_folds(run)
-    for partial in run.folds_folder.glob(".*.partial"):
-        shutil.rmtree(partial)
 
 
 def other_versions(run: RunFolder, record: RunRecord) -> list[str]:

@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from hbcomp.system.errors import InputError
 from hbcomp.system.files import naming, sync
 
 RESULT, HISTORY, WEIGHTS = "result.npz", "history.csv", "model.safetensors"
+FILES = (RESULT, HISTORY, WEIGHTS, manifest.NAME)
 LAYOUT: Layout = {
     "identity": ("U", ""),
     "valid_idx": ("int64", "v"),
@@ -33,23 +36,27 @@ def save_fold(
 
     `identity` is the hash of what it was trained with.
     """
-    final = run.fold_folder(result.seed, result.fold)
+    with _new_fold(run, result.seed, result.fold) as partial:
+        arrays: dict[str, Any] = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
+        if result.test_probs is not None:
+            arrays["test_probs"] = result.test_probs
+        np.savez(partial / RESULT, identity=np.array(identity), **arrays)
+        tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+        # The file is not written by safetensors, whose error on a full disk is no OSError.
+        (partial / WEIGHTS).write_bytes(save(tensors))
+        history.to_csv(partial / HISTORY, index=False, lineterminator="\n")
+        manifest.write_manifest(partial, (RESULT, HISTORY, WEIGHTS))
+
+
+@contextmanager
+def _new_fold(run: RunFolder, seed: int, fold: Fold) -> Iterator[Path]:
+    """Yield a folder to write to, which gets the fold's name if that is still free."""
+    final = run.fold_folder(seed, fold)
     run.folds_folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=run.folds_folder))
     try:
         with naming(final):
-            arrays: dict[str, Any] = {
-                "valid_idx": result.valid_idx,
-                "valid_probs": result.valid_probs,
-            }
-            if result.test_probs is not None:
-                arrays["test_probs"] = result.test_probs
-            np.savez(partial / RESULT, identity=np.array(identity), **arrays)
-            tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-            # The file is not written by safetensors, whose error on a full disk is no OSError.
-            (partial / WEIGHTS).write_bytes(save(tensors))
-            history.to_csv(partial / HISTORY, index=False, lineterminator="\n")
-            manifest.write_manifest(partial, (RESULT, HISTORY, WEIGHTS))
+            yield partial
             partial.chmod(0o755)
             for path in (*partial.iterdir(), partial):
                 sync(path)
@@ -58,6 +65,20 @@ def save_fold(
                 sync(run.folds_folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_files(run: RunFolder, seed: int, fold: Fold) -> dict[str, bytes]:
+    """Return the files of a stored fold, by name."""
+    folder = run.fold_folder(seed, fold)
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def write_files(run: RunFolder, seed: int, fold: Fold, files: Mapping[str, bytes]) -> None:
+    """Store a fold whose files came from elsewhere, if they are those of its manifest."""
+    with _new_fold(run, seed, fold) as partial:
+        for name in FILES:
+            (partial / name).write_bytes(files[name])
+        _check_files(partial, RESULT, HISTORY, WEIGHTS)
 
 
 def load_fold(run: RunFolder, identity: str | None, seed: int, fold: Fold) -> FoldResult:

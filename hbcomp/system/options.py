@@ -45,6 +45,13 @@ Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Train in this many processes at once.  [default: measured]"),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Train on the workers of a Dask scheduler, as tcp://host:8786, or of local:4.",
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option(help="One of the experiment's seeds; default: the first.")
 ]
@@ -59,10 +66,15 @@ def assigned(
     train: Path | None = None,
     test: Path | None = None,
     competition: str | None = None,
+    cluster: str | None = None,
 ) -> list[str]:
     """Return what the options and --set assign to keys of the experiment, in this order."""
     from hbcomp.system.config import as_assignments
 
-    options = {"data.competition": competition, "data.train": train, "data.test": test}
-    files = as_assignments(options)
-    return [*files, *(assignments or [])]
+    options = {
+        "data.competition": competition,
+        "data.train": train,
+        "data.test": test,
+        "compute.cluster": cluster,
+    }
+    return [*as_assignments(options), *(assignments or [])]

@@ -33,6 +33,8 @@ class ComputeConfig(Section):
     # Rows that do not fit into the device's memory are streamed to it, batch by batch, from the
     # host's memory or a file. auto: by what is free.
     rows: Literal["auto", "resident", "streamed"] = "auto"
+    # The scheduler of a Dask cluster whose workers train the folds, or local:N. Empty: none.
+    cluster: str = Field(default="", pattern=r"^(|local:[1-9][0-9]{0,3}|(tcp|tls|ws|wss)://.+)$")
 
     @model_validator(mode="after")
     def _check(self) -> "ComputeConfig":

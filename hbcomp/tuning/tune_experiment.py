@@ -87,6 +87,11 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
             "trials are compared by the folds that they hold out, so no net may watch its own; "
             "tune with --set train.early_stopping.watch=inner"
         )
+    if request.config.compute.cluster:
+        raise InputError(
+            "compute.cluster is for folds of cv and compete; several machines share a search by "
+            '--storage, and --set compute.cluster="" searches here'
+        )
     find_run(f"{request.run.name}-tuned")  # the winner's name: a wrong one is refused now
     space.check(request.config)
     training_data = load_training_data(request.config)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hbcomp.experiment import folder, manifest, stored_folds
-from hbcomp.experiment.folder import RunFolder
+from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import FoldResult
 from hbcomp.experiment.resume import RunRecord, check_resumable, write_run
 from hbcomp.system.errors import InputError
@@ -105,7 +105,8 @@ def test_what_a_killed_process_left_is_swept_away(run):
     left = run.folds_folder / ".x.partial"
     left.mkdir(parents=True)
     (left / "result.npz").write_bytes(b"half")
-    begin(run, IDENTITY)
+    with locked(run):
+        pass
     assert not left.exists()
     assert run.stored_folds() == []
 

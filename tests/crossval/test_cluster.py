@@ -1,0 +1,142 @@
+"""Folds trained by workers that share no folder with the caller."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hbcomp.crossval import cluster
+from hbcomp.crossval.loop import cross_validate, go_on
+from hbcomp.crossval.training_data import load_training_data
+from hbcomp.data.synthetic import make_rows, write_competition_csv
+from hbcomp.experiment import stored_folds
+from hbcomp.experiment.folder import find_run, locked
+from hbcomp.experiment.setup import prepare
+from hbcomp.system.errors import InputError
+from hbcomp.system.stopwatch import Stopwatch
+
+pytest.importorskip("distributed", reason="needs hbcomp[cluster]")
+
+CONFIG = """
+[folds]
+n_folds = 4
+[net]
+name = "linear"
+[train]
+n_epochs = 2
+batch_size = 8
+lr = 0.02
+[compute]
+device = "cpu"
+n_threads = 1
+"""
+LOCAL = "local:2"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with files and an experiment of four folds."""
+    monkeypatch.chdir(tmp_path)
+    write_competition_csv(tmp_path / "train.csv", make_rows(n=60, t=16, k=3))
+    test = make_rows(n=12, t=16, k=3, seed=1)
+    ids = np.array([f"t{number}" for number in range(12)])
+    write_competition_csv(tmp_path / "test.csv", replace(test, ids=ids, labels=None))
+    (tmp_path / "experiments/mine").mkdir(parents=True)
+    (tmp_path / "experiments/mine/config.toml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """The client of a scheduler and two worker processes."""
+    yield cluster.connect(LOCAL)
+    cluster.disconnect()
+
+
+def train(name, *assignments, after_fold=go_on):
+    """Train the folds of a run and return their outcome, without report and pages."""
+    files = ["data.train=train.csv", "data.test=test.csv"]
+    request = prepare("mine", [*files, *assignments], name)
+    data = load_training_data(request.config)
+    run = request.run
+    with locked(run):
+        return cross_validate(request.config, data, run, Stopwatch(), after_fold=after_fold)
+
+
+@pytest.mark.parametrize("features", ["samples", "lines"])
+def test_workers_give_the_bytes_of_one_process(folder, workers, features):
+    key = f"features.name={features}"
+    here = train("here", key)
+    there = train("there", key, f"compute.cluster={LOCAL}")
+    assert there.predictions.fingerprint == here.predictions.fingerprint
+    for path in find_run("here").folds_folder.glob("*/model.safetensors"):
+        other = find_run("there").folds_folder / path.parent.name / path.name
+        assert other.read_bytes() == path.read_bytes()
+
+
+def test_the_progress_of_workers_is_shown_here(folder, workers, capsys):
+    train("there", f"compute.cluster={LOCAL}")
+    shown = capsys.readouterr().err
+    assert all(f"seed 0 fold {fold} epoch 2/2" in shown for fold in range(4))
+
+
+def test_the_fold_of_a_killed_worker_is_trained_by_another_one(folder, workers):
+    here = train("here")
+    killed = []
+
+    def kill_one(n_trained, n_pending):
+        if not killed:
+            killed.append(workers.submit(os.getpid, pure=False).result())
+            os.kill(killed[0], signal.SIGKILL)
+
+    there = train("there", f"compute.cluster={LOCAL}", after_fold=kill_one)
+    assert killed
+    assert there.predictions.fingerprint == here.predictions.fingerprint
+
+
+def test_a_lost_scheduler_is_one_line_and_the_run_goes_on_without_it(folder, workers, monkeypatch):
+    class Lost:
+        def __getattr__(self, name):
+            return getattr(workers, name)
+
+        def submit(self, function, *args, **kwargs):
+            future = workers.submit(function, *args, **kwargs)
+            if function is cluster._train_remotely and args[0][0].fold == 2:
+                future.cancel()  # what becomes of tasks when their scheduler is gone
+            return future
+
+    monkeypatch.setattr(cluster, "connect", lambda address: Lost())
+    with pytest.raises(InputError, match=r"compute.cluster: local:2 was lost \(.*finished folds"):
+        train("there", f"compute.cluster={LOCAL}")
+    assert 1 <= train("there", 'compute.cluster=""').n_trained <= 4
+
+
+def test_files_that_are_not_those_of_their_manifest_are_not_stored(folder):
+    train("here")
+    files = stored_folds.read_files(find_run("here"), 0, 1)
+    files["result.npz"] += b"x"
+    with pytest.raises(InputError, match=r"result.npz: damaged"):
+        stored_folds.write_files(find_run("there"), 0, 1, files)
+    assert not list(find_run("there").folds_folder.iterdir())
+
+
+def test_workers_of_other_versions_are_refused_with_all_differences():
+    own = cluster.versions()
+    other = {**own, "torch": "2.0", "numpy": "1.0"}
+    with pytest.raises(InputError, match=r"b has torch 2.0, here is .*; b has numpy 1.0, here"):
+        cluster._check_versions({"a": own, "b": other}, "tcp://x")
+    with pytest.raises(InputError, match=r"tcp://x has no workers"):
+        cluster._check_versions({}, "tcp://x")
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
+    monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 0.1)
+    with pytest.raises(InputError, match=r"no scheduler answers at tcp://127.0.0.1:9"):
+        cluster.connect("tcp://127.0.0.1:9")
+
+
+def test_an_error_of_a_worker_is_that_of_the_run(folder, workers):
+    with pytest.raises(InputError, match=r"seed 0 fold \d: .*smaller train.lr"):
+        train("there", f"compute.cluster={LOCAL}", "train.lr=1e30")
