@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.submit`: the last check before a file is uploaded by hand."""
+"""The command `python -m hbcomp.submit`: the last check before a file is uploaded."""
 
 from typing import Annotated, Any
 
@@ -25,20 +25,31 @@ def submit(
     ] = False,
     by_hand: options.ByHand = False,
     competition: options.CompetitionOfRun = None,
+    kaggle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help='Upload it to this competition on Kaggle; needs "hbcomp[kaggle]" and an account.',
+        ),
+    ] = None,
 ) -> dict[str, Any]:
-    """Check a submission for the last time and mark it as sent; you upload it.
+    """Check a submission for the last time and mark it as sent; you upload it, or --kaggle does.
 
     A file is refused if it was edited, if the leaderboard would not accept it, if it was sent
     before, and if --per-day are sent already. Its difference from what was sent is shown.
 
-    Example: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
+    Examples: hbcomp submit submissions/resnet.csv --test testA.csv --per-day 3
+
+    hbcomp submit submissions/resnet.csv --kaggle titanic
     """
     from functools import partial
 
     from hbcomp.experiment.origin import FileOptions, answered_by, form_by, metric_by
     from hbcomp.submissions import FOLDER
+    from hbcomp.submissions import kaggle as bridge
     from hbcomp.submissions import submit as sending
 
+    upload = partial(bridge.upload, bridge.connect(), kaggle) if kaggle else None
     return sending.submit(
         file,
         partial(answered_by, options=FileOptions(test, competition)),
@@ -49,6 +60,7 @@ def submit(
         cli.console,
         is_again=again,
         is_by_hand=by_hand,
+        upload=upload,
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from unittest.mock import MagicMock
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -109,6 +110,12 @@ def start_hbcomp(
 def few_trials():
     """Let a blend's weights be tuned by 5 trials; give it to a command as `prepare`."""
     import_module("hbcomp.blending.methods").N_TRIALS = 5
+
+
+def few_trials_and_a_tracker():
+    """Let a tracker that is not installed take any call, too; give it to a command as `prepare`."""
+    few_trials()
+    sys.modules |= {"tensorboard": MagicMock(), "torch.utils.tensorboard": MagicMock()}
 
 
 def _child(words, cwd, streams, strike, prepare, draws, environment):

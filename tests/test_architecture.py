@@ -15,9 +15,10 @@ PACKAGE = Path(hbcomp.__file__).parent
 # The rooms, top down: imports point downwards, or sideways on a floor. A file directly in hbcomp/
 # is a command, which stands above all of them.
 FLOORS = (
-    {"analysis", "verification"},
+    {"api"},
+    {"analysis", "tracking", "verification"},
     {"blending", "tuning"},
-    {"crossval"},
+    {"crossval", "serving"},
     {"experiment"},
     {"submissions"},
     {"competitions", "training", "reporting"},

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from commands import few_trials, run_hbcomp
+from commands import few_trials, few_trials_and_a_tracker, run_hbcomp
 
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 
@@ -101,7 +101,7 @@ def test_the_list_of_the_guide_works_in_its_order(tmp_path, monkeypatch):
             space = tmp_path / "experiments/mine/space.toml"
             assert space.read_text() == preset.read_text()
             space.write_text('"train.lr" = { low = 1e-3, high = 1e-1, log = true }\n')
-        done = run_hbcomp(small(words), tmp_path, prepare=few_trials)
+        done = run_hbcomp(small(words), tmp_path, prepare=few_trials_and_a_tracker)
         assert done.returncode == 0, f"hbcomp {shlex.join(words)}\n{done.stderr}"
         numbers = json.loads(done.stdout.splitlines()[-1])
         for what in ("page", "report", "submission"):

@@ -10,7 +10,7 @@ from hbcomp.blending import blend_runs
 from hbcomp.blending.plan import Plan, last_numbers, train
 from hbcomp.blending.recipe import read_recipe
 from hbcomp.crossval.estimate import Estimate, estimate
-from hbcomp.crossval.loop import AfterFold
+from hbcomp.crossval.loop import AfterFold, FoldDone
 from hbcomp.crossval.speed import duration
 from hbcomp.crossval.training_data import load_training_data
 from hbcomp.experiment.folder import find_run
@@ -45,7 +45,8 @@ class Clock:
         """Return what raises `OutOfTime` after a round of folds if the rest would end too late."""
         start = time.monotonic()
 
-        def check(n_trained: int, n_pending: int) -> None:
+        def check(done: FoldDone) -> None:
+            n_trained, n_pending = done.n_trained, done.n_pending
             if n_trained % n_jobs:
                 return  # the other processes are about to finish theirs
             needed = (time.monotonic() - start) / n_trained * (n_pending - n_trained)

@@ -1,6 +1,7 @@
 """The cross-validation of an experiment: train the missing folds, assemble them, decide a rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -28,7 +29,7 @@ from hbcomp.experiment.resume import (
     read_run,
     write_run,
 )
-from hbcomp.scoring.choice import RuleResult, evaluate_rules
+from hbcomp.scoring.choice import RuleResult, evaluate_rules, fixed_rule_scores
 from hbcomp.scoring.transfer import choose_accepted_rule
 from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
@@ -40,12 +41,27 @@ from hbcomp.training.device import Compute, choose_compute
 
 MANY_SECONDS = 600  # assumed: nobody plans around less
 
-# Called with how many folds were trained so far, and of how many. What it raises stops the
-# training; the finished folds are stored.
-AfterFold = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class FoldDone:
+    """A fold that was trained and stored: its score on its held-out rows, under the fixed rule.
+
+    So far the call has trained `n_trained` of the `n_pending` nets that were missing.
+    """
+
+    seed: int
+    fold: int
+    n_rows: int
+    score: float
+    n_trained: int
+    n_pending: int
 
 
-def go_on(n_trained: int, n_pending: int) -> None:
+# Called with every fold once it is stored. What it raises stops the training; the folds are kept.
+AfterFold = Callable[[FoldDone], None]
+
+
+def go_on(done: FoldDone) -> None:
     """Train all folds: what happens after a fold where nothing else is wanted."""
 
 
@@ -242,7 +258,6 @@ def train_nets(
         task_of(config, training_data, seed, fold, identity_of_seed[seed], resources.compute)
         for seed, fold in pending
     ]
-    groups = in_groups(tasks)
     run.discard_manifest()
     compute = resources.compute
     if config.compute.cluster:  # features are made here, where there may be no GPU
@@ -252,28 +267,59 @@ def train_nets(
         n_threads = compute.n_threads * resources.n_jobs
         seen_by = seen_by_nets(config, training_data, nets, compute.device, n_threads)
     with show_folds(console, sum(task.n_epochs for task in tasks)) as emit:
-        if config.compute.cluster:
-            from hbcomp.crossval.cluster import train_on_cluster  # Dask is an extra
-
-            n_trained = 0
-            for group in train_on_cluster(
-                config.compute.cluster, groups, seen_by, run, emit, watch
-            ):
-                n_trained += len(group)
-                after_fold(n_trained, len(tasks))
-            return
-        if resources.n_jobs > 1:
-            _warn_of_shared_cores(resources)
-            _train_in_workers(groups, seen_by, run, resources, emit, watch, after_fold)
-            return
-        on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(compute.device))
+        groups = in_groups(tasks)
+        every_group = _trained(config, groups, seen_by, run, resources, emit, watch)
         n_trained = 0
-        for group in groups:
-            with errors_as_input_error(group), watch.phase("transfer"):
-                data = on_device(seen_by(group[0].seed, group[0].fold))
-            train_folds(group, data, run, emit, watch)
-            n_trained += len(group)
-            after_fold(n_trained, len(tasks))
+        with closing(every_group):  # ends the workers, whatever `after_fold` raises
+            for group in every_group:
+                n_trained += len(group)
+                _tell(after_fold, group, training_data, run, n_trained, len(tasks))
+
+
+def _trained(
+    config: Config,
+    groups: list[list[FoldTask]],
+    seen_by: Callable[[int, Fold], TrainingData],
+    run: RunFolder,
+    resources: Resources,
+    emit: Emit,
+    watch: Stopwatch,
+) -> Generator[list[FoldTask], None, None]:
+    """Yield each group of nets once it is trained and stored: on a cluster, in workers, or here."""
+    if config.compute.cluster:
+        from hbcomp.crossval.cluster import train_on_cluster  # Dask is an extra
+
+        yield from train_on_cluster(config.compute.cluster, groups, seen_by, run, emit, watch)
+        return
+    if resources.n_jobs > 1:
+        _warn_of_shared_cores(resources)
+        yield from _train_in_workers(groups, seen_by, run, resources, emit, watch)
+        return
+    device = resources.compute.device
+    on_device = lru_cache(maxsize=1)(lambda seen: seen.on_device(device))
+    for group in groups:
+        with errors_as_input_error(group), watch.phase("transfer"):
+            data = on_device(seen_by(group[0].seed, group[0].fold))
+        train_folds(group, data, run, emit, watch)
+        yield group
+
+
+def _tell(
+    after_fold: AfterFold,
+    group: Sequence[FoldTask],
+    training_data: TrainingData,
+    run: RunFolder,
+    n_trained: int,
+    n_pending: int,
+) -> None:
+    """Score the stored folds of a group, and call `after_fold` with each."""
+    for task in group:
+        if after_fold is go_on or not isinstance(task.fold, int):
+            return  # nobody asks, or no row was held out
+        probs = stored_folds.load_fold(run, task.identity, task.seed, task.fold).valid_probs
+        labels = training_data.train.known_labels[task.valid_idx]
+        score = fixed_rule_scores(training_data.metric, probs, labels).score
+        after_fold(FoldDone(task.seed, task.fold, len(labels), score, n_trained, n_pending))
 
 
 def task_of(
@@ -368,10 +414,8 @@ def _train_in_workers(
     resources: Resources,
     emit: Emit,
     watch: Stopwatch,
-    after_fold: AfterFold,
-) -> None:
+) -> Iterator[list[FoldTask]]:
     slots = slots_for(resources.compute, resources.n_jobs)
-    n_trained, n_pending = 0, sum(map(len, groups))
     with relayed(emit) as relay, worker_pool(slots, _train_in_worker) as workers:
         jobs = (_Job(group, seen_by(group[0].seed, group[0].fold), run, relay) for group in groups)
         for done in workers.done(jobs):
@@ -381,8 +425,7 @@ def _train_in_workers(
                     f"finished folds are kept; try fewer --jobs (now {resources.n_jobs})"
                 )
             watch.add(done.result)
-            n_trained += len(done.job.group)
-            after_fold(n_trained, n_pending)
+            yield done.job.group
 
 
 @dataclass(frozen=True)

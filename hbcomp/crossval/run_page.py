@@ -101,8 +101,9 @@ def fold_score(
     is_other = np.ones(len(labels), dtype=bool)
     is_other[result.valid_idx] = False
     truth = labels[result.valid_idx]
+    valid_probs = result.valid_probs.astype(np.float64)
     answers_by = {
-        name: RULES[name](metric, oof[is_other], labels[is_other]).apply(result.valid_probs)
+        name: RULES[name](metric, oof[is_other], labels[is_other]).apply(valid_probs)
         for name in metric.rules
     }
     history = stored_folds.load_history(run, result.seed, result.fold)

@@ -12,7 +12,7 @@ good. `floor` keeps the exact hits of such lines from standing out against merel
 """
 
 import math
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -106,13 +106,12 @@ class LinesConfig(FeatureConfig):
             of_views.append((view, mean, axes, of_classes))
 
         def make(signals: Tensor, own: Tensor) -> Tensor:
-            with ThreadPoolExecutor(n_threads) as pool:
-                distances = [
-                    line_distances(seen, own, of_class, self.n_neighbours, pool)
-                    for view, mean, axes, of_classes in of_views
-                    for seen in [(view.of(signals) - mean) @ axes]
-                    for of_class in of_classes
-                ]
+            distances = [
+                line_distances(seen, own, of_class, self.n_neighbours, n_threads)
+                for view, mean, axes, of_classes in of_views
+                for seen in [(view.of(signals) - mean) @ axes]
+                for of_class in of_classes
+            ]
             return (torch.stack(distances, dim=2) + self.floor).log()[:, :, None]
 
         return make
@@ -179,7 +178,7 @@ def line_distances(
     own: Int64[Tensor, " q"],
     references: ClassReferences,
     n_neighbours: int,
-    pool: Executor,
+    n_threads: int = 1,
 ) -> Float[Tensor, "f q"]:
     """Return each query's distance to the nearest line through two references, for every net.
 
@@ -187,12 +186,23 @@ def line_distances(
     that is a reference, the row `own` of the data, is no neighbour of itself. With a single
     neighbour the distance is that to the neighbour, and without any it is `FAR`.
     """
+    found = queries.new_full((len(references.is_known), len(queries)), FAR)
     if not len(references.rows):
-        return queries.new_full((len(references.is_known), len(queries)), FAR)
+        return found
     size = CHUNK if queries.device.type == "cpu" else GPU_CHUNK
-    chunks = torch.split(queries, size), torch.split(references.position[own], size)
-    parts = pool.map(lambda some, at: _of_chunk(some, at, references, n_neighbours), *chunks)
-    return torch.cat(list(parts), dim=1)
+    own_position = references.position[own]
+
+    def work(first: int) -> None:
+        # Distances have one place for all chunks: between these, the heap would grow by gigabytes.
+        place = queries.new_empty(size, references.columns.shape[1])
+        for start in range(first, len(queries), n_threads * size):
+            rows = slice(start, start + size)
+            chunk = queries[rows], own_position[rows]
+            found[:, rows] = _of_chunk(*chunk, references, n_neighbours, place)
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(work, range(0, n_threads * size, size)))
+    return found
 
 
 def _of_chunk(
@@ -200,6 +210,7 @@ def _of_chunk(
     own: Int64[Tensor, " q"],
     references: ClassReferences,
     n_neighbours: int,
+    place: Float32[Tensor, "s c"],
 ) -> Float[Tensor, "f q"]:
     """Return the distances of a few queries: one search, and another where a net knows too few.
 
@@ -207,20 +218,26 @@ def _of_chunk(
     """
     is_known, n_all = references.is_known, len(references.rows)
     k = min(references.n_candidates, n_all)
-    near = nearest(queries, own, references, k)
+    near = nearest(queries, own, references, k, place)
     is_other = (near != own[:, None]) & is_known[:, near]  # (f, q, k)
     is_near = is_other & (is_other.cumsum(2) <= n_neighbours)
     size = LINES_CHUNK if queries.device.type == "cpu" else GPU_CHUNK
-    parts = zip(queries.split(size), near.split(size), is_near.split(size, dim=1), strict=True)
+    parts = zip(
+        torch.split(queries, size),
+        torch.split(near, size),
+        torch.split(is_near, size, dim=1),
+        strict=True,
+    )
     found = torch.cat(
         [_to_lines(some, references.rows[at], is_at) for some, at, is_at in parts], dim=1
     )
     too_few = torch.nonzero(is_near.sum(2) < n_neighbours)
     if k < n_all and len(too_few):
-        for pairs in torch.split(too_few, CHUNK):
+        for pairs in torch.split(too_few, len(place)):
             nets, rows = pairs.T
-            near = nearest(queries[rows], own[rows], references, n_neighbours, is_known[nets])
-            is_near = (near != own[rows, None]) & is_known[nets[:, None], near]
+            only = is_known[nets]
+            near = nearest(queries[rows], own[rows], references, n_neighbours, place, only)
+            is_near = (near != own[rows, None]) & only.gather(1, near)
             found[nets, rows] = _to_lines(queries[rows], references.rows[near], is_near[None])[0]
     return found
 
@@ -230,16 +247,20 @@ def nearest(
     own: Int64[Tensor, " q"],
     references: ClassReferences,
     k: int,
+    place: Float32[Tensor, "s c"],
     is_known: Bool[Tensor, "q r"] | None = None,
 ) -> Int64[Tensor, "q k"]:
     """Return the positions of the `k` nearest references of each query, the nearest first.
 
     `own` are the positions of the queries among the references, or -1; these and references that
-    are not known come last. The k smallest of many numbers lie in the k groups with the smallest
-    minima, so of most columns only the minimum of their group is needed.
+    are not known come last. `place` takes the distances, of at least as many queries. The k
+    smallest of many numbers lie in the k groups with the smallest minima, so of most columns only
+    the minimum of their group is needed.
     """
     n_all = len(references.rows)
-    distances = F.pad(-2 * queries, (0, 1), value=1) @ references.columns  # squared, less |query|^2
+    factors = F.pad(-2 * queries, (0, 1), value=1)
+    distances = place[: len(queries)]
+    torch.mm(factors, references.columns, out=distances)  # squared, less |query|^2
     is_own = torch.nonzero(own >= 0).flatten()
     distances[is_own, own[is_own]] = torch.inf
     if is_known is not None:

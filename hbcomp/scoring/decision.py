@@ -7,7 +7,7 @@ With calibrated q the best answer per element is 1 if q > 0.5 else 0.
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 from pydantic import Field, field_validator, model_validator
 
 from hbcomp.scoring.calibration import Temperature, VectorScaling
@@ -147,6 +147,15 @@ DecisionRule = (
     | Temperature
     | VectorScaling
 )
+
+
+def most_likely(
+    classes: Shaped[np.ndarray, " k"], answers: Answers, probs: Probs
+) -> Shaped[np.ndarray, " n"]:
+    """Return the class with the largest answer of each row, the more probable one of equals."""
+    is_largest = answers == answers.max(axis=1, keepdims=True, initial=0.0)
+    found: np.ndarray = classes[np.where(is_largest, probs, -1.0).argmax(axis=1)]
+    return found
 
 
 def _check_n_classes(n_classes: int, probs: Probs) -> None:

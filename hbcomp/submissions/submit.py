@@ -16,7 +16,7 @@ from hbcomp.competitions.submission_form import SubmissionForm
 from hbcomp.scoring.disagreement import changes
 from hbcomp.scoring.metrics import Metric, describe_metric, score_bounds
 from hbcomp.scoring.paired import as_text
-from hbcomp.submissions import ledger
+from hbcomp.submissions import kaggle, ledger
 from hbcomp.submissions.differences import describe
 from hbcomp.submissions.files import Submission, align, by_hand, check_submission, read_submission
 from hbcomp.submissions.ledger import Entries, Entry
@@ -42,6 +42,7 @@ class ExpectedIds:
 FindIds = Callable[[Path, Entries], ExpectedIds | None]
 FindMetric = Callable[[Entry], Metric]
 FindForm = Callable[[Entry], SubmissionForm | None]
+Upload = Callable[[Path, Entry], str]  # returns what the leaderboard says
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,14 @@ def _say_if_by_hand(entry: Entry, console: Console) -> None:
 
 
 # --- the leaderboard's score ------------------------------------------------------------------
+
+
+def ask(
+    text: str, competition: str, find_form: FindForm, folder: Path, *, is_by_hand: bool
+) -> tuple[float, datetime]:
+    """Return the score that Kaggle has for a content, and when it was sent."""
+    entry = resolve_file(text, folder, find_form, is_by_hand=is_by_hand).entry
+    return kaggle.score_of(kaggle.connect(), competition, entry)
 
 
 def record(
@@ -254,11 +263,12 @@ def submit(
     *,
     is_again: bool,
     is_by_hand: bool,
+    upload: Upload | None = None,
 ) -> Numbers:
     """Check a content for the last time, compare it with earlier ones, and mark it as sent.
 
     The ids must be those that `find_ids` finds. Where it finds none, a file that was made by
-    hand is refused.
+    hand is refused. `upload` sends the file; where it fails, nothing is marked.
     """
     _check_folder(folder)
     resolved = resolve_file(text, folder, find_form, is_by_hand=is_by_hand)
@@ -281,6 +291,7 @@ def submit(
             )
             for name, reference in references(resolved.entries, resolved.entry).items()
         }
+        said = upload(resolved.path, resolved.entry) if upload else None
         # With all times: a score without a recorded time counts as sent, and must stay counted.
         entry = ledger.changed(resolved.entry, sent=(*resolved.entry.times_sent, now))
         ledger.write_ledger(folder, ledger.replaced(resolved.entries, entry))
@@ -288,6 +299,11 @@ def submit(
     for name, (words, _) in compared.items():
         console.print(f"against the {name}, {words}")
     _announce(resolved, submission, expected, console)
+    console.print(
+        f"marked as sent: upload {resolved.path} now"
+        if said is None
+        else f"uploaded and marked as sent. {said}".rstrip()
+    )
     return {
         "file": str(resolved.path),
         "sha256": resolved.entry.sha256,
@@ -331,7 +347,6 @@ def _announce(
             f"out of fold {as_text(entry.out_of_fold)} ± {as_text(entry.standard_error)} "
             f"(cross-fitted, {entry.n_scored:,} rows)"
         )
-    console.print(f"marked as sent: upload {resolved.path} now")
 
 
 def check_content(

@@ -7,6 +7,7 @@ terminal only with --json.
 import functools
 import inspect
 import json
+import logging
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar, cast
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
 from hbcomp.system.errors import InputError, is_out_of_memory
 from hbcomp.system.exit_codes import (
@@ -47,8 +49,26 @@ def escape_control_chars(text: str) -> str:
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+WARNING = "warning: "  # how such a message begins
+log = logging.getLogger("hbcomp")
+
+
 class _Console(Console):
-    """A console on which ids, names and messages cannot control the terminal."""
+    """A console on which ids, names and messages cannot control the terminal.
+
+    Where hbcomp is a library, messages are logged instead, and tables left to the page of the run.
+    """
+
+    is_library = False
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, or log a message that a command would print."""
+        if not self.is_library or not all(isinstance(each, str | Table) for each in objects):
+            super().print(*objects, **options)
+            return
+        for text in (each for each in objects if isinstance(each, str)):
+            level = logging.WARNING if text.startswith(WARNING) else logging.INFO
+            log.log(level, "%s", escape_control_chars(text.removeprefix(WARNING)))
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -67,6 +87,18 @@ _is_on_screen = sys.stderr is not None and sys.stderr.isatty()
 # Without markup, because rich would read brackets in a file name. Wide where stderr is no screen,
 # because a log's lines must not be broken at 80 columns.
 console = _Console(stderr=True, highlight=False, markup=False, width=None if _is_on_screen else 160)
+
+
+@contextmanager
+def as_library(*, has_bars: bool) -> Iterator[None]:
+    """Log what commands print within the block; bars are shown on a screen, if at all."""
+    former = console.is_library, console.quiet
+    console.is_library, console.quiet = True, not has_bars
+    try:
+        yield
+    finally:
+        console.is_library, console.quiet = former
+
 
 Numbers = Mapping[str, Any]
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Numbers])

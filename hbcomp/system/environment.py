@@ -75,6 +75,17 @@ def n_cores() -> int:
     return int(joblib.cpu_count())
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True
+
+
 def peak_memory_mib() -> float:
     """Return the most memory that this process or one of its workers has held, in MiB."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

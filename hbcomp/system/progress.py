@@ -1,4 +1,4 @@
-"""The progress of folds: bars on a terminal, plain lines elsewhere."""
+"""The progress of folds: bars on a terminal and in a notebook, plain lines elsewhere."""
 
 import json
 import tempfile
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
 
@@ -43,7 +44,8 @@ Emit = Callable[[FoldProgress], None]
 @contextmanager
 def show_folds(console: Console, n_epochs: int) -> Iterator[Emit]:
     """Yield a function that shows the progress of folds of `n_epochs` epochs in all."""
-    if console.is_terminal:
+    is_screen = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets"))
+    if is_screen and not console.quiet:
         with _bars(console) as progress:
             yield _BarDisplay(progress, n_epochs).show
     else:

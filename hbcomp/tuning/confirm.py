@@ -5,7 +5,11 @@ experiment are trained again on a fresh seed, which picks the winner; a second f
 nothing was picked, measures the winner against the base.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +20,7 @@ from hbcomp.crossval.resources import Slot
 from hbcomp.experiment.config import Config
 from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
 from hbcomp.system.command import console
+from hbcomp.system.environment import is_alive
 from hbcomp.system.workers import worker_pool
 from hbcomp.tuning.trial import (
     StudyContext,
@@ -30,6 +35,9 @@ from hbcomp.tuning.trial import (
 )
 
 BASE = "base"
+FRESH, CLAIMED = "fresh ", " claimed"  # how user attributes of the study begin and end
+CLAIM_SECONDS = 3600  # assumed: longer than a fold takes; a fold of two machines only costs time
+POLL_SECONDS = 2.0
 PICK, MEASURE = 1000, 1001  # added to the study's seed; assumed: nobody searches with such seeds
 
 
@@ -46,7 +54,12 @@ class FoldJob:
     @property
     def key(self) -> str:
         """The user attribute of the study that stores its row scores."""
-        return f"fresh {self.name} seed {self.seed} fold {self.fold}"
+        return f"{FRESH}{self.name} seed {self.seed} fold {self.fold}"
+
+    @property
+    def claim(self) -> str:
+        """The user attribute that says which machine trains it, and since when."""
+        return f"{self.key}{CLAIMED}"
 
 
 @dataclass(frozen=True)
@@ -144,32 +157,80 @@ def _train(
     n_folds: int,
     slots: Sequence[Slot],
 ) -> None:
-    stored = study.user_attrs
+    """Train what is not stored; machines that share the study share these folds."""
     jobs = [
-        job
+        FoldJob(context, name, config, seed, fold)
         for name, config in configs.items()
         for fold in range(n_folds)
-        if (job := FoldJob(context, name, config, seed, fold)).key not in stored
     ]
-    while jobs:
+    while missing := _missing(study, jobs):
         with worker_pool(slots, work) as workers:
-            for done in workers.done(iter(jobs)):
-                if done.exit is None:
-                    # Stored at once: a killed command trains no fold twice.
-                    study.set_user_attr(done.job.key, done.result)
-                    jobs.remove(done.job)
-                    score = unpack(done.result, context.metric.greater_is_better).score
-                    console.print(
-                        f"{done.job.name} on fresh seed {seed} fold {done.job.fold}: "
-                        f"score {as_text(score)}, {len(jobs)} folds left"
-                    )
+            for done in workers.done(_claimed(study, missing)):
+                if done.exit is not None:
+                    _release(study, done.job)
+                    continue
+                # Stored at once: a killed command trains no fold twice.
+                study.set_user_attr(done.job.key, done.result)
+                score = unpack(done.result, context.metric.greater_is_better).score
+                console.print(
+                    f"{done.job.name} on fresh seed {seed} fold {done.job.fold}: "
+                    f"score {as_text(score)}, {len(_missing(study, jobs))} folds left"
+                )
+        if others := _missing(study, jobs):
+            _wait_for(study, others)
+
+
+def _missing(study: optuna.Study, jobs: Sequence[FoldJob]) -> list[FoldJob]:
+    stored = study.user_attrs
+    return [job for job in jobs if job.key not in stored]
+
+
+def _claimed(study: optuna.Study, jobs: Sequence[FoldJob]) -> Iterator[FoldJob]:
+    """Claim and yield, one after another, the folds that no other process has claimed."""
+    own = {"host": socket.gethostname(), "pid": os.getpid()}
+    for job in jobs:
+        found = study.user_attrs
+        if job.key in found or _is_taken(found.get(job.claim)):
+            continue
+        study.set_user_attr(job.claim, {**own, "at": time.time()})
+        claim = study.user_attrs[job.claim]  # that of another one which came a moment later
+        if own.items() <= claim.items():
+            yield job
+
+
+def _is_taken(claim: Mapping[str, Any] | None) -> bool:
+    """Return whether another process that may still be alive has claimed a fold."""
+    if not claim or time.time() - claim["at"] > CLAIM_SECONDS:
+        return False
+    if claim["host"] != socket.gethostname():
+        return True
+    return claim["pid"] != os.getpid() and is_alive(claim["pid"])
+
+
+def _release(study: optuna.Study, job: FoldJob) -> None:
+    study.set_user_attr(job.claim, None)
+
+
+def _wait_for(study: optuna.Study, jobs: Sequence[FoldJob]) -> None:
+    """Wait until another machine stores one of these folds, or its claim of one is too old."""
+    found = study.user_attrs
+    hosts = sorted({claim["host"] for job in jobs if (claim := found.get(job.claim))})
+    console.print(
+        f"waiting for {len(jobs)} folds that are trained on {', '.join(hosts)}; one of a machine "
+        f"that is gone is trained here after {CLAIM_SECONDS // 60} minutes"
+    )
+    while len(missing := _missing(study, jobs)) == len(jobs):
+        found = study.user_attrs
+        if not all(_is_taken(found.get(job.claim)) for job in missing):
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def _rows(
     study: optuna.Study, context: StudyContext, name: str, seed: int, n_folds: int
 ) -> RowScores:
     stored, greater_is_better = study.user_attrs, context.metric.greater_is_better
-    keys = [f"fresh {name} seed {seed} fold {fold}" for fold in range(n_folds)]
+    keys = [f"{FRESH}{name} seed {seed} fold {fold}" for fold in range(n_folds)]
     return joined([unpack(stored[key], greater_is_better) for key in keys])
 
 
@@ -179,6 +240,13 @@ def _name(trial: FrozenTrial) -> str:
 
 def _config(trial: FrozenTrial, context: StudyContext) -> Config:
     return context.space.apply(context.base, context.space.values_of(trial.params))
+
+
+def folds_of_host(study: optuna.Study) -> Counter[str]:
+    """Return how many stored folds on fresh seeds each machine trained."""
+    found = study.user_attrs
+    claims = (found.get(f"{key}{CLAIMED}") for key in found if key.startswith(FRESH))
+    return Counter(claim["host"] for claim in claims if claim)
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:

@@ -6,6 +6,7 @@ weighted by their rows. For a mean over rows, such as abs-sum, that is the score
 """
 
 import base64
+import socket
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +40,7 @@ from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
 
+HOST = "host"  # user attribute of a trial: the machine that trained it
 WORKER = "worker"  # user attribute of a trial: its worker, so that an exit of it is noticed
 STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
@@ -179,6 +181,7 @@ def run_trial(
     rows of the best one.
     """
     trial.set_user_attr(WORKER, worker)
+    trial.set_user_attr(HOST, socket.gethostname())
     config = context.space.apply(context.base, context.space.suggest(trial))
     trial.set_user_attr(CONFIG, config.model_dump(mode="json", include=TRAINED_WITH))
     train, data = study_rows

@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,7 @@ from hbcomp.system.environment import machine, n_cores
 from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import write_text
 from hbcomp.training.device import choose_compute
-from hbcomp.tuning.confirm import Confirmed, confirm, to_json
+from hbcomp.tuning.confirm import Confirmed, confirm, folds_of_host, to_json
 from hbcomp.tuning.search import StudyStorage, retry, search
 from hbcomp.tuning.search_space import Space
 from hbcomp.tuning.storage import (
@@ -42,6 +44,7 @@ from hbcomp.tuning.storage import (
 )
 from hbcomp.tuning.thresholds import found_thresholds
 from hbcomp.tuning.trial import (
+    HOST,
     STOPPED,
     UNSCORED,
     StudyContext,
@@ -280,7 +283,18 @@ def summarise(
             path: entry.model_dump(mode="json", exclude_defaults=True)
             for path, entry in context.space.entries.items()
         },
+        "machines": _machines(study, trials),
         "environment": asdict(machine()),
+    }
+
+
+def _machines(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, dict[str, int]]:
+    """Return how many trials and folds on fresh seeds each machine trained."""
+    n_trials = Counter(trial.user_attrs[HOST] for trial in trials if HOST in trial.user_attrs)
+    n_fresh = folds_of_host(study)
+    return {
+        host: {"trials": n_trials[host], "folds on fresh seeds": n_fresh[host]}
+        for host in sorted({*n_trials, *n_fresh})
     }
 
 

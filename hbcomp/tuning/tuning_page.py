@@ -30,7 +30,8 @@ def write_page(summary: Summary, folder: Path) -> Path:
     text = pages.Text(_about(summary), "The search")
     thresholds = [_threshold_table(summary["thresholds"])] if summary["thresholds"] else []
     sections: list[pages.Section] = [text, *drawn, *sliced, *tables(summary), *thresholds]
-    sections += [_space_table(summary), *_pruned_tables(summary), _provenance(summary)]
+    sections += [_space_table(summary), *_pruned_tables(summary)]
+    sections += [*_machines_table(summary), _provenance(summary)]
     page = folder / "tune.html"
     links = links_from(page, [summary["experiment"]], folder.parents[1])
     pages.write_page(page, _title(summary), verdict(summary), sections, links)
@@ -242,6 +243,15 @@ def _threshold_table(study: Summary) -> Table:
     return Table(
         "Thresholds: the score of clip(lo, hi)", ["", "in-sample", "cross-fitted"], rows, note
     )
+
+
+def _machines_table(summary: Summary) -> list[Table]:
+    """Return which machine trained how much, where there were several."""
+    machines = summary["machines"]
+    if len(machines) < 2:
+        return []
+    header = ["machine", *next(iter(machines.values()))]
+    return [Table("Machines", header, [[host, *n.values()] for host, n in machines.items()])]
 
 
 def _provenance(summary: Summary) -> Table:

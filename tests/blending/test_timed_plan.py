@@ -10,6 +10,7 @@ from hbcomp.blending import timed_plan
 from hbcomp.blending.plan import prepare_all, read_plan
 from hbcomp.blending.timed_plan import Clock, OutOfTime, carry_out_within
 from hbcomp.crossval.estimate import Estimate
+from hbcomp.crossval.loop import FoldDone
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.system.errors import InputError
@@ -113,8 +114,8 @@ def test_the_time_that_remains_goes_to_further_seeds_which_a_later_call_keeps(pl
 def test_folds_that_take_longer_than_told_end_an_experiment_and_are_kept(planned, monkeypatch):
     class Late(Clock):
         def stops_late_folds(self, n_jobs):
-            def check(n_trained, n_pending):
-                if n_trained == 2 and n_jobs == 1 and len(list_of_folds(planned)) > 3:
+            def check(done):
+                if done.n_trained == 2 and n_jobs == 1 and len(list_of_folds(planned)) > 3:
                     raise OutOfTime("2 of 3 folds are trained")
 
             return check
@@ -136,7 +137,11 @@ def test_a_clock_stops_the_folds_that_would_end_after_it(monkeypatch):
     monkeypatch.setattr(timed_plan.time, "monotonic", lambda: now[0])
     clock = Clock(1.0)
     clock.seconds_to_blend = 0.0
-    check = clock.stops_late_folds(2)
+    stops = clock.stops_late_folds(2)
+
+    def check(n_trained, n_pending):
+        stops(FoldDone(0, 0, 1, 0.0, n_trained, n_pending))
+
     now[0] = 700.0
     check(1, 6)  # one of the two processes is still at its first fold
     check(2, 6)  # 350 seconds each, 1,400 for the other four, 2,900 left

@@ -86,7 +86,7 @@ def test_the_fold_of_a_killed_worker_is_trained_by_another_one(folder, workers):
     here = train("here")
     killed = []
 
-    def kill_one(n_trained, n_pending):
+    def kill_one(done):
         if not killed:
             killed.append(workers.submit(os.getpid, pure=False).result())
             os.kill(killed[0], signal.SIGKILL)

@@ -126,14 +126,15 @@ def test_a_killed_worker_ends_the_run_in_one_line_that_says_what_to_lower(
     monkeypatch.setattr(crossval, "worker_pool", lambda *_: nullcontext(killed))
     words = r"a worker process was killed \(SIGKILL\(-9\)\), .* try fewer --jobs \(now 2\)"
     with pytest.raises(InputError, match=words):
-        _train_in_workers(
-            [[task]],
-            lambda seed, fold: Mock(spec=TrainingData),
-            RunFolder(tmp_path),
-            Resources(CPU, 2),
-            lambda _: None,
-            Stopwatch(),
-            crossval.go_on,
+        next(
+            _train_in_workers(
+                [[task]],
+                lambda seed, fold: Mock(spec=TrainingData),
+                RunFolder(tmp_path),
+                Resources(CPU, 2),
+                lambda _: None,
+                Stopwatch(),
+            )
         )
 
 

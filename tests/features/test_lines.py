@@ -1,7 +1,6 @@
 """Distances to lines, against loops that anyone can check, and what features must not know."""
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -38,8 +37,7 @@ def references_of(rows, n_neighbours):
 
 def distances_to(references, queries, n_neighbours):
     prepared = references_of(references, n_neighbours)
-    with ThreadPoolExecutor(1) as pool:
-        return line_distances(queries, outside(queries), prepared, n_neighbours, pool)[0]
+    return line_distances(queries, outside(queries), prepared, n_neighbours)[0]
 
 
 def fitted(config, rows, labels, n_classes, n_threads=1):
@@ -77,7 +75,9 @@ def test_the_distance_is_that_of_every_pair_of_references_projected_upon(seed, n
 @given(st.integers(0, 10_000), st.integers(40, 200), st.integers(1, 5))
 def test_the_search_by_groups_finds_the_nearest(seed, n_references, k):
     references, queries = signals(n_references, seed=seed), signals(7, seed=seed + 1)
-    found = nearest(queries, outside(queries), references_of(references, k), k)
+    prepared = references_of(references, k)
+    place = torch.empty(len(queries), prepared.columns.shape[1])
+    found = nearest(queries, outside(queries), prepared, k, place)
     distances = torch.cdist(queries.double(), references.double())
     expected = distances.sort(dim=1).values[:, :k]
     np.testing.assert_allclose(distances.gather(1, found), expected, atol=1e-6)

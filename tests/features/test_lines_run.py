@@ -87,3 +87,13 @@ def test_nets_on_everything_see_every_row(finished, tmp_path):
     last_json(run_hbcomp([*WORDS, "--fold", "all"], folder))
     numbers = last_json(run_hbcomp(["verify", "lines", "--all-folds"], folder))
     assert numbers["n_failed"] == numbers["n_not_checked"] == 0
+
+
+def test_missing_folds_come_back_with_their_bits_from_two_workers(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "again")
+    for fold in (0, 2):
+        shutil.rmtree(folder / f"experiments/lines/folds/0-{fold}")
+    (folder / "submissions/lines.csv").unlink()
+    assert last_json(run_hbcomp([*WORDS, "--jobs", "2"], folder))["n_folds_trained"] == 2
+    for name in ("experiments/lines/predictions.npz", "submissions/lines.csv"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes()

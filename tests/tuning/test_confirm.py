@@ -1,3 +1,5 @@
+import socket
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -245,3 +247,39 @@ def test_each_fold_that_ends_is_told_with_what_is_left(study_of, context, traine
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "base on fresh seed 1007 fold 0: score 400.0, 3 folds left"
     assert lines[-1] == "trial 0 on fresh seed 1008 fold 1: score 400.0, 0 folds left"
+
+
+FIRST = f"fresh {BASE} seed {7 + PICK} fold 0"
+
+
+def claim(study, key, **claim):
+    owner = {"host": "other", "pid": 1, "at": time.time()} | claim
+    study.set_user_attr(f"{key} claimed", owner)
+
+
+def test_a_fold_that_another_machine_trains_is_waited_for_and_not_trained(
+    study_of, context, trained, monkeypatch, capsys
+):
+    study, names = study_of((0.02, 10.0)), trained(AnyCost())
+    claim(study, FIRST)
+    theirs = pack(RowScores(np.zeros(ROWS_OF_FOLD), False))
+    monkeypatch.setattr(confirming.time, "sleep", lambda _: study.set_user_attr(FIRST, theirs))
+    assert confirm(study, context, N_FOLDS, SLOTS, 1).n_rows == N_FOLDS * ROWS_OF_FOLD
+    assert (BASE, 7 + PICK, 0) not in names
+    assert len(names) == 4 * N_FOLDS - 1
+    assert "waiting for 1 folds that are trained on other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"at": time.time() - 2 * confirming.CLAIM_SECONDS},
+        {"host": socket.gethostname(), "pid": 2**22 + 1},  # above Linux's largest
+    ],
+    ids=["too-long-ago", "process-ended"],
+)
+def test_what_a_process_that_is_gone_has_claimed_is_trained(study_of, context, trained, gone):
+    study, names = study_of((0.02, 10.0)), trained(AnyCost())
+    claim(study, FIRST, **gone)
+    confirm(study, context, N_FOLDS, SLOTS, 1)
+    assert names[0] == (BASE, 7 + PICK, 0)

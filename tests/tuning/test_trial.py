@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import numpy as np
 import optuna
 import pytest
@@ -209,6 +211,26 @@ def test_the_last_rows_of_a_fold_are_scored_by_the_finished_net_within_the_fold(
     assert np.array_equal(rows.values, by_hand.astype(np.float32))
     assert rows.score == pytest.approx(metric.score(rule.apply(probs), labels), abs=1e-6)
     assert rows.greater_is_better is metric.greater_is_better
+
+
+def test_trials_of_the_same_features_share_them(study, context_of, here, monkeypatch):
+    lines = {"name": "lines", "views": [{}], "n_neighbours": 3}
+    config = validate(
+        Config,
+        {
+            "net": {"name": "linear"},
+            "features": lines,
+            "train": {"n_epochs": 1, "batch_size": 16},
+            "folds": {"n_folds": N_FOLDS},
+        },
+        "",
+    )
+    fitted = Mock(wraps=trials.fit_features)
+    monkeypatch.setattr(trials, "fit_features", fitted)
+    for _ in range(2):
+        run(study, context_of(base=config), here)
+    assert fitted.call_count == 1
+    assert len(fitted.call_args.args[3]) == N_FOLDS
 
 
 @pytest.mark.parametrize(("spec", "rule"), [(COST, "half"), (MACRO_F1, "argmax")])

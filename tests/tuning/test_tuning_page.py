@@ -107,6 +107,7 @@ def a_summary(trials=TRIALS, **others):
         "confirmed": CONFIRMED,
         "thresholds": THRESHOLDS,
         "space": SPACE,
+        "machines": {},
         "environment": {"torch": "2.13", "n_cores": 2},
     } | others
 
@@ -456,3 +457,12 @@ def test_labels_are_spread_apart_in_their_order():
     assert np.argsort(apart, kind="stable").tolist() == [1, 3, 2, 0]
     assert apart.mean() == pytest.approx(heights.mean())
     assert drawings.spread_apart(np.array([9.0, 1.0]), 1.0).tolist() == [9, 1]
+
+
+def test_the_page_says_which_machine_trained_how_much_where_there_were_several(tmp_path):
+    one = {"alpha": {"trials": 7, "folds on fresh seeds": 3}}
+    two = {**one, "beta <b>": {"trials": 5, "folds on fresh seeds": 2}}
+    alone = written(a_summary(machines=one), tmp_path)
+    shared = written(a_summary(machines=two), tmp_path)
+    assert "Machines" not in alone
+    assert "beta &lt;b&gt;" in shared
