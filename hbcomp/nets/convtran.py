@@ -5,7 +5,7 @@ frequencies fit the number of positions and the width (tAPE), and attention with
 for each distance and head, added after the softmax (eRPE). What differs, and why:
 
 - The convolutions are the stem and the first group of `inception-time`: on few rows attention
-  behind two short convolutions was far worse (experiments/LOG.md).
+  behind the stem alone was far worse (experiments/LOG.md).
 - So attention is among 64 positions at most: its cost grows with their square.
 - The norm comes before each part (Xiong et al. 2020, arXiv:2002.04745), as in `attention`.
 - Positions without values are not attended to, and the mean over time leaves them out.
