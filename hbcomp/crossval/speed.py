@@ -80,7 +80,7 @@ def measure_speed(config: Config, run: RunFolder) -> dict[str, Any]:
     """Return the rows per second of one net and of as many as a run trains at once.
 
     The shape of a signal, the classes and the folds come from the data. Scoring is not timed, and
-    neither are features that are fitted in each fold.
+    neither are features of training rows.
     """
     if config.net.is_fitted:
         raise InputError(

@@ -275,14 +275,14 @@ def seen_by_nets(
     if not config.features.is_of_fold:
         return lambda seed, fold: training_data
     features = features_of_nets(config, training_data, nets, device, n_threads)
-    train, test = training_data.train, training_data.test
+    train, test, position = training_data.train, training_data.test, features.position
     of_train = features.of_rows[:, : train.n_rows].cpu().numpy()
     if test is not None:
         signals = all_rows(put_signals([test.signals], device, is_streamed=False))
         of_test = features.of_test(signals).cpu().numpy()
 
     def seen(seed: int, fold: Fold) -> TrainingData:
-        place = features.position[seed_of_net(seed, fold)]
+        place = position[seed_of_net(seed, fold)]
         return replace(
             training_data,
             train=replace(train, signals=of_train[place]),

@@ -69,6 +69,7 @@ def fit_features(
     for of_net, replica in zip(labels, replicas, strict=True):
         of_net[replica.train_idx] = replica.labels(data)[replica.train_idx]
     references = _numbers(scale, all_rows(data.signals))
+    n_threads = n_threads if data.device.type == "cpu" else 1
     with single_threaded():
         make = features.fit(references, labels, rows, data.n_classes, n_threads)
     position = {replica.seed: place for place, replica in enumerate(replicas)}
