@@ -140,15 +140,15 @@ def train_on_cluster(
     """Train groups of folds on the workers, store each as it arrives, and yield it then."""
     client = connect(address)
     with _errors_as_input_error(address), _relayed(client, emit) as topic:
-        sent: dict[int, Any] = {}
+        sent: dict[TrainingData, Any] = {}  # not by id(), which another may have later
         group_of = {}
         for group in groups:
             seen = seen_by(group[0].seed, group[0].fold)
-            if id(seen) not in sent:  # all folds see the same rows, unless they have features
-                [sent[id(seen)]] = client.scatter([_in_memory(seen)], broadcast=True, hash=False)
+            if seen not in sent:  # all folds see the same rows, unless they have features
+                [sent[seen]] = client.scatter([_in_memory(seen)], broadcast=True, hash=False)
             needs = {GPU: 1} if _has_gpus(client) else None
             future = client.submit(
-                _train_remotely, group, sent[id(seen)], topic, pure=False, resources=needs
+                _train_remotely, group, sent[seen], topic, pure=False, resources=needs
             )
             group_of[future] = group
         for future in _dask().as_completed(list(group_of), loop=client.loop):
