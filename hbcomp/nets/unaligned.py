@@ -107,7 +107,8 @@ class FixedFilters(nn.Module):
         one_by_one = self.narrow(signals).flatten(0, 1)[:, None]
         padding = (0, self.filters.shape[3] // 2)
         found = F.conv2d(one_by_one, self.filters, stride=(1, self.stride), padding=padding)
-        scaled = self.norm(found.reshape(len(signals), -1, *found.shape[2:]))
+        # Not len(signals), which torch.export would take for a constant.
+        scaled = self.norm(found.reshape(signals.shape[0], -1, *found.shape[2:]))
         both = torch.cat([F.relu(scaled), F.relu(-scaled)], dim=1)
         if self.n_averaged == 1:  # pooling would copy them
             return both

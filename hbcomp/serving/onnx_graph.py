@@ -114,6 +114,10 @@ def write_graph(path: Path, ensemble: Ensemble, card: Card) -> None:
             verbose=False,
         )
     assert program is not None
+    (signals,) = program.model.graph.inputs
+    assert signals.shape is not None
+    if isinstance(signals.shape[0], int):  # torch falls back to the rows of its example
+        raise InputError(f"net {name!r} cannot be written as ONNX for any number of rows")
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # lines of code, with paths of this machine
     program.model.metadata_props["classes"] = json.dumps(card.metric.classes)

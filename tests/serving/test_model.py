@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,3 +253,12 @@ def test_without_the_extra_onnx_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr("hbcomp.serving.onnx_graph.find_spec", lambda name: True)
     with pytest.raises(hbcomp.InputError, match="net 'quant' cannot be written as ONNX"):
         write_graph(tmp_path / "m", Ensemble(planted_nets("linear")), make_card("quant", Raw()))
+
+
+def test_a_graph_of_a_fixed_number_of_rows_is_refused(tmp_path, monkeypatch):
+    fixed = SimpleNamespace(shape=[2, 1, 24])
+    program = SimpleNamespace(model=SimpleNamespace(graph=SimpleNamespace(inputs=[fixed])))
+    monkeypatch.setattr("hbcomp.serving.onnx_graph.find_spec", lambda name: True)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program)
+    with pytest.raises(hbcomp.InputError, match=r"net 'linear' cannot .* for any number of rows"):
+        write_graph(tmp_path / "m", Ensemble(planted_nets("linear")), make_card("linear", Raw()))
