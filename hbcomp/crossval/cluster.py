@@ -64,7 +64,7 @@ def _connect(address: str) -> Any:
         scheduler = dask.LocalCluster(
             n_workers=int(address.removeprefix(LOCAL)),
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port: with None, Dask takes 8787 or warns
             silence_logs=logging.CRITICAL,
         )
     try:
