@@ -119,8 +119,11 @@ class State:
         seeds = ", ".join(map(str, candidate.request.config.folds.seeds))
         console.print(f"{self.name}: {candidate.name} with seed {seeds}, {left} left")
         after = self.clock.stops_late_folds(candidate.estimate.n_jobs)
+        request = candidate.request
+        if candidate.name in self.runs:  # which has written its config.toml
+            request = replace(request, config_text=None)
         try:
-            numbers = train(candidate.request, self.n_jobs, force=self.force, after_fold=after)
+            numbers = train(request, self.n_jobs, force=self.force, after_fold=after)
         except OutOfTime as stop:
             return str(stop)
         self.runs[candidate.name] = self.last = numbers

@@ -13,6 +13,7 @@ from hbcomp.crossval.estimate import Estimate
 from hbcomp.crossval.loop import FoldDone
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.report import read_report
 from hbcomp.system.errors import InputError
 from hbcomp.system.stopwatch import Stopwatch
 
@@ -126,6 +127,31 @@ def test_folds_that_take_longer_than_told_end_an_experiment_and_are_kept(planned
     assert numbers["left_out"].keys() == {"middle", "slow"}
     assert len(list_of_folds(planned)) == 3 + 2 + 2
     assert numbers["submission"] == "submissions/quick.csv"
+
+
+def test_a_further_seed_that_would_end_too_late_leaves_a_preset_finished_as_it_was(
+    planned, monkeypatch
+):
+    class Late(Clock):
+        def stops_late_folds(self, n_jobs):
+            def check(done):
+                if done.seed > 0:
+                    raise OutOfTime("1 of 3 folds is trained")
+
+            return check
+
+    monkeypatch.setattr(timed_plan, "Clock", Late)
+    monkeypatch.setattr(timed_plan, "MAX_SEEDS", 2)
+    plan = read_plan("all")
+    requests = prepare_all(plan, ["data.train=train.csv", "data.test=test.csv"])
+    for n_epochs, each in enumerate(requests, start=1):  # as presets, which have no folder yet
+        each.run.config_file.unlink()
+        requests[n_epochs - 1] = replace(each, config_text=CONFIG.format(n_epochs=n_epochs))
+    numbers = carry_out_within(3.0, "all", plan, requests, Stopwatch(), n_jobs=1, force=False)
+    assert len(numbers["runs"]) == 3
+    for each in requests:
+        assert each.run.manifest_file.exists()
+        assert {net.seed for net in read_report(each.run.report_file).folds} == {0}
 
 
 def list_of_folds(folder):
