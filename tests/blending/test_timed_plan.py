@@ -34,23 +34,22 @@ SECONDS = {"slow": 600.0, "quick": 60.0, "middle": 120.0}  # of a net
 
 
 @pytest.fixture
-def planned(tmp_path, monkeypatch):
+def planned(here, monkeypatch):
     """A folder with a plan of three experiments, whose estimated times are SECONDS."""
-    monkeypatch.chdir(tmp_path)
-    write_competition_csv(tmp_path / "train.csv", make_rows(n=45, t=16, k=3))
+    write_competition_csv(here / "train.csv", make_rows(n=45, t=16, k=3))
     test = make_rows(n=12, t=16, k=3, seed=1)
     ids = np.array([f"t{number}" for number in range(12)])
-    write_competition_csv(tmp_path / "test.csv", replace(test, ids=ids, labels=None))
+    write_competition_csv(here / "test.csv", replace(test, ids=ids, labels=None))
     for n_epochs, name in enumerate(SECONDS, start=1):
-        write(tmp_path, name, "config.toml", CONFIG.format(n_epochs=n_epochs))
-    write_plan(tmp_path, list(SECONDS))
+        write(here, name, "config.toml", CONFIG.format(n_epochs=n_epochs))
+    write_plan(here, list(SECONDS))
 
     def told(config, data, run, n_jobs):
         return Estimate(SECONDS[run.name], 1, data.n_folds)
 
     monkeypatch.setattr(timed_plan, "estimate", told)
     monkeypatch.setattr(timed_plan, "MAX_SEEDS", 1)
-    return tmp_path
+    return here
 
 
 def write(folder, name, file, text):

@@ -34,16 +34,15 @@ KEYS = [(seed, fold) for seed in (0, 1) for fold in range(3)]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(here):
     """A folder with files and an experiment of two seeds and three folds."""
-    monkeypatch.chdir(tmp_path)
-    write_competition_csv(tmp_path / "train.csv", make_rows(n=45, t=16, k=3))
+    write_competition_csv(here / "train.csv", make_rows(n=45, t=16, k=3))
     test = make_rows(n=12, t=16, k=3, seed=1)
     ids = np.array([f"t{number}" for number in range(12)])
-    write_competition_csv(tmp_path / "test.csv", replace(test, ids=ids, labels=None))
-    (tmp_path / "experiments/mine").mkdir(parents=True)
-    (tmp_path / "experiments/mine/config.toml").write_text(CONFIG)
-    return tmp_path
+    write_competition_csv(here / "test.csv", replace(test, ids=ids, labels=None))
+    (here / "experiments/mine").mkdir(parents=True)
+    (here / "experiments/mine/config.toml").write_text(CONFIG)
+    return here
 
 
 def request(name=None):
