@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib import import_module, metadata
 from pathlib import Path
@@ -37,6 +37,14 @@ SAME_VERSIONS = ("hbcomp", "torch", "numpy")  # others could change the bits, or
 GPU = "GPU"  # a resource of workers: `dask worker --resources GPU=1` trains one net at a time
 
 _training = threading.Lock()  # a worker may run several tasks, but torch's seed is of the process
+
+
+class LostClusterError(InputError):
+    """The scheduler is gone, or data that only lost workers had."""
+
+
+class LostWorkersError(InputError):
+    """Several workers were lost one after another with the same fold."""
 
 
 _client_of: dict[str, Any] = {}  # the connections of this process, by address
@@ -122,11 +130,72 @@ def compute_of_worker(
     client = connect(config.cluster)
     n_threads = config.n_threads or (began_with.n_threads if began_with else 1)
     fixed = config.model_copy(update={"n_threads": n_threads})
+    needs, n_workers = _trainers(client)
     choose: Any = client.submit(
-        choose_compute, fixed, is_compute_bound=is_compute_bound, pure=False
+        choose_compute, fixed, is_compute_bound=is_compute_bound, pure=False, resources=needs
     )
     compute: Compute = choose.result()
-    return replace(compute, models_per_process=1), len(client.scheduler_info(-1)["workers"])
+    return replace(compute, models_per_process=1), n_workers
+
+
+class ClusterCalls:
+    """Calls of functions on workers that all hold the same data, which is sent to them once.
+
+    Several threads may call at the same time. `kept` are what a lost cluster leaves, in words.
+    """
+
+    def __init__(self, address: str, data: Any, kept: str) -> None:
+        self._address, self._kept = address, kept
+        self._client = connect(address)
+        with _errors_as_input_error(address, kept):
+            self._needs, _ = _trainers(self._client)
+            [self._data] = self._client.scatter([data], broadcast=True, hash=False)
+        self._running: set[Any] = set()
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(data, *args)` from whichever worker is free."""
+        try:
+            with _errors_as_input_error(self._address, self._kept):
+                future = self._submit(function, *args)
+                try:
+                    return future.result()
+                finally:
+                    self._running.discard(future)
+        except LostClusterError:
+            if self._is_cancelled:
+                raise SystemExit from None
+            raise
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        with self._lock:
+            if self._is_cancelled:
+                raise SystemExit
+            future = self._client.submit(
+                _alone, function, self._data, *args, pure=False, resources=self._needs
+            )
+            self._running.add(future)
+            return future
+
+    def cancel(self) -> None:
+        """Let all calls, running and later ones, raise SystemExit, which ends their threads."""
+        with self._lock:
+            self._is_cancelled = True
+            running = list(self._running)
+        if self._client.status == "running":
+            self._client.cancel(running)
+
+    def on_every_worker(self, function: Callable[[], None]) -> None:
+        """Call a function on every worker that is still there."""
+        if self._client.status == "running":
+            with suppress(OSError):
+                self._client.run(function, on_error="ignore")
+
+
+def _alone(function: Callable[..., Any], *args: Any) -> Any:
+    with _training:
+        return function(*args)
 
 
 def train_on_cluster(
@@ -139,15 +208,15 @@ def train_on_cluster(
 ) -> Iterator[list[FoldTask]]:
     """Train groups of folds on the workers, store each as it arrives, and yield it then."""
     client = connect(address)
-    with _errors_as_input_error(address), _relayed(client, emit) as topic:
+    with _errors_as_input_error(address, "folds"), _relayed(client, emit) as topic:
+        needs, _ = _trainers(client)
         sent: dict[TrainingData, Any] = {}  # not by id(), which another may have later
         group_of = {}
         for group in groups:
             seen = seen_by(group[0].seed, group[0].fold)
             if seen not in sent:  # all folds see the same rows, unless they have features
                 with watch.phase("transfer"):
-                    [sent[seen]] = client.scatter([_in_memory(seen)], broadcast=True, hash=False)
-            needs = {GPU: 1} if _has_gpus(client) else None
+                    [sent[seen]] = client.scatter([in_memory(seen)], broadcast=True, hash=False)
             future = client.submit(
                 _train_remotely, group, sent[seen], topic, pure=False, resources=needs
             )
@@ -161,12 +230,14 @@ def train_on_cluster(
             yield group_of[future]
 
 
-def _has_gpus(client: Any) -> bool:
+def _trainers(client: Any) -> tuple[dict[str, float] | None, int]:
+    """Return the resources that a net needs, and how many workers have them."""
     workers = client.scheduler_info(-1)["workers"].values()
-    return any(GPU in each["resources"] for each in workers)
+    n_gpus = sum(GPU in each["resources"] for each in workers)
+    return ({GPU: 1}, n_gpus) if n_gpus else (None, len(workers))
 
 
-def _in_memory(training_data: TrainingData) -> TrainingData:
+def in_memory(training_data: TrainingData) -> TrainingData:
     """Return the data with rows that a machine without this one's files can be sent."""
     train, test = training_data.train, training_data.test
     return replace(training_data, train=_copied(train), test=_copied(test) if test else None)
@@ -207,18 +278,18 @@ def _relayed(client: Any, emit: Emit) -> Iterator[str]:
 
 
 @contextmanager
-def _errors_as_input_error(address: str) -> Iterator[None]:
+def _errors_as_input_error(address: str, kept: str) -> Iterator[None]:
     """Raise an InputError in one line where the cluster is lost; finished folds are stored."""
     dask = _dask()
-    kept = "finished folds are kept, and the same command continues"
+    kept = f"finished {kept} are kept, and the same command continues"
     try:
         yield
     except dask.KilledWorker as error:
-        raise InputError(
+        raise LostWorkersError(
             f"compute.cluster: {error.allowed_failures + 1} workers were lost with the same fold, "
             f"probably for lack of memory; {kept}"
         ) from None
-    except (CancelledError, OSError, TimeoutError) as error:
+    except (CancelledError, OSError, TimeoutError, dask.client.ClosedClientError) as error:
         if isinstance(error, OSError) and error.filename:
             raise  # of a file here
-        raise InputError(f"compute.cluster: {address} was lost ({error}); {kept}") from None
+        raise LostClusterError(f"compute.cluster: {address} was lost ({error}); {kept}") from None
