@@ -26,6 +26,7 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
+from hbcomp.system.command import signals_blocked
 from hbcomp.system.errors import InputError
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
@@ -66,15 +67,17 @@ def connect(address: str) -> Any:
 
 def _connect(address: str) -> Any:
     dask = _dask()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # Dask gives the second a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     scheduler: Any = address
     if address.startswith(LOCAL):
-        scheduler = dask.LocalCluster(
-            n_workers=int(address.removeprefix(LOCAL)),
-            threads_per_worker=1,
-            dashboard_address=":0",  # any free port: with None, Dask takes 8787 or warns
-            silence_logs=logging.CRITICAL,
-        )
+        with signals_blocked():
+            scheduler = dask.LocalCluster(
+                n_workers=int(address.removeprefix(LOCAL)),
+                threads_per_worker=1,
+                dashboard_address=":0",  # any free port: with None, Dask takes 8787 or warns
+                silence_logs=logging.CRITICAL,
+            )
     try:
         client = dask.Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
