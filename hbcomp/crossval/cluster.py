@@ -1,8 +1,8 @@
 """Folds trained by the workers of a Dask cluster, which share no folder with this process.
 
-The rows are sent to every worker once. A fold comes back as the bytes of its files, and only this
-process writes them, after it has checked their manifest. Dask gives the fold of a lost worker to
-another one.
+The rows are sent to every worker once, the features of one fold to one worker. A fold comes back as
+the bytes of its files, and only this process writes them, after it has checked their manifest. Dask
+gives the fold of a lost worker to another one.
 """
 
 import atexit
@@ -10,6 +10,7 @@ import logging
 import tempfile
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 LOCAL = "local:"
 SECONDS_TO_CONNECT = 20
 SAME_VERSIONS = ("hbcomp", "torch", "numpy")  # others could change the bits, or what is sent
+MAX_RETRIES = 3  # of a fold whose worker was lost, as Dask's own allowed-failures
 GPU = "GPU"  # a resource of workers: `dask worker --resources GPU=1` trains one net at a time
 
 _training = threading.Lock()  # a worker may run several tasks, but torch's seed is of the process
@@ -209,28 +211,55 @@ def train_on_cluster(
     emit: Emit,
     watch: Stopwatch,
 ) -> Iterator[list[FoldTask]]:
-    """Train groups of folds on the workers, store each as it arrives, and yield it then."""
+    """Train groups of folds on the workers, store each as it arrives, and yield it then.
+
+    Features that one group alone sees are sent to one worker, and again if that is lost.
+    """
     client = connect(address)
+    seen_of = [seen_by(group[0].seed, group[0].fold) for group in groups]
+    n_groups_of = Counter(seen_of)
+    n_lost_of: Counter[int] = Counter()
+    sent: dict[TrainingData, Any] = {}  # not by id(), which another may have later
     with _errors_as_input_error(address, "folds"), _relayed(client, emit) as topic:
         needs, _ = _trainers(client)
-        sent: dict[TrainingData, Any] = {}  # not by id(), which another may have later
-        group_of = {}
-        for group in groups:
-            seen = seen_by(group[0].seed, group[0].fold)
-            if seen not in sent:  # all folds see the same rows, unless they have features
+
+        def submit(place: int) -> Any:
+            seen = seen_of[place]
+            if seen not in sent:
+                is_shared = n_groups_of[seen] > 1
                 with watch.phase("transfer"):
-                    [sent[seen]] = client.scatter([in_memory(seen)], broadcast=True, hash=False)
-            future = client.submit(
-                _train_remotely, group, sent[seen], topic, pure=False, resources=needs
+                    [sent[seen]] = client.scatter(
+                        [in_memory(seen)], broadcast=is_shared, hash=False
+                    )
+            return client.submit(
+                _train_remotely, groups[place], sent[seen], topic, pure=False, resources=needs
             )
-            group_of[future] = group
-        for future in _dask().as_completed(list(group_of), loop=client.loop):
-            folds, seconds = future.result()
+
+        place_of = {submit(place): place for place in range(len(groups))}
+        arriving = _dask().as_completed(list(place_of), loop=client.loop)
+        for future in arriving:
+            place = place_of[future]
+            is_shared = n_groups_of[seen_of[place]] > 1
+            try:
+                folds, seconds = future.result()
+            except CancelledError:
+                if is_shared or client.status != "running":
+                    raise
+                n_lost_of[place] += 1
+                if n_lost_of[place] > MAX_RETRIES:
+                    raise _lost_workers(n_lost_of[place], "folds") from None
+                del sent[seen_of[place]]
+                again = submit(place)
+                place_of[again] = place
+                arriving.add(again)
+                continue
+            if not is_shared:
+                del sent[seen_of[place]]  # so that the worker frees it
             watch.add(seconds)
             with watch.phase("write"):
-                for task, files in zip(group_of[future], folds, strict=True):
+                for task, files in zip(groups[place], folds, strict=True):
                     stored_folds.write_files(run, task.seed, task.fold, files)
-            yield group_of[future]
+            yield groups[place]
 
 
 def _trainers(client: Any) -> tuple[dict[str, float] | None, int]:
@@ -284,15 +313,24 @@ def _relayed(client: Any, emit: Emit) -> Iterator[str]:
 def _errors_as_input_error(address: str, kept: str) -> Iterator[None]:
     """Raise an InputError in one line where the cluster is lost; finished folds are stored."""
     dask = _dask()
-    kept = f"finished {kept} are kept, and the same command continues"
     try:
         yield
     except dask.KilledWorker as error:
-        raise LostWorkersError(
-            f"compute.cluster: {error.allowed_failures + 1} workers were lost with the same fold, "
-            f"probably for lack of memory; {kept}"
-        ) from None
+        raise _lost_workers(error.allowed_failures + 1, kept) from None
     except (CancelledError, OSError, TimeoutError, dask.client.ClosedClientError) as error:
         if isinstance(error, OSError) and error.filename:
             raise  # of a file here
-        raise LostClusterError(f"compute.cluster: {address} was lost ({error}); {kept}") from None
+        raise LostClusterError(
+            f"compute.cluster: {address} was lost ({error}); {_continues(kept)}"
+        ) from None
+
+
+def _lost_workers(n_lost: int, kept: str) -> LostWorkersError:
+    return LostWorkersError(
+        f"compute.cluster: {n_lost} workers were lost with the same fold, probably for lack of "
+        f"memory; {_continues(kept)}"
+    )
+
+
+def _continues(kept: str) -> str:
+    return f"finished {kept} are kept, and the same command continues"

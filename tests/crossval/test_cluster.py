@@ -186,6 +186,27 @@ def fresh_rows(study):
     }
 
 
+@pytest.mark.parametrize("n_lost", [cluster.MAX_RETRIES, cluster.MAX_RETRIES + 1])
+def test_features_that_are_lost_with_their_worker_are_sent_again(folder, lose, n_lost):
+    lost = []
+
+    def is_lost(function, args):
+        if function is cluster._train_remotely and args[0][0].fold == 2 and len(lost) < n_lost:
+            lost.append(args[1].key)
+            return True
+        return False
+
+    lose(is_lost)
+    key = "features.name=lines"
+    if n_lost > cluster.MAX_RETRIES:
+        with pytest.raises(InputError, match=r"4 workers were lost with the same fold"):
+            train("there", key, f"compute.cluster={LOCAL}")
+    else:
+        there = train("there", key, f"compute.cluster={LOCAL}")
+        assert there.predictions.fingerprint == train("here", key).predictions.fingerprint
+    assert len(set(lost)) == n_lost  # each time as a new copy
+
+
 def test_files_that_are_not_those_of_their_manifest_are_not_stored(folder):
     train("here")
     files = stored_folds.read_files(find_run("here"), 0, 1)
