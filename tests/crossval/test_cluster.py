@@ -112,10 +112,11 @@ def lose(workers, monkeypatch):
                 return getattr(workers, name)
 
             def submit(self, function, *args, **kwargs):
-                future = workers.submit(function, *args, **kwargs)
-                if is_lost(function, args):
-                    future.cancel()  # what becomes of tasks when their scheduler is gone
-                return future
+                if not is_lost(function, args):
+                    return workers.submit(function, *args, **kwargs)
+                never = workers.submit(int, pure=False, resources={"that no worker has": 1})
+                never.cancel()  # what becomes of tasks when their scheduler is gone
+                return never
 
         monkeypatch.setattr(cluster, "connect", lambda address: Lost())
 
