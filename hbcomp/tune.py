@@ -26,6 +26,7 @@ def tune(
     jobs: Annotated[
         int, typer.Option(min=1, help="How many trials train at once, each in a process.")
     ] = 1,
+    cluster: options.Cluster = None,
     assignments: options.Assignments = None,
     train: options.Train = None,
     competition: options.OfCompetition = None,
@@ -81,7 +82,9 @@ def tune(
     from hbcomp.tuning.tune_experiment import TuneOptions, run
 
     request = prepare(
-        experiment, options.assigned(assignments, train, competition=competition), None
+        experiment,
+        options.assigned(assignments, train, competition=competition, cluster=cluster),
+        None,
     )
     tune_options = TuneOptions(
         n_trials=trials,

@@ -1,8 +1,8 @@
 """Folds trained by the workers of a Dask cluster, which share no folder with this process.
 
-The rows are sent to every worker once. A fold comes back as the bytes of its files, and only this
-process writes them, after it has checked their manifest. Dask gives the fold of a lost worker to
-another one.
+The rows are sent to every worker once, the features of one fold to one worker. A fold comes back as
+the bytes of its files, and only this process writes them, after it has checked their manifest. Dask
+gives the fold of a lost worker to another one.
 """
 
 import atexit
@@ -10,9 +10,10 @@ import logging
 import tempfile
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib import import_module, metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from hbcomp.data.dataset import Dataset
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
+from hbcomp.system.command import signals_blocked
 from hbcomp.system.errors import InputError
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
@@ -34,9 +36,18 @@ from hbcomp.training.device import Compute, ComputeConfig, choose_compute
 LOCAL = "local:"
 SECONDS_TO_CONNECT = 20
 SAME_VERSIONS = ("hbcomp", "torch", "numpy")  # others could change the bits, or what is sent
+MAX_RETRIES = 3  # of a fold whose worker was lost, as Dask's own allowed-failures
 GPU = "GPU"  # a resource of workers: `dask worker --resources GPU=1` trains one net at a time
 
 _training = threading.Lock()  # a worker may run several tasks, but torch's seed is of the process
+
+
+class LostClusterError(InputError):
+    """The scheduler is gone, or data that only lost workers had."""
+
+
+class LostWorkersError(InputError):
+    """Several workers were lost one after another with the same fold."""
 
 
 _client_of: dict[str, Any] = {}  # the connections of this process, by address
@@ -58,15 +69,17 @@ def connect(address: str) -> Any:
 
 def _connect(address: str) -> Any:
     dask = _dask()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # Dask gives the second a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     scheduler: Any = address
     if address.startswith(LOCAL):
-        scheduler = dask.LocalCluster(
-            n_workers=int(address.removeprefix(LOCAL)),
-            threads_per_worker=1,
-            dashboard_address=":0",  # any free port: with None, Dask takes 8787 or warns
-            silence_logs=logging.CRITICAL,
-        )
+        with signals_blocked():
+            scheduler = dask.LocalCluster(
+                n_workers=int(address.removeprefix(LOCAL)),
+                threads_per_worker=1,
+                dashboard_address=":0",  # any free port: with None, Dask takes 8787 or warns
+                silence_logs=logging.CRITICAL,
+            )
     try:
         client = dask.Client(scheduler, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -122,11 +135,72 @@ def compute_of_worker(
     client = connect(config.cluster)
     n_threads = config.n_threads or (began_with.n_threads if began_with else 1)
     fixed = config.model_copy(update={"n_threads": n_threads})
+    needs, n_workers = _trainers(client)
     choose: Any = client.submit(
-        choose_compute, fixed, is_compute_bound=is_compute_bound, pure=False
+        choose_compute, fixed, is_compute_bound=is_compute_bound, pure=False, resources=needs
     )
     compute: Compute = choose.result()
-    return replace(compute, models_per_process=1), len(client.scheduler_info(-1)["workers"])
+    return replace(compute, models_per_process=1), n_workers
+
+
+class ClusterCalls:
+    """Calls of functions on workers that all hold the same data, which is sent to them once.
+
+    Several threads may call at the same time. `kept` are what a lost cluster leaves, in words.
+    """
+
+    def __init__(self, address: str, data: Any, kept: str) -> None:
+        self._address, self._kept = address, kept
+        self._client = connect(address)
+        with _errors_as_input_error(address, kept):
+            self._needs, _ = _trainers(self._client)
+            [self._data] = self._client.scatter([data], broadcast=True, hash=False)
+        self._running: set[Any] = set()
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(data, *args)` from whichever worker is free."""
+        try:
+            with _errors_as_input_error(self._address, self._kept):
+                future = self._submit(function, *args)
+                try:
+                    return future.result()
+                finally:
+                    self._running.discard(future)
+        except LostClusterError:
+            if self._is_cancelled:
+                raise SystemExit from None
+            raise
+
+    def _submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        with self._lock:
+            if self._is_cancelled:
+                raise SystemExit
+            future = self._client.submit(
+                _alone, function, self._data, *args, pure=False, resources=self._needs
+            )
+            self._running.add(future)
+            return future
+
+    def cancel(self) -> None:
+        """Let all calls, running and later ones, raise SystemExit, which ends their threads."""
+        with self._lock:
+            self._is_cancelled = True
+            running = list(self._running)
+        if self._client.status == "running":
+            self._client.cancel(running)
+
+    def on_every_worker(self, function: Callable[[], None]) -> None:
+        """Call a function on every worker that is still there."""
+        if self._client.status == "running":
+            with suppress(OSError):
+                self._client.run(function, on_error="ignore")
+
+
+def _alone(function: Callable[..., Any], *args: Any) -> Any:
+    with _training:
+        return function(*args)
 
 
 def train_on_cluster(
@@ -137,36 +211,65 @@ def train_on_cluster(
     emit: Emit,
     watch: Stopwatch,
 ) -> Iterator[list[FoldTask]]:
-    """Train groups of folds on the workers, store each as it arrives, and yield it then."""
+    """Train groups of folds on the workers, store each as it arrives, and yield it then.
+
+    Features that one group alone sees are sent to one worker, and again if that is lost.
+    """
     client = connect(address)
-    with _errors_as_input_error(address), _relayed(client, emit) as topic:
-        sent: dict[TrainingData, Any] = {}  # not by id(), which another may have later
-        group_of = {}
-        for group in groups:
-            seen = seen_by(group[0].seed, group[0].fold)
-            if seen not in sent:  # all folds see the same rows, unless they have features
+    seen_of = [seen_by(group[0].seed, group[0].fold) for group in groups]
+    n_groups_of = Counter(seen_of)
+    n_lost_of: Counter[int] = Counter()
+    sent: dict[TrainingData, Any] = {}  # not by id(), which another may have later
+    with _errors_as_input_error(address, "folds"), _relayed(client, emit) as topic:
+        needs, _ = _trainers(client)
+
+        def submit(place: int) -> Any:
+            seen = seen_of[place]
+            if seen not in sent:
+                is_shared = n_groups_of[seen] > 1
                 with watch.phase("transfer"):
-                    [sent[seen]] = client.scatter([_in_memory(seen)], broadcast=True, hash=False)
-            needs = {GPU: 1} if _has_gpus(client) else None
-            future = client.submit(
-                _train_remotely, group, sent[seen], topic, pure=False, resources=needs
+                    [sent[seen]] = client.scatter(
+                        [in_memory(seen)], broadcast=is_shared, hash=False
+                    )
+            return client.submit(
+                _train_remotely, groups[place], sent[seen], topic, pure=False, resources=needs
             )
-            group_of[future] = group
-        for future in _dask().as_completed(list(group_of), loop=client.loop):
-            folds, seconds = future.result()
+
+        place_of = {submit(place): place for place in range(len(groups))}
+        arriving = _dask().as_completed(list(place_of), loop=client.loop)
+        for future in arriving:
+            place = place_of[future]
+            is_shared = n_groups_of[seen_of[place]] > 1
+            try:
+                folds, seconds = future.result()
+            except CancelledError:
+                if is_shared or client.status != "running":
+                    raise
+                n_lost_of[place] += 1
+                if n_lost_of[place] > MAX_RETRIES:
+                    raise _lost_workers(n_lost_of[place], "folds") from None
+                del sent[seen_of[place]]
+                again = submit(place)
+                place_of[again] = place
+                arriving.add(again)
+                continue
+            if not is_shared:
+                del sent[seen_of[place]]  # so that the worker frees it
             watch.add(seconds)
             with watch.phase("write"):
-                for task, files in zip(group_of[future], folds, strict=True):
+                for task, files in zip(groups[place], folds, strict=True):
                     stored_folds.write_files(run, task.seed, task.fold, files)
-            yield group_of[future]
+            yield groups[place]
 
 
-def _has_gpus(client: Any) -> bool:
+def _trainers(client: Any) -> tuple[dict[str, float] | None, int]:
+    """Return the resources that a net needs, and how many workers have them."""
     workers = client.scheduler_info(-1)["workers"].values()
-    return any(GPU in each["resources"] for each in workers)
+    n_gpus = sum(GPU in each["resources"] for each in workers)
+    return ({GPU: 1}, n_gpus) if n_gpus else (None, len(workers))
 
 
-def _in_memory(training_data: TrainingData) -> TrainingData:
+def in_memory(training_data: TrainingData) -> TrainingData:
     """Return the data with rows that a machine without this one's files can be sent."""
     train, test = training_data.train, training_data.test
     return replace(training_data, train=_copied(train), test=_copied(test) if test else None)
@@ -207,18 +310,27 @@ def _relayed(client: Any, emit: Emit) -> Iterator[str]:
 
 
 @contextmanager
-def _errors_as_input_error(address: str) -> Iterator[None]:
+def _errors_as_input_error(address: str, kept: str) -> Iterator[None]:
     """Raise an InputError in one line where the cluster is lost; finished folds are stored."""
     dask = _dask()
-    kept = "finished folds are kept, and the same command continues"
     try:
         yield
     except dask.KilledWorker as error:
-        raise InputError(
-            f"compute.cluster: {error.allowed_failures + 1} workers were lost with the same fold, "
-            f"probably for lack of memory; {kept}"
-        ) from None
-    except (CancelledError, OSError, TimeoutError) as error:
+        raise _lost_workers(error.allowed_failures + 1, kept) from None
+    except (CancelledError, OSError, TimeoutError, dask.client.ClosedClientError) as error:
         if isinstance(error, OSError) and error.filename:
             raise  # of a file here
-        raise InputError(f"compute.cluster: {address} was lost ({error}); {kept}") from None
+        raise LostClusterError(
+            f"compute.cluster: {address} was lost ({error}); {_continues(kept)}"
+        ) from None
+
+
+def _lost_workers(n_lost: int, kept: str) -> LostWorkersError:
+    return LostWorkersError(
+        f"compute.cluster: {n_lost} workers were lost with the same fold, probably for lack of "
+        f"memory; {_continues(kept)}"
+    )
+
+
+def _continues(kept: str) -> str:
+    return f"finished {kept} are kept, and the same command continues"

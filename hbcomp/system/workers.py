@@ -1,4 +1,4 @@
-"""Worker processes, each with a slot of its own, so that one that dies ends no other.
+"""Workers, each with a slot of its own and in a process, so that one that dies ends no other.
 
 Jobs are pickled only between these processes, over their own pipes. No file is unpickled.
 """
@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -45,12 +45,18 @@ class Done(Generic[Job]):
 
 
 class WorkerPool(Generic[Job, Slot]):
-    """Workers that run `work(job, slot)`; with one slot it runs in this process."""
+    """Workers that run `work(job, slot)`; with one slot it runs in this thread.
 
-    def __init__(self, slots: Sequence[Slot], work: Callable[[Job, Slot], Any]) -> None:
+    They are processes, or threads where `work` only waits for other machines.
+    """
+
+    def __init__(
+        self, slots: Sequence[Slot], work: Callable[[Job, Slot], Any], *, in_threads: bool = False
+    ) -> None:
         self._slots = list(slots)
         self._work = work
-        self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._in_threads = in_threads
+        self._pools: dict[int, Executor] = {}
         self._n_exits = 0  # in a row
 
     def done(self, jobs: Iterator[Job]) -> Iterator[Done[Job]]:
@@ -59,9 +65,9 @@ class WorkerPool(Generic[Job, Slot]):
             for job in jobs:
                 yield Done(job, self._work(job, self._slots[0]))
         else:
-            yield from self._done_in_processes(jobs)
+            yield from self._done_at_once(jobs)
 
-    def _done_in_processes(self, jobs: Iterator[Job]) -> Iterator[Done[Job]]:
+    def _done_at_once(self, jobs: Iterator[Job]) -> Iterator[Done[Job]]:
         running: dict[Future[Any], tuple[Slot, Job]] = {}
         free = list(self._slots)
         while True:
@@ -98,19 +104,24 @@ class WorkerPool(Generic[Job, Slot]):
                     self._n_exits = 0
                     yield Done(job, result)
 
-    def _pool(self, slot: Slot) -> ProcessPoolExecutor:
+    def _pool(self, slot: Slot) -> Executor:
         # A pool of one for each slot: loky ends all processes of a pool when one of them dies.
         if slot.number not in self._pools:
-            self._pools[slot.number] = ProcessPoolExecutor(
-                max_workers=1, timeout=None, initializer=_follow, initargs=(os.getpid(),)
+            self._pools[slot.number] = (
+                ThreadPoolExecutor(max_workers=1)
+                if self._in_threads
+                else ProcessPoolExecutor(
+                    max_workers=1, timeout=None, initializer=_follow, initargs=(os.getpid(),)
+                )
             )
         return self._pools[slot.number]
 
     def _dismiss(self, slot: Slot) -> None:
-        self._pools.pop(slot.number).shutdown(wait=True, kill_workers=True)
+        kill = {} if self._in_threads else {"kill_workers": True}
+        self._pools.pop(slot.number).shutdown(wait=True, **kill)
 
     def close(self) -> None:
-        """End all workers, whatever they are doing."""
+        """End all workers, whatever processes are doing, and once threads have returned."""
         for slot in self._slots:
             if slot.number in self._pools:
                 self._dismiss(slot)
@@ -135,11 +146,20 @@ def _follow(owner: int) -> None:
 
 @contextmanager
 def worker_pool(
-    slots: Sequence[Slot], work: Callable[[Job, Slot], Any]
+    slots: Sequence[Slot],
+    work: Callable[[Job, Slot], Any],
+    interrupt: Callable[[], None] | None = None,
 ) -> Iterator[WorkerPool[Job, Slot]]:
-    """Yield a pool, and end its workers afterwards."""
-    workers = WorkerPool(slots, work)
+    """Yield a pool, and end its workers afterwards.
+
+    With `interrupt` they are threads. It is called after an error, to make them return.
+    """
+    workers = WorkerPool(slots, work, in_threads=interrupt is not None)
     try:
         yield workers
+    except BaseException:
+        if interrupt:
+            interrupt()
+        raise
     finally:
         workers.close()

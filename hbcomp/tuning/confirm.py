@@ -10,7 +10,9 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -21,7 +23,8 @@ from hbcomp.experiment.config import Config
 from hbcomp.scoring.paired import Difference, RowScores, as_text, paired_difference
 from hbcomp.system.command import console
 from hbcomp.system.environment import is_alive
-from hbcomp.system.workers import worker_pool
+from hbcomp.system.workers import WorkerPool, worker_pool
+from hbcomp.tuning.cluster import StudyCluster
 from hbcomp.tuning.trial import (
     StudyContext,
     best_first,
@@ -91,7 +94,7 @@ class Confirmed:
 
 
 def work(job: FoldJob, slot: Slot) -> str:
-    """Return the packed scores of the job's held-out rows."""
+    """Train the job's fold in this process; return the packed scores of its held-out rows."""
     context = job.context
     train, data = study_data(
         context.base.data, context.base.compute, context.fingerprint, slot.compute.device
@@ -101,8 +104,30 @@ def work(job: FoldJob, slot: Slot) -> str:
     return pack(rows)
 
 
+def _work_on_cluster(cluster: StudyCluster, job: FoldJob, _: Slot) -> str:
+    return pack(cluster.score_fold(job.config, job.seed, job.fold))
+
+
+def _pool(
+    slots: Sequence[Slot], cluster: StudyCluster | None
+) -> AbstractContextManager[WorkerPool[FoldJob, Slot]]:
+    if cluster is None:
+        return worker_pool(slots, work)
+    return worker_pool(slots, partial(_work_on_cluster, cluster), cluster.interrupt)
+
+
+def fresh_seeds(seed: int) -> tuple[int, int]:
+    """Return the seed that picks a study's winner, and the one that measures it."""
+    return seed + PICK, seed + MEASURE
+
+
 def confirm(
-    study: optuna.Study, context: StudyContext, n_folds: int, slots: Sequence[Slot], n_best: int
+    study: optuna.Study,
+    context: StudyContext,
+    n_folds: int,
+    slots: Sequence[Slot],
+    n_best: int,
+    cluster: StudyCluster | None = None,
 ) -> Confirmed | None:
     """Train the best `n_best` trials and the base on fresh seeds, as far as that is not stored.
 
@@ -113,15 +138,15 @@ def confirm(
     best = best_trials(study, n_best, own, greater_is_better)
     if not best:
         return None
-    pick, measure = context.seed + PICK, context.seed + MEASURE
+    pick, measure = fresh_seeds(context.seed)
     configs = {BASE: context.base} | {_name(trial): _config(trial, context) for trial in best}
-    _train(study, context, configs, pick, n_folds, slots)
+    _train(study, context, configs, pick, n_folds, slots, cluster)
     rows = {name: _rows(study, context, name, pick, n_folds) for name in configs}
     winner = best[0]
     for trial in best[1:]:
         winner = trial if rows[_name(trial)].is_better_than(rows[_name(winner)]) else winner
     finalists = {name: configs[name] for name in (BASE, _name(winner))}
-    _train(study, context, finalists, measure, n_folds, slots)
+    _train(study, context, finalists, measure, n_folds, slots, cluster)
     ours, theirs = (_rows(study, context, name, measure, n_folds) for name in (_name(winner), BASE))
     return Confirmed(
         seeds=(pick, measure),
@@ -156,6 +181,7 @@ def _train(
     seed: int,
     n_folds: int,
     slots: Sequence[Slot],
+    cluster: StudyCluster | None,
 ) -> None:
     """Train what is not stored; machines that share the study share these folds."""
     jobs = [
@@ -164,7 +190,7 @@ def _train(
         for fold in range(n_folds)
     ]
     while missing := _missing(study, jobs):
-        with worker_pool(slots, work) as workers:
+        with _pool(slots, cluster) as workers:
             for done in workers.done(_claimed(study, missing)):
                 if done.exit is not None:
                     _release(study, done.job)
@@ -192,7 +218,8 @@ def _claimed(study: optuna.Study, jobs: Sequence[FoldJob]) -> Iterator[FoldJob]:
         found = study.user_attrs
         if job.key in found or _is_taken(found.get(job.claim)):
             continue
-        study.set_user_attr(job.claim, {**own, "at": time.time()})
+        cluster = job.context.base.compute.cluster
+        study.set_user_attr(job.claim, {**own, "cluster": cluster, "at": time.time()})
         claim = study.user_attrs[job.claim]  # that of another one which came a moment later
         if own.items() <= claim.items():
             yield job
@@ -243,10 +270,10 @@ def _config(trial: FrozenTrial, context: StudyContext) -> Config:
 
 
 def folds_of_host(study: optuna.Study) -> Counter[str]:
-    """Return how many stored folds on fresh seeds each machine trained."""
+    """Return how many stored folds on fresh seeds each machine or cluster trained."""
     found = study.user_attrs
     claims = (found.get(f"{key}{CLAIMED}") for key in found if key.startswith(FRESH))
-    return Counter(claim["host"] for claim in claims if claim)
+    return Counter(claim.get("cluster") or claim["host"] for claim in claims if claim)
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:

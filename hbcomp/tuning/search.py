@@ -1,20 +1,25 @@
 """The search: trials are handed out one by one until the requested number is reached."""
 
+import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.crossval.cluster import LostClusterError
 from hbcomp.crossval.resources import Slot
+from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
-from hbcomp.scoring.paired import as_text
+from hbcomp.scoring.paired import RowScores, as_text
 from hbcomp.system.command import console
-from hbcomp.system.workers import worker_pool
+from hbcomp.system.workers import WorkerPool, worker_pool
+from hbcomp.tuning.cluster import StudyCluster
 from hbcomp.tuning.storage import join_study, n_finished, open_storage, usable
 from hbcomp.tuning.trial import (
     STOPPED,
@@ -22,8 +27,10 @@ from hbcomp.tuning.trial import (
     WORKER,
     StudyContext,
     best_first,
+    fold_scores,
     run_trial,
     study_data,
+    study_folds,
     value_of,
 )
 
@@ -55,17 +62,56 @@ class TrialJob:
 
 
 def work(job: TrialJob, slot: Slot) -> None:
-    """Run one trial of the study."""
+    """Run one trial of the study and train its folds in this process."""
     context = job.context
-    study_rows = study_data(
+    train, data = study_data(
         context.base.data, context.base.compute, context.fingerprint, slot.compute.device
     )
+    folds = study_folds(context.base.folds, train, context.seed)
+    n_checks = 1 + context.n_epoch_checks
+
+    def score_fold(config: Config, fold: int) -> Iterator[RowScores]:
+        return fold_scores(context, config, data, folds, fold, slot.compute, n_checks)
+
     with usable(job.storage.url, job.storage.run):
         study = _join(job.storage, context.seed)
         study.optimize(
-            lambda trial: run_trial(trial, context, study_rows, slot.compute, job.worker),
-            n_trials=1,
+            lambda trial: run_trial(trial, context, folds, score_fold, job.worker), n_trials=1
         )
+
+
+_begins_trial = threading.Lock()
+
+
+def _work_on_cluster(study: optuna.Study, cluster: StudyCluster, job: TrialJob, _: Slot) -> None:
+    """Run one trial of the study in this thread, while workers of the cluster train its folds."""
+    context, storage = job.context, job.storage
+    folds = cluster.folds_of_seed[context.seed]
+
+    def score_fold(config: Config, fold: int) -> list[RowScores]:
+        return [cluster.score_fold(config, context.seed, fold)]
+
+    with usable(storage.url, storage.run), ExitStack() as beginning:
+        # SQLite locks no rows, so without this two threads could take the same trial of the queue.
+        beginning.enter_context(_begins_trial)
+        # Threads may share the storage, but not the sampler.
+        own = join_study(
+            study._storage, storage.study_name, context.seed, n_workers=storage.n_workers
+        )
+
+        def objective(trial: optuna.Trial) -> float:
+            beginning.close()
+            return run_trial(trial, context, folds, score_fold, job.worker)
+
+        own.optimize(objective, n_trials=1)
+
+
+def _pool(
+    study: optuna.Study, slots: Sequence[Slot], cluster: StudyCluster | None
+) -> AbstractContextManager[WorkerPool[TrialJob, Slot]]:
+    if cluster is None:
+        return worker_pool(slots, work)
+    return worker_pool(slots, partial(_work_on_cluster, study, cluster), cluster.interrupt)
 
 
 def search(
@@ -75,12 +121,14 @@ def search(
     slots: Sequence[Slot],
     n_trials: int,
     timeout: float | None,
+    cluster: StudyCluster | None = None,
 ) -> None:
     """Bring the study to `n_trials` finished trials of its own, or as far as `timeout` seconds go.
 
     No trial begins after the timeout; those running at that time are finished. A trial whose
     worker is killed is queued again at once, with its parameters. Trials that run on other machines
-    count; two machines that begin a trial at the same moment may exceed the number by one.
+    count; two machines that begin a trial at the same moment may exceed the number by one. With a
+    cluster each slot is a thread that waits for folds of one trial.
     """
     start = time.monotonic()
     reported = {trial.number for trial in _ended(study)}
@@ -96,7 +144,7 @@ def search(
             yield job
 
     try:
-        with worker_pool(slots, work) as workers:
+        with _pool(study, slots, cluster) as workers:
             has_more = True
             # A round ends early by one trial for each worker that exited.
             while has_more and n_finished(study) < n_trials:
@@ -108,7 +156,7 @@ def search(
                         console.print(f"a worker exited ({done.exit}); its trial is queued again")
                         retry(study, {done.job.worker})
                     _report_ended(study, context, reported, n_trials)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LostClusterError):
         retry(study, running)
         raise
     if n_others := _n_begun(study, running) - n_finished(study):

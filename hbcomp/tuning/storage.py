@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection, StudySummary
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
@@ -156,7 +156,7 @@ def open_study(
     return join_study(storage, study_name, seed, n_workers=n_workers)
 
 
-def join_study(storage: RDBStorage, study_name: str, seed: int, *, n_workers: int) -> optuna.Study:
+def join_study(storage: BaseStorage, study_name: str, seed: int, *, n_workers: int) -> optuna.Study:
     """Return a study that `open_study` opened, as each of `n_workers` workers needs it."""
     study = optuna.load_study(
         study_name=study_name, storage=storage, pruner=optuna.pruners.NopPruner()

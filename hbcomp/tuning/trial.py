@@ -8,7 +8,7 @@ weighted by their rows. For a mean over rows, such as abs-sum, that is the score
 import base64
 import socket
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
+from hbcomp.crossval.cluster import LostWorkersError
 from hbcomp.crossval.fold import FoldTask, train_group
 from hbcomp.crossval.training_data import replica_of, rows_of_net
 from hbcomp.data.dataset import DataConfig, Dataset
@@ -40,7 +41,7 @@ from hbcomp.training.loader import DeviceData, put_on_device
 from hbcomp.training.step import DivergedError
 from hbcomp.tuning.search_space import Params, Space
 
-HOST = "host"  # user attribute of a trial: the machine that trained it
+HOST = "host"  # user attribute of a trial: the machine or the cluster that trained it
 WORKER = "worker"  # user attribute of a trial: its worker, so that an exit of it is noticed
 STOPPED = "stopped"  # user attribute of a pruned trial: the verdict on it
 CONFIG = "config"  # user attribute of a trial: the sections that its nets were trained with
@@ -122,7 +123,7 @@ def fold_scores(
     net_rows = rows_of_net(early_stopping, folds, labels, folds.seed, fold)
     if config.features.is_of_fold:
         compute.enter()
-        features = _features(
+        features = features_of_folds(
             config.features, config.signals, early_stopping, folds, data, compute.n_threads
         )
         data = replace(data, signals=features.of_rows[fold])
@@ -151,7 +152,7 @@ def fold_scores(
 
 
 @lru_cache(maxsize=1)  # trials of the same features share them
-def _features(
+def features_of_folds(
     features: FeatureConfig,
     signals: SignalsConfig,
     early_stopping: EarlyStopping,
@@ -171,29 +172,28 @@ def _features(
 def run_trial(
     trial: optuna.Trial,
     context: StudyContext,
-    study_rows: tuple[Dataset, DeviceData],
-    compute: Compute,
+    folds: Folds,
+    score_fold: Callable[[Config, int], Iterable[RowScores]],
     worker: str,
 ) -> float:
     """Return a trial's score, or raise TrialPruned where it falls behind.
 
-    What every row contributes is stored with the trial, because later trials are compared with the
-    rows of the best one.
+    `score_fold` trains a fold and gives its held-out rows' scores, once for each check. What every
+    row contributes is stored with the trial, because later trials are compared with the rows of the
+    best one.
     """
     trial.set_user_attr(WORKER, worker)
-    trial.set_user_attr(HOST, socket.gethostname())
+    trial.set_user_attr(HOST, context.base.compute.cluster or socket.gethostname())
     config = context.space.apply(context.base, context.space.suggest(trial))
     trial.set_user_attr(CONFIG, config.model_dump(mode="json", include=TRAINED_WITH))
-    train, data = study_rows
-    folds = study_folds(context.base.folds, train, context.seed)
     n_folds = context.n_folds or folds.n_folds
     pruning = _pruning_rule(context, folds, n_folds)
     incumbent = _incumbent(trial.study, context.metric.greater_is_better)
     n_checks = 1 + context.n_epoch_checks
     finished: list[RowScores] = []
     for fold in range(n_folds):
-        checks = fold_scores(context, config, data, folds, fold, compute, n_checks)
-        for check, rows in enumerate(_pruned_if_broken(checks, trial), start=1):
+        checks = _pruned_if_broken(score_fold, config, fold, trial)
+        for check, rows in enumerate(checks, start=1):
             trial.set_user_attr(rows_key(fold, check, n_checks), pack(rows))
             if check == n_checks:
                 trial.report(joined([*finished, rows]).score, step=fold)
@@ -222,11 +222,19 @@ def _pruning_rule(context: StudyContext, folds: Folds, n_folds: int) -> PruningR
     return PruningRule(n_rows, n_folds, gap, context.n_epoch_checks, context.alpha)
 
 
-def _pruned_if_broken(checks: Iterator[RowScores], trial: optuna.Trial) -> Iterator[RowScores]:
+def _pruned_if_broken(
+    score_fold: Callable[[Config, int], Iterable[RowScores]],
+    config: Config,
+    fold: int,
+    trial: optuna.Trial,
+) -> Iterator[RowScores]:
     try:
-        yield from checks
+        yield from score_fold(config, fold)
     except DivergedError as error:
         trial.set_user_attr(UNSCORED, str(error))
+        raise optuna.TrialPruned from error
+    except LostWorkersError as error:
+        trial.set_user_attr(UNSCORED, "its workers were lost, probably for lack of memory")
         raise optuna.TrialPruned from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,10 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hbcomp.crossval.cluster import compute_of_worker
 from hbcomp.crossval.resources import Slot, slots_for
 from hbcomp.crossval.training_data import TrainingData, load_training_data
+from hbcomp.data.splits import make_folds
 from hbcomp.experiment import ROOT
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import TUNED, RunFolder, find_run, locked
@@ -29,8 +32,9 @@ from hbcomp.system.config import to_toml
 from hbcomp.system.environment import machine, n_cores
 from hbcomp.system.errors import InputError, check_name
 from hbcomp.system.files import write_text
-from hbcomp.training.device import choose_compute
-from hbcomp.tuning.confirm import Confirmed, confirm, folds_of_host, to_json
+from hbcomp.training.device import Compute, choose_compute
+from hbcomp.tuning.cluster import StudyCluster, study_cluster
+from hbcomp.tuning.confirm import Confirmed, confirm, folds_of_host, fresh_seeds, to_json
 from hbcomp.tuning.search import StudyStorage, retry, search
 from hbcomp.tuning.search_space import Space
 from hbcomp.tuning.storage import (
@@ -90,10 +94,10 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
             "trials are compared by the folds that they hold out, so no net may watch its own; "
             "tune with --set train.early_stopping.watch=inner"
         )
-    if request.config.compute.cluster:
+    if request.config.compute.cluster and options.n_epoch_checks:
         raise InputError(
-            "compute.cluster is for folds of cv and compete; several machines share a search by "
-            '--storage, and --set compute.cluster="" searches here'
+            "a cluster returns the scores of a fold once it has been trained, so trials are pruned "
+            "between folds only; leave --interim-checks out"
         )
     find_run(f"{request.run.name}-tuned")  # the winner's name: a wrong one is refused now
     space.check(request.config)
@@ -116,6 +120,7 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
         n_folds=options.n_folds,
     )
     _warn_of_min_steps(context, training_data)
+    slots = _slots(request.config, options.n_jobs, training_data.n_folds)
     with locked(request.run):
         with readable(options.url, request.run):
             # A storage that cannot be opened leaves nothing behind.
@@ -123,9 +128,9 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
         write_config(request, force=False)
         with usable(options.url, request.run):
             with readable(options.url, request.run):
-                study = _open(storage, context, training_data, options)
+                study = _open(storage, context, training_data, options, len(slots))
             try:
-                confirmed = _work(study, request, context, training_data, options)
+                confirmed = _work(study, request, context, training_data, options, slots)
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"{n_finished(study)} finished trials are kept; the same command continues"
@@ -156,7 +161,11 @@ def run(request: Request, space: Space, options: TuneOptions) -> dict[str, Any]:
 
 
 def _open(
-    storage: RDBStorage, context: StudyContext, training_data: TrainingData, options: TuneOptions
+    storage: RDBStorage,
+    context: StudyContext,
+    training_data: TrainingData,
+    options: TuneOptions,
+    n_workers: int,
 ) -> optuna.Study:
     study = open_study(
         storage,
@@ -165,7 +174,7 @@ def _open(
         _binding(context, training_data),
         options.seed,
         greater_is_better=training_data.metric.greater_is_better,
-        n_workers=options.n_jobs,
+        n_workers=n_workers,
         is_fresh=options.is_fresh,
         params_in=partial(params_in, context),
     )
@@ -224,27 +233,51 @@ def _work(
     context: StudyContext,
     training_data: TrainingData,
     options: TuneOptions,
+    slots: Sequence[Slot],
 ) -> Confirmed | None:
-    slots = _slots(request.config, options.n_jobs, training_data.n_folds)
-    storage = StudyStorage(options.url, request.run, study.study_name, options.n_jobs)
-    search(study, context, storage, slots, options.n_trials, options.timeout)
-    if not options.n_best:
-        return None
-    return confirm(study, context, training_data.n_folds, slots, options.n_best)
+    _announce(request.config.compute.cluster, slots)
+    storage = StudyStorage(options.url, request.run, study.study_name, len(slots))
+    with _cluster(context, training_data, slots[0].compute) as cluster:
+        search(study, context, storage, slots, options.n_trials, options.timeout, cluster)
+        if not options.n_best:
+            return None
+        return confirm(study, context, training_data.n_folds, slots, options.n_best, cluster)
 
 
 def _slots(config: Config, n_jobs: int, n_folds: int) -> list[Slot]:
+    """Return a slot for each trial at once: those requested, or a cluster's workers."""
+    bound = config.net.is_compute_bound
+    if config.compute.cluster:
+        compute, n_workers = compute_of_worker(config.compute, None, is_compute_bound=bound)
+        return [Slot(number, compute) for number in range(n_workers)]
     # The threads of `cv`, whatever the number of jobs: a configuration scores the same in both.
-    compute = choose_compute(
-        config.compute, is_compute_bound=config.net.is_compute_bound, n_folds=n_folds
+    return slots_for(
+        choose_compute(config.compute, is_compute_bound=bound, n_folds=n_folds), n_jobs
     )
-    if n_jobs * compute.n_threads > n_cores():
-        console.print(f"warning: {n_jobs} jobs of {compute.threads} share {n_cores()} cores")
+
+
+def _announce(address: str, slots: Sequence[Slot]) -> None:
+    n_slots, compute = len(slots), slots[0].compute
+    if not address and n_slots * compute.n_threads > n_cores():
+        console.print(f"warning: {n_slots} jobs of {compute.threads} share {n_cores()} cores")
+    noun, place = ("worker", f" of {address}") if address else ("job", "")
     console.print(
-        f"{n_jobs} job{'s' * (n_jobs > 1)} on {compute.device} in {compute.precision}, "
+        f"{n_slots} {noun}{'s' * (n_slots > 1)}{place} on {compute.device} in {compute.precision}, "
         f"{compute.threads} each ({compute.reason})"
     )
-    return slots_for(compute, n_jobs)
+
+
+def _cluster(
+    context: StudyContext, training_data: TrainingData, compute: Compute
+) -> AbstractContextManager[StudyCluster | None]:
+    """Send a study's rows and the folds of all its seeds to the workers of its cluster, if any."""
+    if not context.base.compute.cluster:
+        return nullcontext()
+    folds_of_seed = {
+        seed: make_folds(context.base.folds, training_data.train, seed)
+        for seed in (context.seed, *fresh_seeds(context.seed))
+    }
+    return study_cluster(context, training_data, folds_of_seed, compute)
 
 
 def summarise(

@@ -16,6 +16,12 @@ from hbcomp.experiment.folder import find_run, locked
 from hbcomp.experiment.setup import prepare
 from hbcomp.system.errors import InputError
 from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.tuning import tune_experiment
+from hbcomp.tuning.confirm import CLAIMED, FRESH
+from hbcomp.tuning.search_space import read_space
+from hbcomp.tuning.storage import join_study, open_storage
+from hbcomp.tuning.trial import HOST
+from hbcomp.tuning.tune_experiment import TuneOptions
 
 pytest.importorskip("distributed", reason="needs hbcomp[cluster]")
 
@@ -96,21 +102,110 @@ def test_the_fold_of_a_killed_worker_is_trained_by_another_one(folder, workers):
     assert there.predictions.fingerprint == here.predictions.fingerprint
 
 
-def test_a_lost_scheduler_is_one_line_and_the_run_goes_on_without_it(folder, workers, monkeypatch):
-    class Lost:
-        def __getattr__(self, name):
-            return getattr(workers, name)
+@pytest.fixture
+def lose(workers, monkeypatch):
+    """Lose the scheduler with the tasks of which `is_lost(function, args)`."""
 
-        def submit(self, function, *args, **kwargs):
-            future = workers.submit(function, *args, **kwargs)
-            if function is cluster._train_remotely and args[0][0].fold == 2:
-                future.cancel()  # what becomes of tasks when their scheduler is gone
-            return future
+    def lose(is_lost):
+        class Lost:
+            def __getattr__(self, name):
+                return getattr(workers, name)
 
-    monkeypatch.setattr(cluster, "connect", lambda address: Lost())
+            def submit(self, function, *args, **kwargs):
+                if not is_lost(function, args):
+                    return workers.submit(function, *args, **kwargs)
+                never = workers.submit(int, pure=False, resources={"that no worker has": 1})
+                never.cancel()  # what becomes of tasks when their scheduler is gone
+                return never
+
+        monkeypatch.setattr(cluster, "connect", lambda address: Lost())
+
+    return lose
+
+
+def test_a_lost_scheduler_is_one_line_and_the_run_goes_on_without_it(folder, lose):
+    lose(lambda function, args: function is cluster._train_remotely and args[0][0].fold == 2)
     with pytest.raises(InputError, match=r"compute.cluster: local:2 was lost \(.*finished folds"):
         train("there", f"compute.cluster={LOCAL}")
     assert 1 <= train("there", 'compute.cluster=""').n_trained <= 4
+
+
+@pytest.fixture
+def tune(folder, monkeypatch):
+    """Search two learning rates and confirm the better one, without a page; return the study.
+
+    The name of the study must be new, because workers here keep it open.
+    """
+    (folder / "space.toml").write_text('"train.lr" = { low = 0.01, high = 0.02 }')
+    monkeypatch.setattr(tune_experiment, "write_page", lambda summary, folder: folder)
+    monkeypatch.setattr(tune_experiment, "_importances", lambda study: {})  # takes seconds
+
+    def tune(name, *assignments, n_epoch_checks=0):
+        options = TuneOptions(
+            n_trials=2, timeout=None, n_jobs=1, url=None, name=name, rule=None, seed=0,
+            n_epoch_checks=n_epoch_checks, alpha=0.05, n_folds=1, n_best=1, is_fresh=False,
+        )  # fmt: skip
+        request = prepare("mine", ["data.train=train.csv", *assignments], None)
+        tune_experiment.run(request, read_space(folder / "space.toml"), options)
+        return join_study(open_storage(None, request.run), name, 0, n_workers=1)
+
+    return tune
+
+
+def test_workers_score_the_folds_of_a_search_as_one_process_does(tune, workers):
+    key = "features.name=lines"  # which each worker makes for itself
+    here, there = tune("here", key), tune("there", key, f"compute.cluster={LOCAL}")
+    rows = [
+        [(trial.params, trial.user_attrs["rows 0"]) for trial in each.trials]
+        for each in (here, there)
+    ]
+    assert rows[0] == rows[1]
+    assert {trial.user_attrs[HOST] for trial in there.trials} == {LOCAL}
+    assert len(fresh_rows(here)) == 4 * 4  # base and best, on two seeds of four folds
+    assert fresh_rows(here) == fresh_rows(there)
+
+
+def test_the_trials_of_a_lost_scheduler_are_queued_again(tune, workers, lose):
+    lose(lambda function, args: function is cluster._alone)
+    with pytest.raises(InputError, match=r"local:2 was lost \(.*finished trials are kept"):
+        tune("lost", f"compute.cluster={LOCAL}")
+    states = [trial.state.name for trial in tune("lost", 'compute.cluster=""').trials]
+    assert states == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_interim_checks_of_a_cluster_are_refused(tune):
+    with pytest.raises(InputError, match=r"between folds only; leave --interim-checks out"):
+        tune("there", "compute.cluster=tcp://nobody:1", n_epoch_checks=1)
+
+
+def fresh_rows(study):
+    """Return what is stored of the folds on fresh seeds, apart from who trained them."""
+    return {
+        key: value
+        for key, value in study.user_attrs.items()
+        if key.startswith(FRESH) and not key.endswith(CLAIMED)
+    }
+
+
+@pytest.mark.parametrize("n_lost", [cluster.MAX_RETRIES, cluster.MAX_RETRIES + 1])
+def test_features_that_are_lost_with_their_worker_are_sent_again(folder, lose, n_lost):
+    lost = []
+
+    def is_lost(function, args):
+        if function is cluster._train_remotely and args[0][0].fold == 2 and len(lost) < n_lost:
+            lost.append(args[1].key)
+            return True
+        return False
+
+    lose(is_lost)
+    key = "features.name=lines"
+    if n_lost > cluster.MAX_RETRIES:
+        with pytest.raises(InputError, match=r"4 workers were lost with the same fold"):
+            train("there", key, f"compute.cluster={LOCAL}")
+    else:
+        there = train("there", key, f"compute.cluster={LOCAL}")
+        assert there.predictions.fingerprint == train("here", key).predictions.fingerprint
+    assert len(set(lost)) == n_lost  # each time as a new copy
 
 
 def test_files_that_are_not_those_of_their_manifest_are_not_stored(folder):

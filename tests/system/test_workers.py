@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -47,6 +48,23 @@ def test_with_one_slot_a_job_is_taken_only_when_the_one_before_is_done():
     with worker_pool(slots(1), work) as workers:
         for n_done, _ in enumerate(workers.done(jobs()), start=1):
             assert len(taken) == n_done
+
+
+def test_threads_are_told_to_end_after_an_error_and_are_waited_for():
+    told, ended = threading.Event(), []
+
+    def wait_or_return(job, slot):
+        if job == "wait":
+            ended.append(told.wait(TIMEOUT))
+
+    def interrupted():
+        with worker_pool(slots(2), wait_or_return, told.set) as workers:
+            for _ in workers.done(iter(["wait", "return"])):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert ended == [True]
 
 
 @pytest.fixture(scope="module")

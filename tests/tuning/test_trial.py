@@ -8,6 +8,7 @@ import torch
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
 from hbcomp.crossval import fold
+from hbcomp.crossval.cluster import LostWorkersError
 from hbcomp.crossval.training_data import rows_of_net
 from hbcomp.data.dataset import DataConfig
 from hbcomp.data.splits import make_folds
@@ -40,6 +41,7 @@ from hbcomp.tuning.trial import (
     rows_key,
     run_trial,
     study_data,
+    study_folds,
     unpack,
     value_of,
 )
@@ -112,7 +114,14 @@ def scores_of(monkeypatch):
 
 
 def run(study, context, here, worker="w"):
-    study.optimize(lambda trial: run_trial(trial, context, here, CPU, worker), n_trials=1)
+    train, data = here
+    folds = study_folds(context.base.folds, train, context.seed)
+
+    def score_fold(config, fold):
+        n_checks = 1 + context.n_epoch_checks
+        return trials.fold_scores(context, config, data, folds, fold, CPU, n_checks)
+
+    study.optimize(lambda trial: run_trial(trial, context, folds, score_fold, worker), n_trials=1)
     return study.trials[-1]
 
 
@@ -363,7 +372,7 @@ def test_the_incumbent_is_the_same_for_a_whole_trial(study, context_of, here, sc
     scores_of(plan)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials, "PruningRule", Spy)
-        study.optimize(lambda trial: run_trial(trial, context, here, CPU, "w"), n_trials=1)
+        run(study, context, here)
     assert compared == [({1.0}, 1)] * 2
 
 
@@ -409,9 +418,16 @@ def test_a_configuration_that_diverges_is_pruned_with_its_reason(study, context_
     assert trial.intermediate_values == {}
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory"), "out of memory"),
+        (LostWorkersError(), "its workers were lost, probably for lack of memory"),
+    ],
+)
 def test_a_configuration_that_does_not_fit_in_memory_is_pruned_and_the_search_goes_on(
-    study, context_of, here, monkeypatch, error
+    study, context_of, here, monkeypatch, error, reason
 ):
     def fake(*_):
         raise error
@@ -419,7 +435,7 @@ def test_a_configuration_that_does_not_fit_in_memory_is_pruned_and_the_search_go
 
     monkeypatch.setattr(trials, "fold_scores", fake)
     trial = run(study, context_of(), here)
-    assert (trial.state.name, trial.user_attrs[UNSCORED]) == ("PRUNED", "out of memory")
+    assert (trial.state.name, trial.user_attrs[UNSCORED]) == ("PRUNED", reason)
 
 
 def test_a_trial_that_diverges_in_a_later_fold_keeps_the_folds_before(
