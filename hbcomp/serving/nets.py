@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hbcomp.experiment import manifest
+from hbcomp.features.registry import config_class as features_class
 from hbcomp.nets import registry
 from hbcomp.nets.registry import build_net
 from hbcomp.nets.signals import SignalsConfig
@@ -29,20 +30,23 @@ def folder_of(net: Net) -> str:
 
 def load_nets(folder: Path, card: Card) -> list[nn.Module]:
     """Return the nets with their weights, in eval mode; damaged weights are an InputError."""
-    features = card.config.get("features", {}).get("name", "samples")
-    if features != "samples":
-        raise InputError(
-            f"{folder}: its nets see features ({features}) that are measured from the training "
-            f"rows; `hbcomp predict {card.experiment}` has these"
-        )
-    values = card.config.get("net", {})
+    values, seen = card.config.get("net", {}), card.config.get("features", {})
     config = validate(registry.config_class(values.get("name")), values, folder)
+    features = validate(features_class(seen.get("name", "samples")), seen, folder)
     signals = validate(SignalsConfig, card.config.get("signals", {}), folder)
+    scaled = None if features.is_of_fold else signals
+    n_classes = len(card.metric.classes)
+    shape = features.shape(card.shape, n_classes)
     nets = []
     for each in card.nets:
-        net = build_net(config, card.shape, len(card.metric.classes), 0, signals)
+        net = build_net(config, shape, n_classes, 0, scaled)
         nets.append(_with_weights(folder / folder_of(each), net))
     return nets
+
+
+def are_described(card: Card) -> bool:
+    """Return whether the nets of a model see features that are measured from training rows."""
+    return features_class(card.config.get("features", {}).get("name", "samples")).is_of_fold
 
 
 def _with_weights(folder: Path, net: nn.Module) -> nn.Module:
@@ -65,10 +69,14 @@ class Ensemble(nn.Module):
 
     def forward(self, signals: Float32[Tensor, "b c t"]) -> Float64[Tensor, "b k"]:
         """Return probabilities."""
+        return self._mean([signals] * len(self.nets))
+
+    def _mean(self, seen: list[Float32[Tensor, "b d e"]]) -> Float64[Tensor, "b k"]:
+        """Return the mean of what each net says of what it sees of the same rows."""
         # One after another, as a run sums its nets.
         total = torch.zeros((), dtype=torch.float64)
-        for net in self.nets:
-            total = total + net(signals).float().softmax(1).double()
+        for net, inputs in zip(self.nets, seen, strict=True):
+            total = total + net(inputs).float().softmax(1).double()
         return total / len(self.nets)
 
     @torch.inference_mode()

@@ -28,7 +28,7 @@ from hbcomp.scoring.decision import (
     Raw,
 )
 from hbcomp.serving.card import Card
-from hbcomp.serving.nets import Ensemble
+from hbcomp.serving.nets import Ensemble, are_described
 from hbcomp.system.errors import InputError
 
 Apply = Callable[[Float64[Tensor, "b k"]], Float64[Tensor, "b k"]]
@@ -101,6 +101,11 @@ def write_graph(path: Path, ensemble: Ensemble, card: Card) -> None:
         raise InputError(
             f"net {name!r} cannot be written as ONNX, because it is fitted; leave out --onnx, and "
             "its weights are written"
+        )
+    if are_described(card):
+        raise InputError(
+            f"{card.experiment}: features that are measured from training rows cannot be written "
+            "as ONNX; leave out --onnx, and the rows are written beside the weights"
         )
     rows = torch.zeros(2, *card.shape)
     with _exporting():
