@@ -19,7 +19,9 @@ from hbcomp.serving.card import Card, Net
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
-BATCH_SIZE: Final = 1024  # as in training, where another one would round otherwise
+# As in hbcomp.training.inference: with another size of the batches, the last bits may differ.
+BATCH_SIZE: Final = 1024
+WHOLE_VALUES: Final = 1024  # of a row; of longer rows fewer are predicted at once
 WEIGHTS: Final = "model.safetensors"
 
 
@@ -60,6 +62,11 @@ def _with_weights(folder: Path, net: nn.Module) -> nn.Module:
     return net.eval()
 
 
+def at_once(n_values: int) -> int:
+    """Return how many rows of so many values are predicted at once."""
+    return max(1, BATCH_SIZE * WHOLE_VALUES // max(n_values, WHOLE_VALUES))
+
+
 class Ensemble(nn.Module):
     """The mean of the nets' probabilities, in double precision."""
 
@@ -82,5 +89,5 @@ class Ensemble(nn.Module):
     @torch.inference_mode()
     def predict(self, signals: Float32[np.ndarray, "n c t"]) -> Float64[np.ndarray, "n k"]:
         """Return the probabilities of rows, batch by batch."""
-        batches = torch.split(torch.tensor(signals), BATCH_SIZE)
+        batches = torch.split(torch.tensor(signals), at_once(signals.shape[1] * signals.shape[2]))
         return torch.cat([self(batch) for batch in batches]).numpy()

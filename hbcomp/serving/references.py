@@ -18,7 +18,7 @@ from hbcomp.features.references import References, as_numbers, single_threaded
 from hbcomp.nets.signal_input import Scale
 from hbcomp.nets.signals import SignalsConfig
 from hbcomp.serving.card import CARD, Card
-from hbcomp.serving.nets import BATCH_SIZE, Ensemble, load_nets
+from hbcomp.serving.nets import Ensemble, at_once, load_nets
 from hbcomp.system.config import validate
 from hbcomp.system.errors import InputError
 
@@ -48,7 +48,7 @@ class Described(Ensemble):
         given = torch.tensor(signals)
         with single_threaded():
             seen = self._make(as_numbers(self._scale, given), torch.full((len(given),), -1))
-        batches = torch.split(seen, BATCH_SIZE, dim=1)
+        batches = torch.split(seen, at_once(seen.shape[2] * seen.shape[3]), dim=1)
         return torch.cat([self._mean(list(batch)) for batch in batches]).numpy()
 
 

@@ -33,6 +33,8 @@ from hbcomp.scoring.decision import (
 from hbcomp.serving.card import Card
 from hbcomp.serving.nets import Ensemble
 from hbcomp.serving.onnx_graph import as_torch, write_graph
+from hbcomp.training.device import ComputeConfig, choose_compute
+from hbcomp.training.inference import predict_probs
 
 X, Y, T, _ = make_arrays()
 ONNX = "the extra `onnx`: pip install 'hbcomp[onnx]'"
@@ -64,6 +66,21 @@ def result(here, trained):
     folder, result = trained
     shutil.copytree(folder, here, dirs_exist_ok=True)
     return result
+
+
+def test_as_many_rows_are_predicted_at_once_as_in_training():
+    seen, net = [], torch.nn.Flatten()
+    net.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    for n_steps in (16, 100_000):
+        signals = torch.zeros(30, 1, n_steps)
+        predict_probs(
+            net, signals, choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False)
+        )
+        in_training = [*seen]
+        seen.clear()
+        Ensemble([net]).predict(signals.numpy())
+        assert seen == in_training
+        seen.clear()
 
 
 def python(code, folder):
