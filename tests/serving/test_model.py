@@ -263,8 +263,8 @@ def test_without_the_extra_onnx_is_refused_by_name(tmp_path, monkeypatch):
     with pytest.raises(hbcomp.InputError, match=r'needs onnxscript: pip install "hbcomp\[onnx\]"'):
         write_graph(tmp_path / "m", Ensemble(planted_nets("linear")), make_card("linear", Raw()))
     monkeypatch.setattr("hbcomp.serving.onnx_graph.find_spec", lambda name: True)
-    with pytest.raises(hbcomp.InputError, match="net 'quant' cannot be written as ONNX"):
-        write_graph(tmp_path / "m", Ensemble(planted_nets("linear")), make_card("quant", Raw()))
+    with pytest.raises(hbcomp.InputError, match="the trees of quant cannot be written as ONNX"):
+        write_graph(tmp_path / "m", Ensemble(planted_nets("quant")), make_card("quant", Raw()))
 
 
 def test_a_graph_of_a_fixed_number_of_rows_is_refused(tmp_path, monkeypatch):
