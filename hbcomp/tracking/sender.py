@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from hbcomp.competitions.competition import load_competition
-from hbcomp.experiment import stored_folds
+from hbcomp.experiment import NAME, stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.report import read_report
@@ -31,7 +31,8 @@ class Sent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    id: str
+    # TensorBoard makes a folder of it, and the file may be somebody else's.
+    id: str = Field(pattern=f"^{NAME.pattern}$")
     epochs: dict[str, int] = {}
 
 

@@ -32,7 +32,7 @@ def memory(monkeypatch):
         ids = [run.id for run in runs]
         if known in ids:
             return runs[ids.index(known)]
-        runs.append(InMemory(f"{name} {len(runs)}", config))
+        runs.append(InMemory(f"{name}-{len(runs)}", config))
         return runs[-1]
 
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", opened)
@@ -173,6 +173,14 @@ def test_a_tracker_that_hangs_stops_no_training(here, memory, monkeypatch, caplo
     for thread in threading.enumerate():
         if isinstance(thread, live._Follower):
             thread.join()
+
+
+def test_a_state_that_names_another_folder_is_refused(here):
+    cross_validate(track="mlflow")
+    state = Path("experiments/mine/tracking.json")
+    state.write_text(state.read_text().replace("mine-0", "../mine"))
+    with pytest.raises(InputError, match=r"tracking.json: sent.mlflow.id.*pattern"):
+        replay_run(find_run("mine"), "mlflow", None, console)
 
 
 def test_wrong_uses_are_refused_before_training(here, monkeypatch):
