@@ -106,15 +106,19 @@ def write_graph(path: Path, ensemble: Ensemble, card: Card) -> None:
             f"{card.experiment}: features that are measured from training rows cannot be written "
             "as ONNX; leave out --onnx, and the rows are written beside the weights"
         )
+    answering = Answering(_in_its_operations(ensemble), card.chosen.rule).eval()
+    # Rewriting rocket's thousand operations takes longer than the rest, and saves no time later.
+    is_rocket = any(isinstance(each, RocketGraph) for each in answering.modules())
     rows = torch.zeros(2, *card.shape)
     with _exporting():
         program = torch.onnx.export(
-            Answering(_in_its_operations(ensemble), card.chosen.rule).eval(),
+            answering,
             (rows,),
             input_names=["signals"],
             output_names=["probs", "answers"],
             dynamic_shapes={"signals": {0: torch.export.Dim("rows", min=1)}},
             dynamo=True,
+            optimize=not is_rocket,
             verbose=False,
         )
     assert program is not None
