@@ -36,6 +36,10 @@ def cv(
         str | None,
         typer.Option(metavar="I/N", help="Train the folds of the I-th of N machines and stop."),
     ] = None,
+    track: Annotated[
+        options.TrackerName | None,
+        typer.Option(help="Show every epoch in a tracker, as `hbcomp track` does afterwards."),
+    ] = None,
     force: options.Force = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show the time of this call by phase.")
@@ -58,11 +62,18 @@ def cv(
     hbcomp cv mine --fold all
 
     hbcomp cv mine --part 2/5
+
+    hbcomp cv mine --track mlflow
     """
     if fold and force:
         raise InputError("--force replaces folds only; delete folds/SEED-all to train a net again")
     if sum(each is not None for each in (fold, only, part)) > 1:
         raise InputError("--fold all, --only and --part exclude each other; give one of them")
+    if track and (only or part):
+        raise InputError(
+            "--track shows whole runs; leave it out with --only, --part: give it to the call that "
+            "assembles the folds"
+        )
     if force and (only or part):
         raise InputError(
             "--force would delete folds that others train; use it without --only, --part"
@@ -72,16 +83,18 @@ def cv(
         from hbcomp.crossval import parts, refit
         from hbcomp.crossval.cross_validate import run
         from hbcomp.experiment.setup import prepare
+        from hbcomp.tracking.live import tracked
 
     request = prepare(
         experiment, options.assigned(assignments, train, test, competition, cluster), name
     )
     try:
-        if fold:
-            return refit.run(request, watch, n_jobs=jobs)
         if only is not None or part is not None:
             return parts.run(request, watch, only=only, part=part, n_jobs=jobs)
-        return run(request, watch, n_jobs=jobs, force=force, has_profile=profile)
+        with tracked(request.run, track):
+            if fold:
+                return refit.run(request, watch, n_jobs=jobs)
+            return run(request, watch, n_jobs=jobs, force=force, has_profile=profile)
     except KeyboardInterrupt:
         raise cli.interrupted(len(request.run.stored_folds()), "cv") from None
 

@@ -1,4 +1,4 @@
-"""The command `python -m hbcomp.export`: a finished run as one light folder that answers."""
+"""The command `python -m hbcomp.export`: a finished run or blend as a folder that answers."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,11 +22,11 @@ def export(
     ] = None,
     force: options.Force = False,
 ) -> dict[str, Any]:
-    """Write what a run needs to answer into one folder: its nets, its rule, its competition.
+    """Write what a run or a blend needs to answer into one folder: nets, rule, competition.
 
     `hbcomp.load(FOLDER).predict(signals)` answers without training code, the data or the run. An
     ONNX graph holds scale, nets, their mean and the rule, and needs onnxruntime only; to write one,
-    install "hbcomp[onnx]".
+    install "hbcomp[onnx]". A run on lines is exported with its training rows.
 
     Examples: hbcomp export mine --to mine-model
 

@@ -1,18 +1,19 @@
 """The command `python -m hbcomp.track`: a run as an experiment tracker shows it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from hbcomp.system import command as cli
+from hbcomp.system import options
 
 
 @cli.command("Look")
 def track(
     run: Annotated[str, typer.Argument(help="A run, also one that is still training.")],
     to: Annotated[
-        Literal["tensorboard", "mlflow", "wandb", "trackio"],
+        options.TrackerName,
         typer.Option(help='The tracker; each is an extra: pip install "hbcomp[mlflow]".'),
     ],
     folder: Annotated[
@@ -20,10 +21,11 @@ def track(
         typer.Option(help="Where it keeps its files; default: tracking/ for those that need one."),
     ] = None,
 ) -> dict[str, Any]:
-    """Replay a run into a tracker: its configuration, every epoch of its stored folds, its score.
+    """Give a tracker what it lacks of a run: configuration, every epoch of its folds, score.
 
-    Nothing is sent anywhere unless the tracker itself is set up to: Weights & Biases is used
-    offline, and its `wandb sync` uploads. A run that is replayed again is there twice.
+    `cv --track` does so while it trains. Nothing is sent anywhere unless the tracker itself is set
+    up to: Weights & Biases is used offline, and its `wandb sync` uploads. What a tracker has is
+    kept in tracking.json; without this file, a run is given to it again, as another one.
 
     Examples: hbcomp track mine --to tensorboard
 

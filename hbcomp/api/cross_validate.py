@@ -19,6 +19,7 @@ from hbcomp.system.command import as_library
 from hbcomp.system.config import as_assignments
 from hbcomp.system.errors import InputError
 from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.tracking.live import tracked
 
 MetricName = str | Mapping[str, object]
 
@@ -55,6 +56,7 @@ def cross_validate(
     overrides: Mapping[str, object] | None = None,
     jobs: int | None = None,
     callback: AfterFold = go_on,
+    track: str | None = None,
     force: bool = False,
     verbose: bool = True,
 ) -> Result:
@@ -69,7 +71,8 @@ def cross_validate(
     The call continues where one with the same arguments was stopped. Without `run` the name is made
     of the preset and a hash of data and arguments, so that others get another run. `callback` is
     called with a `FoldDone` for every fold as soon as it is stored; if it raises, the training
-    stops, and the folds are kept.
+    stops, and the folds are kept. `track` shows every epoch in a tracker: "tensorboard", "mlflow",
+    "wandb" or "trackio".
 
     Messages are logged as `hbcomp`. A terminal or a notebook shows bars if `verbose`. Wrong input
     is an InputError, a ValueError.
@@ -88,7 +91,7 @@ def cross_validate(
     options["data.competition"] = str(folder_of(folder) if arrays else X)
     with as_library(has_bars=verbose):
         request = prepare(preset, as_assignments(options), name)
-        with _kept(folder, arrays, force=force):
+        with tracked(folder, track), _kept(folder, arrays, force=force):
             crossval.run(
                 request,
                 Stopwatch(),

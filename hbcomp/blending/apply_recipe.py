@@ -10,12 +10,12 @@ from rich.console import Console
 
 from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.probs_files import read_probs, rounding
-from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.competitions.load import read_rows
 from hbcomp.crossval.predict import probs_of_folds
 from hbcomp.data.dataset import DataConfig, Dataset
 from hbcomp.experiment.finish import provenance_of
 from hbcomp.experiment.folder import RunFolder, find_run
+from hbcomp.experiment.recipe import BlendRecipe, read_recipe
 from hbcomp.experiment.report import read_report
 from hbcomp.submissions import FOLDER
 from hbcomp.submissions.files import write_submission

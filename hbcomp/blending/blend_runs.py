@@ -7,10 +7,10 @@ from typing import Any
 from hbcomp.blending import blend_page as page
 from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.methods import METHODS
-from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.blending.selection import Blended, BlendOptions, blend
 from hbcomp.experiment.finish import write_answers, write_report
 from hbcomp.experiment.folder import RunFolder, find_run, locked
+from hbcomp.experiment.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.experiment.report import (
     EPOCHS,
     Environment,

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hbcomp.blending import blend_runs
-from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.blending.selection import BlendOptions
 from hbcomp.crossval.cross_validate import run as cross_validate
 from hbcomp.crossval.loop import AfterFold, go_on
 from hbcomp.data.dataset import DataConfig
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.recipe import BlendRecipe, read_recipe
 from hbcomp.experiment.setup import Request, check_kind, find_file, like, prepare
 from hbcomp.system.command import console
 from hbcomp.system.config import Section, read_toml, unique, validate

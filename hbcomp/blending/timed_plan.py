@@ -8,12 +8,12 @@ from typing import Any
 
 from hbcomp.blending import blend_runs
 from hbcomp.blending.plan import Plan, last_numbers, train
-from hbcomp.blending.recipe import read_recipe
 from hbcomp.crossval.estimate import Estimate, estimate
 from hbcomp.crossval.loop import AfterFold, FoldDone
 from hbcomp.crossval.speed import duration
 from hbcomp.crossval.training_data import load_training_data
 from hbcomp.experiment.folder import find_run
+from hbcomp.experiment.recipe import read_recipe
 from hbcomp.experiment.setup import Request
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console

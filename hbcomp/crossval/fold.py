@@ -224,7 +224,17 @@ def _report(task: FoldTask, after: FoldEpoch, history: History, emit: Emit) -> N
     history.append((epoch.epoch, epoch.lr, epoch.loss, score, epoch.seconds, n_threads, *watched))
     n_skipped = task.n_epochs - epoch.epoch if after.trained else 0
     emit(
-        FoldProgress(task.seed, task.fold, epoch.epoch, task.n_epochs, epoch.loss, score, n_skipped)
+        FoldProgress(
+            seed=task.seed,
+            fold=task.fold,
+            epoch=epoch.epoch,
+            n_epochs=task.n_epochs,
+            loss=epoch.loss,
+            score=score,
+            n_skipped=n_skipped,
+            lr=epoch.lr,
+            watched_loss=after.watched_loss,
+        )
     )
 
 

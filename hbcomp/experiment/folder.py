@@ -8,6 +8,7 @@ experiments/<name>/predictions.npz     and oof.csv, test.csv, report.json, repor
 experiments/<name>/pseudo.csv          the pseudo-labelled rows of every fold's net
 experiments/<name>/refit.json          and pseudo-all.csv: of the nets trained on everything
 experiments/<name>/manifest.json       the sha256 of all these, written last; each fold has one
+experiments/<name>/tracking.json       what trackers have of the run, which is not among these
 
 A file or folder that exists under its own name is complete.
 """
@@ -69,6 +70,7 @@ class RunFolder:
     label_issues_file = _File("label_issues.csv")  # the label issues that it lists
     recipe_file = _File("recipe.json")  # how a blend combines its base models
     refit_file = _File("refit.json")  # the report of nets that were trained on everything
+    tracking_file = _File("tracking.json")  # what trackers have of it
     manifest_file = _File(manifest.NAME)  # the hashes of all these, written last
 
     @property

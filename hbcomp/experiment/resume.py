@@ -112,7 +112,7 @@ def _discard_folds(run: RunFolder) -> None:
     # The report is deleted first, so that nothing combines the old rule with new weights. Then the
     # folds are renamed: a crash while deleting must not leave a damaged fold under its own name.
     run.discard_outputs()
-    for name in ("refit.json", "pseudo.csv", "pseudo-all.csv"):
+    for name in ("refit.json", "pseudo.csv", "pseudo-all.csv", "tracking.json"):
         (run.path / name).unlink(missing_ok=True)
     if run.folds_folder.exists():
         run.folds_folder.rename(_discarded_folds(run))

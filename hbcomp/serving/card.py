@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hbcomp.experiment import ROOT
+from hbcomp.experiment.recipe import BlendRecipe, read_recipe
 from hbcomp.scoring.decision import DecisionRule
 from hbcomp.system.config import Values, read_json, validate
 from hbcomp.system.errors import InputError
@@ -13,6 +14,9 @@ from hbcomp.system.errors import InputError
 CARD: Final = "model.json"  # of an exported model
 REPORT: Final = "report.json"  # of a run
 REFIT: Final = "refit.json"  # of a run whose nets were trained on everything
+RECIPE: Final = "recipe.json"  # of a blend
+PREDICTIONS: Final = "predictions.npz"  # of both
+BASE_MODELS: Final = "base_models"  # a folder in that of an exported blend
 Fold = Literal["all"]
 
 
@@ -53,7 +57,10 @@ class Metric(_Part):
 
 
 class Card(_Part):
-    """The nets, the rule and the competition of a model; `own_form` is that of submissions."""
+    """The nets, the rule and the competition of a model; `own_form` is that of submissions.
+
+    A blend has a recipe instead of nets, and its base models have cards of their own.
+    """
 
     format: Literal[1] = 1
     experiment: str
@@ -64,6 +71,7 @@ class Card(_Part):
     own_form: Values | None = None
     chosen: Chosen
     folds: tuple[Net, ...] = ()
+    recipe: BlendRecipe | None = None
     score: float | None = None  # out of fold; None of nets that were trained on everything
     standard_error: float | None = None
 
@@ -92,18 +100,20 @@ def find_model(place: str | Path) -> Path:
 
 
 def read_card(folder: Path, fold: Fold | None = None) -> Card:
-    """Return the card of an exported model or of a run.
+    """Return the card of an exported model, of a run or of a blend.
 
     With `fold` "all" the nets are those that a run trained on everything.
     """
     path = next(folder / name for name in (CARD, REPORT) if (folder / name).exists())
     values = read_json(path, "model", "has the run finished?")
     kind = values.get("kind", "run")
-    if kind != "run":
+    if kind == "imported":
         raise InputError(
-            f"{folder}: only a run has nets that make a model, but this experiment is {kind}; "
-            "`hbcomp predict` applies a blend"
+            f"{folder}: only nets make a model, but this experiment is imported and has none; "
+            "`hbcomp predict` applies a blend to its probabilities of new rows"
         )
+    if kind == "blend":
+        return _card_of_blend(folder, path, values, fold)
     card = validate(Card, values, path)
     if not card.folds or not card.config:
         raise InputError(f"{path}: it must name nets (folds) and their configuration (config)")
@@ -115,3 +125,44 @@ def read_card(folder: Path, fold: Fold | None = None) -> Card:
     nets = tuple(Net(seed=seed, fold="all") for seed in refit.seeds)
     changes = {"folds": nets, "chosen": refit.chosen, "score": None, "standard_error": None}
     return card.model_copy(update=changes)
+
+
+def _card_of_blend(folder: Path, path: Path, values: Values, fold: Fold | None) -> Card:
+    if fold is not None:
+        raise InputError(
+            f"{folder}: a blend combines nets of folds; those on all rows have no fold"
+        )
+    if path.name == CARD:
+        card = validate(Card, values, path)
+        if card.recipe is None:
+            raise InputError(f"{path}: a blend must have a recipe")
+        return card
+    recipe = read_recipe(folder / RECIPE)
+    if recipe.combination.kind == "ranks":
+        raise InputError(
+            f"{folder}: it blends ranks, which are those among the rows that are given, so no row "
+            "has an answer by itself; `hbcomp predict` answers whole files"
+        )
+    first = read_card(folders_of_base(folder, recipe)[0])
+    values = {**values, "data": {**values.get("data", {}), **first.data.model_dump()}}
+    return validate(Card, values, path).model_copy(update={"recipe": recipe})
+
+
+def folders_of_base(blend: Path, recipe: BlendRecipe) -> list[Path]:
+    """Return the folders of base models: within an exported blend, or beside the blend's own.
+
+    One that is not there, or not what the recipe was fitted on, is an InputError.
+    """
+    if (blend / CARD).exists():
+        return [blend / BASE_MODELS / name for name in recipe.base_models]
+    from hbcomp.experiment.predictions import Predictions  # which an exported blend can do without
+
+    folders = [find_model(blend.parent / name) for name in recipe.base_models]
+    problems = [
+        f"{folder.name} was trained or imported again since; blend again"
+        for folder, fingerprint in zip(folders, recipe.fingerprints, strict=True)
+        if Predictions.load(folder / PREDICTIONS).fingerprint != fingerprint
+    ]
+    if problems:
+        raise InputError.of(blend / RECIPE, problems)
+    return folders

@@ -1,8 +1,10 @@
-"""Writing a run as a model: one folder with its card, and its weights or an ONNX graph.
+"""Writing a run or a blend as a model: one folder with its card, and its weights or a graph.
 
 FOLDER/model.json                            the card: nets, rule, competition, score
 FOLDER/folds/<seed>-<fold>/                  the weights of a net, and their hash
+FOLDER/references.safetensors                the training rows that its features are measured from
 FOLDER/model.onnx                            or one graph, instead of weights
+FOLDER/base_models/<name>/                   of a blend: each base model as such a folder
 """
 
 import json
@@ -14,9 +16,19 @@ from typing import Any, Final
 from rich.console import Console
 
 from hbcomp.experiment import manifest
-from hbcomp.serving.card import CARD, REPORT, Card, Fold, find_model, read_card
+from hbcomp.serving.card import (
+    BASE_MODELS,
+    CARD,
+    REPORT,
+    Card,
+    Fold,
+    find_model,
+    folders_of_base,
+    read_card,
+)
 from hbcomp.serving.model import GRAPH
-from hbcomp.serving.nets import WEIGHTS, Ensemble, folder_of, load_nets
+from hbcomp.serving.nets import WEIGHTS, Ensemble, are_described, folder_of, load_nets
+from hbcomp.serving.references import load_references, write_references
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
 from hbcomp.system.memory import in_words
@@ -28,7 +40,7 @@ SECTIONS: Final = {"signals", "features", "net"}
 def export_run(
     run: str, to: Path, console: Console, *, as_onnx: bool, fold: Fold | None, force: bool
 ) -> dict[str, Any]:
-    """Write a finished run's model into a folder of its own, atomically, and return its numbers.
+    """Write the model of a run or a blend into a folder of its own, atomically; return its numbers.
 
     A folder that is there already is an InputError, unless it is an exported model and `force`.
     """
@@ -38,20 +50,10 @@ def export_run(
     if to.exists() and not (force and (to / CARD).exists()):
         raise InputError(f"{to}: exists; choose another folder, or replace a model with --force")
     card = read_card(folder, fold)
-    used = {name: values for name, values in card.config.items() if name in SECTIONS}
-    card = card.model_copy(update={"config": used})
-    nets = load_nets(folder, card)
     to.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(suffix=".partial", prefix=".", dir=to.parent))
     try:
-        if as_onnx:
-            from hbcomp.serving.onnx_graph import write_graph
-
-            write_graph(partial / GRAPH, Ensemble(nets), card)
-        else:
-            _copy_weights(folder, partial, card)
-        values = card.model_dump(mode="json", exclude_none=True)
-        write_text(partial / CARD, json.dumps(values, indent=2) + "\n")
+        n_nets = _write(folder, partial, card, as_onnx=as_onnx)
         partial.chmod(0o755)
         if to.exists():
             shutil.rmtree(to)
@@ -59,8 +61,32 @@ def export_run(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     n_bytes = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
-    console.print(f"{to}: {len(nets)} nets, {in_words(n_bytes)}; hbcomp.load({str(to)!r})")
-    return {"experiment": card.experiment, "folder": str(to), "n_nets": len(nets), "bytes": n_bytes}
+    console.print(f"{to}: {n_nets} nets, {in_words(n_bytes)}; hbcomp.load({str(to)!r})")
+    return {"experiment": card.experiment, "folder": str(to), "n_nets": n_nets, "bytes": n_bytes}
+
+
+def _write(folder: Path, to: Path, card: Card, *, as_onnx: bool) -> int:
+    """Write the files of a model, and return how many nets it has."""
+    to.mkdir(parents=True, exist_ok=True)
+    if card.recipe:
+        n_nets = 0
+        for base in folders_of_base(folder, card.recipe):
+            place = to / BASE_MODELS / base.name
+            n_nets += _write(base, place, read_card(base), as_onnx=as_onnx)
+    else:
+        nets, n_nets = load_nets(folder, card), len(card.nets)  # damaged ones are refused
+        if as_onnx:
+            from hbcomp.serving.onnx_graph import write_graph
+
+            write_graph(to / GRAPH, Ensemble(nets), card)
+        else:
+            _copy_weights(folder, to, card)
+            if are_described(card):
+                write_references(to, load_references(folder, card))
+    used = {name: values for name, values in card.config.items() if name in SECTIONS}
+    values = card.model_copy(update={"config": used}).model_dump(mode="json", exclude_none=True)
+    write_text(to / CARD, json.dumps(values, indent=2) + "\n")
+    return n_nets
 
 
 def _copy_weights(folder: Path, to: Path, card: Card) -> None:

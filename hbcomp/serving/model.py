@@ -1,4 +1,4 @@
-"""`hbcomp.load`: a finished run or an exported model, ready to answer; no training code."""
+"""`hbcomp.load`: a finished run or blend, or an exported one, ready to answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,19 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
+from hbcomp.experiment.recipe import BlendRecipe
 from hbcomp.scoring.decision import most_likely
-from hbcomp.serving.card import Card, Fold, find_model, read_card
+from hbcomp.serving.card import Card, Fold, find_model, folders_of_base, read_card
 from hbcomp.system.errors import InputError
 
 GRAPH: Final = "model.onnx"
+AT_ONCE: Final = 16  # rows in a graph; measured: two rocket nets take 18 MB a row, and no less time
 Probs = Float64[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The mean of a run's nets and its decision rule, on a CPU.
+    """The mean of a run's nets, or the blend of several runs', and the decision rule, on a CPU.
 
     Signals have the shape (n, t) or (n, c, t) of the training rows, with NaN where there is no
     value. Nothing is kept between two calls, so rows may come one at a time.
@@ -47,18 +49,36 @@ class Model:
 
 
 def load(run: str | Path, *, fold: Fold | None = None) -> Model:
-    """Return the model of a finished run, by its name, or that in an exported folder.
+    """Return the model of a finished run or blend, by its name, or that in an exported folder.
 
     The mean of the nets of all folds answers, or with `fold="all"` that of the nets that
-    `hbcomp cv RUN --fold all` trained. A folder with an ONNX file needs onnxruntime and no torch.
+    `hbcomp cv RUN --fold all` trained. A folder with ONNX files needs onnxruntime and no torch.
     """
     folder = find_model(run)
     card = read_card(folder, fold)
-    if (folder / GRAPH).exists():
-        return Model(card, _session(folder / GRAPH))
-    from hbcomp.serving.nets import Ensemble, load_nets  # torch comes with these
+    return Model(card, _prediction(folder, card))
 
-    return Model(card, Ensemble(load_nets(folder, card)).predict)
+
+def _prediction(folder: Path, card: Card) -> Callable[[Float32[np.ndarray, "n c t"]], Probs]:
+    """Return the function from signals to probabilities; no training code is imported for it.
+
+    Except for a run whose nets see features of training rows, which are read from their file.
+    """
+    if card.recipe:
+        return _blended(folder, card.recipe)
+    if (folder / GRAPH).exists():
+        return _session(folder / GRAPH)
+    from hbcomp.serving import nets, references  # torch comes with these
+
+    if nets.are_described(card):
+        return references.load_described(folder, card)
+    return nets.Ensemble(nets.load_nets(folder, card)).predict
+
+
+def _blended(folder: Path, recipe: BlendRecipe) -> Callable[[Float32[np.ndarray, "n c t"]], Probs]:
+    folders = folders_of_base(folder, recipe)
+    parts = [_prediction(each, read_card(each)) for each in folders]
+    return lambda signals: recipe.probs(np.stack([part(signals) for part in parts]))
 
 
 def _session(path: Path) -> Callable[[Float32[np.ndarray, "n c t"]], Probs]:
@@ -69,8 +89,9 @@ def _session(path: Path) -> Callable[[Float32[np.ndarray, "n c t"]], Probs]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def predict(signals: Float32[np.ndarray, "n c t"]) -> Probs:
-        probs: Probs = session.run(["probs"], {"signals": signals})[0]
-        return probs
+        starts = range(0, max(1, len(signals)), AT_ONCE)
+        batches = ({"signals": signals[start : start + AT_ONCE]} for start in starts)
+        return np.concatenate([session.run(["probs"], batch)[0] for batch in batches])
 
     return predict
 

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Float64
 from torch import Tensor, nn
 
-from hbcomp.nets import registry
+from hbcomp.nets.quant import Quant
+from hbcomp.nets.registry import ScaledNet
+from hbcomp.nets.rocket import Rocket
 from hbcomp.scoring.calibration import PROB_FLOOR, Temperature, VectorScaling
 from hbcomp.scoring.decision import (
     ArgMax,
@@ -28,7 +31,8 @@ from hbcomp.scoring.decision import (
     Raw,
 )
 from hbcomp.serving.card import Card
-from hbcomp.serving.nets import Ensemble
+from hbcomp.serving.nets import Ensemble, are_described
+from hbcomp.serving.rocket_graph import RocketGraph
 from hbcomp.system.errors import InputError
 
 Apply = Callable[[Float64[Tensor, "b k"]], Float64[Tensor, "b k"]]
@@ -97,20 +101,24 @@ def write_graph(path: Path, ensemble: Ensemble, card: Card) -> None:
     if missing := [name for name in ("onnx", "onnxscript") if not find_spec(name)]:
         raise InputError(f'an ONNX graph needs {", ".join(missing)}: pip install "hbcomp[onnx]"')
     name = card.config.get("net", {}).get("name")
-    if registry.config_class(name).is_fitted:
+    if are_described(card):
         raise InputError(
-            f"net {name!r} cannot be written as ONNX, because it is fitted; leave out --onnx, and "
-            "its weights are written"
+            f"{card.experiment}: features that are measured from training rows cannot be written "
+            "as ONNX; leave out --onnx, and the rows are written beside the weights"
         )
+    answering = Answering(_in_its_operations(ensemble), card.chosen.rule).eval()
+    # Rewriting rocket's thousand operations takes longer than the rest, and saves no time later.
+    is_rocket = any(isinstance(each, RocketGraph) for each in answering.modules())
     rows = torch.zeros(2, *card.shape)
     with _exporting():
         program = torch.onnx.export(
-            Answering(ensemble, card.chosen.rule).eval(),
+            answering,
             (rows,),
             input_names=["signals"],
             output_names=["probs", "answers"],
             dynamic_shapes={"signals": {0: torch.export.Dim("rows", min=1)}},
             dynamo=True,
+            optimize=not is_rocket,
             verbose=False,
         )
     assert program is not None
@@ -124,6 +132,23 @@ def write_graph(path: Path, ensemble: Ensemble, card: Card) -> None:
     program.save(path)
 
 
+def _in_its_operations(ensemble: Ensemble) -> Ensemble:
+    """Return the ensemble with nets that ONNX can compute; others are an InputError."""
+    return Ensemble([_exportable(cast(ScaledNet, net)) for net in ensemble.nets])
+
+
+def _exportable(net: ScaledNet) -> nn.Module:
+    if isinstance(net.net, Rocket) and "multirocket" not in net.net.transforms:
+        return ScaledNet(net.scale, RocketGraph(net.net))
+    if isinstance(net.net, Rocket | Quant):
+        what = "the trees of quant" if isinstance(net.net, Quant) else "multirocket's features"
+        raise InputError(
+            f"{what} cannot be written as ONNX; leave out --onnx, and the weights are written, "
+            "with which hbcomp.load answers"
+        )
+    return net
+
+
 @contextmanager
 def _exporting() -> Iterator[None]:
     """Keep torch's export from warning of its own parts, and from a flag that training has set.
@@ -131,14 +156,17 @@ def _exporting() -> Iterator[None]:
     It reads whether cuDNN may take tf32, which torch refuses to say once convolutions have a
     precision of their own. Nothing here is computed on a GPU.
     """
-    log, convolutions = logging.getLogger("torch.onnx"), torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    former = log.level, convolutions.fp32_precision
-    log.setLevel(logging.ERROR)
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
+    former = [log.level for log in logs], convolutions.fp32_precision
+    for log in logs:
+        log.setLevel(logging.ERROR)
     torch.backends.cudnn.allow_tf32 = True
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(former[0])
+        for log, level in zip(logs, former[0], strict=True):
+            log.setLevel(level)
         convolutions.fp32_precision = former[1]

@@ -1,7 +1,7 @@
 """Options that several commands have, each with its name and its help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -52,6 +52,7 @@ Cluster = Annotated[
         help="Train on the workers of a Dask scheduler, as tcp://host:8786, or of local:4.",
     ),
 ]
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Seed = Annotated[
     int | None, typer.Option(help="One of the experiment's seeds; default: the first.")
 ]

@@ -36,9 +36,22 @@ class FoldProgress:
     loss: float
     score: float | None
     n_skipped: int = 0
+    lr: float | None = None
+    watched_loss: float | None = None
 
 
 Emit = Callable[[FoldProgress], None]
+_others: list[Emit] = []  # what else gets the events that are shown
+
+
+@contextmanager
+def also_emitting(emit: Emit) -> Iterator[None]:
+    """Give every event that is shown within the block to another function, too."""
+    _others.append(emit)
+    try:
+        yield
+    finally:
+        _others.remove(emit)
 
 
 @contextmanager
@@ -47,9 +60,17 @@ def show_folds(console: Console, n_epochs: int) -> Iterator[Emit]:
     is_screen = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets"))
     if is_screen and not console.quiet:
         with _bars(console) as progress:
-            yield _BarDisplay(progress, n_epochs).show
+            yield _to_all(_BarDisplay(progress, n_epochs).show)
     else:
-        yield _LineDisplay(console, n_epochs).show
+        yield _to_all(_LineDisplay(console, n_epochs).show)
+
+
+def _to_all(show: Emit) -> Emit:
+    def emit(event: FoldProgress) -> None:
+        for each in (show, *_others):
+            each(event)
+
+    return emit
 
 
 def _bars(console: Console) -> Progress:

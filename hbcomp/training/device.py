@@ -1,8 +1,6 @@
 """The device, the precision and the threads of a net, with the reason for each choice."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,17 +134,6 @@ def best_rate(compute: Compute) -> float:
         seconds.append(time.perf_counter() - start)
     n_others = torch.cuda.device_count() if is_cuda else n_cores() / torch.get_num_threads()
     return max(1.0, n_others) * 2 * size**3 / min(seconds)
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Compute in one thread on a CPU, also in threads that are started meanwhile."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def streams_rows(config: ComputeConfig, device: str, *arrays: np.ndarray | None) -> bool:

@@ -9,9 +9,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from hbcomp.features.base import FeatureConfig, MakeFeatures
+from hbcomp.features.references import References, as_numbers, single_threaded
 from hbcomp.nets.signal_input import Scale
 from hbcomp.nets.signals import SignalsConfig
-from hbcomp.training.device import single_threaded
 from hbcomp.training.loader import NO_LABEL, DeviceData, all_rows
 from hbcomp.training.state import Replica
 
@@ -46,7 +46,7 @@ class FittedFeatures:
 
     def _made(self, signals: Tensor, rows: Tensor) -> Tensor:
         with single_threaded():
-            return self.make(_numbers(self.scale, signals), rows)
+            return self.make(as_numbers(self.scale, signals), rows)
 
 
 def fit_features(
@@ -62,20 +62,21 @@ def fit_features(
     that needs no labels, is learned from all labelled rows, for all nets alike; test rows play no
     part in it. The bits depend neither on `n_threads` nor on which of the nets are trained.
     """
+    references = references_of(signals, data, replicas)
+    n_threads = n_threads if data.device.type == "cpu" else 1
+    make = references.fitted(features, data.n_classes, n_threads)
+    position = {replica.seed: place for place, replica in enumerate(replicas)}
+    return FittedFeatures(data, references.scale, make, position)
+
+
+def references_of(
+    signals: SignalsConfig, data: DeviceData, replicas: Sequence[Replica]
+) -> References:
+    """Return the rows of the data, on their scale, and the labels that each net learns."""
     rows = torch.nonzero(data.labels != NO_LABEL).flatten()
     scale = Scale(signals, data.shape[0]).to(data.device)
     scale.fit(data.signals, rows)
     labels = torch.full((len(replicas), len(data.labels)), NO_LABEL, device=data.device)
     for of_net, replica in zip(labels, replicas, strict=True):
         of_net[replica.train_idx] = replica.labels(data)[replica.train_idx]
-    references = _numbers(scale, all_rows(data.signals))
-    n_threads = n_threads if data.device.type == "cpu" else 1
-    with single_threaded():
-        make = features.fit(references, labels, rows, data.n_classes, n_threads)
-    position = {replica.seed: place for place, replica in enumerate(replicas)}
-    return FittedFeatures(data, scale, make, position)
-
-
-def _numbers(scale: Scale, signals: Tensor) -> Tensor:
-    scaled: Tensor = scale(signals)
-    return scaled.nan_to_num(0.0)
+    return References(scale, as_numbers(scale, all_rows(data.signals)), labels, rows)

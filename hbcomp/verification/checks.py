@@ -16,12 +16,12 @@ from jaxtyping import Float
 
 from hbcomp.blending.base_models import BaseModels, load_base_models
 from hbcomp.blending.methods import evaluate_methods
-from hbcomp.blending.recipe import BlendRecipe, read_recipe
 from hbcomp.crossval.run_page import fold_score
 from hbcomp.data.splits import make_folds
 from hbcomp.experiment import manifest
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, mean_oof, mean_probs, write_predictions
+from hbcomp.experiment.recipe import BlendRecipe, read_recipe
 from hbcomp.experiment.report import as_json, scorecard
 from hbcomp.experiment.resume import SEED_KEY, read_run
 from hbcomp.scoring.calibration import CALIBRATIONS, cross_fitted_probs

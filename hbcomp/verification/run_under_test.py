@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from hbcomp.blending.recipe import read_recipe
 from hbcomp.competitions.competition import metric_of
 from hbcomp.competitions.load import load_data
 from hbcomp.crossval.training_data import TrainingData, load_training_data_again
@@ -12,6 +11,7 @@ from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder, find_run
 from hbcomp.experiment.predictions import ALL, Fold, FoldResult, Predictions
+from hbcomp.experiment.recipe import read_recipe
 from hbcomp.experiment.report import Kind, Refit, Report, as_json, read_part, read_report
 from hbcomp.experiment.resume import read_run
 from hbcomp.scoring.decision import DecisionRule

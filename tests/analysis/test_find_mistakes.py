@@ -13,10 +13,10 @@ from finished_experiments import K, N, probs_for, write_experiment, write_files
 from hbcomp.analysis import mistakes_page as page
 from hbcomp.analysis.mistakes import examine, losses_of
 from hbcomp.analysis.scored_rows import ScoredRows
-from hbcomp.blending.recipe import BlendRecipe, write_recipe
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.folder import RunFolder, locked
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.recipe import BlendRecipe, write_recipe
 from hbcomp.experiment.report import oof_answers
 from hbcomp.scoring.calibration import CALIBRATIONS
 from hbcomp.scoring.combinations import Arithmetic

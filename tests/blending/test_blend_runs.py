@@ -8,9 +8,9 @@ import pytest
 from commands import Strike, few_trials, run_hbcomp
 from finished_experiments import N, write_experiment, write_files
 
-from hbcomp.blending.recipe import read_recipe
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.recipe import read_recipe
 from hbcomp.scoring.metrics import MetricConfig
 from hbcomp.submissions.files import read_submission
 

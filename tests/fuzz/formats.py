@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import tomli_w
 
 from hbcomp.blending.probs_files import read_probs
-from hbcomp.blending.recipe import read_recipe
 from hbcomp.competitions.competition import load_competition
 from hbcomp.competitions.load import read_rows
 from hbcomp.data.dataset import DataConfig, Dataset
@@ -31,6 +30,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.manifest import manifest_text, read_manifest
 from hbcomp.experiment.predictions import Predictions
+from hbcomp.experiment.recipe import read_recipe
 from hbcomp.experiment.report import read_report
 from hbcomp.experiment.resume import read_run
 from hbcomp.experiment.stored_folds import load_fold

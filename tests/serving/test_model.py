@@ -33,6 +33,8 @@ from hbcomp.scoring.decision import (
 from hbcomp.serving.card import Card
 from hbcomp.serving.nets import Ensemble
 from hbcomp.serving.onnx_graph import as_torch, write_graph
+from hbcomp.training.device import ComputeConfig, choose_compute
+from hbcomp.training.inference import predict_probs
 
 X, Y, T, _ = make_arrays()
 ONNX = "the extra `onnx`: pip install 'hbcomp[onnx]'"
@@ -64,6 +66,21 @@ def result(here, trained):
     folder, result = trained
     shutil.copytree(folder, here, dirs_exist_ok=True)
     return result
+
+
+def test_as_many_rows_are_predicted_at_once_as_in_training():
+    seen, net = [], torch.nn.Flatten()
+    net.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    for n_steps in (16, 100_000):
+        signals = torch.zeros(30, 1, n_steps)
+        predict_probs(
+            net, signals, choose_compute(ComputeConfig(device="cpu"), is_compute_bound=False)
+        )
+        in_training = [*seen]
+        seen.clear()
+        Ensemble([net]).predict(signals.numpy())
+        assert seen == in_training
+        seen.clear()
 
 
 def python(code, folder):
@@ -122,17 +139,12 @@ def test_damaged_weights_and_other_experiments_are_refused(here, result):
         hbcomp.load("absent")
     report = Path("experiments/mine/report.json")
     values = json.loads(report.read_text())
-    report.write_text(json.dumps({**values, "kind": "blend"}))
-    with pytest.raises(hbcomp.InputError, match=r"only a run has nets .* experiment is blend"):
+    report.write_text(json.dumps({**values, "kind": "imported"}))
+    with pytest.raises(hbcomp.InputError, match=r"only nets make a model, .* is imported"):
         hbcomp.load("mine")
     report.write_text(json.dumps({**values, "folds": []}))
     with pytest.raises(hbcomp.InputError, match=r"it must name nets \(folds\)"):
         hbcomp.load("mine")
-    values["config"]["features"] = {"name": "lines"}
-    report.write_text(json.dumps(values))
-    with pytest.raises(hbcomp.InputError, match="measured from the training rows"):
-        hbcomp.load("mine")
-    values["config"]["features"] = {"name": "samples"}
     report.write_text(json.dumps(values))
     weights = next(Path("experiments/mine/folds").glob("*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -251,8 +263,8 @@ def test_without_the_extra_onnx_is_refused_by_name(tmp_path, monkeypatch):
     with pytest.raises(hbcomp.InputError, match=r'needs onnxscript: pip install "hbcomp\[onnx\]"'):
         write_graph(tmp_path / "m", Ensemble(planted_nets("linear")), make_card("linear", Raw()))
     monkeypatch.setattr("hbcomp.serving.onnx_graph.find_spec", lambda name: True)
-    with pytest.raises(hbcomp.InputError, match="net 'quant' cannot be written as ONNX"):
-        write_graph(tmp_path / "m", Ensemble(planted_nets("linear")), make_card("quant", Raw()))
+    with pytest.raises(hbcomp.InputError, match="the trees of quant cannot be written as ONNX"):
+        write_graph(tmp_path / "m", Ensemble(planted_nets("quant")), make_card("quant", Raw()))
 
 
 def test_a_graph_of_a_fixed_number_of_rows_is_refused(tmp_path, monkeypatch):

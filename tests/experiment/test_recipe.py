@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from hbcomp.blending.recipe import BlendRecipe, read_recipe, write_recipe
+from hbcomp.experiment.recipe import BlendRecipe, read_recipe, write_recipe
 from hbcomp.scoring.calibration import NoCalibration, Temperature
 from hbcomp.scoring.combinations import Arithmetic, Median, RankMean
 from hbcomp.scoring.decision import Clip, Half, Raw
