@@ -2,7 +2,7 @@
 
 A command's imports take seconds and a tiny run takes half of one, so a server imports once and
 every command is a fork of it (the standard library's forkserver). Drawing takes most of a tiny run,
-so a command's pictures are blank unless a test asks for them.
+so nothing is drawn and a command's pictures are blank unless a test asks for them.
 """
 
 import base64
@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from unittest.mock import MagicMock
+
+import hbcomp
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -33,6 +36,7 @@ SERVER.set_forkserver_preload(
         "hbcomp.blending.import_probs",
         "hbcomp.submissions.submit",
         "hbcomp.__main__",
+        *(f"hbcomp.{module.name}" for module in iter_modules(hbcomp.__path__) if not module.ispkg),
         "sklearn.linear_model",
         "sklearn.model_selection",
         "scipy.optimize",
@@ -107,6 +111,18 @@ def start_hbcomp(
     return wait
 
 
+def draw_nothing(replace=setattr):
+    """Let figures be empty and pictures blank; `replace` sets an attribute of a module."""
+    style = import_module("hbcomp.reporting.figures.style")
+    empty = style.Figure()
+    for name in ("comparisons", "data", "mistakes", "runs", "tuning"):
+        module = import_module(f"hbcomp.reporting.figures.{name}")
+        for key, value in vars(module).copy().items():
+            if getattr(value, "__annotations__", {}).get("return") is style.Figure:
+                replace(module, key, lambda *_, **__: empty)
+    replace(style, "to_png", lambda _: BLANK)
+
+
 def few_trials():
     """Let a blend's weights be tuned by 5 trials; give it to a command as `prepare`."""
     import_module("hbcomp.blending.methods").N_TRIALS = 5
@@ -129,7 +145,7 @@ def _child(words, cwd, streams, strike, prepare, draws, environment):
     # Tests may run in the background of a shell, which lets Ctrl-C be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not draws:
-        import_module("hbcomp.reporting.figures.style").to_png = lambda _: BLANK
+        draw_nothing()
     if prepare:
         prepare()
     if strike and strike.is_in_worker:
