@@ -43,6 +43,10 @@ SERVER.set_forkserver_preload(
         "torch._dynamo",  # the first training step imports it
         "pyarrow.parquet",
         "pandas",
+        # What the first study in a database imports, and the importance of its parameters.
+        *("alembic.command", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite"),
+        *("optuna.importance", "sklearn.ensemble"),
+        *("rich.markdown", "rich._emoji_codes", "pygments.lexers", "pyarrow.pandas_compat"),
     ]
 )
 BLANK = base64.b64decode(  # a PNG of one white pixel
