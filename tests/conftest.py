@@ -71,14 +71,21 @@ def _process_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no figure be drawn: every picture is one pixel."""
+    from commands import draw_nothing
+
+    draw_nothing(monkeypatch.setattr)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Path:
     """Return the working directory of a notebook: nothing is drawn, blends are searched less."""
-    from commands import draw_nothing, few_trials
+    from commands import few_trials
 
     from hbcomp.blending import methods
 
     monkeypatch.chdir(tmp_path)
-    draw_nothing(monkeypatch.setattr)
     monkeypatch.setattr(methods, "N_TRIALS", methods.N_TRIALS)  # so that it is put back
     few_trials()
     return tmp_path
