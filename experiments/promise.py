@@ -13,7 +13,7 @@ file already has are not made again.
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -28,8 +28,12 @@ from sklearn.neural_network import MLPClassifier
 
 from hbcomp.experiment.predictions import Predictions, sampled_rows
 from hbcomp.experiment.report import scorecard
+from hbcomp.features.lines import LinesConfig
+from hbcomp.nets.base import FittedNetConfig
+from hbcomp.nets.quant import QuantConfig
 from hbcomp.nets.registry import build_net
 from hbcomp.nets.resnet import ResNetConfig
+from hbcomp.nets.rocket import RocketConfig
 from hbcomp.nets.signals import SignalsConfig
 from hbcomp.scoring.choice import choose, evaluate_rules
 from hbcomp.scoring.metrics import MetricConfig, MetricSpec, make_metric
@@ -43,7 +47,14 @@ CONFIGS = [
     MetricConfig(name="macro-f1"),
     MetricConfig(name="log-loss"),
 ]
-BLENDS = [("mlp", "trees"), ("linear", "trees"), ("mlp", "neighbours", "trees"), ("conv", "mlp")]
+BLENDS = [
+    ("mlp", "trees"),
+    ("linear", "trees"),
+    ("mlp", "neighbours", "trees"),
+    ("conv", "mlp"),
+    ("lines", "rocket"),
+    ("lines", "rocket", "quant"),
+]
 CONV_EVERY = 6  # draws; it takes as long as all others
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -85,12 +96,46 @@ def conv(x: np.ndarray, y: np.ndarray, seed: int) -> Predict:
     return predict
 
 
+def fitted(config: FittedNetConfig) -> Fit:
+    """Return a net that is fitted, not trained, as a function of rows, labels and seed."""
+
+    def fit(x: np.ndarray, y: np.ndarray, seed: int) -> Predict:
+        net = config.fit(torch.tensor(x)[:, None], torch.tensor(y), 4, seed)
+
+        @torch.no_grad()
+        def predict(new: np.ndarray) -> np.ndarray:
+            parts = torch.tensor(new)[:, None].split(2000)
+            return torch.cat([net(part).softmax(1) for part in parts]).double().numpy()
+
+        return predict
+
+    return fit
+
+
+def lines(x: np.ndarray, y: np.ndarray, seed: int) -> Predict:  # noqa: ARG001
+    """Fit a logistic regression on the distances to lines, to which no row is its own reference."""
+    signals, labels = torch.tensor(x)[:, None], torch.tensor(y)
+    rows = torch.arange(len(x))
+    make = LinesConfig(n_neighbours=30).fit(signals, labels[None], rows, 4)
+    model = LogisticRegression(max_iter=500, C=10)
+    model.fit(make(signals, rows)[0, :, 0], y)
+
+    def predict(new: np.ndarray) -> np.ndarray:
+        seen = make(torch.tensor(new)[:, None], torch.full((len(new),), -1))
+        return model.predict_proba(seen[0, :, 0])
+
+    return predict
+
+
 MODELS: dict[str, Fit] = {
     "linear": sklearn_model(lambda _: LogisticRegression(max_iter=200, C=10)),
     "mlp": sklearn_model(lambda seed: MLPClassifier((64,), max_iter=20, random_state=seed)),
     "neighbours": sklearn_model(lambda _: KNeighborsClassifier(5, weights="distance")),
     "trees": sklearn_model(lambda seed: ExtraTreesClassifier(40, random_state=seed)),
     "conv": conv,
+    "lines": lines,
+    "rocket": fitted(RocketConfig(transforms=("minirocket",), n_features=840)),
+    "quant": fitted(QuantConfig(n_trees=50)),
 }
 
 
@@ -112,8 +157,10 @@ def cross_validate(
     return oof, of_folds
 
 
-def draw_cases(draw: int, x: np.ndarray, y: np.ndarray) -> Iterator[dict[str, object]]:
-    """Yield the cases of one draw: each model and blend under each metric."""
+def draw_cases(
+    draw: int, x: np.ndarray, y: np.ndarray, models: Collection[str]
+) -> Iterator[dict[str, object]]:
+    """Yield the cases of one draw: each of the models and their blends under each metric."""
     rng = np.random.default_rng(draw)
     n_train = int(rng.choice([1000, 2000, 4000]))
     n_seeds, n_folds = int(rng.integers(1, 3)), int(rng.choice([3, 5, 10]))
@@ -128,7 +175,7 @@ def draw_cases(draw: int, x: np.ndarray, y: np.ndarray) -> Iterator[dict[str, ob
     made = {
         name: cross_validate(fit, x[train], y[train], x[test], folds)
         for name, fit in MODELS.items()
-        if name != "conv" or draw % CONV_EVERY == 0
+        if name in models and (name != "conv" or draw % CONV_EVERY == 0)
     }
     for names in BLENDS:
         if made.keys() >= set(names):
@@ -243,6 +290,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("cases", type=Path)
     parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--models", nargs="*", default=[*MODELS], choices=[*MODELS])
     parser.add_argument("--simulated", type=int, default=500)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -254,7 +302,7 @@ def main() -> None:
     has = set(zip(done.draw, done.model == "simulated", strict=True)) if len(done) else set()
     for draw in (draw for draw in range(options.draws) if (draw, False) not in has):
         start = time.perf_counter()
-        found = pd.DataFrame(draw_cases(draw, x, y))
+        found = pd.DataFrame(draw_cases(draw, x, y, options.models))
         found.to_csv(options.cases, mode="a", header=not options.cases.exists(), index=False)
         print(f"draw {draw}: {len(found)} cases, {time.perf_counter() - start:.0f} s", flush=True)
     missing = [draw for draw in range(options.simulated) if (draw, True) not in has]

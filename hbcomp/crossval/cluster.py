@@ -145,7 +145,8 @@ def train_on_cluster(
         for group in groups:
             seen = seen_by(group[0].seed, group[0].fold)
             if seen not in sent:  # all folds see the same rows, unless they have features
-                [sent[seen]] = client.scatter([_in_memory(seen)], broadcast=True, hash=False)
+                with watch.phase("transfer"):
+                    [sent[seen]] = client.scatter([_in_memory(seen)], broadcast=True, hash=False)
             needs = {GPU: 1} if _has_gpus(client) else None
             future = client.submit(
                 _train_remotely, group, sent[seen], topic, pure=False, resources=needs

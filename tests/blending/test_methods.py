@@ -219,3 +219,10 @@ def test_an_unknown_method_lists_the_known_ones():
     check_options(BlendOptions(method="stack"))
     with pytest.raises(InputError, match=r"one of auto, mean, geometric, .*, but got 'maen'"):
         check_options(BlendOptions(method="maen"))
+
+
+def test_a_stack_of_many_classes_is_fitted_as_one_of_few(monkeypatch):
+    stack, labels, _ = make_stack(5)
+    by_newton = fit_stack(stack, labels).apply(stack)
+    monkeypatch.setattr(methods, "MAX_NEWTON_COEFFICIENTS", 0)
+    assert fit_stack(stack, labels).apply(stack) == pytest.approx(by_newton, abs=1e-3)
