@@ -13,42 +13,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
-from pkgutil import iter_modules
 from unittest.mock import MagicMock
 
-import hbcomp
-
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "hbcomp.crossval.cross_validate",
-        "hbcomp.crossval.predict",
-        "hbcomp.analysis.describe_data",
-        "hbcomp.tuning.thresholds",
-        "hbcomp.tuning.tune_experiment",
-        "hbcomp.blending.blend_runs",
-        "hbcomp.blending.plan",
-        "hbcomp.analysis.compare_runs",
-        "hbcomp.analysis.find_mistakes",
-        "hbcomp.blending.import_probs",
-        "hbcomp.submissions.submit",
-        "hbcomp.__main__",
-        *(f"hbcomp.{module.name}" for module in iter_modules(hbcomp.__path__) if not module.ispkg),
-        "sklearn.linear_model",
-        "sklearn.model_selection",
-        "scipy.optimize",
-        "torch._dynamo",  # the first training step imports it
-        "pyarrow.parquet",
-        "pandas",
-        # What the first study in a database imports, and the importance of its parameters.
-        *("alembic.command", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite"),
-        *("optuna.importance", "sklearn.ensemble"),
-        *("rich.markdown", "rich._emoji_codes", "pygments.lexers", "pyarrow.pandas_compat"),
-    ]
-)
+SERVER.set_forkserver_preload(["imported_once"])
 BLANK = base64.b64decode(  # a PNG of one white pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
 )
@@ -103,6 +75,7 @@ def start_hbcomp(
     process = SERVER.Process(
         target=_child, args=(list(words), cwd, streams, strike, prepare, draws, dict(os.environ))
     )
+    _ensure_server()
     process.start()
 
     def wait() -> Done:
@@ -136,6 +109,20 @@ def few_trials_and_a_tracker():
     """Let a tracker that is not installed take any call, too; give it to a command as `prepare`."""
     few_trials()
     sys.modules |= {"tensorboard": MagicMock(), "torch.utils.tensorboard": MagicMock()}
+
+
+@cache
+def _ensure_server():
+    """Start the server, which has to find the module that it imports."""
+    former = os.environ.get("PYTHONPATH")
+    places = [str(Path(__file__).parent), *([former] if former else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if former:
+            os.environ["PYTHONPATH"] = former
 
 
 def _child(words, cwd, streams, strike, prepare, draws, environment):
