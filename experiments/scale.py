@@ -7,7 +7,8 @@
 A run begins on the caller (import, reading, connecting), sends its rows to every worker, trains its
 folds on whichever worker is free, stores each as it arrives, one after the other, and ends on the
 caller (rules, report, pictures). Dask sends rows through the scheduler to one worker, and in each
-round every worker that has them passes them on to two others. A check ends with a line of JSON.
+round every worker that has them passes them on to two others. A check needs hbcomp[cluster], and
+ends with a line of JSON.
 """
 
 import heapq

@@ -1,5 +1,6 @@
 """All commands under one name: `hbcomp cv` is `python -m hbcomp.cv`."""
 
+import sys
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, get_args
@@ -44,7 +45,10 @@ def main() -> None:
         help="From a competition's CSV files to a cross-validated, checked submission.",
     )
     app.callback()(_options)
-    for each in commands():
+    every = commands()
+    # Reading the options of all commands takes typer as long as most of them do.
+    asked = [each for each in every if each.name.replace("_", "-") == "".join(sys.argv[1:2])]
+    for each in asked or every:
         app.command(rich_help_panel=each.panel)(cli.guarded(each.function, each.then))
     cli.start(app)
 

@@ -1,6 +1,7 @@
 """Shapes and types of the first calls in every test are checked, and not those of long loops."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from beartype import beartype
@@ -21,13 +22,14 @@ def check_anew() -> None:
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with its annotations checked, as jaxtyping wants a checker."""
-    checking = beartype(function)
+    # Made by the first call: most functions are never called, and making one takes a millisecond.
+    make = cache(lambda: beartype(function))
 
     def call(*args: Any, **kwargs: Any) -> Any:
         global _n_calls
         _n_calls += 1
         if _n_calls > MAX_CALLS:
             config.update("jaxtyping_disable", True)
-        return checking(*args, **kwargs)
+        return make()(*args, **kwargs)
 
     return call

@@ -2,7 +2,7 @@
 
 A command's imports take seconds and a tiny run takes half of one, so a server imports once and
 every command is a fork of it (the standard library's forkserver). Drawing takes most of a tiny run,
-so a command's pictures are blank unless a test asks for them.
+so nothing is drawn and a command's pictures are blank unless a test asks for them.
 """
 
 import base64
@@ -13,34 +13,14 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from unittest.mock import MagicMock
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "hbcomp.crossval.cross_validate",
-        "hbcomp.crossval.predict",
-        "hbcomp.analysis.describe_data",
-        "hbcomp.tuning.thresholds",
-        "hbcomp.tuning.tune_experiment",
-        "hbcomp.blending.blend_runs",
-        "hbcomp.blending.plan",
-        "hbcomp.analysis.compare_runs",
-        "hbcomp.analysis.find_mistakes",
-        "hbcomp.blending.import_probs",
-        "hbcomp.submissions.submit",
-        "hbcomp.__main__",
-        "sklearn.linear_model",
-        "sklearn.model_selection",
-        "scipy.optimize",
-        "torch._dynamo",  # the first training step imports it
-        "pyarrow.parquet",
-        "pandas",
-    ]
-)
+SERVER.set_forkserver_preload(["imported_once"])
 BLANK = base64.b64decode(  # a PNG of one white pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
 )
@@ -95,6 +75,7 @@ def start_hbcomp(
     process = SERVER.Process(
         target=_child, args=(list(words), cwd, streams, strike, prepare, draws, dict(os.environ))
     )
+    _ensure_server()
     process.start()
 
     def wait() -> Done:
@@ -105,6 +86,18 @@ def start_hbcomp(
         return Done(process.exitcode or 0, *texts)
 
     return wait
+
+
+def draw_nothing(replace=setattr):
+    """Let figures be empty and pictures blank; `replace` sets an attribute of a module."""
+    style = import_module("hbcomp.reporting.figures.style")
+    empty = style.Figure()
+    for name in ("comparisons", "data", "mistakes", "runs", "tuning"):
+        module = import_module(f"hbcomp.reporting.figures.{name}")
+        for key, value in vars(module).copy().items():
+            if getattr(value, "__annotations__", {}).get("return") is style.Figure:
+                replace(module, key, lambda *_, **__: empty)
+    replace(style, "to_png", lambda _: BLANK)
 
 
 def few_trials():
@@ -118,6 +111,20 @@ def few_trials_and_a_tracker():
     sys.modules |= {"tensorboard": MagicMock(), "torch.utils.tensorboard": MagicMock()}
 
 
+@cache
+def _ensure_server():
+    """Start the server, which has to find the module that it imports."""
+    former = os.environ.get("PYTHONPATH")
+    places = [str(Path(__file__).parent), *([former] if former else [])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if former:
+            os.environ["PYTHONPATH"] = former
+
+
 def _child(words, cwd, streams, strike, prepare, draws, environment):
     os.environ.update(environment)
     os.chdir(cwd)
@@ -129,7 +136,7 @@ def _child(words, cwd, streams, strike, prepare, draws, environment):
     # Tests may run in the background of a shell, which lets Ctrl-C be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not draws:
-        import_module("hbcomp.reporting.figures.style").to_png = lambda _: BLANK
+        draw_nothing()
     if prepare:
         prepare()
     if strike and strike.is_in_worker:

@@ -71,15 +71,21 @@ def _process_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the working directory of a notebook: pictures are blank, blends are searched less."""
-    from commands import BLANK, few_trials
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no figure be drawn: every picture is one pixel."""
+    from commands import draw_nothing
+
+    draw_nothing(monkeypatch.setattr)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Path:
+    """Return the working directory of a notebook: nothing is drawn, blends are searched less."""
+    from commands import few_trials
 
     from hbcomp.blending import methods
-    from hbcomp.reporting.figures import style
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(style, "to_png", lambda _: BLANK)
     monkeypatch.setattr(methods, "N_TRIALS", methods.N_TRIALS)  # so that it is put back
     few_trials()
     return tmp_path

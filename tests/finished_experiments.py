@@ -37,6 +37,13 @@ def write_files(folder, seed=0):
     write_competition_csv(folder / "test.csv", named)
 
 
+def write_into(folder, name, file, text):
+    """Write a file of an experiment below `folder`."""
+    place = folder / ROOT / name
+    place.mkdir(parents=True, exist_ok=True)
+    (place / file).write_text(text)
+
+
 def probs_for(labels, n_wrong, k=K, start=0):
     """Return soft probabilities that call all but `n_wrong` rows right, those from `start` on."""
     called = labels.copy()

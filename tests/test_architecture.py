@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,15 @@ def room_of(path):
     return path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else None
 
 
+@cache  # the tests ask for each file again and again
+def nodes_of(path):
+    """Return the syntax tree of a file as a list."""
+    return [*ast.walk(ast.parse(path.read_text()))]
+
+
 def imported(path):
     """Yield every module that a file imports, wherever in the file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -107,7 +114,7 @@ def test_nothing_loads_pickles_or_runs_text():
         assert not forbidden & {module.split(".")[0] for module in imported(path)}, path
         called = {
             node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in nodes_of(path)
             if isinstance(node, ast.Call)
         }
         assert not called & {"eval", "exec", "system", "popen"} - ({"eval"} & _eval_mode(path)), (
@@ -117,7 +124,7 @@ def test_nothing_loads_pickles_or_runs_text():
 
 def _eval_mode(path):
     # net.eval() switches a net's mode; the builtin takes an argument.
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes_of(path) if isinstance(node, ast.Call)]
     builtin = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "eval"]
     return set() if builtin else {"eval"}
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 import shlex
 import subprocess
 import sys
@@ -90,11 +91,16 @@ def test_the_version_is_that_of_the_package(tmp_path):
 
 
 @pytest.mark.parametrize("name", [each.name for each in commands()])
-def test_every_command_is_a_module_that_runs(tmp_path, name):
-    words = [sys.executable, "-m", f"hbcomp.{name}", "-h"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"Usage: python -m hbcomp.{name} " in done.stdout
+def test_every_command_is_a_module_that_runs(monkeypatch, capfd, name):
+    monkeypatch.setattr(cli, "COMMANDS", {})
+    monkeypatch.delitem(sys.modules, f"hbcomp.{name}")  # as in a process that runs it
+    monkeypatch.setattr("sys.argv", ["", "-h"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module(f"hbcomp.{name}", run_name="__main__", alter_sys=True)
+    assert not stopped.value.code
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert f"Usage: python -m hbcomp.{name} " in said.out
 
 
 @pytest.fixture

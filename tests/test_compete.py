@@ -3,15 +3,13 @@
 import json
 import shutil
 import signal
-from dataclasses import replace
 
-import numpy as np
 import pytest
 from commands import Strike, few_trials, run_hbcomp
+from finished_experiments import write_files, write_into
 from presets import presets
 
 from hbcomp.blending.plan import prepare_all, read_plan
-from hbcomp.data.synthetic import make_rows, write_competition_csv
 
 CONFIG = """
 [folds]
@@ -39,21 +37,13 @@ FILES = ["--train", "train.csv", "--test", "test.csv"]
 COMPETE = ["compete", "both", *FILES]
 
 
-def write_experiment(folder, name, file, text):
-    (folder / "experiments" / name).mkdir(parents=True, exist_ok=True)
-    (folder / "experiments" / name / file).write_text(text)
-
-
 def write_plan(folder):
     """Write beats and a plan of two runs, of which the second learns from the first."""
-    write_competition_csv(folder / "train.csv", make_rows(n=60, t=16, k=3))
-    test = make_rows(n=20, t=16, k=3, seed=1)
-    ids = np.array([f"t{number}" for number in range(20)])
-    write_competition_csv(folder / "test.csv", replace(test, ids=ids, labels=None))
-    write_experiment(folder, "teacher", "config.toml", CONFIG.format(n_epochs=8))
+    write_files(folder)
+    write_into(folder, "teacher", "config.toml", CONFIG.format(n_epochs=8))
     pupil = CONFIG.format(n_epochs=1) + '[pseudo]\nruns = ["teacher"]\nmin_prob = 0.51\n'
-    write_experiment(folder, "pupil", "config.toml", pupil)
-    write_experiment(folder, "both", "plan.toml", PLAN)
+    write_into(folder, "pupil", "config.toml", pupil)
+    write_into(folder, "both", "plan.toml", PLAN)
     return folder
 
 
@@ -129,7 +119,7 @@ def test_ctrl_c_keeps_finished_folds_and_the_same_command_trains_the_others(plan
 
 
 def test_a_folder_that_the_blend_could_not_be_written_to_is_refused_before_training(planned):
-    write_experiment(planned, "both", "config.toml", CONFIG.format(n_epochs=1))
+    write_into(planned, "both", "config.toml", CONFIG.format(n_epochs=1))
     done = call(COMPETE, planned)
     assert done.returncode == 2
     assert "experiments/both is an experiment of another kind" in done.stderr
@@ -140,7 +130,7 @@ def test_a_further_seed_of_a_base_model_is_refused_before_training(finished, tmp
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     more = CONFIG.format(n_epochs=8).replace("n_folds = 3", "n_folds = 3\nseeds = [0, 1]")
-    write_experiment(folder, "teacher", "config.toml", more)
+    write_into(folder, "teacher", "config.toml", more)
     refused = call(COMPETE, folder)
     assert refused.returncode == 2
     assert "teacher is asked for the further seeds [1]); --force replaces it" in refused.stderr
@@ -154,7 +144,7 @@ def test_another_method_is_refused_before_training_and_experiments_may_be_named_
     shutil.copytree(finished, folder)
     by_path = ["compete", "experiments/both/", *FILES]
     assert numbers_of(call(by_path, folder))["experiment"] == "both"
-    write_experiment(folder, "both", "plan.toml", PLAN.replace('"mean"', '"median"'))
+    write_into(folder, "both", "plan.toml", PLAN.replace('"mean"', '"median"'))
     shutil.rmtree(folder / "experiments/pupil/folds")
     refused = call(COMPETE, folder)
     assert refused.returncode == 2
@@ -181,7 +171,7 @@ def test_another_method_is_refused_before_training_and_experiments_may_be_named_
     ],
 )
 def test_a_wrong_plan_is_refused_before_anything_is_trained(planned, plan, message):
-    write_experiment(planned, "both", "plan.toml", plan)
+    write_into(planned, "both", "plan.toml", plan)
     before = sorted(planned.rglob("*"))
     done = call(COMPETE, planned)
     assert done.returncode == 2
@@ -194,13 +184,13 @@ def test_runs_on_unlike_files_or_in_the_folder_of_a_blend_are_refused(finished, 
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     own = CONFIG.format(n_epochs=1) + '[data]\ntrain = "train.csv"\ncompetition = "no"\n'
-    write_experiment(folder, "pupil", "config.toml", own)
-    write_experiment(folder, "fresh", "plan.toml", PLAN)
+    write_into(folder, "pupil", "config.toml", own)
+    write_into(folder, "fresh", "plan.toml", PLAN)
     unlike = call(["compete", "fresh", *FILES], folder)
     assert (unlike.returncode, unlike.stdout) == (2, "")
     assert "pupil and teacher must name the same competition and files" in unlike.stderr
-    write_experiment(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
-    write_experiment(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
+    write_into(folder, "both", "config.toml", CONFIG.format(n_epochs=1))
+    write_into(folder, "fresh", "plan.toml", PLAN.replace('"teacher"', '"both"'))
     assert "experiments/both holds a blend" in call(["compete", "fresh"], folder).stderr
 
 
@@ -208,7 +198,7 @@ def test_an_unknown_plan_is_refused_with_the_name_that_it_is_like(tmp_path):
     done = call(["compete", "bst-cpu"], tmp_path)
     assert done.returncode == 2
     assert "bst-cpu/plan.toml: no such plan, did you mean best-cpu?" in done.stderr
-    write_experiment(tmp_path, "mine", "plan.toml", PLAN)
+    write_into(tmp_path, "mine", "plan.toml", PLAN)
     done = call(["compete", "nothing-like-it"], tmp_path)
     assert "no such plan (there are: auto, best-cpu, best-gpu, mine, rocket-quant)" in done.stderr
 

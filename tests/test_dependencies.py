@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def packages(requirements):
     return {re.split(r"[\[<>=!~; ]", each, maxsplit=1)[0].lower() for each in requirements}
 
 
+@cache  # each file is asked for by several tests
+def imported(source):
+    return {*imports(source)}
+
+
 def imports(source):
     """Yield the root of every import in a module's text, lazy and literal dynamic ones too."""
     for node in ast.walk(ast.parse(source)):
@@ -57,7 +63,7 @@ def imports(source):
 def outside_packages(source, own):
     return {
         PACKAGE_OF.get(root, root)
-        for root in imports(source)
+        for root in imported(source)
         if root not in sys.stdlib_module_names and root not in own
     }
 
@@ -82,6 +88,7 @@ def files():
     ]
 
 
+@cache
 def own_modules():
     """Return what lies beside a file: hbcomp, the tests' helpers, the experiments' scripts."""
     beside = [path for path in files() if not path.is_relative_to(ROOT / "hbcomp")]

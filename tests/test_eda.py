@@ -14,7 +14,6 @@ from hbcomp.analysis import describe_data
 from hbcomp.analysis.describe_data import row_statistics
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.synthetic import make_rows, write_competition_csv
-from hbcomp.reporting.figures import style
 from hbcomp.system import command as cli
 
 
@@ -39,12 +38,6 @@ def test_file(tmp_path: Path) -> Path:
     path = tmp_path / "test.csv"
     write_competition_csv(path, padded_beats(20, seed=1, first_id=100))
     return path
-
-
-@pytest.fixture
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the pictures' pixels, which take most of a second each and have their own tests."""
-    monkeypatch.setattr(style, "to_png", lambda figure: bytes(24))
 
 
 @pytest.fixture
@@ -81,7 +74,7 @@ def test_the_last_line_is_the_numbers_and_the_page_is_where_they_say(
     assert numbers["adversarial"]["low"] <= 0.5 <= numbers["adversarial"]["high"]
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_the_next_command_reads_the_same_files_and_columns(
     train: Path, test_file: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +90,7 @@ def test_the_next_command_reads_the_same_files_and_columns(
     assert "next" not in eda.eda(out=out)
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_numbers_equal_loops_over_the_rows(train: Path, test_file: Path, tmp_path: Path) -> None:
     numbers = eda.eda(train, test_file, tmp_path / "out")
     beats = padded_beats()
@@ -129,7 +122,7 @@ def test_statistics_leave_the_padding_out_and_allow_a_row_without_any() -> None:
     assert found == {"length": [2, 0, 3], "mean": [2, 0, 2], "standard deviation": [1, 0, 1]}
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_the_shift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path) -> None:
     beats = padded_beats(60)
     others = np.char.add("t", beats.ids)
@@ -147,7 +140,7 @@ def test_the_shift_is_zero_between_equal_files_and_tells_a_shift(tmp_path: Path)
     assert by_name["mean"]["standard_errors"] > 3
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_planted_duplicates_are_counted_and_named_on_the_page(tmp_path: Path) -> None:
     beats = padded_beats()
     signals = beats.signals.copy()
@@ -162,7 +155,7 @@ def test_planted_duplicates_are_counted_and_named_on_the_page(tmp_path: Path) ->
     assert "2 training rows share a signal but not the label." in html
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_without_a_test_file_nothing_is_said_about_one(train: Path, tmp_path: Path) -> None:
     numbers = eda.eda(train, out=tmp_path / "out")
     assert numbers["test"] is None
@@ -170,7 +163,7 @@ def test_without_a_test_file_nothing_is_said_about_one(train: Path, tmp_path: Pa
     assert "Train against test" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_the_same_data_gives_the_same_files_from_any_folder(train: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "train.csv"
     moved.parent.mkdir()
@@ -181,7 +174,7 @@ def test_the_same_data_gives_the_same_files_from_any_folder(train: Path, tmp_pat
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_file_names_with_markup_are_shown_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +184,7 @@ def test_file_names_with_markup_are_shown_as_they_are(
     assert "Data: [red]&lt;b&gt;.csv" in Path(numbers["page"]).read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_drawing", "no_classifier")
+@pytest.mark.usefixtures("undrawn", "no_classifier")
 def test_the_default_folder_is_named_after_the_file(
     train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

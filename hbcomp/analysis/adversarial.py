@@ -6,7 +6,8 @@ row's contribution to it, which gives DeLong's standard error, are the means ove
 error would be too small, because halves are not independent: where one row helps to answer another,
 that one helps to answer the first. Fully correlated halves, the most that there can be, have the
 square root of 2 times the error of independent rows, and so much is taken. Measured on files of one
-distribution, 95.0 % of 320 intervals held 0.5, and 88.1 % of 260 without the factor.
+distribution with 1.96 errors, 95.0 % of 320 intervals held 0.5, and 88.1 % of 260 without the
+factor.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float64, Int64
 from hbcomp.data.dataset import Dataset
 from hbcomp.data.segments import STATISTICS, Part, parts_of, segment_statistics
 from hbcomp.scoring.auc import scaled_placements
+from hbcomp.scoring.paired import N_ERRORS_OF_NOISE
 from hbcomp.scoring.row_metrics import RowScores
 
 N_ROWS: Final = 4_000  # of each file at most
@@ -26,7 +28,6 @@ MIN_ROWS: Final = 20  # of each file; with fewer nothing is said
 N_FOLDS: Final = 2
 N_SPLITS: Final = 5  # one alone moves the AUC by as much as the rows do
 ALPHA: Final = 0.05
-QUANTILE: Final = 1.96
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def tell_apart(train: Dataset, test: Dataset, seed: int = 0) -> Adversarial | No
     fitted = [_Classifiers.fit(statistics, is_test, rng) for _ in range(N_SPLITS)]
     placements = np.mean([each.placements(statistics) for each in fitted], axis=0)
     auc, error = float(placements.mean()), float(placements.std(ddof=1) / np.sqrt(len(is_test)))
-    reach = QUANTILE * N_FOLDS**0.5 * error
+    reach = N_ERRORS_OF_NOISE * N_FOLDS**0.5 * error
     importance = fitted[0].importance(rng) if auc - reach > 0.5 else []
     n_tests, drifts = find_drifts(of_train, of_test, parts)
     return Adversarial(

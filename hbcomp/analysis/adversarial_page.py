@@ -8,7 +8,7 @@ import numpy as np
 
 from hbcomp.analysis.adversarial import ALPHA, N_SPLITS, Adversarial
 from hbcomp.data.segments import Part
-from hbcomp.reporting.figures.data import drift_map
+from hbcomp.reporting.figures import data as data_figures
 from hbcomp.reporting.pages import Picture, Table
 
 N_SHOWN: Final = 10  # rows of the table
@@ -100,5 +100,7 @@ def pictures(found: Adversarial, shape: tuple[int, int]) -> Iterator[Picture]:
     }
     edges = [0, *(part.stop for part in parts[:n_segments])]
     yield Picture(
-        "drift", drift_map(grids, edges), "Which parts of the signal differ between train and test."
+        "drift",
+        data_figures.drift_map(grids, edges),
+        "Which parts of the signal differ between train and test.",
     )

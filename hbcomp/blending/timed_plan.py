@@ -10,7 +10,6 @@ from hbcomp.blending import blend_runs
 from hbcomp.blending.plan import Plan, last_numbers, train
 from hbcomp.crossval.estimate import Estimate, estimate
 from hbcomp.crossval.loop import AfterFold, FoldDone
-from hbcomp.crossval.speed import duration
 from hbcomp.crossval.training_data import load_training_data
 from hbcomp.experiment.folder import find_run
 from hbcomp.experiment.recipe import read_recipe
@@ -18,7 +17,7 @@ from hbcomp.experiment.setup import Request
 from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console
 from hbcomp.system.errors import InputError
-from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.system.stopwatch import Stopwatch, duration
 from hbcomp.training.pseudo import PseudoConfig
 
 MAX_SEEDS = 3  # assumed: a fourth seed of the same nets gains less than the hours are worth

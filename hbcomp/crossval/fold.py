@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
@@ -206,8 +205,8 @@ def train_folds(
                 task.seed, task.fold, task.valid_idx, net.valid_probs, net.test_probs
             )
             columns = [*HISTORY_COLUMNS, *([WATCHED] if task.early_stopping.is_on else [])]
-            rows = pd.DataFrame(histories[position], columns=columns)
-            stored_folds.save_fold(run, task.identity, result, net.net, rows)
+            history = [columns, *histories[position]]
+            stored_folds.save_fold(run, task.identity, result, net.net, history)
     if torch.cuda.is_available():
         del epochs, after, net
         torch.cuda.empty_cache()  # or the next folds' nets find the memory still taken

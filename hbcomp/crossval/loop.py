@@ -16,7 +16,6 @@ from hbcomp.crossval.fold import (
     train_folds,
 )
 from hbcomp.crossval.resources import Resources, Slot, choose_resources, slots_for
-from hbcomp.crossval.speed import duration
 from hbcomp.crossval.training_data import TrainingData, seen_by_nets
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.config import Config
@@ -35,7 +34,7 @@ from hbcomp.system.command import console
 from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.progress import Emit, Relay, relayed, show_folds
-from hbcomp.system.stopwatch import Stopwatch
+from hbcomp.system.stopwatch import Stopwatch, duration
 from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hbcomp.crossval.speed import duration
 from hbcomp.data.dataset import Dataset, in_words
 from hbcomp.data.splits import Folds
 from hbcomp.experiment.config import Config
@@ -17,6 +16,7 @@ from hbcomp.nets.signals import SignalsConfig
 from hbcomp.system.errors import InputError, within_memory
 from hbcomp.system.memory import SHARE, mapped
 from hbcomp.system.memory import in_words as bytes_in_words
+from hbcomp.system.stopwatch import duration
 from hbcomp.training.device import Compute, best_rate, free_bytes
 
 MANY_PARAMETERS = 50_000_000  # of one layer; assumed: `reference` has 26 M at 205 time steps

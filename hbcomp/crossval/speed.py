@@ -18,6 +18,7 @@ from hbcomp.reporting.pages import Table, print_table
 from hbcomp.system.command import console
 from hbcomp.system.environment import machine
 from hbcomp.system.errors import InputError, within_memory
+from hbcomp.system.stopwatch import duration
 from hbcomp.system.workers import worker_pool
 from hbcomp.training.device import Compute, choose_compute
 from hbcomp.training.loader import DeviceData
@@ -161,13 +162,3 @@ def speed_table(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> Tabl
     where = ", ".join({each["compute"]["device"]: None for each in found.values()})
     hardware = about["gpu"] if "cuda" in where else f"{about['n_cores']} cores"
     return Table(f"training {N_ROWS:,} rows on {where} ({hardware})", header, rows)
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 0.4 s, 17 s, 12 min, 3.1 h or 5.2 days."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"

@@ -2,13 +2,12 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -17,7 +16,10 @@ from hbcomp.experiment import manifest
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold, FoldResult, Layout, read_arrays
 from hbcomp.system.errors import InputError
-from hbcomp.system.files import naming, sync
+from hbcomp.system.files import csv_bytes, naming, sync
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULT, HISTORY, WEIGHTS = "result.npz", "history.csv", "model.safetensors"
 FILES = (RESULT, HISTORY, WEIGHTS, manifest.NAME)
@@ -30,11 +32,15 @@ LAYOUT: Layout = {
 
 
 def save_fold(
-    run: RunFolder, identity: str, result: FoldResult, net: nn.Module, history: pd.DataFrame
+    run: RunFolder,
+    identity: str,
+    result: FoldResult,
+    net: nn.Module,
+    history: Sequence[Sequence[object]],
 ) -> None:
     """Store a fold atomically; a fold that is already stored stays.
 
-    `identity` is the hash of what it was trained with.
+    `identity` is the hash of what it was trained with, the first line of `history` its header.
     """
     with _new_fold(run, result.seed, result.fold) as partial:
         arrays: dict[str, Any] = {"valid_idx": result.valid_idx, "valid_probs": result.valid_probs}
@@ -44,7 +50,7 @@ def save_fold(
         tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
         # The file is not written by safetensors, whose error on a full disk is no OSError.
         (partial / WEIGHTS).write_bytes(save(tensors))
-        history.to_csv(partial / HISTORY, index=False, lineterminator="\n")
+        (partial / HISTORY).write_bytes(csv_bytes(history[0], history[1:]))
         manifest.write_manifest(partial, (RESULT, HISTORY, WEIGHTS))
 
 
@@ -105,8 +111,10 @@ def load_fold(run: RunFolder, identity: str | None, seed: int, fold: Fold) -> Fo
     )
 
 
-def load_history(run: RunFolder, seed: int, fold: Fold) -> pd.DataFrame:
+def load_history(run: RunFolder, seed: int, fold: Fold) -> "pd.DataFrame":
     """Return the history of a stored fold, one row per epoch."""
+    import pandas as pd  # which takes long to import, and workers need no history
+
     return pd.read_csv(run.fold_folder(seed, fold) / HISTORY)
 
 

@@ -8,12 +8,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePath
 from typing import ClassVar, Final
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -141,14 +141,8 @@ class Picture:
 Section = Text | Table | Picture
 
 
-def render_page(
-    title: str, subtitle: str, sections: Sequence[Section], links: Sequence[Link] = ()
-) -> str:
-    """Return the page as HTML, with the links at its top; whatever comes from data is escaped.
-
-    A page with a sortable table has one script, ours: its hash is the only one that the page's
-    Content-Security-Policy lets a browser run.
-    """
+@cache  # compiling it takes longer than filling it in
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("hbcomp.reporting"),
         autoescape=True,
@@ -157,10 +151,20 @@ def render_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template("page.html.j2")
+    return environment.get_template("page.html.j2")
+
+
+def render_page(
+    title: str, subtitle: str, sections: Sequence[Section], links: Sequence[Link] = ()
+) -> str:
+    """Return the page as HTML, with the links at its top; whatever comes from data is escaped.
+
+    A page with a sortable table has one script, ours: its hash is the only one that the page's
+    Content-Security-Policy lets a browser run.
+    """
     has_script = any(isinstance(section, Table) and section.is_sortable for section in sections)
     script = SCRIPT.read_text(encoding="utf-8") if has_script else ""
-    return template.render(
+    return _template().render(
         title=title,
         subtitle=subtitle,
         sections=sections,

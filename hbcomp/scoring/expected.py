@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
-from scipy.optimize import brentq
 
 from hbcomp.scoring.calibration import Temperature
 from hbcomp.scoring.metrics import Metric
@@ -119,6 +118,7 @@ def matched(mean: Probs, of_folds: Sequence[Probs], oof_brier: float) -> Float64
 
     At the nearest temperature of those searched if none gives it.
     """
+    from scipy.optimize import brentq  # which takes long to import
 
     def excess(log_temperature: float) -> float:
         truth = _softened(mean, log_temperature)

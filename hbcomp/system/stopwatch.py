@@ -1,4 +1,4 @@
-"""Time by phase of a command."""
+"""Time by phase of a command, and a time in words."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -46,3 +46,13 @@ class Stopwatch:
         """Add seconds that were measured elsewhere."""
         for name, more in seconds.items():
             self.seconds[name] += more
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 0.4 s, 17 s, 12 min, 3.1 h or 5.2 days."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"

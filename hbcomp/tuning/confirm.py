@@ -242,8 +242,9 @@ def _wait_for(study: optuna.Study, jobs: Sequence[FoldJob]) -> None:
     """Wait until another machine stores one of these folds, or its claim of one is too old."""
     found = study.user_attrs
     hosts = sorted({claim["host"] for job in jobs if (claim := found.get(job.claim))})
+    folds = "1 fold that is" if len(jobs) == 1 else f"{len(jobs)} folds that are"
     console.print(
-        f"waiting for {len(jobs)} folds that are trained on {', '.join(hosts)}; one of a machine "
+        f"waiting for {folds} trained on {', '.join(hosts)}; one of a machine "
         f"that is gone is trained here after {CLAIM_SECONDS // 60} minutes"
     )
     while len(missing := _missing(study, jobs)) == len(jobs):

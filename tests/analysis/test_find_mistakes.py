@@ -168,6 +168,7 @@ def test_a_confusion_loses_what_the_score_gains_without_it(beats, metric):
         assert whole == pytest.approx(1 - scored.score if sign == 1 else scored.score)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_says_the_metric_and_its_direction(beats, tmp_path):
     found = findings_of(beats, probs_for(beats.known_labels, 5), metric="macro-f1")
     page.write(tmp_path / "p.html", found, beats.signals)

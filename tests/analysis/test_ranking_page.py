@@ -40,7 +40,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 @pytest.fixture
-def here(tmp_path):
+def here(tmp_path, undrawn):
     write_files(tmp_path)
     return tmp_path
 

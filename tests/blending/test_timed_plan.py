@@ -3,15 +3,14 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from finished_experiments import write_files, write_into
 
 from hbcomp.blending import timed_plan
 from hbcomp.blending.plan import prepare_all, read_plan
 from hbcomp.blending.timed_plan import Clock, OutOfTime, carry_out_within
 from hbcomp.crossval.estimate import Estimate
 from hbcomp.crossval.loop import FoldDone
-from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.predictions import Predictions
 from hbcomp.experiment.report import read_report
 from hbcomp.system.errors import InputError
@@ -36,12 +35,9 @@ SECONDS = {"slow": 600.0, "quick": 60.0, "middle": 120.0}  # of a net
 @pytest.fixture
 def planned(here, monkeypatch):
     """A folder with a plan of three experiments, whose estimated times are SECONDS."""
-    write_competition_csv(here / "train.csv", make_rows(n=45, t=16, k=3))
-    test = make_rows(n=12, t=16, k=3, seed=1)
-    ids = np.array([f"t{number}" for number in range(12)])
-    write_competition_csv(here / "test.csv", replace(test, ids=ids, labels=None))
+    write_files(here)
     for n_epochs, name in enumerate(SECONDS, start=1):
-        write(here, name, "config.toml", CONFIG.format(n_epochs=n_epochs))
+        write_into(here, name, "config.toml", CONFIG.format(n_epochs=n_epochs))
     write_plan(here, list(SECONDS))
 
     def told(config, data, run, n_jobs):
@@ -52,14 +48,9 @@ def planned(here, monkeypatch):
     return here
 
 
-def write(folder, name, file, text):
-    (folder / "experiments" / name).mkdir(parents=True, exist_ok=True)
-    (folder / "experiments" / name / file).write_text(text)
-
-
 def write_plan(folder, names):
     plan = f"runs = {json.dumps(names)}\n[blend]\nbase_models = {json.dumps(names)}\n"
-    write(folder, "all", "plan.toml", plan)
+    write_into(folder, "all", "plan.toml", plan)
 
 
 def carry_out(hours):
@@ -180,7 +171,7 @@ def test_one_that_learns_from_another_is_trained_after_it_though_it_is_cheaper(
     planned, monkeypatch
 ):
     pseudo = '[pseudo]\nruns = ["middle"]\nmin_prob = 0.51\n'
-    write(planned, "quick", "config.toml", CONFIG.format(n_epochs=1) + pseudo)
+    write_into(planned, "quick", "config.toml", CONFIG.format(n_epochs=1) + pseudo)
     write_plan(planned, ["middle", "quick", "slow"])
     numbers = carry_out(hours=3.0)
     assert list(numbers["runs"]) == ["middle", "slow", "quick"]

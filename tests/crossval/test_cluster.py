@@ -2,15 +2,13 @@
 
 import os
 import signal
-from dataclasses import replace
 
-import numpy as np
 import pytest
+from finished_experiments import write_files, write_into
 
 from hbcomp.crossval import cluster
 from hbcomp.crossval.loop import cross_validate, go_on
 from hbcomp.crossval.training_data import load_training_data
-from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment import stored_folds
 from hbcomp.experiment.folder import find_run, locked
 from hbcomp.experiment.setup import prepare
@@ -45,12 +43,8 @@ LOCAL = "local:2"
 def folder(tmp_path, monkeypatch):
     """A folder with files and an experiment of four folds."""
     monkeypatch.chdir(tmp_path)
-    write_competition_csv(tmp_path / "train.csv", make_rows(n=60, t=16, k=3))
-    test = make_rows(n=12, t=16, k=3, seed=1)
-    ids = np.array([f"t{number}" for number in range(12)])
-    write_competition_csv(tmp_path / "test.csv", replace(test, ids=ids, labels=None))
-    (tmp_path / "experiments/mine").mkdir(parents=True)
-    (tmp_path / "experiments/mine/config.toml").write_text(CONFIG)
+    write_files(tmp_path)
+    write_into(tmp_path, "mine", "config.toml", CONFIG)
     return tmp_path
 
 

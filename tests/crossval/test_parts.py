@@ -1,16 +1,14 @@
 """Folds of one run, trained by several processes."""
 
 import shutil
-from dataclasses import replace
 
-import numpy as np
 import pytest
+from finished_experiments import write_files, write_into
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hbcomp.crossval import cross_validate, parts
 from hbcomp.crossval.parts import chosen_folds
-from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.folder import find_run, locked, locked_folds
 from hbcomp.experiment.setup import prepare
 from hbcomp.system.errors import InputError
@@ -36,12 +34,8 @@ KEYS = [(seed, fold) for seed in (0, 1) for fold in range(3)]
 @pytest.fixture
 def folder(here):
     """A folder with files and an experiment of two seeds and three folds."""
-    write_competition_csv(here / "train.csv", make_rows(n=45, t=16, k=3))
-    test = make_rows(n=12, t=16, k=3, seed=1)
-    ids = np.array([f"t{number}" for number in range(12)])
-    write_competition_csv(here / "test.csv", replace(test, ids=ids, labels=None))
-    (here / "experiments/mine").mkdir(parents=True)
-    (here / "experiments/mine/config.toml").write_text(CONFIG)
+    write_files(here)
+    write_into(here, "mine", "config.toml", CONFIG)
     return here
 
 

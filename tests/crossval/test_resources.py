@@ -12,11 +12,13 @@ from hbcomp.crossval.resources import (
     MEMORY_SHARE,
     WORKER_SECONDS,
     Resources,
+    Slot,
     choose_resources,
     fastest,
     fastest_n_jobs,
     largest_group,
     seconds_per_step,
+    slots_for,
 )
 from hbcomp.data.synthetic import make_rows
 from hbcomp.experiment.config import Config
@@ -238,3 +240,10 @@ def test_a_timing_probe_leaves_no_trace_in_the_training_to_come(monkeypatch):
     assert seconds_per_step(recipe, beats, members, compute) > 0
     assert torch.equal(before, beats.signals)
     assert torch.equal(rng, torch.get_rng_state())
+
+
+def test_several_gpus_are_dealt_out_in_turn(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    cuda = replace(CPU, device="cuda")
+    assert [slot.compute.device for slot in slots_for(cuda, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert slots_for(CPU, 2) == [Slot(0, CPU), Slot(1, CPU)]

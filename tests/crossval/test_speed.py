@@ -8,7 +8,7 @@ from commands import run_hbcomp
 
 from hbcomp.crossval import speed
 from hbcomp.crossval.resources import Resources
-from hbcomp.crossval.speed import Probe, duration, measure_speed, speed_table
+from hbcomp.crossval.speed import Probe, measure_speed, speed_table
 from hbcomp.data.synthetic import make_rows, write_competition_csv
 from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
@@ -127,18 +127,3 @@ def test_a_gpu_is_named_above_the_table(quick, monkeypatch, tmp_path):
     found["compute"]["device"] = "cuda"
     table = speed_table({"a": found}, {"gpu": "a GPU", "n_cores": 2})
     assert table.title == "training 100,000 rows on cuda (a GPU)"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.42, "0.4 s"),
-        (9.96, "10.0 s"),
-        (17.2, "17 s"),
-        (720.0, "12 min"),
-        (11e3, "3.1 h"),
-        (1e9, "11,574.1 days"),
-    ],
-)
-def test_a_time_is_said_as_people_say_it(seconds, words):
-    assert duration(seconds) == words

@@ -2,7 +2,6 @@ import os
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -30,7 +29,7 @@ def store_fold(run, seed=0, fold=0, test_probs=True):
         valid_probs=generator.random((3, 2)).astype(np.float32),
         test_probs=generator.random((4, 2)).astype(np.float32) if test_probs else None,
     )
-    history = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25], "score": [np.nan, 100.0]})
+    history = [("epoch", "loss", "score"), (1, 0.5, None), (2, 0.25, 100.0)]
     stored_folds.save_fold(run, "identity", result, nn.Linear(2, 2), history)
     return result
 
@@ -196,7 +195,7 @@ def test_a_torn_result_is_named_with_the_remedy(run):
 def test_bits_of_channels_last_weights_survive(run):
     net = nn.Conv2d(2, 3, (1, 5)).to(memory_format=torch.channels_last)
     result = FoldResult(0, 0, np.arange(1), np.ones((1, 2), np.float32), None)
-    stored_folds.save_fold(run, "identity", result, net, pd.DataFrame({"epoch": [1]}))
+    stored_folds.save_fold(run, "identity", result, net, [["epoch"], [1]])
     again = stored_folds.load_weights(run, 0, 0, nn.Conv2d(2, 3, (1, 5)))
     assert torch.equal(again.weight, net.weight)
 
@@ -210,7 +209,7 @@ def test_a_fold_that_another_configuration_trained_is_refused(run):
 def test_a_fold_that_is_already_stored_stays(run):
     first = store_fold(run)
     result = replace(first, valid_probs=first.valid_probs + 1)
-    stored_folds.save_fold(run, "identity", result, nn.Linear(2, 2), pd.DataFrame({"epoch": [1]}))
+    stored_folds.save_fold(run, "identity", result, nn.Linear(2, 2), [["epoch"], [1]])
     again = stored_folds.load_fold(run, "identity", 0, 0)
     assert np.array_equal(again.valid_probs, first.valid_probs)
     assert [path.name for path in run.folds_folder.iterdir()] == ["0-0"]

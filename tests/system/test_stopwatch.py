@@ -1,6 +1,6 @@
 import pytest
 
-from hbcomp.system.stopwatch import PHASES, Stopwatch
+from hbcomp.system.stopwatch import PHASES, Stopwatch, duration
 
 
 def test_phases_add_up_also_when_they_fail():
@@ -21,3 +21,18 @@ def test_phases_add_up_also_when_they_fail():
 def test_an_unknown_phase_is_a_bug():
     with pytest.raises(KeyError), Stopwatch().phase("lunch"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.42, "0.4 s"),
+        (9.96, "10.0 s"),
+        (17.2, "17 s"),
+        (720.0, "12 min"),
+        (11e3, "3.1 h"),
+        (1e9, "11,574.1 days"),
+    ],
+)
+def test_a_time_is_said_as_people_say_it(seconds, words):
+    assert duration(seconds) == words

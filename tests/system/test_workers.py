@@ -2,18 +2,22 @@ import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 
 import pytest
 
-from hbcomp.crossval.resources import Slot, slots_for
 from hbcomp.system import workers as pools
 from hbcomp.system.errors import InputError
 from hbcomp.system.workers import MAX_EXITS, Done, worker_pool
-from hbcomp.training.device import Compute
 
-CPU = Compute("cpu", "fp32", 1, "tests")
-# Workers import torch with this module, which takes seconds: few tests have any.
 TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A slot that imports no torch, as this module must not: workers import it."""
+
+    number: int
 
 
 def work(job, slot):
@@ -28,7 +32,7 @@ def work(job, slot):
 
 
 def slots(n):
-    return slots_for(CPU, n)
+    return [Slot(number) for number in range(n)]
 
 
 def test_one_slot_does_its_jobs_in_order_in_this_very_process():
@@ -207,10 +211,3 @@ def wait_until(is_so):
     while not is_so():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-
-
-def test_several_gpus_are_dealt_out_in_turn(monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    cuda = Compute("cuda", "fp32", 1, "tests")
-    assert [slot.compute.device for slot in slots_for(cuda, 3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert slots_for(CPU, 2) == [Slot(0, CPU), Slot(1, CPU)]

@@ -267,7 +267,7 @@ def test_a_fold_that_another_machine_trains_is_waited_for_and_not_trained(
     assert confirm(study, context, N_FOLDS, SLOTS, 1).n_rows == N_FOLDS * ROWS_OF_FOLD
     assert (BASE, 7 + PICK, 0) not in names
     assert len(names) == 4 * N_FOLDS - 1
-    assert "waiting for 1 folds that are trained on other" in capsys.readouterr().err
+    assert "waiting for 1 fold that is trained on other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

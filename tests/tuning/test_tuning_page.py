@@ -145,6 +145,7 @@ def test_the_same_summary_gives_the_same_bytes(tmp_path):
         assert picture.read_bytes() == (tmp_path / "b" / "pictures" / picture.name).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_text_from_data_is_escaped(tmp_path):
     hostile = "<script>alert('x')</script>\"&$x^$"
     trials = [
@@ -282,6 +283,7 @@ def test_the_verdict_takes_two_standard_errors_for_noise(difference, greater_is_
     assert words in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_is_headed_by_the_confirmed_score_and_not_by_the_best_of_the_search(tmp_path):
     text = written(a_summary(), tmp_path)
     assert "<h1>quickstart: score 1255.0, confirmed on a fresh seed</h1>" in text
@@ -289,6 +291,7 @@ def test_the_page_is_headed_by_the_confirmed_score_and_not_by_the_best_of_the_se
     assert "<h1>quickstart: score 1190.0 in the search, not confirmed</h1>" in unconfirmed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_winner_no_score_is_called_free_of_selection_bias(tmp_path):
     confirmed = CONFIRMED | {"winner": None}
     for each in (None, confirmed):
@@ -296,6 +299,7 @@ def test_without_a_winner_no_score_is_called_free_of_selection_bias(tmp_path):
     assert "tune-confirmed" in written(a_summary([], confirmed=confirmed), tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_picture_stands_before_every_table(tmp_path):
     text = written(a_summary(), tmp_path)
     assert text.rindex("<figure") < text.index("<table")
@@ -326,6 +330,7 @@ def test_choices_that_are_numbers_stand_in_the_order_of_their_size():
     assert parameter.categories[int(parameter.taken[0])] == "32"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_regret_is_told_with_the_thresholds(tmp_path):
     text = without_pictures(written(a_summary([], confirmed=None), tmp_path))
     assert "regret of the study is 0.4100: what" in text
@@ -392,6 +397,7 @@ def test_the_confirmed_difference_says_on_which_side_the_winner_is_better(score,
     assert axes[1].get_ylabel() == score.name
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_greater_is_better_the_greatest_score_heads_the_tables_and_the_page(tmp_path):
     trials = [a_trial(0, 0.93), a_trial(1, 0.95), a_pruned_trial(2, 1, 800, 0.5, deficit=0.4)]
     summary = a_summary(
@@ -459,6 +465,7 @@ def test_labels_are_spread_apart_in_their_order():
     assert drawings.spread_apart(np.array([9.0, 1.0]), 1.0).tolist() == [9, 1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_says_which_machine_trained_how_much_where_there_were_several(tmp_path):
     one = {"alpha": {"trials": 7, "folds on fresh seeds": 3}}
     two = {**one, "beta <b>": {"trials": 5, "folds on fresh seeds": 2}}

@@ -68,15 +68,15 @@ def test_published_means_are_those_of_the_78_sets():
     assert np.mean([each["HC2"] for each in known.values()]) == pytest.approx(0.8666, abs=5e-5)
 
 
-def test_a_set_is_run_once_and_scored_on_its_own_labels(tmp_path):
-    write_set(tmp_path, "Tiny")
+def test_a_set_is_run_once_and_scored_on_its_own_labels(here):
+    write_set(here, "Tiny")
     for _ in range(2):
-        run.main(tmp_path, tmp_path / "out", ["Tiny"])
-    rows = table.read(tmp_path / "out/table.csv")
+        run.main(here, here / "out", ["Tiny"])
+    rows = table.read(here / "out/table.csv")
     assert [each.model for each in rows] == ["rocket", "quant", "blend"]
-    labels = labels_of(tmp_path / "Tiny_TEST.tsv")
+    labels = labels_of(here / "Tiny_TEST.tsv")
     for each in rows:
-        path = tmp_path / f"out/Tiny/submissions/{each.model}.csv"
+        path = here / f"out/Tiny/submissions/{each.model}.csv"
         answers = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1]
         assert each.accuracy == pytest.approx((answers == labels).mean(), abs=1e-6)
         assert 0 <= each.low <= each.high <= 1
