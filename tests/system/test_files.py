@@ -90,7 +90,7 @@ def test_every_cell_that_is_written_to_a_csv_file_is_read_back(line_end):
     assert text.startswith(f"id,p{line_end}a,0.1{line_end}")
 
 
-def test_no_other_function_writes_csv_files_of_ids():
+def test_no_other_function_writes_csv_files():
     package = Path(hbcomp.__file__).parent
     writers = {
         path.relative_to(package).as_posix()
@@ -99,5 +99,4 @@ def test_no_other_function_writes_csv_files_of_ids():
         if isinstance(node, ast.Attribute)
         and (node.attr == "to_csv" or ast.unparse(node) in ("csv.writer", "csv.DictWriter"))
     }
-    # A fold's history has numbers alone.
-    assert writers == {"system/files.py", "experiment/stored_folds.py"}
+    assert writers == {"system/files.py"}
