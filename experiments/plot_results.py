@@ -17,7 +17,8 @@ MARKERS = {"out-of-fold": "o", "testA": "^"}
 # Where a label stands beside its point, in points, so that none lies on another.
 OFFSETS = {
     "best-cpu": (8, -4),
-    "best-cpu-lines": (8, -10),
+    "best-cpu-lines": (8, 2),
+    "best-gpu": (-8, -4),
     "resnet (5 folds x 2 seeds)": (8, -4),
     "best-cpu-resnet": (-8, 6),
     "reference net, 480 epochs": (-8, -4),

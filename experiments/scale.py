@@ -96,7 +96,7 @@ def import_training() -> float:
 
 N_FOLDS = 8
 RUN = [sys.executable, "-m", "hbcomp", "cv", "--set", f"folds.n_folds={N_FOLDS}"]
-RUN += ["--set", "train.n_epochs=40", "--set", "compute.n_threads=1", "--json"]
+RUN += ["--set", "train.n_epochs=15", "--set", "compute.n_threads=1", "--json"]
 
 
 def run_here(folder: str, name: str, *options: str) -> tuple[float, dict[str, float], int]:
