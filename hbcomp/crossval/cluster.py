@@ -6,9 +6,7 @@ gives the fold of a lost worker to another one.
 """
 
 import atexit
-import ctypes
 import logging
-import sys
 import tempfile
 import threading
 import uuid
@@ -31,6 +29,7 @@ from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.predictions import Fold
 from hbcomp.system.command import signals_blocked
 from hbcomp.system.errors import InputError
+from hbcomp.system.memory import keep_freed_memory
 from hbcomp.system.progress import Emit, FoldProgress
 from hbcomp.system.stopwatch import Stopwatch
 from hbcomp.training.device import Compute, ComputeConfig, choose_compute
@@ -40,10 +39,6 @@ SECONDS_TO_CONNECT = 20
 SAME_VERSIONS = ("hbcomp", "torch", "numpy")  # others could change the bits, or what is sent
 MAX_RETRIES = 3  # of a fold whose worker was lost, as Dask's own allowed-failures
 GPU = "GPU"  # a resource of workers: `dask worker --resources GPU=1` trains one net at a time
-
-# Of glibc's mallopt(3).
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 2**30, 2**25
 
 _training = threading.Lock()  # a worker may run several tasks, but torch's seed is of the process
 
@@ -204,22 +199,21 @@ class ClusterCalls:
                 self._client.run(function, on_error="ignore")
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory that a training step frees, as it does in processes of other kinds.
-
-    Dask starts workers with MALLOC_TRIM_THRESHOLD_, so that every freed tensor goes back to the
-    system, which clears it for the next step: nets of 4,000 rows took twice as long.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option:
-        set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
-        set_option(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
-
-
 def _alone(function: Callable[..., Any], *args: Any) -> Any:
+    with _training_alone():
+        return function(*args)
+
+
+@contextmanager
+def _training_alone() -> Iterator[None]:
+    """Let no other task of this worker train within the block.
+
+    Dask starts workers with MALLOC_TRIM_THRESHOLD_, so that every tensor that a step frees goes
+    back to the system, which clears it for the next step: nets of 4,000 rows took twice as long.
+    """
     with _training:
         keep_freed_memory()
-        return function(*args)
+        yield
 
 
 def train_on_cluster(
@@ -307,8 +301,7 @@ def _train_remotely(
     def emit(event: FoldProgress) -> None:
         worker.log_event(topic, {"progress": asdict(event)})
 
-    with _training, tempfile.TemporaryDirectory(prefix="hbcomp-") as folder:
-        keep_freed_memory()
+    with _training_alone(), tempfile.TemporaryDirectory(prefix="hbcomp-") as folder:
         run = RunFolder(Path(folder))
         with errors_as_input_error(group), watch.phase("transfer"):
             data = training_data.on_device(group[0].compute.device)

@@ -1,7 +1,9 @@
-"""How much memory this process may still take, and arrays that stay in a file instead."""
+"""How much memory this process may still take, what it keeps, and arrays that stay in a file."""
 
+import ctypes
 import mmap
 import resource
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,3 +124,19 @@ def row_blocks(array: np.ndarray) -> Iterator[slice]:
     """Yield slices of rows, each of about `BLOCK_BYTES`, at least one."""
     n_rows = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
     yield from (slice(start, start + n_rows) for start in range(0, max(1, len(array)), n_rows))
+
+
+# Options of glibc's mallopt(3), and its largest threshold of mmap on 64 bits.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES, LARGEST_MMAP_THRESHOLD = 2**30, 2**25
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next allocation; nothing changes on other systems.
+
+    It learns to by itself, unless the environment has MALLOC_TRIM_THRESHOLD_.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option:
+        set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
+        set_option(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)

@@ -1,5 +1,9 @@
+import os
 import pickle
+import platform
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,3 +83,29 @@ def test_blocks_are_all_rows_in_their_order(monkeypatch):
     parts = [array[rows] for rows in row_blocks(array)]
     assert {len(part) for part in parts} == {1}
     assert np.array_equal(np.concatenate(parts), array)
+
+
+FREED_AND_TAKEN = """
+import resource
+from hbcomp.system.memory import keep_freed_memory
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        bytearray(8 << 20)[:] = bytes(8 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = new_pages()
+keep_freed_memory()
+new_pages()
+print(new_pages() / given_back)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_memory_that_dask_would_give_back_is_kept():
+    trimmed = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    ran = subprocess.run(
+        [sys.executable, "-c", FREED_AND_TAKEN], env=trimmed, capture_output=True, check=True
+    )
+    assert float(ran.stdout) < 0.1
