@@ -59,7 +59,7 @@ def import_oof(
     config = (
         prepare(like, changes, None).config
         if like
-        else validate(Config, override({}, changes), "--set")
+        else validate(Config, override({}, changes), "options")
     )
     wanted = ImportOptions(oof, test, like or "", config, seed, normalise, trust)
     return run(wanted, find_run(name), force=force)

@@ -56,7 +56,7 @@ def _config(source: RunFolder, file: Path, assignments: Sequence[str]) -> Config
     values = read_toml(file)
     changed = _with_known_files(source, override(values, _of_own_epochs(assignments)))
     try:
-        return validate(Config, changed, "--set" if assignments else file)
+        return validate(Config, changed, "options" if assignments else file)
     except InputError:
         validate(Config, values, file)
         raise

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from hbcomp.scoring.paired import N_ERRORS_OF_NOISE, is_better, is_beyond_noise
-from hbcomp.system.config import Section
+from hbcomp.system.config import Section, written_as
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import csv_bytes, sweep, take_lock, write_bytes
 
@@ -65,8 +65,8 @@ class Entry(Section):
     its time. `sent` holds every time at which the content was sent.
     """
 
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    sha256: Annotated[str, written_as("[0-9a-f]{64}", "64 hexadecimal digits in lower case")]
+    file: Annotated[str, written_as(r"[^/\\]+", "the name of a file, without its folder")]
     written: Time
     source: Annotated[str, Field(min_length=1)]
     recipe: str = ""

@@ -50,6 +50,17 @@ def unique(name: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def written_as(pattern: str, words: str) -> AfterValidator:
+    """Return a validator that refuses text unlike the regular expression, and names its `words`."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"must be {words}, but got {text!r}")
+        return text
+
+    return AfterValidator(check)
+
+
 def read_toml(path: Path) -> Values:
     """Return the tables of a TOML file; a missing or malformed one is an InputError."""
     try:
@@ -139,7 +150,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> Values:
     try:
         return cast(Values, _bounded(changed))
     except ValueError as error:
-        raise InputError(f"--set: {error}") from error
+        raise InputError(f"options: {error}") from error
 
 
 def as_assignments(values: Mapping[str, Any]) -> list[str]:

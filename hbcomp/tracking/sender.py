@@ -6,10 +6,10 @@ experiments/<name>/tracking.json    of each tracker: its run, and the epochs of 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from hbcomp.competitions.competition import load_competition
 from hbcomp.experiment import NAME, stored_folds
@@ -17,7 +17,7 @@ from hbcomp.experiment.config import Config
 from hbcomp.experiment.folder import RunFolder
 from hbcomp.experiment.report import read_report
 from hbcomp.experiment.resume import read_run
-from hbcomp.system.config import Values, read_json, read_toml, validate
+from hbcomp.system.config import Values, read_json, read_toml, validate, written_as
 from hbcomp.system.errors import InputError
 from hbcomp.system.files import write_text
 from hbcomp.system.progress import FoldProgress
@@ -32,7 +32,7 @@ class Sent(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     # TensorBoard makes a folder of it, and the file may be somebody else's.
-    id: str = Field(pattern=f"^{NAME.pattern}$")
+    id: Annotated[str, written_as(NAME.pattern, "the id of a run")]
     epochs: dict[str, int] = {}
 
 

@@ -2,25 +2,27 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from hbcomp.system.config import Section
+from hbcomp.system.config import Section, written_as
 from hbcomp.system.environment import n_cores
 from hbcomp.system.errors import InputError
 from hbcomp.system.memory import SHARE, available_bytes
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Engine = Literal["eager", "graph", "compile"]
+DEVICES: Final = r"auto|cpu|mps|cuda(:[0-9]{1,4})?"
+CLUSTERS: Final = r"|local:[1-9][0-9]{0,3}|(tcp|tls|ws|wss)://.+"
 
 
 class ComputeConfig(Section):
     """Where and how to compute; this decides the speed and the last bits of a result."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,4})?)$")
+    device: Annotated[str, written_as(DEVICES, "auto, cpu, mps, cuda or cuda:0")] = "auto"
     n_threads: int | None = Field(default=None, ge=1)  # CPU threads per net; None: share the cores
     precision: Literal["auto", Precision] = "auto"
     # `graph` captures a step as a CUDA graph; `compile` is torch.compile, which loses on a CPU
@@ -32,7 +34,7 @@ class ComputeConfig(Section):
     # host's memory or a file. auto: by what is free.
     rows: Literal["auto", "resident", "streamed"] = "auto"
     # The scheduler of a Dask cluster whose workers train the folds, or local:N. Empty: none.
-    cluster: str = Field(default="", pattern=r"^(|local:[1-9][0-9]{0,3}|(tcp|tls|ws|wss)://.+)$")
+    cluster: Annotated[str, written_as(CLUSTERS, "such as tcp://host:8786 or local:4")] = ""
 
     @model_validator(mode="after")
     def _check(self) -> "ComputeConfig":

@@ -79,12 +79,27 @@ def test_what_cannot_be_trained_is_named_for_what_it_is(here):
 
 def test_a_mistake_is_said_of_the_file_or_of_the_words_that_hold_it():
     path = write_config("base", "")
-    with pytest.raises(InputError, match=r"^--set: train\.lr: .*, but got 'fast'$"):
+    with pytest.raises(InputError, match=r"^options: train\.lr: .*, but got 'fast'$"):
         prepare("base", ["train.n_epochs=3", "train.lr=fast"], None)
     path.write_text("[train]\nlr = 'fast'\n")
     with pytest.raises(InputError, match=r"^experiments/base/config\.toml: train\.lr"):
         prepare("base", ["train.n_epochs=3"], None)
     assert prepare("base", ["train.lr=0.5"], None).config.train.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("compute.cluster=host:8786", "must be such as tcp://host:8786 or local:4, but got 'host:"),
+        ("compute.cluster=local:0", "must be such as tcp://host:8786 or local:4, but got 'local:0"),
+        ("compute.device=gpu", "must be auto, cpu, mps, cuda or cuda:0, but got 'gpu'"),
+    ],
+)
+def test_text_of_the_wrong_form_is_refused_in_words(assignment, message):
+    write_config("base", "")
+    key = assignment.partition("=")[0]
+    with pytest.raises(InputError, match=rf"^options: {key}: {message}"):
+        prepare("base", [assignment], None)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +204,7 @@ def test_a_space_can_be_named_by_file_or_by_experiment():
         ("net.widht=3", "net: unknown key widht, did you mean widths?"),
         (
             "n_epochs=3",
-            "--set: unknown key n_epochs, did you mean train.n_epochs or refit.n_epochs?",
+            "options: unknown key n_epochs, did you mean train.n_epochs or refit.n_epochs?",
         ),
         ("net.n_epochs=3", "net: unknown key n_epochs, did you mean train.n_epochs or refit.n_ep"),
         ("compute.precision=bf61", "but got 'bf61', did you mean bf16?"),

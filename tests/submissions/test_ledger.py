@@ -112,9 +112,12 @@ GOOD = f"{HASH},x.csv,2026-11-22T12:00:00Z,run,,,,,,,,,,,,,,"
     [
         (["a,b"], "line 2: 2 cells, but the header has 18"),
         ([GOOD, GOOD], f"line 3: sha256 {HASH} is there twice"),
-        ([GOOD.replace(HASH, "A" * 64)], "line 2: sha256: String should match pattern"),
+        ([GOOD.replace(HASH, "A" * 64)], "line 2: sha256: must be 64 hexadecimal digits in lower"),
         ([GOOD.replace(HASH, "")], "line 2: sha256: Field required"),
-        ([GOOD.replace("x.csv", "../x.csv")], "line 2: file: String should match pattern"),
+        (
+            [GOOD.replace("x.csv", "../x.csv")],
+            "line 2: file: must be the name of a file, without its",
+        ),
         ([GOOD.replace("12:00:00Z", "12:00:00")], "line 2: written: Input should have timezone"),
         ([GOOD.replace("2026-11-22T12:00:00Z", "soon")], "written: Input should be a valid date"),
         ([GOOD.replace("run,,,", "run,,,many")], "line 2: n_rows: Input should be a valid integer"),

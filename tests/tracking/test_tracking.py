@@ -179,7 +179,7 @@ def test_a_state_that_names_another_folder_is_refused(here):
     cross_validate(track="mlflow")
     state = Path("experiments/mine/tracking.json")
     state.write_text(state.read_text().replace("mine-0", "../mine"))
-    with pytest.raises(InputError, match=r"tracking.json: sent.mlflow.id.*pattern"):
+    with pytest.raises(InputError, match=r"tracking.json: sent.mlflow.id: must be the id of a run"):
         replay_run(find_run("mine"), "mlflow", None, console)
 
 
