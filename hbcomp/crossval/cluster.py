@@ -333,8 +333,10 @@ def _errors_as_input_error(address: str, kept: str) -> Iterator[None]:
     except (CancelledError, OSError, TimeoutError, dask.client.ClosedClientError) as error:
         if isinstance(error, OSError) and error.filename:
             raise  # of a file here
+        # That of a cancelled task is a dump of Dask's state, and it always means the same.
+        reason = "" if isinstance(error, CancelledError) else f" ({error})"
         raise LostClusterError(
-            f"compute.cluster: {address} was lost ({error}); {_continues(kept)}"
+            f"compute.cluster: {address} was lost{reason}; {_continues(kept)}"
         ) from None
 
 
