@@ -32,8 +32,8 @@ def load_data(config: DataConfig) -> tuple[Dataset, Dataset | None]:
     test = read_rows(files.test, config, labelled=False)
     n_steps = max(train.n_timepoints, test.n_timepoints)
     train, test = (padded_to(rows, n_steps, config) for rows in (train, test))
-    if _layout(config).layout not in FOREIGN:
-        _check_names(files.train, files.test, _layout(config))
+    if layout_of(config).layout not in FOREIGN:
+        _check_names(files.train, files.test, layout_of(config))
     check_pair(train, test, numbers_apart=config.competition != DEFAULT)
     return train, test
 
@@ -53,7 +53,7 @@ def load_sample() -> tuple[Dataset, Dataset]:
 
 def padded_to(rows: Dataset, n_steps: int, config: DataConfig) -> Dataset:
     """Return the rows with padding up to so many time steps, if their competition pads."""
-    pad, n_missing = _layout(config).pad, n_steps - rows.n_timepoints
+    pad, n_missing = layout_of(config).pad, n_steps - rows.n_timepoints
     if n_missing <= 0 or pad == "refuse":
         return rows
     widths = (n_missing, 0) if pad == "start" else (0, n_missing)
@@ -79,7 +79,7 @@ def with_files(config: DataConfig) -> DataConfig:
 
 def classes_of(config: DataConfig) -> tuple[str, ...]:
     """Return the classes of a competition, in their order; none where only a file would tell."""
-    layout = _layout(config)
+    layout = layout_of(config)
     if layout.classes or layout.labels == "numbered":
         return layout.classes
     train = config.train or _file(load_competition(config.competition), layout.train)
@@ -88,7 +88,7 @@ def classes_of(config: DataConfig) -> tuple[str, ...]:
 
 def read_rows(path: Path, config: DataConfig, *, labelled: bool) -> Dataset:
     """Return the rows of a file in the layout of its competition."""
-    layout = _layout(config)
+    layout = layout_of(config)
     if layout.layout not in FOREIGN:
         return read_dataset(path, layout, labelled=labelled)
     recordings = _read_foreign(path, config, layout, labelled=labelled)
@@ -135,7 +135,8 @@ def _as_dataset(
     )
 
 
-def _layout(config: DataConfig) -> DataLayout:
+def layout_of(config: DataConfig) -> DataLayout:
+    """Return how the files of a competition are laid out."""
     return load_competition(config.competition).file.data
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from hbcomp.competitions.load import layout_of
 from hbcomp.crossval.fold import WATCHED
 from hbcomp.crossval.loop import Outcome
 from hbcomp.crossval.training_data import TrainingData
@@ -73,7 +74,10 @@ def make_report(
         own_form=outcome.training_data.form,
         config=config.model_dump(mode="json", exclude_none=True),
         data=data_numbers(outcome.training_data.train, outcome.training_data.test).model_copy(
-            update={"duplicates": outcome.training_data.duplicates}
+            update={
+                "duplicates": outcome.training_data.duplicates,
+                "padding_value": layout_of(config.data).padding_value,
+            }
         ),
         environment=_environment(outcome, seconds),
         folds=tuple(

@@ -40,11 +40,12 @@ class Net(_Part):
     fold: int | Fold
 
 
-class Shape(_Part):
-    """The shape of a row, and how many rows the run had."""
+class Rows(_Part):
+    """The shape of a row, what pads it in the files, and how many rows the run had."""
 
     n_channels: int = Field(default=1, ge=1)
     n_timepoints: int = Field(ge=1)
+    padding_value: float | None = None
     n_train: int
 
 
@@ -66,7 +67,7 @@ class Card(_Part):
     experiment: str
     kind: Literal["run", "blend", "imported"] = "run"
     config: Values = {}
-    data: Shape
+    data: Rows
     metric: Metric
     own_form: Values | None = None
     chosen: Chosen
@@ -104,6 +105,8 @@ def read_card(folder: Path, fold: Fold | None = None) -> Card:
 
     With `fold` "all" the nets are those that a run trained on everything.
     """
+    if fold not in (None, "all"):
+        raise InputError(f"fold must be 'all', for the nets trained on everything, not {fold!r}")
     path = next(folder / name for name in (CARD, REPORT) if (folder / name).exists())
     values = read_json(path, "model", "has the run finished?")
     kind = values.get("kind", "run")

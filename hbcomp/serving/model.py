@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
+from hbcomp.data.dataset import without_padding
 from hbcomp.experiment.recipe import BlendRecipe
 from hbcomp.scoring.decision import most_likely
 from hbcomp.serving.card import Card, Fold, find_model, folders_of_base, read_card
@@ -23,7 +24,8 @@ class Model:
     """The mean of a run's nets, or the blend of several runs', and the decision rule, on a CPU.
 
     Signals have the shape (n, t) or (n, c, t) of the training rows, with NaN where there is no
-    value. Nothing is kept between two calls, so rows may come one at a time.
+    value; what pads rows in the competition's files may stand as it does there. Nothing is kept
+    between two calls, so rows may come one at a time.
     """
 
     card: Card
@@ -110,4 +112,4 @@ def _checked(signals: Any, card: Card) -> Float32[np.ndarray, "n c t"]:
         found = found.astype(np.float32)
     if np.isinf(found).any():
         raise InputError("signals: values must be finite in float32")
-    return found
+    return without_padding(found, card.data.padding_value)

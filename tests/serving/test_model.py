@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from commands import run_hbcomp
@@ -108,11 +109,30 @@ def test_a_run_and_its_exported_folder_give_its_very_probabilities(here, result)
         assert np.allclose(alone, result.test_probs, atol=1e-6)
 
 
+def test_rows_may_be_padded_as_in_the_files_that_a_run_read(here):
+    train, test = X.round(2) + 1, T.round(2) + 1  # no value is the padding
+    train[::3, 9:], test[::2, 6:] = 0, 0
+    numbers = np.unique(Y, return_inverse=True)[1]
+    for name, signals, labels in (("train", train, {"label": numbers}), ("test", test, {})):
+        texts = [",".join(map(str, row)) for row in signals]
+        rows = {"id": [f"{name} {i}" for i in range(len(texts))], "heartbeat_signals": texts, **labels}
+        pd.DataFrame(rows).to_csv(f"{name}.csv", index=False)
+    words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    files = ["--train", "train.csv", "--test", "test.csv"]
+    done = run_hbcomp(["cv", "resnet", "--name", "mine", *files, *words], here)
+    assert done.returncode == 0, done.stderr
+    stored = np.load("experiments/mine/predictions.npz")["test_probs"]
+    assert run_hbcomp(["export", "mine", "--to", "model"], here).returncode == 0
+    for place in ("mine", "model"):
+        for signals in (test, np.where(test == 0, np.nan, test)):
+            assert np.array_equal(hbcomp.load(place).predict_proba(signals), stored)
+
+
 def test_loading_needs_no_training_code_and_no_pandas(here, result):
     code = (
         "import sys, hbcomp; hbcomp.load('mine');"
         "print([m for m in ('pandas', 'sklearn', 'hbcomp.training', 'hbcomp.crossval',"
-        "'hbcomp.data', 'typer', 'rich') if m in sys.modules])"
+        "'hbcomp.data.reader', 'typer', 'rich') if m in sys.modules])"
     )
     assert python(code, here) == "[]"
 
@@ -135,6 +155,8 @@ def test_a_folder_is_replaced_only_if_it_is_a_model_and_forced(here, result):
 def test_damaged_weights_and_other_experiments_are_refused(here, result):
     with pytest.raises(hbcomp.InputError, match=r"refit.json.*is `hbcomp cv mine --fold all` done"):
         hbcomp.load("mine", fold="all")
+    with pytest.raises(hbcomp.InputError, match=r"fold must be 'all', .*, not 0"):
+        hbcomp.load("mine", fold=0)
     with pytest.raises(hbcomp.InputError, match="absent: neither an exported model nor a finished"):
         hbcomp.load("absent")
     report = Path("experiments/mine/report.json")
