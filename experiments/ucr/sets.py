@@ -50,6 +50,12 @@ def labels_of(path: Path) -> np.ndarray:
     return pd.read_csv(path, sep="\t", header=None, usecols=[0]).to_numpy()[:, 0].astype(float)
 
 
+def read_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the signals (n, t) and the label of every line."""
+    values = pd.read_csv(path, sep="\t", header=None).to_numpy(dtype=float)
+    return values[:, 1:], values[:, 0]
+
+
 def write_competition(each: UcrSet, folder: Path) -> None:
     """Write competition.toml, and folds.csv: some classes have fewer rows than there are folds.
 

@@ -21,8 +21,9 @@ METHODS = (
 class Row:
     """A model on a set: scores of the test split beside what was promised out of fold.
 
-    `low` and `high` are the interval in which the report expects 95 % of scores. The seconds are of
-    CPU time, start of the program included; of a blend, those of its base models too.
+    `low` and `high` are the interval in which the report expects 95 % of scores; they and the score
+    out of fold are NaN where no row could be held out. The seconds are of CPU time, start of the
+    program included; of a blend, those of its base models too.
     """
 
     data_set: str
@@ -75,15 +76,16 @@ def summary(rows: Sequence[Row]) -> Table:
     header = ["model", "sets", "accuracy", "log loss", "out of fold", "in the interval", "CPU min"]
     lines = []
     for model, own in by_model(rows).items():
-        is_kept = [row.low <= row.accuracy <= row.high for row in own]
+        promised = [row for row in own if not np.isnan(row.oof_accuracy)]
+        n_kept = sum(row.low <= row.accuracy <= row.high for row in promised)
         lines.append(
             [
                 model,
                 str(len(own)),
                 f"{np.mean([row.accuracy for row in own]):.4f}",
                 f"{np.mean([row.log_loss for row in own]):.3f}",
-                f"{np.mean([row.oof_accuracy for row in own]):.4f}",
-                f"{sum(is_kept)} of {len(own)}",
+                f"{np.mean([row.oof_accuracy for row in promised]):.4f}" if promised else "",
+                f"{n_kept} of {len(promised)}",
                 f"{sum(row.seconds for row in own) / 60:.1f}",
             ]
         )

@@ -131,7 +131,9 @@ def fit_stack(stack: Stack, labels: Labels) -> Stacked:
     model = LogisticRegression(C=STACK_C, solver="newton-cholesky")
     if features.shape[1] * n_classes > MAX_NEWTON_COEFFICIENTS:
         model = LogisticRegression(C=STACK_C, solver="lbfgs", tol=1e-5, max_iter=10_000)
-    model.fit(features, labels)
+    with warnings.catch_warnings():  # that so many classes may be a regression; they are classes
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        model.fit(features, labels)
     slopes, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps only the difference of two classes
         slopes, intercept = np.vstack([-slopes, slopes]) / 2, np.append(-intercept, intercept) / 2

@@ -20,8 +20,8 @@ Labels = Int[np.ndarray, " n"]
 # Assumed: 100,000 rows say nothing about anything rarer than one in a million, and a single net's
 # 1e-30 must neither veto a class nor decide a log loss.
 PROB_FLOOR = 1e-6
-# A net that is right on all rows would be sharpened without end. Assumed: no usable net is off by
-# a factor of 20, and a class that a bias of 10 does not bring up is not there.
+# Assumed: no usable net is off by a factor of 20, and a class that a bias of 10 does not bring up
+# is not there.
 MAX_FACTOR = 20.0
 MAX_BIAS = 10.0
 
@@ -85,16 +85,16 @@ def log_loss(probs: Probs, labels: Labels) -> float:
 
 
 def fit_temperature(probs: Probs, labels: Labels) -> Temperature:
-    """Return the temperature of the least log loss, from 1/20 to 20.
+    """Return the temperature of the least log loss of the targets, from 1/20 to 20.
 
     The log loss is convex in 1 / temperature, so it has one valley in the logarithm too.
     """
     from scipy.optimize import minimize_scalar
 
-    logits = floored_log(probs)
+    logits, wanted = floored_log(probs), targets(labels, probs.shape[1])
     limit = np.log(MAX_FACTOR)
     best = minimize_scalar(
-        lambda log_t: _loss(logits / np.exp(log_t), labels)[0],
+        lambda log_t: _loss(logits / np.exp(log_t), wanted)[0],
         bounds=(-limit, limit),
         method="bounded",
     )
@@ -102,17 +102,17 @@ def fit_temperature(probs: Probs, labels: Labels) -> Temperature:
 
 
 def fit_vector(probs: Probs, labels: Labels) -> VectorScaling:
-    """Return the scales and biases of the least log loss, starting at the fitted temperature.
+    """Return the scales and biases of the least log loss of the targets, from the temperature on.
 
     Every step lowers the log loss, so it is never above the temperature's on these rows.
     """
     from scipy.optimize import minimize
 
-    logits = floored_log(probs)
     n_classes = probs.shape[1]
+    logits, wanted = floored_log(probs), targets(labels, n_classes)
 
     def loss_and_slopes(params: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, slopes = _loss(logits * params[:n_classes] + params[n_classes:], labels)
+        loss, slopes = _loss(logits * params[:n_classes] + params[n_classes:], wanted)
         return loss, np.concatenate([(slopes * logits).sum(axis=0), slopes.sum(axis=0)])
 
     scale = 1.0 / fit_temperature(probs, labels).temperature
@@ -165,14 +165,24 @@ def softmax(logits: Float64[np.ndarray, "n k"]) -> Probs:
     return probs
 
 
-def _loss(logits: Float64[np.ndarray, "n k"], labels: Labels) -> tuple[float, Probs]:
+def targets(labels: Labels, n_classes: int) -> Probs:
+    """Return the probabilities that a calibration aims at: (n + 1) / (n + 2) of the label.
+
+    That is Laplace's rule of succession for n rows. With 1 instead, a model that is right on all
+    rows would be sharpened without end, and its first wrong row would cost what this had gained.
+    Platt 1999, "Probabilistic outputs for support vector machines", has it by class.
+    """
+    n_rows = len(labels)
+    wanted = np.full((n_rows, n_classes), 1 / (n_rows + 2) / (n_classes - 1))
+    wanted[np.arange(n_rows), labels] = (n_rows + 1) / (n_rows + 2)
+    return wanted
+
+
+def _loss(logits: Float64[np.ndarray, "n k"], wanted: Probs) -> tuple[float, Probs]:
     """Return the mean log loss of softmax(logits) and its slope by each logit."""
-    at_truth = (np.arange(len(labels)), labels)
-    probs = softmax(logits)
     shifted = logits - logits.max(axis=1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[at_truth]
-    probs[at_truth] -= 1.0
-    return float(loss.mean()), probs / len(labels)
+    loss = np.log(np.exp(shifted).sum(axis=1)) - (wanted * shifted).sum(axis=1)
+    return float(loss.mean()), (softmax(logits) - wanted) / len(wanted)
 
 
 def reliability_bins(

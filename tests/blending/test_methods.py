@@ -37,6 +37,11 @@ def make_stack(seed, n_base_models=3, n_rows=150, n_classes=3):
     return weights / weights.sum(axis=2, keepdims=True), labels, rng.permutation(n_rows) % 3
 
 
+def test_as_many_classes_as_half_the_rows_are_stacked_without_a_warning():
+    stack, _, _ = make_stack(0, n_rows=24, n_classes=20)
+    fit_stack(stack, np.arange(24) % 20)
+
+
 def test_methods_run_from_simple_to_complex():
     assert [*METHODS] == [
         "mean", "geometric", "median", "vote", "ranks",

@@ -15,7 +15,9 @@ from hbcomp.scoring.calibration import (
     cross_fitted_probs,
     fit_temperature,
     fit_vector,
+    floored_log,
     log_loss,
+    targets,
 )
 from hbcomp.system.errors import InputError
 
@@ -25,6 +27,12 @@ def make_calibrated(seed, n_rows=4000, n_classes=4):
     rng = np.random.default_rng(seed)
     probs = 0.98 * rng.dirichlet([0.5] * n_classes, n_rows) + 0.02 / n_classes
     return probs, (rng.random((n_rows, 1)) > probs.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def loss_of(calibration, probs, labels):
+    """Return what a calibration minimises: the log loss of the targets."""
+    logs = floored_log(calibration.apply(probs))
+    return -(targets(labels, probs.shape[1]) * logs).sum(axis=1).mean()
 
 
 CALIBRATED = [
@@ -101,9 +109,9 @@ def test_a_known_temperature_is_recovered(factor, seed):
 def test_no_other_temperature_has_a_lower_log_loss():
     probs, labels = make_calibrated(2, n_rows=300)
     sharp = Temperature(temperature=0.5).apply(probs)
-    least = log_loss(fit_temperature(sharp, labels).apply(sharp), labels)
+    least = loss_of(fit_temperature(sharp, labels), sharp, labels)
     grid = np.geomspace(0.05, 20, 500)
-    assert least <= min(log_loss(Temperature(temperature=t).apply(sharp), labels) for t in grid)
+    assert least <= min(loss_of(Temperature(temperature=t), sharp, labels) for t in grid)
 
 
 def test_a_known_vector_is_recovered():
@@ -111,24 +119,27 @@ def test_a_known_vector_is_recovered():
     truth = VectorScaling(scales=(0.5, 1.5, 1.0, 1.0), biases=(1.0, 0.0, 0.0, -1.0)).apply(probs)
     draws = np.random.default_rng(3).random((len(probs), 1))
     labels = (draws > truth.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    fitted = fit_vector(probs, labels).apply(probs)
-    assert fitted == pytest.approx(truth, abs=0.06)
-    assert log_loss(fitted, labels) <= log_loss(truth, labels)
+    fitted = fit_vector(probs, labels)
+    assert fitted.apply(probs) == pytest.approx(truth, abs=0.06)
+    assert loss_of(fitted, probs, labels) <= loss_of(NoCalibration(), truth, labels)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20)
 def test_in_sample_each_calibration_is_no_worse_than_the_simpler(seed):
     probs, labels = make_calibrated(seed, n_rows=60)
-    losses = [log_loss(fit(probs, labels).apply(probs), labels) for fit in CALIBRATIONS.values()]
+    losses = [loss_of(fit(probs, labels), probs, labels) for fit in CALIBRATIONS.values()]
     assert losses[0] >= losses[1] - 1e-5  # the floor moves what is not calibrated a little
     assert losses[1] >= losses[2] - 1e-9
 
 
-def test_rows_without_an_error_are_sharpened_only_so_far():
-    probs = np.full((30, 3), 0.2) + 0.4 * np.eye(3)[np.arange(30) % 3]
-    assert fit_temperature(probs, np.arange(30) % 3).temperature == pytest.approx(1 / 20, rel=0.01)
-    assert max(fit_vector(probs, np.arange(30) % 3).scales) <= 20
+@pytest.mark.parametrize("fit", [fit_temperature, fit_vector])
+@pytest.mark.parametrize("n_rows", [3, 30, 3000])
+def test_of_n_rows_without_an_error_the_next_is_right_with_laplaces_probability(fit, n_rows):
+    labels = np.arange(n_rows) % 3
+    probs = np.full((n_rows, 3), 0.2) + 0.4 * np.eye(3)[labels]
+    confidence = fit(probs, labels).apply(probs).max(axis=1)
+    assert confidence == pytest.approx((n_rows + 1) / (n_rows + 2), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["temperature", "vector"])

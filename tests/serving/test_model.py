@@ -115,7 +115,11 @@ def test_rows_may_be_padded_as_in_the_files_that_a_run_read(here):
     numbers = np.unique(Y, return_inverse=True)[1]
     for name, signals, labels in (("train", train, {"label": numbers}), ("test", test, {})):
         texts = [",".join(map(str, row)) for row in signals]
-        rows = {"id": [f"{name} {i}" for i in range(len(texts))], "heartbeat_signals": texts, **labels}
+        rows = {
+            "id": [f"{name} {i}" for i in range(len(texts))],
+            "heartbeat_signals": texts,
+            **labels,
+        }
         pd.DataFrame(rows).to_csv(f"{name}.csv", index=False)
     words = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
     files = ["--train", "train.csv", "--test", "test.csv"]

@@ -83,6 +83,20 @@ def test_a_set_is_run_once_and_scored_on_its_own_labels(here):
     assert rows[2].seconds > rows[0].seconds + rows[1].seconds
 
 
+def test_a_set_with_a_class_of_one_row_is_fitted_on_all_and_promises_nothing(tmp_path):
+    write_set(tmp_path, "Single", n=12)
+    train, test = tmp_path / "Single_TRAIN.tsv", tmp_path / "Single_TEST.tsv"
+    lines = test.read_text().splitlines()
+    train.write_text("".join(f"{line}\n" for line in [*lines, lines[0].replace("1", "7", 1)]))
+    for _ in range(2):
+        run.main(tmp_path, tmp_path / "out", ["Single"])
+    rows = table.read(tmp_path / "out/table.csv")
+    assert [each.model for each in rows] == ["rocket", "quant", "blend"]
+    assert rows[1].accuracy == 1  # its trees know all of these rows
+    assert all(np.isnan([each.oof_accuracy, each.low, each.high]).all() for each in rows)
+    assert table.summary([*rows, row("A", 0.8)]).rows[0][4:6] == ["0.8000", "1 of 1"]
+
+
 def test_a_model_is_added_to_a_set_without_running_the_others_again(tmp_path, monkeypatch):
     write_set(tmp_path, "Tiny")
     scored = []
