@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
+from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, TextIO, TypeVar, cast
 
 import typer
@@ -305,6 +306,23 @@ def signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+@contextmanager
+def ctrl_c_delayed() -> Iterator[None]:
+    """Let a Ctrl-C within the block come at its end, whichever thread of the process gets it."""
+    former = signal.getsignal(signal.SIGINT)
+    if not callable(former) or threading.current_thread() is not threading.main_thread():
+        yield  # nobody would hear it, or only the main thread may say who hears it
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+        if came:
+            former(*came[0])
 
 
 @contextmanager

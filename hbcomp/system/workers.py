@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool, PicklingError
 
-from hbcomp.system.command import signals_blocked, tracker_warnings_off
+from hbcomp.system.command import ctrl_c_delayed, signals_blocked, tracker_warnings_off
 from hbcomp.system.errors import InputError
 
 
@@ -121,10 +121,15 @@ class WorkerPool(Generic[Job, Slot]):
         self._pools.pop(slot.number).shutdown(wait=True, **kill)
 
     def close(self) -> None:
-        """End all workers, whatever processes are doing, and once threads have returned."""
-        for slot in self._slots:
-            if slot.number in self._pools:
-                self._dismiss(slot)
+        """End all workers, whatever processes are doing, and once threads have returned.
+
+        A second Ctrl-C would leave processes behind, so it has to wait for their end. It does not
+        wait for threads, which may wait for other machines.
+        """
+        with nullcontext() if self._in_threads else ctrl_c_delayed():
+            for slot in self._slots:
+                if slot.number in self._pools:
+                    self._dismiss(slot)
 
 
 def _exit_of(error: BrokenProcessPool) -> str:

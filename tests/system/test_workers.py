@@ -192,6 +192,28 @@ def wait_for_first(running):
     return Waited
 
 
+def test_a_second_ctrl_c_comes_when_no_worker_is_left(monkeypatch):
+    dismiss, n_left = pools.WorkerPool._dismiss, []
+
+    def dismiss_while_interrupted(self, slot):
+        os.kill(os.getpid(), signal.SIGINT)
+        dismiss(self, slot)
+        n_left.append(len(self._pools))
+
+    def interrupted():
+        with worker_pool(slots(2), work) as workers:
+            list(workers.done(iter("ab")))
+
+    monkeypatch.setattr(pools.WorkerPool, "_dismiss", dismiss_while_interrupted)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert n_left == [1, 0]
+
+
 def test_no_worker_is_left_when_the_pool_is_closed(two):
     pids = {done.result[2] for done in two.done(iter("ab"))}
     two.close()
