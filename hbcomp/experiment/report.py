@@ -176,7 +176,7 @@ class Rows(Part):
     n_test: int = 0
     n_channels: Annotated[int, Field(ge=1)] = 1
     n_timepoints: Annotated[int, Field(ge=1)] | None = None
-    padding_value: float | None = None  # what pads rows in the files, where it was not kept
+    padding_value: float | None = None  # what pads rows in the files; in memory it is NaN
     n_classes: Annotated[int, Field(ge=2, le=MAX_LABEL + 1)] | None = None
     has_groups: bool = False  # named by the competition
     fingerprint_train: str
