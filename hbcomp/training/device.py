@@ -34,7 +34,9 @@ class ComputeConfig(Section):
     # host's memory or a file. auto: by what is free.
     rows: Literal["auto", "resident", "streamed"] = "auto"
     # The scheduler of a Dask cluster whose workers train the folds, or local:N. Empty: none.
-    cluster: Annotated[str, written_as(CLUSTERS, "such as tcp://host:8786 or local:4")] = ""
+    cluster: Annotated[
+        str, written_as(CLUSTERS, "an address such as tcp://host:8786 or local:4")
+    ] = ""
 
     @model_validator(mode="after")
     def _check(self) -> "ComputeConfig":

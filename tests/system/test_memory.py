@@ -102,7 +102,9 @@ print(new_pages() / given_back)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="no other allocator has this threshold"
+)
 def test_memory_that_dask_would_give_back_is_kept():
     trimmed = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
     ran = subprocess.run(

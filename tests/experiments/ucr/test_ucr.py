@@ -88,6 +88,8 @@ def test_a_set_with_a_class_of_one_row_is_fitted_on_all_and_promises_nothing(tmp
     train, test = tmp_path / "Single_TRAIN.tsv", tmp_path / "Single_TEST.tsv"
     lines = test.read_text().splitlines()
     train.write_text("".join(f"{line}\n" for line in [*lines, lines[0].replace("1", "7", 1)]))
+    run.main(tmp_path, tmp_path / "out", ["Single"], settings=[*run.SETTINGS, "folds.seeds=[0]"])
+    assert not table.read(tmp_path / "out/table.csv")
     for _ in range(2):
         run.main(tmp_path, tmp_path / "out", ["Single"])
     rows = table.read(tmp_path / "out/table.csv")
